@@ -1,0 +1,47 @@
+# make serve   run the service with the shipped models (installs the runtime only, no PyTorch)
+# make test    run every check: ruff, mypy, import-linter, pytest
+# make train   an environment with PyTorch for `.venv/bin/python -m training`
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help serve test train format clean
+help:
+	@sed -n 's/^# //p' Makefile
+
+serve: .venv/runtime.stamp
+	$(BIN)/python -m service
+
+test: .venv/test.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+train: .venv/train.stamp
+	@echo 'Ready. Start with: $(BIN)/python -m training --help'
+
+format: .venv/test.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
+
+# A stamp is newer than what it was made from, so a changed pin or dependency installs again.
+.venv/pip.stamp:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Hourglass needs Python 3.11 or newer, found {sys.version}")'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/runtime.stamp: .venv/pip.stamp pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+.venv/train.stamp: .venv/pip.stamp pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e '.[training]'
+	touch $@ .venv/runtime.stamp
+
+.venv/test.stamp: .venv/pip.stamp pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e '.[training,test]'
+	touch $@ .venv/train.stamp .venv/runtime.stamp

@@ -1,0 +1,213 @@
+"""The contract between training and service: what `models/<name>/<version>/manifest.json` holds.
+
+Owned by the service, which reads it; `training/publish.py` builds a `Manifest` and writes its JSON, so a
+forgotten field fails when a model is made and not when it is served. Imports the standard library and pydantic only.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, model_validator
+
+SCHEMA_VERSION: Literal[1] = 1
+MANIFEST_FILE = "manifest.json"
+
+Task = Literal["denoise", "encode", "decode", "anomaly"]
+TASKS: tuple[Task, ...] = get_args(Task)
+
+# Input and output tensor names of every task's graph, in order. A graph that differs never goes live.
+TENSORS_BY_TASK: dict[Task, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "denoise": (("x",), ("x_hat",)),
+    "encode": (("x",), ("z",)),
+    "decode": (("z",), ("x_hat",)),
+    "anomaly": (("x",), ("score", "map")),
+}
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+# One file beside the manifest: no separators, so no graph is ever read from outside its own directory.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TensorSpec(_Frozen):
+    """One input or output of a graph. A string in `shape` names a dynamic axis ("batch", "height", "width")."""
+
+    name: str
+    dtype: Literal["float32"]
+    shape: tuple[PositiveInt | str, ...]
+
+
+class Parity(_Frozen):
+    """Largest absolute difference between onnxruntime and PyTorch on the same input, measured at export."""
+
+    max_abs_diff: Finite
+    tolerance: Finite
+
+
+class Graph(_Frozen):
+    """One task: an ONNX file in the model's directory, with all weights inside."""
+
+    file: FileName
+    sha256: Sha256
+    opset: PositiveInt
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parity: Parity
+
+
+class InputSpec(_Frozen):
+    """Which images the graphs take: float32 pixels in [0, 1], NCHW.
+
+    `height` and `width` are both numbers (fixed size) or both None (any size that is a multiple of `multiple_of`;
+    `halo` is the reach of the network in pixels, the overlap that tiles need).
+
+    `resize` says what happens to an image of another size: "fit" keeps its proportions and pads to the model's
+    size, "exact" stretches it, "reject" answers 422.
+    """
+
+    channels: Literal[1, 3]
+    height: PositiveInt | None
+    width: PositiveInt | None
+    multiple_of: PositiveInt = 1
+    halo: Annotated[int, Field(ge=0)] = 0
+    resize: Literal["exact", "fit", "reject"]
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.height is None) != (self.width is None):
+            raise ValueError(f"height={self.height} and width={self.width}: give both, or neither for any size")
+        return self
+
+
+class Latent(_Frozen):
+    """The latent space: its size, and mean and standard deviation of each latent over the training images."""
+
+    dim: PositiveInt
+    mean: tuple[Finite, ...]
+    std: tuple[Finite, ...]
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if not len(self.mean) == len(self.std) == self.dim:
+            raise ValueError(f"dim is {self.dim} but mean has {len(self.mean)} and std {len(self.std)} values")
+        return self
+
+
+class Calibration(_Frozen):
+    """Anomaly scores of normal images that the model was not trained on, in ascending order.
+
+    `threshold` is the smallest score whose conformal p-value, (1 + number of `scores` at or above it) / (n + 1),
+    is at most `target_fpr`: about that share of normal images will be flagged.
+    """
+
+    score: str
+    target_fpr: Share
+    threshold: Finite
+    scores: Annotated[tuple[Finite, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if any(a > b for a, b in zip(self.scores, self.scores[1:], strict=False)):
+            raise ValueError("scores must be in ascending order")
+        return self
+
+
+class Split(_Frozen):
+    """How many images each part had. No image is in two parts."""
+
+    train: int
+    validation: int
+    calibration: int
+    test: int
+
+
+class Data(_Frozen):
+    """The images a model was made from. `sha256` is over all image bytes in reading order."""
+
+    name: str
+    source: str
+    licence: str
+    sha256: Sha256
+    images: PositiveInt
+    split: Split
+
+
+class Provenance(_Frozen):
+    """How the model was made, enough to make it again."""
+
+    data: Data
+    seed: int
+    config: dict[str, JsonValue]
+    command: str
+    commit: str
+    torch_version: str
+    device: str
+    parameters: PositiveInt
+    images_seen: int
+    wall_s: Finite
+    cpu_s: Finite
+
+
+class Metric(_Frozen):
+    """One measured figure, beside figures for the same thing from methods that cost less."""
+
+    name: str
+    task: Task
+    value: Finite
+    unit: str
+    data: str
+    higher_is_better: bool
+    baselines: dict[str, Finite]
+
+
+class Golden(_Frozen):
+    """A small input per task and its recorded output: `<task>.<tensor>` arrays in one NPZ, the self-test at load.
+
+    Another processor may round differently: outputs agree when |a - b| <= tolerance * (1 + |b|) everywhere.
+    """
+
+    file: FileName
+    sha256: Sha256
+    tolerance: Finite
+
+
+class Manifest(_Frozen):
+    """Everything the service and a reader need to know about one model version."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: Name
+    version: PositiveInt
+    created: datetime
+    summary: str
+    architecture: str
+    default_for: tuple[Task, ...] = ()
+    tasks: dict[Task, Graph]
+    input: InputSpec
+    latent: Latent | None
+    anomaly: Calibration | None
+    golden: Golden
+    metrics: tuple[Metric, ...]
+    provenance: Provenance
+    limits: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.tasks:
+            raise ValueError("a model needs at least one task")
+        for task, graph in self.tasks.items():
+            names = (tuple(t.name for t in graph.inputs), tuple(t.name for t in graph.outputs))
+            if names != TENSORS_BY_TASK[task]:
+                raise ValueError(f"{task}: tensors are {names}, the contract says {TENSORS_BY_TASK[task]}")
+        if self.latent is None and {"encode", "decode"} & self.tasks.keys():
+            raise ValueError("encode and decode need `latent`")
+        if (self.anomaly is None) == ("anomaly" in self.tasks):
+            raise ValueError("the anomaly task and its calibration come together")
+        if missing := set(self.default_for) - self.tasks.keys():
+            raise ValueError(f"default for {sorted(missing)}, which it does not offer")
+        return self
