@@ -1,0 +1,33 @@
+"""The residual block that the convolutional networks are built from."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(relu(x)))), starting as the identity.
+
+    He et al., Identity Mappings in Deep Residual Networks, 2016, https://arxiv.org/abs/1603.05027; without
+    normalisation and with the last convolution starting at zero (Zhang et al., Fixup, 2019,
+    https://arxiv.org/abs/1901.09321), so nothing depends on who else is in the batch.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+        for parameter in self.body[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Float[Tensor, "batch width height_ width_"]) -> Float[Tensor, "batch width height_ width_"]:
+        out: Tensor = x + self.body(x)
+        return out
+
+
+def residual_blocks(width: int, count: int) -> nn.Sequential:
+    """`count` blocks in a row: (N, width, H, W) -> the same shape."""
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))

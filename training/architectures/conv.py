@@ -1,0 +1,68 @@
+"""Residual convolutional autoencoder with a true bottleneck."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from training.architectures.blocks import residual_blocks
+
+
+class ConvAutoencoder(nn.Module):
+    """Residual convolutions on a pyramid, then one linear map to `latent_dim` numbers: nothing else gets through.
+
+    Masci et al., Stacked Convolutional Auto-Encoders, 2011, https://doi.org/10.1007/978-3-642-21735-7_7, with the
+    residual blocks of `blocks.py`. Space becomes channels first (Shi et al., 2016,
+    https://arxiv.org/abs/1609.05158), so no convolution runs at full size. For widths (64, 128) and 28x28:
+
+        x (N,1,28,28) ->[ unshuffle, conv ]-> (N,64,14,14) ->[ residual, conv stride 2 ]-> (N,128,7,7)
+          ->[ residual, flatten, linear ]-> z (N,latent_dim)
+        z ->[ linear, residual ]-> (N,128,7,7) ->[ transposed conv, residual ]-> (N,64,14,14)
+          ->[ conv, shuffle, sigmoid ]-> x_hat (N,1,28,28)
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        *,
+        latent_dim: int = 32,
+        widths: Sequence[int] = (64, 128),
+        blocks: Sequence[int] = (2, 3),
+    ) -> None:
+        super().__init__()
+        step = 2 ** len(widths)
+        if height % step or width % step:
+            raise ValueError(
+                f"{len(widths)} widths halve the image {len(widths)} times: {height}x{width} must be "
+                f"multiples of {step}"
+            )
+        if len(blocks) != len(widths):
+            raise ValueError(f"blocks {list(blocks)} and widths {list(widths)} need the same length")
+        self.latent_dim = latent_dim
+        top = (widths[-1], height // step, width // step)
+        encoder: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, widths[0], 3, padding=1)]
+        decoder: list[nn.Module] = [nn.PixelShuffle(2), nn.Conv2d(widths[0], 4 * channels, 3, padding=1), nn.ReLU()]
+        for i, count in enumerate(blocks):
+            encoder.append(residual_blocks(widths[i], count))
+            decoder.append(residual_blocks(widths[i], count))
+            if i + 1 < len(widths):
+                encoder.append(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2))
+                decoder.append(nn.ConvTranspose2d(widths[i + 1], widths[i], 2, stride=2))
+        flat = top[0] * top[1] * top[2]
+        self.encoder = nn.Sequential(*encoder, nn.ReLU(), nn.Flatten(), nn.Linear(flat, latent_dim))
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim, flat), nn.Unflatten(1, top), *reversed(decoder), nn.Sigmoid()
+        )
+
+    def encode(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch latent"]:
+        z: Tensor = self.encoder(x)
+        return z
+
+    def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channel height width"]:
+        x_hat: Tensor = self.decoder(z)
+        return x_hat
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+        return self.decode(self.encode(x))

@@ -1,0 +1,144 @@
+"""A recipe: everything that decides how a model is made, as one TOML file with defaults that work.
+
+[section]
+field = value        any of them can be overridden on the command line as `section.field=value`
+"""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt, ValidationError
+
+from service.manifest import Task
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class RecipeError(ValueError):
+    """A recipe or an override that cannot be used; the message says which and what would work."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ArchitectureConfig(_Section):
+    """Which network. `options` are the keyword arguments of its class, see `python -m training architectures`."""
+
+    name: str
+    options: dict[str, JsonValue] = {}
+
+
+class DataConfig(_Section):
+    """Which images, and how they are brought to one size and cut into parts that share no image."""
+
+    source: Literal["mnist", "folder"] = "folder"
+    channels: Literal[1, 3] = 3
+    height: PositiveInt = 64
+    width: PositiveInt = 64
+    resize: Literal["exact", "fit", "reject"] = "fit"
+    validation_share: Share = 0.05
+    calibration_share: Share = 0.05
+    test_share: Share = 0.1  # ignored where the data set has its own test part (MNIST)
+
+
+class CorruptionConfig(_Section):
+    """What the network is trained to undo. `clean_share` of the images stay clean, so encoding clean ones works."""
+
+    name: str = "gaussian"
+    options: dict[str, JsonValue] = {}
+    clean_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
+
+
+class TrainingConfig(_Section):
+    """The loop. Learning rates are peaks: a linear warm-up leads to them and a cosine (or nothing) away from them."""
+
+    loss: str = "mse"
+    optimiser: Literal["adam", "muon"] = "muon"
+    learning_rate: PositiveFloat = 2e-3  # Adam's: every parameter, or with muon the ones that are no matrix
+    muon_learning_rate: PositiveFloat = 2e-2
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_share: Share = 0.05
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt = 128
+    ema_decay: Share = 0.998  # 0 turns the moving average of the weights off
+    precision: Literal["bf16", "fp32"] = "fp32"
+    gradient_clip: Annotated[float, Field(ge=0.0)] = 1.0  # largest norm; 0 turns it off
+    seed: int = 0
+
+
+class Recipe(_Section):
+    """One model to be made: which tasks it offers, from which data, by which network and training."""
+
+    name: str
+    summary: str
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    default_for: tuple[Task, ...] = ()
+    target_fpr: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.01
+    architecture: ArchitectureConfig
+    data: DataConfig = DataConfig()
+    corruption: CorruptionConfig = CorruptionConfig()
+    training: TrainingConfig = TrainingConfig()
+    limits: tuple[str, ...] = ()
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes that come with Hourglass, sorted."""
+    files = resources.files("training").joinpath("recipes").iterdir()
+    return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
+
+
+def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    """The recipe called `name`, or read from the path `name` if that ends in .toml, with `section.field=value` applied.
+
+    Values are TOML (`3`, `1e-3`, `true`, `[1, 2]`); a bare word is a string.
+
+    Raises:
+        RecipeError: No such recipe, an override that is not `field=value`, an unknown field or an unfit value.
+    """
+    if name.endswith(".toml"):
+        source = _read_file(name)
+    elif name in recipe_names():
+        source = resources.files("training").joinpath("recipes", f"{name}.toml").read_text("utf-8")
+    else:
+        raise RecipeError(
+            f"no recipe {name!r}; there are {', '.join(recipe_names())}, or give the path of a .toml file"
+        )
+    try:
+        fields = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{name}: not TOML: {error}") from error
+    for override in overrides:
+        _apply(fields, override)
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+        raise RecipeError(f"recipe {name}:\n  " + "\n  ".join(lines)) from error
+
+
+def _read_file(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+
+
+def _apply(fields: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"{override!r} is not an override; write section.field=value, for example training.epochs=3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, field = key.split(".")
+    at = fields
+    for section in sections:
+        at = at.setdefault(section, {})
+        if not isinstance(at, dict):
+            raise RecipeError(f"{override!r}: {section!r} is a value, not a section")
+    at[field] = value

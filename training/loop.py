@@ -1,0 +1,220 @@
+"""The training loop: batch, forward, loss, backward, step, save, in that order.
+
+Everything random in a step comes from a generator seeded by (seed, step), and the batch order from (seed, epoch). So a
+run that was killed and resumed ends with the same weights as one that was not, and several processes, which all draw
+the whole batch and keep their share of it, take the same steps as one.
+"""
+
+import hashlib
+import json
+import math
+import pickle
+import time
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from training.architectures import build
+from training.checkpoint import Checkpoint
+from training.config import Recipe, RecipeError, TrainingConfig
+from training.corruptions import corrupt, training_input
+from training.data import Dataset
+from training.distributed import rank_and_world, sum_over_processes
+from training.files import write_atomically
+from training.losses import LOSSES
+from training.optimisers import build_optimisers
+
+CHECKPOINT_INTERVAL_S = 30.0
+VALIDATION_BATCH = 500
+VALIDATION_STEP = 2**62  # a step that no training reaches, so validation has noise of its own
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what to change."""
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a training took and where it ended. `history` holds one entry per epoch with both losses."""
+
+    parameters: int
+    steps: int
+    images_seen: int
+    wall_s: float
+    cpu_s: float
+    validation_loss: float
+    history: tuple[dict[str, float], ...]
+
+
+def train(  # noqa: PLR0915 - a loop that reads top to bottom
+    model: nn.Module, data: Dataset, recipe: Recipe, *, run_dir: Path, device: torch.device, progress: bool
+) -> TrainingReport:
+    """Train `model` in place from the newest checkpoint in `run_dir`, or from the start.
+
+    Leaves the moving average of the weights in `run_dir/weights.pt` and the report in `run_dir/report.json`. Under
+    torchrun every process calls this; the first one writes.
+
+    Raises:
+        RecipeError: An unknown loss or corruption, or a batch that does not divide among the processes.
+        TrainingError: The loss is no longer a finite number.
+    """
+    config = recipe.training
+    if config.loss not in LOSSES:
+        raise RecipeError(f"no loss {config.loss!r}; there are {', '.join(sorted(LOSSES))}")
+    loss_of = LOSSES[config.loss]
+    rank, world = rank_and_world()
+    batch_size = min(config.batch_size, len(data.train))
+    if batch_size % world:
+        raise RecipeError(f"training.batch_size={batch_size} must be a multiple of the {world} processes")
+    steps_per_epoch = len(data.train) // batch_size
+    steps = config.epochs * steps_per_epoch
+
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    state = Checkpoint(model, deepcopy(model).eval(), build_optimisers(model, config))
+    checkpoint = run_dir / "checkpoint.pt"
+    state.load(checkpoint, device)
+    network: nn.Module = DistributedDataParallel(model) if world > 1 else model
+    wall_start, cpu_start = time.monotonic() - state.wall_s, time.process_time() - state.cpu_s
+    saved_at = time.monotonic()
+
+    model.train()
+    bar = tqdm(
+        total=steps * batch_size,
+        initial=state.step * batch_size,
+        unit="img",
+        unit_scale=True,
+        desc=f"train {recipe.name}",
+        disable=not progress or rank > 0,
+        dynamic_ncols=True,
+    )
+    for step in range(state.step, steps):
+        epoch, at = divmod(step, steps_per_epoch)
+        order = _epoch_order(len(data.train), config.seed, epoch)
+        x = to_pixels(data.train[order[at * batch_size : (at + 1) * batch_size]])  # (batch, C, H, W)
+        x_in = training_input(x, recipe.corruption, _generator(config.seed, step))
+        x, x_in = (t[rank::world].to(device, memory_format=torch.channels_last) for t in (x, x_in))
+
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            x_hat = network(x_in)
+        loss = loss_of(x_hat.float(), x)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch annotates it only in part
+        if config.gradient_clip:
+            nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+        factor = learning_rate_factor(step, steps, config)
+        for optimiser in state.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+            optimiser.step()
+            optimiser.zero_grad()
+        _update_average(state.average, model, decay=min(config.ema_decay, (1 + step) / (10 + step)))
+
+        state.step = step + 1
+        state.epoch_loss += sum_over_processes(loss.item()) / world / steps_per_epoch
+        bar.update(batch_size)
+        if at == steps_per_epoch - 1:
+            if not math.isfinite(state.epoch_loss):
+                raise TrainingError(
+                    f"the loss became {state.epoch_loss} in epoch {epoch + 1}; lower training.learning_rate (now "
+                    f"{config.learning_rate}) or training.muon_learning_rate (now {config.muon_learning_rate})"
+                )
+            state.end_epoch(validation_loss(state.average, data.validation, recipe, device))
+            bar.set_postfix_str(f"validation {config.loss} {state.history[-1]['validation_loss']:.5f}")
+        if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S or state.step == steps:
+            state.wall_s, state.cpu_s = time.monotonic() - wall_start, time.process_time() - cpu_start
+            if rank == 0:
+                state.save(checkpoint)
+            saved_at = time.monotonic()
+    bar.close()
+
+    model.load_state_dict(state.average.state_dict())
+    model.eval()
+    report = TrainingReport(
+        parameters=sum(p.numel() for p in model.parameters()),
+        steps=steps,
+        images_seen=steps * batch_size,
+        wall_s=round(state.wall_s, 1),
+        cpu_s=round(sum_over_processes(state.cpu_s), 1),
+        validation_loss=state.history[-1]["validation_loss"],
+        history=tuple(state.history),
+    )
+    if rank == 0:
+        with write_atomically(run_dir / "weights.pt") as file:
+            torch.save({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, file)
+        with write_atomically(run_dir / "report.json") as file:
+            file.write(json.dumps(asdict(report), indent=1).encode())
+    if world > 1:
+        dist.barrier()
+    return report
+
+
+def load_weights(recipe: Recipe, run_dir: Path) -> nn.Module:
+    """The trained network of a run, on the CPU and in evaluation mode.
+
+    Raises:
+        TrainingError: The run has no trained weights yet, or they are of another network.
+    """
+    model = build(recipe)
+    try:
+        weights = torch.load(run_dir / "weights.pt", weights_only=True, map_location="cpu")
+        model.load_state_dict(weights)
+    except FileNotFoundError as error:
+        raise TrainingError(f"{run_dir} has no weights.pt: train it first") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f"{run_dir / 'weights.pt'} does not fit architecture {recipe.architecture}: {error}"
+        ) from error
+    return model.eval()
+
+
+def to_pixels(images: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Bytes 0 ... 255 as float32 pixels in [0, 1], the very numbers that the service makes of the same image."""
+    return images.float().div_(255.0)
+
+
+def learning_rate_factor(step: int, steps: int, config: TrainingConfig) -> float:
+    """The share of the peak learning rate: up linearly over the warm-up, then down a half cosine, or level."""
+    warmup = config.warmup_share * steps
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if config.schedule == "constant":
+        return 1.0
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+@torch.no_grad()
+def validation_loss(
+    model: nn.Module, images: UInt8[Tensor, "batch channel height width"], recipe: Recipe, device: torch.device
+) -> float:
+    """Mean loss over `images`, all corrupted, with the same corruption at every call."""
+    loss_of = LOSSES[recipe.training.loss]
+    generator = _generator(recipe.training.seed, VALIDATION_STEP)
+    total = 0.0
+    for chunk in torch.split(images, VALIDATION_BATCH):
+        x = to_pixels(chunk)
+        x_hat = model(corrupt(x, recipe.corruption, generator).to(device, memory_format=torch.channels_last))
+        total += loss_of(x_hat, x.to(device)).item() * len(chunk)
+    return total / len(images)
+
+
+def _generator(seed: int, step: int) -> torch.Generator:
+    digest = hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+@lru_cache(maxsize=1)
+def _epoch_order(images: int, seed: int, epoch: int) -> Int64[Tensor, " images"]:
+    return torch.randperm(images, generator=_generator(seed, -1 - epoch))
+
+
+@torch.no_grad()
+def _update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
+    for mean, weight in zip(average.parameters(), model.parameters(), strict=True):
+        mean.lerp_(weight, 1.0 - decay)
