@@ -16,9 +16,16 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[Tensor], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: Iterable[Tensor],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype  # of the iteration: bfloat16 is exact enough, and much faster where the processor has it
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure: the loop needs none
@@ -35,7 +42,7 @@ class Muon(torch.optim.Optimizer):
                 matrix = update.reshape(len(update), -1)
                 scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(orthogonalise(matrix).reshape(p.shape), alpha=-group["lr"] * scale)
+                p.add_(orthogonalise(matrix.to(self.dtype)).reshape(p.shape), alpha=-group["lr"] * scale)
 
 
 def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
@@ -52,7 +59,8 @@ def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if is_tall else x
+    nearest: Tensor = x.T if is_tall else x
+    return nearest
 
 
 def build_optimisers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
@@ -61,7 +69,9 @@ def build_optimisers(model: nn.Module, config: TrainingConfig) -> list[torch.opt
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
     optimisers: list[torch.optim.Optimizer] = []
     if matrices:
-        optimisers.append(Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
+        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        rate = config.muon_learning_rate
+        optimisers.append(Muon(matrices, lr=rate, weight_decay=config.weight_decay, dtype=dtype))
     if others:
         optimisers.append(torch.optim.AdamW(others, lr=config.learning_rate, weight_decay=config.weight_decay))
     return optimisers

@@ -1,4 +1,6 @@
-"""The residual block that the convolutional networks are built from."""
+"""What the convolutional networks are built from."""
+
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -31,3 +33,19 @@ class ResidualBlock(nn.Module):
 def residual_blocks(width: int, count: int) -> nn.Sequential:
     """`count` blocks in a row: (N, width, H, W) -> the same shape."""
     return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+
+
+def pyramid_step(height: int, width: int, widths: Sequence[int], blocks: Sequence[int]) -> int:
+    """How many pixels of the image one pixel of the smallest level stands for: every width halves the size.
+
+    Raises:
+        ValueError: The image cannot be halved that often, or `widths` and `blocks` differ in length.
+    """
+    step: int = 2 ** len(widths)
+    if height % step or width % step:
+        raise ValueError(
+            f"{len(widths)} widths halve the image {len(widths)} times: {height}x{width} must be multiples of {step}"
+        )
+    if len(blocks) != len(widths):
+        raise ValueError(f"blocks {list(blocks)} and widths {list(widths)} need the same length")
+    return step

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.architectures.blocks import residual_blocks
+from training.architectures.blocks import pyramid_step, residual_blocks
 
 
 class ConvAutoencoder(nn.Module):
-    """Residual convolutions on a pyramid, then one linear map to `latent_dim` numbers: nothing else gets through.
+    """Residual convolutions on a pyramid, then two dense layers to `latent_dim` numbers: nothing else gets through.
 
     Masci et al., Stacked Convolutional Auto-Encoders, 2011, https://doi.org/10.1007/978-3-642-21735-7_7, with the
     residual blocks of `blocks.py`. Space becomes channels first (Shi et al., 2016,
-    https://arxiv.org/abs/1609.05158), so no convolution runs at full size. For widths (64, 128) and 28x28:
+    https://arxiv.org/abs/1609.05158), so no convolution runs at full size. For widths (32, 64) and 28x28:
 
-        x (N,1,28,28) ->[ unshuffle, conv ]-> (N,64,14,14) ->[ residual, conv stride 2 ]-> (N,128,7,7)
-          ->[ residual, flatten, linear ]-> z (N,latent_dim)
-        z ->[ linear, residual ]-> (N,128,7,7) ->[ transposed conv, residual ]-> (N,64,14,14)
-          ->[ conv, shuffle, sigmoid ]-> x_hat (N,1,28,28)
+        x (N,1,28,28) ->[ unshuffle, conv ]-> (N,32,14,14) ->[ residual, conv stride 2 ]-> (N,64,7,7)
+          ->[ residual, flatten, linear ]-> (N,hidden) ->[ linear ]-> z (N,latent_dim)
+        z ->[ linear ]-> (N,hidden) ->[ linear, residual ]-> (N,64,7,7)
+          ->[ transposed conv, residual ]-> (N,32,14,14) ->[ conv, shuffle, sigmoid ]-> x_hat (N,1,28,28)
     """
 
     def __init__(
@@ -28,18 +28,12 @@ class ConvAutoencoder(nn.Module):
         width: int,
         *,
         latent_dim: int = 32,
-        widths: Sequence[int] = (64, 128),
-        blocks: Sequence[int] = (2, 3),
+        widths: Sequence[int] = (32, 64),
+        blocks: Sequence[int] = (1, 2),
+        hidden: int = 256,
     ) -> None:
         super().__init__()
-        step = 2 ** len(widths)
-        if height % step or width % step:
-            raise ValueError(
-                f"{len(widths)} widths halve the image {len(widths)} times: {height}x{width} must be "
-                f"multiples of {step}"
-            )
-        if len(blocks) != len(widths):
-            raise ValueError(f"blocks {list(blocks)} and widths {list(widths)} need the same length")
+        step = pyramid_step(height, width, widths, blocks)
         self.latent_dim = latent_dim
         top = (widths[-1], height // step, width // step)
         encoder: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, widths[0], 3, padding=1)]
@@ -48,13 +42,13 @@ class ConvAutoencoder(nn.Module):
             encoder.append(residual_blocks(widths[i], count))
             decoder.append(residual_blocks(widths[i], count))
             if i + 1 < len(widths):
-                encoder.append(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2))
+                encoder += [nn.ReLU(), nn.Conv2d(widths[i], widths[i + 1], 2, stride=2)]
                 decoder.append(nn.ConvTranspose2d(widths[i + 1], widths[i], 2, stride=2))
         flat = top[0] * top[1] * top[2]
-        self.encoder = nn.Sequential(*encoder, nn.ReLU(), nn.Flatten(), nn.Linear(flat, latent_dim))
-        self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, flat), nn.Unflatten(1, top), *reversed(decoder), nn.Sigmoid()
-        )
+        to_latent = [nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, latent_dim)]
+        from_latent = [nn.Linear(latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, flat)]
+        self.encoder = nn.Sequential(*encoder, nn.ReLU(), nn.Flatten(), *to_latent)
+        self.decoder = nn.Sequential(*from_latent, nn.Unflatten(1, top), *reversed(decoder), nn.Sigmoid())
 
     def encode(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch latent"]:
         z: Tensor = self.encoder(x)

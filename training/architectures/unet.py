@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.architectures.blocks import residual_blocks
+from training.architectures.blocks import pyramid_step, residual_blocks
 
 
 class UNet(nn.Module):
@@ -31,14 +31,7 @@ class UNet(nn.Module):
         blocks: Sequence[int] = (2, 4),
     ) -> None:
         super().__init__()
-        step = 2 ** len(widths)
-        if height % step or width % step:
-            raise ValueError(
-                f"{len(widths)} widths halve the image {len(widths)} times: {height}x{width} must be "
-                f"multiples of {step}"
-            )
-        if len(blocks) != len(widths):
-            raise ValueError(f"blocks {list(blocks)} and widths {list(widths)} need the same length")
+        pyramid_step(height, width, widths, blocks)
         levels = range(len(widths) - 1)
         self.stem = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, widths[0], 3, padding=1))
         self.before = nn.ModuleList(residual_blocks(widths[i], blocks[i]) for i in levels)
