@@ -1,0 +1,19 @@
+"""What tests of both halves share: the real digits in the repository."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def mnist_digits() -> NDArray[np.float32]:
+    """500 random test images of MNIST, (500, 1, 28, 28), pixels in [0, 1]."""
+    with Image.open(DATA / "mnist_test_500.png") as sheet:
+        tiles = np.asarray(sheet).reshape(20, 28, 25, 28).swapaxes(1, 2)  # rows of 25 digits
+    return (tiles.reshape(500, 1, 28, 28) / np.float32(255)).astype(np.float32)
