@@ -1,0 +1,118 @@
+"""Images as one tensor, cut into parts that share no image: training, validation, calibration and test."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from training.config import DataConfig
+from training.errors import DataError
+from training.folder import Skipped, read_folder
+from training.mnist import LICENCE, SOURCE, download, is_mnist, read_idx_folder
+
+SMALLEST_DATASET = 8  # images; fewer leave no part with anything to say
+
+Images = UInt8[Tensor, "image channel height width"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images of one size in four parts, bytes 0 ... 255, (N, C, H, W), and where they come from.
+
+    `sha256` is over the bytes of all images in reading order.
+    """
+
+    name: str
+    source: str
+    licence: str
+    sha256: str
+    train: Images
+    validation: Images
+    calibration: Images
+    test: Images
+    skipped: tuple[Skipped, ...] = field(default=())
+
+    @property
+    def image_count(self) -> int:
+        """Images in all parts together."""
+        return len(self.train) + len(self.validation) + len(self.calibration) + len(self.test)
+
+
+def load_data(config: DataConfig, path: Path | None, *, seed: int, progress: bool = True) -> Dataset:
+    """The images that a recipe asks for, from the folder `path`; MNIST is downloaded where `path` is None.
+
+    Raises:
+        DataError: No folder, no readable image, fewer than 8, or files that are not what they should be.
+    """
+    if path is not None and not path.is_dir():
+        raise DataError(f"--data {path}: no such folder")
+    if config.source == "mnist":
+        return _load_mnist(config, path or download(), seed)
+    if path is None:
+        raise DataError("which images? Give --data FOLDER, a folder of PNG, JPEG, WebP, TIFF or BMP files")
+    images, skipped = read_folder(path, config, progress=progress)
+    if len(images) < SMALLEST_DATASET:
+        raise DataError(
+            f"{path}: {len(images)} different readable images, at least {SMALLEST_DATASET} are needed"
+            + _reasons(skipped)
+        )
+    shares = (config.validation_share, config.calibration_share, config.test_share)
+    train, validation, calibration, test = split(images, shares, seed=seed)
+    return Dataset(
+        name=path.resolve().name,
+        source=f"a folder of {len(images)} images",
+        licence="not stated: it is yours to say",
+        sha256=_digest(images),
+        train=train,
+        validation=validation,
+        calibration=calibration,
+        test=test,
+        skipped=skipped,
+    )
+
+
+def split(images: Images, shares: tuple[float, ...], *, seed: int) -> tuple[Images, ...]:
+    """The images shuffled by `seed` and cut: what is left over for training first, then one part per share.
+
+    A share above 0 gets at least one image.
+    """
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    sizes = [max(1, round(share * len(images))) if share else 0 for share in shares]
+    left = len(images) - sum(sizes)
+    if left < 1:
+        raise DataError(f"shares {shares} of {len(images)} images leave none for training; lower them or add images")
+    return tuple(images[part] for part in torch.split(order, [left, *sizes]))
+
+
+def _load_mnist(config: DataConfig, folder: Path, seed: int) -> Dataset:
+    parts = read_idx_folder(folder)
+    size = (config.channels, config.height, config.width)
+    if (1, *parts.train.shape[1:]) != size:
+        raise DataError(f"{folder}: images are 1x{parts.train.shape[1]}x{parts.train.shape[2]}, the recipe says {size}")
+    images, test = parts.train[:, None], parts.test[:, None]  # (N, H, W) -> (N, 1, H, W)
+    train, validation, calibration = split(images, (config.validation_share, config.calibration_share), seed=seed)
+    genuine = is_mnist(parts)
+    return Dataset(
+        name="mnist" if genuine else folder.resolve().name,
+        source=SOURCE if genuine else "a folder of IDX files",
+        licence=LICENCE if genuine else "not stated: it is yours to say",
+        sha256=_digest(images, test),
+        train=train,
+        validation=validation,
+        calibration=calibration,
+        test=test,
+    )
+
+
+def _digest(*parts: Images) -> str:
+    sha256 = hashlib.sha256()
+    for images in parts:
+        sha256.update(images.contiguous().numpy().data)
+    return sha256.hexdigest()
+
+
+def _reasons(skipped: tuple[Skipped, ...]) -> str:
+    return "".join(f"\n  skipped {s.path}: {s.reason}" for s in skipped[:20])

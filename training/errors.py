@@ -1,0 +1,40 @@
+"""What a user can get wrong, beside a recipe (`RecipeError`) and a diverging loss (`TrainingError`).
+
+PipelineError
+├── DataError      images that cannot be read or are too few
+├── RunError       a run directory that does not fit the command
+├── DeviceError    a device that is not there
+├── ExportError    a graph that differs from its network
+├── VerifyError    a model directory that does not hold what its manifest says
+└── PublishError   a models directory that cannot take a version
+
+Every message says what happened, with which value, and what would work.
+"""
+
+
+class PipelineError(Exception):
+    """A stage cannot go on for a reason that its user can remove."""
+
+
+class DataError(PipelineError):
+    """Images that cannot be read, have the wrong size, or are too few."""
+
+
+class RunError(PipelineError):
+    """A run directory that does not fit the command: another recipe, other images, a stage missing."""
+
+
+class DeviceError(PipelineError):
+    """A device was asked for that is not there."""
+
+
+class ExportError(PipelineError):
+    """A graph could not be written, or its answers differ from the network's."""
+
+
+class VerifyError(PipelineError):
+    """A model directory does not hold what its manifest says."""
+
+
+class PublishError(PipelineError):
+    """The models directory cannot take a new version."""

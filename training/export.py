@@ -1,0 +1,147 @@
+"""From PyTorch to ONNX in three steps: write the graph, check it, compare its answers with PyTorch's."""
+
+import hashlib
+import logging
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from service.manifest import TENSORS_BY_TASK, Golden, Graph, Parity, Task, TensorSpec
+from training.errors import ExportError
+from training.files import write_atomically
+
+OPSET = 20
+PARITY_TOLERANCE = 1e-4  # float32 sums in another order; the shipped models differ by about 1e-6
+PARITY_BATCHES = (1, 3, 16)
+GOLDEN_IMAGES = 2
+GOLDEN_TOLERANCE = 1e-3  # another processor, or CUDA with its TF32, rounds differently
+GOLDEN_FILE = "golden.npz"
+
+Images = Float[Tensor, "batch channel height width"]
+Array = NDArray[np.float32]
+
+
+def export_graphs(
+    graph_by_task: dict[Task, nn.Module], examples: dict[Task, Tensor], directory: Path
+) -> tuple[dict[Task, Graph], Golden]:
+    """Write `<task>.onnx` for every task and one golden.npz into `directory`.
+
+    Args:
+        graph_by_task: Networks in evaluation mode, on the CPU.
+        examples: At least 16 real inputs per task; parity is measured on them, the first two become the golden sample.
+        directory: Where the files go.
+
+    Raises:
+        ExportError: A graph is not valid, or differs from PyTorch by more than 1e-4.
+    """
+    golden: dict[str, Array] = {}
+    described: dict[Task, Graph] = {}
+    for task, network in graph_by_task.items():
+        path = directory / f"{task}.onnx"
+        content = to_onnx(network, examples[task][:2], task)
+        with write_atomically(path) as file:
+            file.write(content)
+        described[task] = _describe(path, content, task, measure_parity(path, network, examples[task]))
+        inputs, outputs = TENSORS_BY_TASK[task]
+        x = examples[task][:GOLDEN_IMAGES].numpy()
+        golden |= {f"{task}.{inputs[0]}": x}
+        golden |= {f"{task}.{name}": y for name, y in zip(outputs, run_graph(path, x), strict=True)}
+    with write_atomically(directory / GOLDEN_FILE) as file:
+        np.savez(file, **golden)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+    sha256 = hashlib.sha256((directory / GOLDEN_FILE).read_bytes()).hexdigest()
+    return described, Golden(file=GOLDEN_FILE, sha256=sha256, tolerance=GOLDEN_TOLERANCE)
+
+
+def to_onnx(network: nn.Module, example: Tensor, task: Task) -> bytes:
+    """The network as ONNX with a dynamic batch axis: the same bytes every time, nothing of this machine inside."""
+    inputs, outputs = TENSORS_BY_TASK[task]
+    # The exporter warns of its own internals, and reports on optional packages; neither is for our user.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    if program is None:
+        raise ExportError(f"{task}: the exporter returned nothing")
+    program.optimize()
+    model = program.model_proto
+    del model.metadata_props[:]
+    model.producer_version = ""
+    for node in model.graph.node:  # source lines and module paths: of no use to a server
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer]:
+        del value.metadata_props[:]
+        value.doc_string = ""
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]  # onnxruntime infers shapes itself
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"{task}: the exported graph is not valid ONNX: {error}") from error
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def run_graph(path: Path, x: Array) -> list[Array]:
+    """Every output of the graph at `path` for the one input `x`, by onnxruntime on the CPU."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return [np.asarray(y, np.float32) for y in session.run(None, {session.get_inputs()[0].name: x})]
+
+
+def measure_parity(path: Path, network: nn.Module, examples: Tensor) -> Parity:
+    """The largest difference between onnxruntime and PyTorch over several batch sizes.
+
+    Raises:
+        ExportError: It is above 1e-4, relative to values above 1.
+    """
+    worst = 0.0
+    for batch in PARITY_BATCHES:
+        x = examples[:batch]
+        with torch.no_grad():
+            answer = network(x)
+        expected = answer if isinstance(answer, tuple) else (answer,)
+        for y, y_onnx in zip(expected, run_graph(path, x.numpy()), strict=True):
+            reference = y.numpy()
+            difference = float(np.max(np.abs(reference - y_onnx) / np.maximum(1.0, np.abs(reference))))
+            if not difference <= PARITY_TOLERANCE:
+                raise ExportError(
+                    f"{path.name}: onnxruntime and PyTorch differ by {difference:.2e} at batch {batch}, "
+                    f"more than {PARITY_TOLERANCE:.0e}"
+                )
+            worst = max(worst, difference)
+    return Parity(max_abs_diff=worst, tolerance=PARITY_TOLERANCE)
+
+
+def _describe(path: Path, content: bytes, task: Task, parity: Parity) -> Graph:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    dtype: Literal["float32"] = "float32"
+    inputs, outputs = (
+        tuple(TensorSpec(name=t.name, dtype=dtype, shape=tuple(t.shape)) for t in tensors)
+        for tensors in (session.get_inputs(), session.get_outputs())
+    )
+    if (tuple(t.name for t in inputs), tuple(t.name for t in outputs)) != TENSORS_BY_TASK[task]:
+        raise ExportError(f"{task}: exported tensors {inputs} -> {outputs}, the contract says {TENSORS_BY_TASK[task]}")
+    return Graph(
+        file=path.name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        opset=OPSET,
+        inputs=inputs,
+        outputs=outputs,
+        parity=parity,
+    )

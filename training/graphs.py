@@ -1,0 +1,74 @@
+"""What each task computes, as a network to export. To add a task: a module and its line in GRAPHS."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from service.manifest import Task
+from training.config import RecipeError
+
+Images = Float[Tensor, "batch channel height width"]
+
+
+class Encode(nn.Module):
+    """x (N,C,H,W) -> z (N,D)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Images) -> Float[Tensor, "batch latent"]:
+        z: Tensor = self.model.encode(x)  # type: ignore[operator]  # nn.Module types its attributes Tensor | Module
+        return z
+
+
+class Decode(nn.Module):
+    """z (N,D) -> x_hat (N,C,H,W), in [0, 1]."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> Images:
+        x_hat: Tensor = self.model.decode(z)  # type: ignore[operator]  # as above
+        return x_hat.clamp(0.0, 1.0)
+
+
+class Denoise(nn.Module):
+    """x (N,C,H,W) -> x_hat, in [0, 1]: decode(encode(x)) where there is a latent."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Images) -> Images:
+        x_hat: Tensor = self.model(x)
+        return x_hat.clamp(0.0, 1.0)
+
+
+class Anomaly(nn.Module):
+    """x (N,C,H,W) -> score (N,), map (N,H,W): squared reconstruction error, mean over channels, then pixels."""
+
+    score = "mean squared reconstruction error of all pixels"
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Images) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch height width"]]:
+        error = (self.model(x).clamp(0.0, 1.0) - x).square().mean(dim=1)  # (N, H, W)
+        return error.mean(dim=(1, 2)), error
+
+
+GRAPHS: dict[Task, type[nn.Module]] = {"anomaly": Anomaly, "decode": Decode, "denoise": Denoise, "encode": Encode}
+NEEDS_LATENT: frozenset[Task] = frozenset({"encode", "decode"})
+
+
+def graph_for(task: Task, model: nn.Module) -> nn.Module:
+    """The network that computes `task` with `model`.
+
+    Raises:
+        RecipeError: The task needs a latent and the architecture has none.
+    """
+    if task in NEEDS_LATENT and model.latent_dim is None:
+        raise RecipeError(f"{type(model).__name__} has no latent, so it cannot {task}; take {task!r} out of `tasks`")
+    return GRAPHS[task](model).eval()

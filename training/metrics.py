@@ -1,0 +1,38 @@
+"""How good a reconstruction is."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Generator, Tensor
+
+from training.config import CorruptionConfig
+from training.corruptions import corrupt
+from training.loop import to_pixels
+
+TEST_NOISE_SEED = 20_000  # the noise on the test images, the same for every model and baseline
+CHUNK = 500  # images at a time
+
+Images = Float[Tensor, "batch channel height width"]
+
+
+@torch.no_grad()
+def mean_squared_error(
+    function: Callable[[Images], Images],
+    images: UInt8[Tensor, "image channel height width"],
+    corruption: CorruptionConfig | None,
+) -> float:
+    """Mean over all pixels of (function(x_noisy) - x)²; of (function(x) - x)² where `corruption` is None."""
+    generator = Generator().manual_seed(TEST_NOISE_SEED)
+    total = 0.0
+    for chunk in torch.split(images, CHUNK):
+        x = to_pixels(chunk)
+        x_in = corrupt(x, corruption, generator) if corruption else x
+        total += float((function(x_in) - x).square().sum(dtype=torch.float64))
+    return total / images.numel()
+
+
+def psnr_db(mse: float) -> float:
+    """Peak signal-to-noise ratio in decibels of pixels in [0, 1] with mean squared error `mse`."""
+    return -10.0 * math.log10(mse)

@@ -1,0 +1,134 @@
+"""A run directory: where a model is being made, stage by stage, and what each stage left behind."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from training.config import Recipe
+from training.data import Dataset, load_data
+from training.errors import RunError
+from training.files import write_atomically
+
+RUN_FILE = "run.json"
+WEIGHTS, REPORT, EVALUATION = "weights.pt", "report.json", "evaluation.json"
+GRAPHS, CALIBRATION, MODEL = "graphs.json", "calibration.json", "model"
+
+
+class _RunFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    recipe: Recipe
+    data_path: str | None
+    data_sha256: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model in the making: its recipe, its images, and the directory that holds the rest."""
+
+    directory: Path
+    name: str
+    recipe: Recipe
+    data_path: Path | None
+    command: str
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The images, read when first needed."""
+        return load_data(self.recipe.data, self.data_path, seed=self.recipe.training.seed)
+
+    def path(self, file: str) -> Path:
+        """Where the run keeps `file`."""
+        return self.directory / file
+
+    def read(self, file: str, made_by: str) -> Any:  # noqa: ANN401 - JSON; every reader validates it
+        """What an earlier stage wrote.
+
+        Raises:
+            RunError: It has not run yet.
+        """
+        try:
+            return json.loads(self.path(file).read_bytes())
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{self.directory} has no {file}: run `python -m training {made_by} {self.directory}` first"
+            ) from error
+
+    def write(self, file: str, content: object) -> None:
+        """Keep `content` as JSON for later stages."""
+        with write_atomically(self.path(file)) as out:
+            out.write(json.dumps(content, indent=1).encode())
+
+
+def start_run(
+    directory: Path, *, name: str, recipe: Recipe, data_path: Path | None, command: str, restart: bool
+) -> Run:
+    """A new run in `directory`, or the one already there if it has the same recipe and images.
+
+    Raises:
+        RunError: Another recipe or other images were used there, and `restart` is not set.
+        DataError: The images cannot be used.
+    """
+    run = Run(directory, name, recipe, data_path.resolve() if data_path else None, command)
+    if restart and directory.exists():
+        shutil.rmtree(directory)
+    new = _RunFile(
+        name=name,
+        recipe=recipe,
+        data_path=str(run.data_path) if run.data_path else None,
+        data_sha256=run.data.sha256,
+        command=command,
+    )
+    if run.path(RUN_FILE).exists():
+        old = _read(directory)
+        cure = "give --restart to begin anew, or another --name"
+        if differing := _differences(old.recipe, recipe):
+            raise RunError(f"{directory} was begun with another recipe ({'; '.join(differing)}): {cure}")
+        if old.data_sha256 != new.data_sha256:
+            raise RunError(f"{directory} was begun with other images (digest {old.data_sha256[:12]}...): {cure}")
+    directory.mkdir(parents=True, exist_ok=True)
+    with write_atomically(run.path(RUN_FILE)) as file:
+        file.write(new.model_dump_json(indent=1).encode())
+    return run
+
+
+def open_run(directory: Path) -> Run:
+    """The run in `directory`.
+
+    Raises:
+        RunError: There is none.
+    """
+    old = _read(directory)
+    return Run(directory, old.name, old.recipe, Path(old.data_path) if old.data_path else None, old.command)
+
+
+def _read(directory: Path) -> _RunFile:
+    try:
+        return _RunFile.model_validate_json((directory / RUN_FILE).read_bytes())
+    except FileNotFoundError as error:
+        raise RunError(f"{directory} is no run: `python -m training fit <recipe>` makes one") from error
+    except ValidationError as error:
+        raise RunError(f"{directory / RUN_FILE} cannot be read: {error}") from error
+
+
+def _differences(old: Recipe, new: Recipe) -> list[str]:
+    before, after = _flat(old.model_dump()), _flat(new.model_dump())
+    return [
+        f"{key} was {before.get(key)!r}, now {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
