@@ -6,12 +6,11 @@ the whole batch and keep their share of it, take the same steps as one.
 """
 
 import hashlib
-import json
 import math
 import pickle
 import time
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -59,8 +58,8 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
 ) -> TrainingReport:
     """Train `model` in place from the newest checkpoint in `run_dir`, or from the start.
 
-    Leaves the moving average of the weights in `run_dir/weights.pt` and the report in `run_dir/report.json`. Under
-    torchrun every process calls this; the first one writes.
+    Leaves the moving average of the weights in `run_dir/weights.pt`. Under torchrun every process calls this; the first
+    one writes.
 
     Raises:
         RecipeError: An unknown loss or corruption, or a batch that does not divide among the processes.
@@ -148,8 +147,6 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
     if rank == 0:
         with write_atomically(run_dir / "weights.pt") as file:
             torch.save({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, file)
-        with write_atomically(run_dir / "report.json") as file:
-            file.write(json.dumps(asdict(report), indent=1).encode())
     if world > 1:
         dist.barrier()
     return report

@@ -1,0 +1,164 @@
+"""`python -m training`: from a folder of images to a published model."""
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from training.architectures import ARCHITECTURES
+from training.config import RecipeError, load_recipe, recipe_names
+from training.distributed import process_group
+from training.errors import PipelineError
+from training.loop import TrainingError
+from training.run import Run, open_run, start_run
+from training.stages import STAGES, Options, find_device
+from training.verify import verify
+
+INTERRUPTED = 130  # the shell's status for Ctrl-C
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 an error that was explained, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parse(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        with process_group(find_device(options.device)):
+            _run(options)
+    except (PipelineError, RecipeError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.stage == "verify" and (options.run / "manifest.json").exists():
+        manifest = verify(options.run)
+        print(f"{options.run} holds what its manifest says: {manifest.name} {manifest.version}")
+        return
+    run = _new_run(options) if options.stage == "fit" else open_run(options.run)
+    beside = tuple(open_run(directory) for directory in options.beside)
+    settings = Options(options.device, options.models, beside, not options.quiet)
+    stages = list(STAGES) if options.stage == "fit" else [options.stage]
+    for name in stages:
+        leaves = STAGES[name].leaves
+        if options.stage == "fit" and leaves and run.path(leaves).exists():
+            continue  # done before this command was stopped
+        STAGES[name].run(run, settings)
+        if int(os.environ.get("RANK", "0")) > 0:
+            return  # the first process does the rest
+
+
+def _new_run(options: argparse.Namespace) -> Run:
+    recipe = load_recipe(options.recipe, tuple(options.overrides))
+    name = options.name or recipe.name
+    return start_run(
+        options.runs / name,
+        name=name,
+        recipe=recipe,
+        data_path=options.data,
+        command=_command(options, names_data=recipe.data.source == "folder"),
+        restart=options.restart,
+    )
+
+
+def _command(options: argparse.Namespace, *, names_data: bool) -> str:
+    """What makes this model again, without paths that exist only here."""
+    words = ["python", "-m", "training", "fit", options.recipe]
+    if options.data and names_data:
+        words += ["--data", options.data.resolve().name]
+    if options.name:
+        words += ["--name", options.name]
+    if options.threads:
+        words += ["--threads", str(options.threads)]
+    return shlex.join([*words, *options.overrides])
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)  # overrides may stand between options
+    unknown = [word for word in rest if options.stage != "fit" or word.startswith("-")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.overrides = rest
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training",
+        description="From a folder of images to a published autoencoder.",
+        epilog=_overview(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="stage", required=True, metavar="command")
+    fit = commands.add_parser(
+        "fit",
+        usage="python -m training fit RECIPE [options] [section.field=value ...]",
+        help="All stages, from images to models/<name>/<version>/; goes on after a stop.",
+        description="Fields of the recipe are overridden as section.field=value, for example training.epochs=3.",
+    )
+    fit.add_argument("recipe", help=f"one of {', '.join(recipe_names())}, or the path of a .toml file")
+    fit.add_argument("--data", type=Path, help="folder of images (digits: of MNIST's four files; default: download)")
+    fit.add_argument("--name", help="the model's name (default: the recipe's)")
+    fit.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+    fit.add_argument("--restart", action="store_true", help="throw away what an earlier run of this name has done")
+    _add_shared_options(fit)
+    for name, stage in STAGES.items():
+        command = commands.add_parser(name, help=stage.run.__doc__)
+        command.add_argument("run", type=Path, help="the run's directory, e.g. runs/digits")
+        _add_shared_options(command)
+    return parser
+
+
+def _add_shared_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", type=Path, default=Path("models"), help="where to publish (default: models)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per core)")
+    parser.add_argument(
+        "--beside", type=Path, action="append", default=[], metavar="RUN", help="another run as a baseline; repeatable"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _overview() -> str:
+    width = max(0, shutil.get_terminal_size().columns - 24)
+    stages = [f"  {name:<12}{stage.run.__doc__}" for name, stage in STAGES.items()]
+    recipes = [f"  {name:<14}{load_recipe(name).summary}" for name in recipe_names()]
+    architectures = [f"  {name:<10}{_first_line(network)[:width]}" for name, network in ARCHITECTURES.items()]
+    lines = [
+        "fit runs these stages in order; each can run alone on a run's directory:",
+        *stages,
+        "",
+        "recipes (any field can be overridden as section.field=value):",
+        *recipes,
+        "",
+        "architectures:",
+        *architectures,
+        "",
+        "examples:",
+        "  python -m training fit digits",
+        "  python -m training fit images --data my_photos --name mine training.epochs=30",
+        "  python -m training evaluate runs/mine",
+        "  torchrun --nproc-per-node 2 -m training fit digits --threads 1",
+    ]
+    return "\n".join(lines)
+
+
+def _first_line(network: type) -> str:
+    return (network.__doc__ or "").splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The model card: what a person should know before using a model, written from its manifest alone."""
+
+from service.manifest import Manifest
+
+PICTURE = "preview.png"
+
+
+def card(manifest: Manifest) -> str:
+    """The card in Markdown."""
+    made = manifest.provenance
+    split = made.data.split
+    parts = [
+        f"# {manifest.name}, version {manifest.version}",
+        manifest.summary[:1].upper() + manifest.summary[1:] + ".",
+        f"![Originals over noisy over denoised test images]({PICTURE})",
+        "## What it does",
+        _tasks(manifest),
+        "## Figures",
+        "On images that neither training nor calibration saw. A figure alone says little, so what costs nothing stands "
+        "beside it.",
+        _figures(manifest),
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in manifest.limits)
+        or "- None known, which is not to say that there are none.",
+        "## Data",
+        f"{made.data.images} images of {made.data.name}: {split.train} for training, {split.validation} for "
+        f"validation, {split.calibration} for calibration, {split.test} for the figures; no image is in two parts.\n"
+        f"Source: {made.data.source}. Licence: {made.data.licence}.\nSHA-256 of all pixels: `{made.data.sha256}`.",
+        "## How to make it again",
+        f"    {made.command}",
+        f"Architecture `{manifest.architecture}`, {made.parameters:,} parameters; seed {made.seed}; "
+        f"{made.images_seen:,} images seen in {made.cpu_s / 60:.0f} CPU-minutes ({made.wall_s / 60:.0f} minutes) on "
+        f"{made.device}; PyTorch {made.torch_version}; commit `{made.commit}`. Every setting stands under "
+        "`provenance.config` in manifest.json. The same command on the same machine gives the same graphs; another "
+        "processor or number of threads adds floats in another order.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _tasks(manifest: Manifest) -> str:
+    rows = ["| task | graph | in | out | differs from PyTorch by at most |", "| --- | --- | --- | --- | --- |"]
+    for task, graph in manifest.tasks.items():
+        shown = [
+            ", ".join(f"{t.name} ({', '.join(map(str, t.shape))})" for t in tensors)
+            for tensors in (graph.inputs, graph.outputs)
+        ]
+        rows.append(f"| {task} | {graph.file} | {shown[0]} | {shown[1]} | {graph.parity.max_abs_diff:.1e} |")
+    return "\n".join(rows)
+
+
+def _figures(manifest: Manifest) -> str:
+    rows = ["| figure | this model | beside it | on |", "| --- | --- | --- | --- |"]
+    for m in manifest.metrics:
+        beside = "<br>".join(f"{name}: {value:.4g}" for name, value in m.baselines.items())
+        better = "more is better" if m.higher_is_better else "less is better"
+        rows.append(f"| {m.name} ({m.unit}; {better}) | **{m.value:.4g}** | {beside} | {m.data} |")
+    return "\n".join(rows)

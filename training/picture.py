@@ -1,0 +1,45 @@
+"""The picture beside a card: originals over noisy over denoised, so that people can look instead of read."""
+
+from io import BytesIO
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+LABEL_WIDTH, GAP, SHORT_SIDE = 96, 6, 84  # screen pixels
+BACKGROUND, INK = (255, 255, 255), (40, 40, 40)
+
+Images = Float[Tensor, "batch channel height width"]
+
+
+def rows_of_images(rows: dict[str, Images]) -> bytes:
+    """A PNG with one labelled row of images per entry, all rows equally long and of one image size.
+
+    Args:
+        rows: Label to images, (N, C, H, W), pixels in [0, 1]; small images are enlarged without smoothing.
+    """
+    first = next(iter(rows.values()))
+    count, _, height, width = first.shape
+    scale = max(1, round(SHORT_SIDE / min(height, width)))
+    cell_height, cell_width = height * scale + GAP, width * scale + GAP
+    size = (LABEL_WIDTH + count * cell_width, GAP + len(rows) * cell_height)
+    sheet = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(14)
+    for row, (label, images) in enumerate(rows.items()):
+        top = GAP + row * cell_height
+        draw.text((LABEL_WIDTH - 10, top + cell_height // 2), label, fill=INK, font=font, anchor="rm")
+        for column, image in enumerate(images):
+            tile = Image.fromarray(_bytes(image)).resize((width * scale, height * scale), Image.Resampling.NEAREST)
+            sheet.paste(tile, (LABEL_WIDTH + column * cell_width, top))
+    file = BytesIO()
+    sheet.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _bytes(image: Float[Tensor, "channel height width"]) -> NDArray[np.uint8]:
+    pixels = image.expand(3, -1, -1).permute(1, 2, 0).numpy()  # grey or colour -> (H, W, 3)
+    rounded: NDArray[np.uint8] = (pixels * 255.0).round().astype(np.uint8)
+    return rounded

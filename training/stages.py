@@ -1,0 +1,144 @@
+"""The stages of making a model, in the order of `fit`; each reads what earlier ones left in the run."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from training.architectures import build
+from training.calibrate import calibrate
+from training.data import Dataset
+from training.distributed import rank_and_world
+from training.errors import DeviceError, RunError
+from training.evaluate import evaluate
+from training.export import export_graphs
+from training.graphs import graph_for
+from training.loop import load_weights, to_pixels, train
+from training.publish import assemble, git_commit, next_version, publish
+from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, REPORT, WEIGHTS, Run
+from training.verify import verify
+
+EXAMPLES = 16  # real images that graphs are compared with PyTorch on
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says beside the recipe."""
+
+    device: str = "auto"
+    models: Path = Path("models")
+    beside: tuple[Run, ...] = ()
+    progress: bool = True
+
+
+def train_stage(run: Run, options: Options) -> None:
+    """Images -> weights."""
+    device = find_device(options.device)
+    data = run.data
+    _say_what_was_read(data)
+    report = train(build(run.recipe), data, run.recipe, run_dir=run.directory, device=device, progress=options.progress)
+    if rank_and_world()[0] == 0:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        run.write(REPORT, {**asdict(report), "device": name, "commit": git_commit()})
+
+
+def evaluate_stage(run: Run, options: Options) -> None:
+    """Weights -> figures on the test images beside free baselines."""
+    _need(run, WEIGHTS, "train")
+    evaluate(run, options.beside, progress=options.progress)
+    for metric in run.read(EVALUATION, "evaluate")["metrics"]:
+        beside = ", ".join(f"{name} {value:.5g}" for name, value in metric["baselines"].items())
+        tqdm.write(f"{metric['name']} {metric['value']:.5g}  (beside: {beside})")
+
+
+def export_stage(run: Run, options: Options) -> None:
+    """Weights -> one ONNX graph per task, compared with PyTorch."""
+    _need(run, WEIGHTS, "train")
+    model = load_weights(run.recipe, run.directory)
+    x = to_pixels(run.data.test[:EXAMPLES])
+    x = x.repeat(-(-EXAMPLES // len(x)), 1, 1, 1)[:EXAMPLES]  # very small data sets have fewer test images
+    networks = {task: graph_for(task, model) for task in sorted(run.recipe.tasks)}
+    examples = dict.fromkeys(networks, x)
+    if "decode" in networks:
+        with torch.no_grad():
+            examples["decode"] = graph_for("encode", model)(x)
+    graphs, golden = export_graphs(networks, examples, run.directory)
+    run.write(GRAPHS, {"tasks": {t: g.model_dump() for t, g in graphs.items()}, "golden": golden.model_dump()})
+
+
+def calibrate_stage(run: Run, options: Options) -> None:
+    """Exported anomaly graph -> threshold, from normal images kept back for it."""
+    if "anomaly" in run.recipe.tasks:
+        calibrate(run, progress=options.progress)
+        content = run.read(CALIBRATION, "calibrate")
+        flagged = content["metrics"][0]
+        tqdm.write(
+            f"threshold {content['calibration']['threshold']:.5g} flags {flagged['value']:.2%} of {flagged['data']}, "
+            f"asked for {run.recipe.target_fpr:.2%}"
+        )
+
+
+def verify_stage(run: Run, options: Options) -> None:
+    """Everything -> a model directory, checked with onnxruntime alone."""
+    _need(run, WEIGHTS, "train")
+    verify(assemble(run, next_version(options.models / run.name)))
+
+
+def publish_stage(run: Run, options: Options) -> None:
+    """The checked directory -> models/<name>/<version>/, all at once."""
+    verify(run.path(MODEL))
+    target = publish(run, options.models)
+    verify(target)
+    tqdm.write(f"published {target}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of `fit`; it is done when the run holds the file `leaves`, or never where that is None."""
+
+    run: Callable[[Run, Options], None]
+    leaves: str | None
+
+
+STAGES: dict[str, Stage] = {
+    "train": Stage(train_stage, REPORT),
+    "evaluate": Stage(evaluate_stage, EVALUATION),
+    "export": Stage(export_stage, GRAPHS),
+    "calibrate": Stage(calibrate_stage, CALIBRATION),
+    "verify": Stage(verify_stage, None),
+    "publish": Stage(publish_stage, None),
+}
+
+
+def find_device(name: str) -> torch.device:
+    """The device called auto, cpu or cuda; auto takes CUDA where PyTorch sees one.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not there.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise DeviceError(
+            f"--device cuda: PyTorch {torch.__version__} sees no CUDA device. Check `nvidia-smi`, install a CUDA build "
+            "of PyTorch, or use --device auto"
+        )
+    return torch.device("cuda")
+
+
+def _need(run: Run, file: str, made_by: str) -> None:
+    if not run.path(file).exists():
+        raise RunError(f"{run.directory} has no {file}: run `python -m training {made_by} {run.directory}` first")
+
+
+def _say_what_was_read(data: Dataset) -> None:
+    if rank_and_world()[0]:
+        return
+    for skipped in data.skipped:
+        tqdm.write(f"skipped {skipped.path}: {skipped.reason}")
+    tqdm.write(
+        f"{data.name}: {len(data.train)} images for training, {len(data.validation)} for validation, "
+        f"{len(data.calibration)} for calibration, {len(data.test)} for the figures"
+    )

@@ -1,0 +1,46 @@
+"""Whether a finished model directory holds what its manifest says, looked at with nothing but onnxruntime."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from service.manifest import MANIFEST_FILE, Manifest
+from training.errors import VerifyError
+from training.export import run_graph
+
+
+def verify(directory: Path) -> Manifest:
+    """The manifest of `directory` after checking every file against it and running every graph on its golden sample.
+
+    Raises:
+        VerifyError: Something is missing or differs; the message says what.
+    """
+    try:
+        manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
+    except FileNotFoundError as error:
+        raise VerifyError(f"{directory} holds no {MANIFEST_FILE}") from error
+    except ValidationError as error:
+        raise VerifyError(f"{directory / MANIFEST_FILE}: {error}") from error
+    files = {graph.file: graph.sha256 for graph in manifest.tasks.values()}
+    files[manifest.golden.file] = manifest.golden.sha256
+    for file, sha256 in files.items():
+        path = directory / file
+        if not path.is_file():
+            raise VerifyError(f"{directory} holds no {file}")
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != sha256:
+            raise VerifyError(f"{path}: SHA-256 is {found}, its manifest says {sha256}")
+    with np.load(directory / manifest.golden.file, allow_pickle=False) as golden:
+        for task, graph in manifest.tasks.items():
+            outputs = run_graph(directory / graph.file, golden[f"{task}.{graph.inputs[0].name}"])
+            for spec, output in zip(graph.outputs, outputs, strict=True):
+                expected = golden[f"{task}.{spec.name}"]
+                worst = float(np.max(np.abs(output - expected) / (1 + np.abs(expected))))
+                if not worst <= manifest.golden.tolerance:
+                    raise VerifyError(
+                        f"{directory / graph.file}: {spec.name} differs from the golden sample by {worst:.2e}, more "
+                        f"than {manifest.golden.tolerance:.0e}"
+                    )
+    return manifest
