@@ -83,7 +83,6 @@ def denoising_baselines(
     """Free denoisers by name; the linear one only for images that are small enough."""
     functions: dict[str, Callable[[Images], Images]] = {"noisy input": lambda x: x, "median 3x3": median_filter}
     if rank and train[0].numel() <= LARGEST_LINEAR:
-        functions[f"best linear map of rank {rank}"] = reduced_rank_regression(
-            train, corruption, rank, progress=progress
-        )
+        linear = reduced_rank_regression(train, corruption, rank, progress=progress)
+        functions[f"best linear map of rank {rank}, clamped"] = lambda x: linear(x).clamp(0.0, 1.0)
     return functions

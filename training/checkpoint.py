@@ -20,7 +20,7 @@ class Checkpoint:
     epoch_loss: float = 0.0
     wall_s: float = 0.0
     cpu_s: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, int | float]] = field(default_factory=list)
 
     _FIGURES = ("step", "epoch_loss", "wall_s", "cpu_s", "history")
 

@@ -15,7 +15,7 @@ from training.mnist import LICENCE, SOURCE, download, is_mnist, read_idx_folder
 
 SMALLEST_DATASET = 8  # images; fewer leave no part with anything to say
 
-Images = UInt8[Tensor, "image channel height width"]
+Images = UInt8[Tensor, "_ channel height width"]  # parts differ in length
 
 
 @dataclass(frozen=True)

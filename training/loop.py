@@ -50,7 +50,7 @@ class TrainingReport:
     wall_s: float
     cpu_s: float
     validation_loss: float
-    history: tuple[dict[str, float], ...]
+    history: tuple[dict[str, int | float], ...]
 
 
 def train(  # noqa: PLR0915 - a loop that reads top to bottom

@@ -1,0 +1,47 @@
+"""Shapes in annotations are checked while the tests of training run, and small data sets are made here."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import install_import_hook
+from numpy.typing import NDArray
+from PIL import Image
+
+install_import_hook("training", "beartype.beartype")
+torch.set_num_threads(1)
+
+
+def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
+    """An IDX file of bytes as MNIST has them: 3 axes are images, 1 axis is labels."""
+    header = np.array([0x0800 + array.ndim, *array.shape], ">u4").tobytes()
+    path.write_bytes(gzip.compress(header + array.tobytes(), compresslevel=1))
+
+
+@pytest.fixture(scope="session")
+def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four IDX files like MNIST's: 200 training and 40 test images of a bright square on black, 28x28."""
+    folder = tmp_path_factory.mktemp("idx")
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 200), ("t10k", 40)):
+        images = np.zeros((count, 28, 28), np.uint8)
+        for image, (top, left) in zip(images, rng.integers(0, 20, (count, 2)), strict=True):
+            image[top : top + 8, left : left + 8] = 255
+        write_idx(folder / f"{part}-images-idx3-ubyte.gz", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte.gz", np.zeros(count, np.uint8))
+    return folder
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Twelve different colour images in nested folders and five formats, 20 pixels wide and 10 to 21 high."""
+    folder = tmp_path / "photos"
+    rng = np.random.default_rng(0)
+    suffixes = ["png", "jpg", "webp", "tiff", "bmp", "PNG"]
+    for i in range(12):
+        path = folder / f"set{i % 3}" / f"{i}.{suffixes[i % 6]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (10 + i, 20, 3), np.uint8)).save(path)
+    return folder

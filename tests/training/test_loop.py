@@ -1,0 +1,146 @@
+"""The training loop: it learns, repeats itself, goes on after a kill, and says when it cannot."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import loop
+from training.architectures import build
+from training.config import ArchitectureConfig, DataConfig, Recipe, TrainingConfig
+from training.data import Dataset
+from training.optimisers import orthogonalise
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def data() -> Dataset:
+    """Images of one bright square somewhere on black: (N, 1, 8, 8)."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.zeros(160, 1, 8, 8, dtype=torch.uint8)
+    for image, at in zip(images, torch.randint(0, 5, (160, 2), generator=generator), strict=True):
+        image[0, at[0] : at[0] + 4, at[1] : at[1] + 4] = 255
+    return Dataset(
+        name="squares",
+        source="made here",
+        licence="CC0-1.0",
+        sha256="0" * 64,
+        train=images[:100],
+        validation=images[100:120],
+        calibration=images[120:140],
+        test=images[140:],
+    )
+
+
+def recipe_with(*, architecture: str = "conv", epochs: int = 3, **training: float | str) -> Recipe:
+    options = {"latent_dim": 4} | ({"widths": [4, 8], "blocks": [1, 1]} if architecture == "conv" else {})
+    return Recipe(
+        name="squares",
+        summary="",
+        tasks=("denoise",),
+        architecture=ArchitectureConfig(name=architecture, options=options),
+        data=DataConfig(channels=1, height=8, width=8),
+        training=TrainingConfig.model_validate({"epochs": epochs, "batch_size": 20, **training}),
+    )
+
+
+def weights_after(recipe: Recipe, data: Dataset, run_dir: Path) -> torch.Tensor:
+    run_dir.mkdir(exist_ok=True)
+    model = build(recipe)
+    loop.train(model, data, recipe, run_dir=run_dir, device=CPU, progress=False)
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_training_lowers_the_validation_loss(optimiser: str, data: Dataset, tmp_path: Path) -> None:
+    recipe = recipe_with(epochs=20, optimiser=optimiser, ema_decay=0.9)
+
+    report = loop.train(build(recipe), data, recipe, run_dir=tmp_path, device=CPU, progress=False)
+
+    assert report.history[-1]["validation_loss"] < 0.5 * report.history[0]["validation_loss"]
+    assert report.steps == 20 * 5
+    assert report.images_seen == 2000
+
+
+def test_training_twice_gives_the_same_weights(data: Dataset, tmp_path: Path) -> None:
+    recipe = recipe_with()
+
+    first, second = (weights_after(recipe, data, tmp_path / run) for run in ("first", "second"))
+
+    assert torch.equal(first, second)
+
+
+def test_a_stopped_run_goes_on_and_ends_like_one_that_was_not(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_with()
+    monkeypatch.setattr(loop, "CHECKPOINT_INTERVAL_S", 0.0)
+    whole = weights_after(recipe, data, tmp_path / "whole")
+    calls = []
+
+    def stop_in_second_epoch(*args: object) -> float:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return 0.5
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "validation_loss", stop_in_second_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            weights_after(recipe, data, tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "weights.pt").exists()
+    resumed = weights_after(recipe, data, tmp_path / "stopped")
+
+    assert torch.equal(whole, resumed)
+
+
+def test_the_saved_weights_are_those_of_the_report(data: Dataset, tmp_path: Path) -> None:
+    recipe = recipe_with(architecture="mlp")
+    report = loop.train(build(recipe), data, recipe, run_dir=tmp_path, device=CPU, progress=False)
+
+    model = loop.load_weights(recipe, tmp_path)
+
+    assert loop.validation_loss(model, data.validation, recipe, CPU) == report.validation_loss
+    assert not model.training
+
+
+def test_weights_of_another_network_are_refused(data: Dataset, tmp_path: Path) -> None:
+    weights_after(recipe_with(architecture="mlp"), data, tmp_path)
+
+    with pytest.raises(loop.TrainingError, match="does not fit architecture"):
+        loop.load_weights(recipe_with(architecture="conv"), tmp_path)
+
+
+def test_a_loss_that_explodes_is_an_error_with_the_cure(data: Dataset, tmp_path: Path) -> None:
+    recipe = recipe_with(architecture="linear", optimiser="adam", learning_rate=1e30)
+
+    with pytest.raises(loop.TrainingError, match=r"lower training\.learning_rate"):
+        weights_after(recipe, data, tmp_path)
+
+
+def test_the_learning_rate_rises_over_the_warm_up_and_falls_to_zero() -> None:
+    config = TrainingConfig(warmup_share=0.1)
+
+    factors = [loop.learning_rate_factor(step, 100, config) for step in (0, 10, 55, 100)]
+
+    assert factors == pytest.approx([1 / 11, 1.0, 0.5, 0.0])
+
+
+def test_pixels_are_bytes_over_255_in_float32() -> None:
+    images = torch.arange(256, dtype=torch.uint8)
+
+    pixels = loop.to_pixels(images)
+
+    assert pixels.dtype == torch.float32
+    assert torch.equal(pixels, torch.arange(256).float() / torch.tensor(255.0))
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6), (12, 12)])
+def test_an_orthogonalised_matrix_has_singular_values_near_one(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+    values = torch.linalg.svdvals(orthogonalise(matrix))
+
+    assert values.min() > 0.6  # Jordan et al. give 0.7 to 1.2 for singular values that are not tiny
+    assert values.max() < 1.25
