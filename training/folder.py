@@ -98,7 +98,7 @@ def read_image(path: Path, config: DataConfig) -> NDArray[np.uint8]:
 def fit(pixels: NDArray[np.uint8], config: DataConfig) -> NDArray[np.uint8]:
     """`pixels` (C, h, w) at the recipe's height and width by its resize policy: (C, H, W).
 
-    Filtered like the service does (Pillow's bilinear, which averages when it makes an image smaller), then rounded.
+    Filtered like the service does (Pillow's Lanczos, which averages when it makes an image smaller), then rounded.
     """
     height, width = pixels.shape[1:]
     if (height, width) == (config.height, config.width):
@@ -110,7 +110,7 @@ def fit(pixels: NDArray[np.uint8], config: DataConfig) -> NDArray[np.uint8]:
         scale = min(config.height / height, config.width / width)
         inner_height, inner_width = max(1, round(height * scale)), max(1, round(width * scale))
     size = (inner_width, inner_height)
-    channels = (Image.fromarray(c.astype(np.float32)).resize(size, Image.Resampling.BILINEAR) for c in pixels)
+    channels = (Image.fromarray(c.astype(np.float32)).resize(size, Image.Resampling.LANCZOS) for c in pixels)
     resized = np.stack([np.asarray(c, np.float32) for c in channels])
     top, left = (config.height - inner_height) // 2, (config.width - inner_width) // 2
     padding = ((0, 0), (top, config.height - inner_height - top), (left, config.width - inner_width - left))
