@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel
 
 from service.manifest import Manifest
 from training.__main__ import main
 from training.architectures import ARCHITECTURES
-from training.config import recipe_names
+from training.config import Recipe, recipe_names
 from training.stages import STAGES
 from training.verify import verify
 
@@ -295,3 +296,13 @@ def test_the_report_has_a_loss_per_epoch(fitted: Path) -> None:
 
     assert [h["epoch"] for h in report["history"]] == [1]
     assert np.isfinite(report["history"][0]["validation_loss"])
+
+
+def test_every_field_of_a_recipe_is_explained_in_the_docs() -> None:
+    text = (ROOT / "docs" / "training.md").read_text("utf-8")
+
+    for name, field in Recipe.model_fields.items():
+        annotation = field.annotation
+        section = annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
+        for key in [f"{name}.{inner}" for inner in section] or [name]:
+            assert f"`{key}`" in text, key
