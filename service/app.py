@@ -1,0 +1,152 @@
+"""The ASGI application: live models, endpoints, and every error as a problem document."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from service.errors import (
+    InternalError,
+    InvalidParameter,
+    MalformedBody,
+    MethodNotAllowed,
+    RequestError,
+    RouteNotFound,
+    shown,
+)
+from service.manifest import Manifest
+from service.model import Limits
+from service.openapi import Schema, add_components
+from service.registry import Registry
+from service.responses import problem_response
+from service.routes import ROUTERS
+from service.schemas import AnomalyAnswer, LatentAnswer, Liveness, ModelSummary, Readiness
+from service.serving import Service
+from service.session import start_provider
+from service.settings import Settings
+from service.tasks import InputLimits
+
+log = logging.getLogger(__name__)
+
+_DESCRIPTION = """Denoise, encode, decode and find anomalies with autoencoders.
+
+Send an image as the raw body; `Accept` chooses the form of the answer. Every error is `application/problem+json`."""
+
+# FastAPI's own tracing is off: it looks for exporters on every request.
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Models are loaded when it starts, before the first request.
+
+    Raises:
+        ProviderUnavailable: The device that was asked for is not there.
+    """
+    registry = Registry(
+        settings.models_dir,
+        provider=start_provider(settings.device),
+        limits=Limits(threads=settings.threads, max_batch=settings.max_batch, max_pixels=settings.max_pixels),
+        old_versions=settings.old_versions,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await registry.refresh()
+        watch = asyncio.create_task(registry.watch(settings.watch_interval_s))
+        yield
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+
+    app = FastAPI(
+        title="Hourglass",
+        version="0.1.0",
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        telemetry=_NO_TELEMETRY,
+    )
+    limits = InputLimits(settings.max_pixels, settings.max_images, settings.max_frames)
+    app.state.service = Service(settings, registry, limits)
+    for router in ROUTERS.values():
+        app.include_router(router)
+    app.add_exception_handler(RequestError, _on_request_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_parameter)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_unforeseen)
+    _complete_openapi(app)
+    return app
+
+
+def _complete_openapi(app: FastAPI) -> None:
+    generate = app.openapi
+
+    def openapi() -> Schema:
+        if app.openapi_schema is None:
+            models = (LatentAnswer, AnomalyAnswer, ModelSummary, Manifest, Readiness, Liveness)
+            app.openapi_schema = add_components(generate(), models)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+async def _on_request_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)  # noqa: S101  for the type checker: Starlette calls by class
+    return problem_response(error)
+
+
+async def _on_invalid_parameter(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  for the type checker: Starlette calls by class
+    sentences = []
+    for problem in error.errors():
+        where = " ".join(shown(part) if i else str(part) for i, part in enumerate(problem["loc"]))
+        sentences.append(f"{where}: {problem['msg']}, found {shown(problem.get('input'))}")
+    return problem_response(InvalidParameter("; ".join(sentences)))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  for the type checker: Starlette calls by class
+    path, headers = shown(request.url.path), dict(error.headers or {})
+    match error.status_code:
+        case 404:
+            return problem_response(RouteNotFound(f"no endpoint {path}; GET /docs lists all of them"))
+        case 405:
+            allowed = headers.get("Allow", "")
+            return problem_response(
+                MethodNotAllowed(f"{request.method} does not work on {path}; use {allowed}", headers=headers)
+            )
+        case 400:
+            return problem_response(MalformedBody(str(error.detail), headers=headers))
+        case _:
+            return await _on_unforeseen(request, error)
+
+
+async def _on_disconnect(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # nobody is there to read it
+
+
+async def _on_unforeseen(request: Request, error: Exception) -> Response:
+    request_id = secrets.token_hex(8)
+    log.error("request %s: %s %s failed", request_id, request.method, shown(request.url.path), exc_info=error)
+    return problem_response(
+        InternalError(
+            f"something went wrong on our side; the log has it under request id {request_id}",
+            headers={"X-Request-Id": request_id},
+            extra={"request_id": request_id},
+        )
+    )

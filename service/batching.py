@@ -1,0 +1,146 @@
+"""Runs the jobs of one graph: what has queued while the last batch ran goes together, and nobody is waited for."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future as ThreadFuture
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import RequestError
+
+Array = NDArray[np.float32]
+Outputs = tuple[Array, ...]
+Answer_co = TypeVar("Answer_co", covariant=True)
+T = TypeVar("T")
+
+
+class Job(Protocol[Answer_co]):
+    """One image, array or latent of a request: bytes to rows, and the rows' results to an answer."""
+
+    def prepare(self) -> Array:
+        """The model's input, (n, ...). Decoding happens here, in the worker thread."""
+
+    def finish(self, outputs: Outputs) -> Answer_co:
+        """The answer, made from this job's n rows of every output. Encoding happens here, in the same thread."""
+
+
+class Batcher:
+    """One graph's queue and its one worker thread.
+
+    A batch is decode + run + encode in one hop to the thread, so the event loop stays free and a request costs one
+    wake-up. Jobs of one shape share an inference of at most `max_batch` images; each gets back its own rows, or its
+    own error. The thread ends when the last reference to the batcher goes: a replaced model finishes what it has.
+
+    Args:
+        run: The graph.
+        max_batch: Most images in one inference.
+        max_pixels: About how many numbers one inference takes, and are held decoded at a time.
+        name: Of the thread.
+    """
+
+    def __init__(self, run: Callable[[Array], Outputs], *, max_batch: int, max_pixels: int, name: str) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._max_pixels = max_pixels
+        # Any: jobs of every kind of answer share the queue; `submit` gives each caller its own type back.
+        self._queue: deque[tuple[Job[Any], asyncio.Future[Any]]] = deque()
+        self._is_running = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def submit(self, jobs: Sequence[Job[T]]) -> list[T | RequestError]:
+        """Each job's answer or its error, in order. Cancelling drops the jobs that have not started.
+
+        Raises:
+            Exception: Whatever unforeseen a job raised.
+        """
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[T | RequestError]] = [loop.create_future() for _ in jobs]
+        self._queue.extend(zip(jobs, futures, strict=True))
+        if not self._is_running:
+            self._start(loop)
+        if len(futures) == 1:
+            return [await futures[0]]
+        return list(await asyncio.gather(*futures))
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        taken: list[tuple[Job[Any], asyncio.Future[Any]]] = []
+        while self._queue and len(taken) < self._max_batch:
+            job, future = self._queue.popleft()
+            if not future.done():  # done: its request was cancelled
+                taken.append((job, future))
+        self._is_running = bool(taken)
+        if not taken:
+            return
+        futures = [future for _, future in taken]
+        batch = self._thread.submit(self._work, [job for job, _ in taken])
+
+        def hand_out(batch: ThreadFuture[list[object]]) -> None:
+            for future, result in zip(futures, batch.result(), strict=True):
+                if future.done():
+                    continue
+                if isinstance(result, Exception) and not isinstance(result, RequestError):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+            self._start(loop)
+
+        def back_to_loop(batch: ThreadFuture[list[object]]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for these answers any more
+                loop.call_soon_threadsafe(hand_out, batch)
+
+        batch.add_done_callback(back_to_loop)
+
+    def _work(self, jobs: list[Job[Any]]) -> list[object]:
+        results: list[object] = [None] * len(jobs)
+        ready: list[tuple[int, Array]] = []
+        for i, job in enumerate(jobs):
+            try:
+                ready.append((i, job.prepare()))
+            except Exception as error:  # noqa: BLE001  one request's failure is not another's
+                results[i] = error
+            if sum(x.size for _, x in ready) >= self._max_pixels:  # decoded images must not pile up
+                self._infer(jobs, ready, results)
+                ready = []
+        self._infer(jobs, ready, results)
+        return results
+
+    def _infer(self, jobs: list[Job[Any]], ready: list[tuple[int, Array]], results: list[object]) -> None:
+        for group in _groups(ready, self._max_batch):
+            try:
+                outputs = self._run_in_chunks(np.concatenate([x for _, x in group]) if len(group) > 1 else group[0][1])
+            except Exception as error:  # noqa: BLE001  the batch failed, the service has not
+                for i, _ in group:
+                    results[i] = error
+                continue
+            start = 0
+            for i, x in group:
+                rows = tuple(output[start : start + len(x)] for output in outputs)
+                start += len(x)
+                try:
+                    results[i] = jobs[i].finish(rows)
+                except Exception as error:  # noqa: BLE001  one request's failure is not another's
+                    results[i] = error
+
+    def _run_in_chunks(self, x: Array) -> Outputs:
+        size = max(1, min(self._max_batch, self._max_pixels * len(x) // max(1, x.size)))  # images in one inference
+        if len(x) <= size:
+            return self._run(x)
+        chunks = [self._run(x[start : start + size]) for start in range(0, len(x), size)]
+        return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
+
+
+def _groups(ready: list[tuple[int, Array]], max_batch: int) -> Iterator[list[tuple[int, Array]]]:
+    """Jobs of one shape, in groups of at most `max_batch` rows; a job with more rows than that is its own group."""
+    by_shape: dict[tuple[int, ...], list[tuple[int, Array]]] = {}
+    for i, x in ready:
+        group = by_shape.setdefault(x.shape[1:], [])
+        if group and sum(len(rows) for _, rows in group) + len(x) > max_batch:
+            yield group
+            group = by_shape[x.shape[1:]] = []
+        group.append((i, x))
+    yield from by_shape.values()

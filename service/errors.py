@@ -1,0 +1,288 @@
+# ruff: noqa: N818  a name says what is wrong; "Error" after every one of them adds nothing
+"""Everything that can go wrong, one class per thing a caller can get wrong.
+
+    HourglassError
+    ├── StartupError                the service refuses to start
+    │   ├── InvalidSettings         an unknown setting or a value out of range
+    │   └── ProviderUnavailable     device=cuda without a working CUDA provider
+    ├── ModelRejected               a model version that must not go live
+    └── RequestError                one answer: a status, a stable code, a sentence
+        ├── MalformedBody           400  multipart or JSON that cannot be read
+        ├── RouteNotFound           404
+        ├── ModelNotFound           404
+        ├── VersionNotFound         404
+        ├── MethodNotAllowed        405  with Allow
+        ├── NotAcceptable           406  the endpoint cannot answer in what Accept asks for
+        ├── BodyTooLarge            413  max_body_bytes
+        ├── TooManyPixels           413  max_pixels
+        ├── TooManyImages           413  max_images
+        ├── UnsupportedMediaType    415  not an image format or array we read
+        ├── UnsupportedEncoding     415  a Content-Encoding
+        ├── InvalidParameter        422  a query parameter
+        ├── TaskNotOffered          422  the model cannot do that
+        ├── BrokenImage             422  truncated, corrupt, or a bomb
+        ├── UnsupportedImage        422  a sound file whose pixels we would falsify
+        ├── SizeMismatch            422  the model takes one size only
+        ├── InvalidArray            422  NPY: header, dtype, shape or values
+        ├── InvalidLatent           422  JSON or NPY latents
+        ├── UnreachableRate         422  max_fpr below what the calibration can resolve
+        ├── NonFiniteResult         422  the model's answer to this input is not a number
+        ├── InternalError           500  our fault; the log has the details under the request id
+        └── NotReady                503  no model is live yet
+
+A `RequestError` becomes `application/problem+json` (RFC 9457). Adding one here adds it to `PROBLEMS`, to the OpenAPI
+page of the endpoints that name it, and to `GET /problems/{code}`; docs/errors.md has to list it (a test looks).
+"""
+
+import json
+import math
+from typing import ClassVar
+
+from pydantic import JsonValue
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class HourglassError(Exception):
+    """The root: everything this service raises on purpose."""
+
+
+class StartupError(HourglassError):
+    """The service cannot start; the message says what to change."""
+
+
+class InvalidSettings(StartupError):
+    """A setting that does not exist, or a value it cannot have."""
+
+
+class ProviderUnavailable(StartupError):
+    """The execution provider that was asked for is not there."""
+
+
+class ModelRejected(HourglassError):
+    """A model version that does not match its manifest. It never goes live; the message says why."""
+
+
+class RequestError(HourglassError):
+    """One request cannot be answered as asked.
+
+    Args:
+        detail: What happened, with which value, and what would work.
+        headers: Extra response headers.
+        extra: Extra members of the problem document.
+    """
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+    example: ClassVar[str]
+
+    def __init__(
+        self, detail: str, *, headers: dict[str, str] | None = None, extra: dict[str, JsonValue] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = headers or {}
+        self.extra = extra or {}
+
+    def problem(self) -> dict[str, JsonValue]:
+        """The problem document (RFC 9457); safe to serialise whatever the caller sent."""
+        return {
+            **problem_head(type(self)),
+            "detail": printable(self.detail),
+            **{name: _safe(value) for name, value in self.extra.items()},
+        }
+
+
+class MalformedBody(RequestError):
+    """The request body is not what its Content-Type says: broken multipart or JSON."""
+
+    status, code, title = 400, "malformed-body", "The body cannot be read"
+    example = "multipart body ends without its closing boundary '--XyZ--'; was it cut off?"
+
+
+class RouteNotFound(RequestError):
+    """There is no such page or endpoint."""
+
+    status, code, title = 404, "route-not-found", "No such endpoint"
+    example = "no endpoint '/denoize'; GET /docs lists all of them"
+
+
+class ModelNotFound(RequestError):
+    """No model of that name is live."""
+
+    status, code, title = 404, "model-not-found", "No such model"
+    example = "no model 'digit'; live models: digits, digits-unet"
+
+
+class VersionNotFound(RequestError):
+    """The model has no such version, or that version is broken."""
+
+    status, code, title = 404, "version-not-found", "No such model version"
+    example = "model 'digits' has no version 7; it has 1, 2"
+
+
+class MethodNotAllowed(RequestError):
+    """The endpoint exists, with another method."""
+
+    status, code, title = 405, "method-not-allowed", "Method not allowed"
+    example = "GET does not work on '/denoise'; use POST"
+
+
+class NotAcceptable(RequestError):
+    """The Accept header names no format that can hold this answer."""
+
+    status, code, title = 406, "not-acceptable", "Cannot answer in that format"
+    example = (
+        "Accept is 'audio/ogg'; this answer can be image/png, image/jpeg, image/webp, image/tiff, application/x-npy"
+    )
+
+
+class BodyTooLarge(RequestError):
+    """The request body is larger than the setting `max_body_bytes`."""
+
+    status, code, title = 413, "body-too-large", "The body is too large"
+    example = "the body is 50000000 bytes, the limit is 33554432 (setting max_body_bytes)"
+
+
+class TooManyPixels(RequestError):
+    """The image or array has more pixels than the setting `max_pixels`. Nothing was decoded."""
+
+    status, code, title = 413, "too-many-pixels", "Too many pixels"
+    example = "the image is 9000x9000, 81000000 pixels; the limit is 25000000 (setting max_pixels)"
+
+
+class TooManyImages(RequestError):
+    """One request or file has more images than the setting `max_images`, or more frames than `max_frames`."""
+
+    status, code, title = 413, "too-many-images", "Too many images"
+    example = "the request has 300 images, the limit is 256 (setting max_images)"
+
+
+class UnsupportedMediaType(RequestError):
+    """The body, by its Content-Type or by its first bytes, is nothing this endpoint reads."""
+
+    status, code, title = 415, "unsupported-media-type", "Unsupported media type"
+    example = "the body starts with b'%PDF-1.7', which is no PNG, JPEG, WebP, GIF, BMP, TIFF or NPY file"
+
+
+class UnsupportedEncoding(RequestError):
+    """The body has a Content-Encoding; send it as it is."""
+
+    status, code, title = 415, "unsupported-encoding", "Unsupported content encoding"
+    example = "Content-Encoding is 'gzip'; send the body without one"
+
+
+class InvalidParameter(RequestError):
+    """A query parameter is unknown, out of range or of the wrong type."""
+
+    status, code, title = 422, "invalid-parameter", "Invalid query parameter"
+    example = "query parameter 'version': 'abc' is not a whole number"
+
+
+class TaskNotOffered(RequestError):
+    """No live model does this, or the model that was named does not."""
+
+    status, code, title = 422, "task-not-offered", "The model cannot do that"
+    example = "model 'digits-unet' cannot encode; it offers denoise"
+
+
+class BrokenImage(RequestError):
+    """The image file is truncated, corrupt, or built to exhaust a decoder."""
+
+    status, code, title = 422, "broken-image", "The image is broken"
+    example = "PNG: chunk IDAT has a wrong checksum; the file is damaged"
+
+
+class UnsupportedImage(RequestError):
+    """The image file is sound, but its pixels would not come out right."""
+
+    status, code, title = 422, "unsupported-image", "Unsupported kind of image"
+    example = "PNG: 16-bit colour would silently lose its lower 8 bits; send 8-bit colour, 16-bit grey, or an NPY array"
+
+
+class SizeMismatch(RequestError):
+    """The image has another size than the model takes, and the model's resize policy is "reject"."""
+
+    status, code, title = 422, "size-mismatch", "The image has the wrong size"
+    example = "the image is 640x480, model 'digits' takes exactly 28x28 (width x height)"
+
+
+class InvalidArray(RequestError):
+    """The NPY array's header, type, shape or values are not what this endpoint takes."""
+
+    status, code, title = 422, "invalid-array", "Invalid array"
+    example = "the array is complex64; send float32 with pixels in [0, 1], or uint8"
+
+
+class InvalidLatent(RequestError):
+    """The latents have the wrong form, length or values."""
+
+    status, code, title = 422, "invalid-latent", "Invalid latent"
+    example = "the latent has 31 numbers, model 'digits' has 32"
+
+
+class UnreachableRate(RequestError):
+    """`max_fpr` is smaller than the number of calibration scores can resolve."""
+
+    status, code, title = 422, "unreachable-rate", "False-positive rate out of reach"
+    example = "max_fpr=1e-06 is below 0.000167, the smallest rate that 5999 calibration scores can promise"
+
+
+class NonFiniteResult(RequestError):
+    """The model's answer has NaN or infinity in it, so it is not given out."""
+
+    status, code, title = 422, "non-finite-result", "The result is not finite"
+    example = "model 'digits' answered this input with NaN or infinity; send latents near its training range"
+
+
+class InternalError(RequestError):
+    """Something unforeseen. The log has it under `request_id`."""
+
+    status, code, title = 500, "internal-error", "Internal error"
+    example = "something went wrong on our side; the log has it under request id 4bf92f3577b34da6"
+
+
+class NotReady(RequestError):
+    """No model is live yet, or the one asked for is still being loaded."""
+
+    status, code, title = 503, "not-ready", "Not ready"
+    example = "no model is live in models/; train one with `python -m training fit digits`"
+
+
+PROBLEMS: dict[str, type[RequestError]] = {error.code: error for error in RequestError.__subclasses__()}
+
+
+def problem_head(error: type[RequestError]) -> dict[str, JsonValue]:
+    """The members of a problem that are the same every time this error happens."""
+    return {"type": f"/problems/{error.code}", "title": error.title, "status": error.status, "code": error.code}
+
+
+def problem_bytes(problem: JsonValue) -> bytes:
+    """A problem as ASCII JSON: lone surrogates come out escaped instead of failing to encode."""
+    return json.dumps(problem, ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def shown(value: object, *, limit: int = 80) -> str:
+    """A value from outside, as it can stand in a message: quoted, escaped, at most `limit` characters."""
+    text = repr(value[: 2 * limit] if isinstance(value, str | bytes | bytearray) else value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """`text` with lone surrogates escaped, so that any JSON reader takes it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _safe(value: JsonValue) -> JsonValue:
+    match value:
+        case str():
+            return printable(value)
+        case float() if not math.isfinite(value):
+            return str(value)
+        case list():
+            return [_safe(item) for item in value]
+        case dict():
+            return {printable(name): _safe(item) for name, item in value.items()}
+        case _:
+            return value

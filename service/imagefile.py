@@ -1,0 +1,288 @@
+"""What an image file's own bytes say, read before any decoder sees them: format, size, frames, and the bombs.
+
+Pillow opens files whose header alone makes it allocate gigabytes, decodes a 142 KB JPEG of 1,500 scans for half a
+minute, and takes a PNG with wrong checksums or half its data for a whole one. Each function here walks one container
+format with bounded work and refuses those.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from service.errors import BrokenImage, TooManyImages, TooManyPixels, UnsupportedImage, UnsupportedMediaType, shown
+
+# Progressive encoders write 10 scans, the longest script in the wild about 20. Every scan walks all pixels.
+MAX_JPEG_SCANS = 40
+MAX_PNG_CHUNKS = 100_000
+MAX_TIFF_PAGES_WALKED = 65_536
+_INFLATE_STEP = 1 << 20
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Format (Pillow's name for it), size in pixels where the walk knows it, and number of frames or pages."""
+
+    format: str
+    width: int | None
+    height: int | None
+    frames: int = 1
+
+
+def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
+    """The outline of an image file that is safe to give to a decoder.
+
+    Raises:
+        UnsupportedMediaType: The first bytes are of no format we read.
+        BrokenImage, UnsupportedImage: The file is damaged, malicious, or would lose precision.
+        TooManyPixels, TooManyImages: It is over a limit.
+    """
+    name = sniff(data)
+    if name is None:
+        raise UnsupportedMediaType(
+            f"the image starts with {shown(data[:8])}, which is no PNG, JPEG, WebP, GIF, BMP or TIFF file"
+        )
+    try:
+        outline = _WALK_BY_FORMAT[name](data)
+    except (struct.error, IndexError) as error:
+        raise BrokenImage(f"{name}: the file ends in the middle of a header; it was cut off or damaged") from error
+    if outline.width is not None and outline.height is not None:
+        check_size(outline.width, outline.height, max_pixels=max_pixels)
+    if outline.frames > max_frames:
+        raise TooManyImages(f"{name}: {outline.frames} frames, the limit is {max_frames} (setting max_frames)")
+    if name == "PNG":
+        _check_png_data(data)  # after the size check: its work grows with the size
+    return outline
+
+
+def sniff(data: bytes) -> str | None:
+    """The format by magic bytes, as Pillow calls it, or None."""
+    if data.startswith(b"RIFF"):
+        return "WEBP" if data[8:12] == b"WEBP" else None
+    return next((name for magic, name in _FORMAT_BY_MAGIC.items() if data.startswith(magic)), None)
+
+
+def check_size(width: int, height: int, *, max_pixels: int) -> None:
+    """Refuses an image that has no pixels or too many.
+
+    Raises:
+        BrokenImage, TooManyPixels: It does.
+    """
+    if width <= 0 or height <= 0:
+        raise BrokenImage(f"the image is {width}x{height}; it has no pixels")
+    if width * height > max_pixels:
+        raise TooManyPixels(
+            f"the image is {width}x{height}, {width * height} pixels; the limit is {max_pixels} (setting max_pixels)"
+        )
+
+
+# --- PNG: signature, then chunks of length, type, data, CRC ---
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    view, position = memoryview(data), 8
+    for _ in range(MAX_PNG_CHUNKS):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        body = view[position + 8 : position + 8 + length]
+        (crc,) = struct.unpack_from(">I", data, position + 8 + length)
+        if zlib.crc32(body, zlib.crc32(kind)) != crc:
+            raise BrokenImage(f"PNG: chunk {shown(kind)[1:]} has a wrong checksum; the file is damaged")
+        yield kind, body
+        if kind == b"IEND":
+            return
+        position += 12 + length
+    raise BrokenImage(f"PNG: more than {MAX_PNG_CHUNKS} chunks")
+
+
+def _walk_png(data: bytes) -> Outline:
+    width, height, frames = 0, 0, 1
+    is_transparent, depth, colour = False, 0, 0
+    for i, (kind, body) in enumerate(_png_chunks(data)):
+        if (i == 0) != (kind == b"IHDR"):
+            raise BrokenImage("PNG: IHDR is not the first chunk, or not the only one")
+        if kind == b"IHDR":
+            width, height, depth, colour = struct.unpack_from(">IIBB", body)
+            if depth not in _PNG_DEPTHS.get(colour, ()):
+                raise BrokenImage(f"PNG: colour type {colour} with {depth} bits does not exist")
+        elif kind == b"acTL":
+            (frames,) = struct.unpack_from(">I", body)
+        elif kind == b"tRNS":
+            is_transparent = True
+    if depth == 16 and (colour != 0 or is_transparent):
+        raise UnsupportedImage(
+            "PNG: 16-bit colour or transparency would silently lose its lower 8 bits; "
+            "send 8 bits, 16-bit grey, or an NPY array"
+        )
+    return Outline("PNG", width, height, max(1, frames))
+
+
+def _check_png_data(data: bytes) -> None:
+    """The image data inflates to exactly what the header promises; memory stays constant."""
+    header = next(_png_chunks(data))[1]
+    expected = _png_raw_bytes(header)
+    inflater, size = zlib.decompressobj(), 0
+    try:
+        for kind, body in _png_chunks(data):
+            pending = body if kind == b"IDAT" else b""
+            while len(pending) and size <= expected and not inflater.eof:
+                size += len(inflater.decompress(pending, _INFLATE_STEP))
+                pending = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise BrokenImage(f"PNG: the image data does not inflate ({error}); the file is damaged") from error
+    if size < expected:
+        raise BrokenImage(f"PNG: the image data ends after {size} of {expected} bytes; the file was cut off")
+
+
+def _png_raw_bytes(header: memoryview) -> int:
+    width, height, depth, colour, _, _, interlace = struct.unpack_from(">IIBBBBB", header)
+    bits = depth * _PNG_CHANNELS[colour]
+    passes = _ADAM7 if interlace else ((0, 0, 1, 1),)
+    total = 0
+    for x0, y0, dx, dy in passes:
+        columns, rows = -(-(width - x0) // dx), -(-(height - y0) // dy)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + (columns * bits + 7) // 8)
+    return total
+
+
+_PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+# --- JPEG: markers; inside coded data 0xFF is followed by 0x00 or a restart marker, so no scan is counted twice ---
+
+_JPEG_MARKER_IN_CODED_DATA = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_JPEG_FRAME_HEADERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_SOS, _EOI, _ALONE = 0xDA, 0xD9, frozenset({0x01, *range(0xD0, 0xD9)})
+
+
+def _walk_jpeg(data: bytes) -> Outline:
+    width, height, scans, position = 0, 0, 0, 2
+    while True:
+        while data[position] == 0xFF and data[position + 1] == 0xFF:
+            position += 1  # fill bytes
+        if data[position] != 0xFF:
+            raise BrokenImage(f"JPEG: no marker at byte {position}; the file is damaged")
+        marker = data[position + 1]
+        position += 2
+        if marker == _EOI:
+            break
+        if marker in _ALONE:
+            continue
+        (length,) = struct.unpack_from(">H", data, position)
+        if marker in _JPEG_FRAME_HEADERS:
+            if width:
+                raise BrokenImage("JPEG: more than one frame header")
+            _, height, width = struct.unpack_from(">BHH", data, position + 2)
+        position += max(2, length)
+        if marker == _SOS:
+            scans += 1
+            if scans > MAX_JPEG_SCANS:
+                raise BrokenImage(f"JPEG: more than {MAX_JPEG_SCANS} scans, which only a decompression bomb has")
+            found = _JPEG_MARKER_IN_CODED_DATA.search(data, position)
+            if found is None:
+                raise BrokenImage("JPEG: the image data has no end; the file was cut off")
+            position = found.start()
+    if not scans:
+        raise BrokenImage("JPEG: there is no image data")
+    return Outline("JPEG", width, height)
+
+
+# --- the others ---
+
+
+def _walk_webp(data: bytes) -> Outline:
+    (size,) = struct.unpack_from("<I", data, 4)
+    if len(data) < size + 8:
+        raise BrokenImage(f"WEBP: {len(data)} of {size + 8} bytes are there; the file was cut off")
+    width = height = None
+    frames, position = 0, 12
+    while position + 8 <= min(len(data), size + 8):
+        kind, length = struct.unpack_from("<4sI", data, position)
+        body = position + 8
+        if width is None and kind == b"VP8X":
+            width, height = (1 + int.from_bytes(data[body + i : body + i + 3], "little") for i in (4, 7))
+        elif width is None and kind == b"VP8L":
+            (bits,) = struct.unpack_from("<I", data, body + 1)
+            width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        elif width is None and kind == b"VP8 ":
+            width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, body + 6))
+        frames += kind == b"ANMF"
+        position = body + length + (length & 1)
+    if width is None:
+        raise BrokenImage("WEBP: there is no image in the file")
+    return Outline("WEBP", width, height, max(1, frames))
+
+
+def _walk_gif(data: bytes) -> Outline:
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position, frames = 13 + _gif_palette_bytes(flags), 0
+    while data[position] != 0x3B:
+        block = data[position]
+        if block == 0x2C:
+            frames += 1
+            position += 11 + _gif_palette_bytes(data[position + 9])  # descriptor, palette, minimum code size
+        elif block == 0x21:
+            position += 2
+        elif frames:
+            break  # rubbish after the first frame, which is the one we show
+        else:
+            raise BrokenImage(f"GIF: unknown block 0x{block:02x} at byte {position}")
+        while data[position]:
+            position += 1 + data[position]
+        position += 1
+        if frames and position >= len(data):
+            break  # a missing trailer is common and harmless
+    return Outline("GIF", width, height, max(1, frames))
+
+
+def _gif_palette_bytes(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _walk_bmp(data: bytes) -> Outline:
+    (header,) = struct.unpack_from("<I", data, 14)
+    width, height = struct.unpack_from("<HH" if header == 12 else "<ii", data, 18)
+    return Outline("BMP", abs(width), abs(height))
+
+
+def _walk_tiff(data: bytes) -> Outline:
+    """Counts the pages; a chain of directories that bites its own tail is refused. The size is Pillow's to read."""
+    order = "<" if data.startswith(b"II") else ">"
+    is_big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    count_format, entry_bytes, offset_format = ("Q", 20, "Q") if is_big else ("H", 12, "I")
+    (offset,) = struct.unpack_from(order + offset_format, data, 8 if is_big else 4)
+    seen: set[int] = set()
+    while offset:
+        if offset in seen or len(seen) > MAX_TIFF_PAGES_WALKED:
+            raise BrokenImage("TIFF: the chain of pages runs in a circle")
+        seen.add(offset)
+        (entries,) = struct.unpack_from(order + count_format, data, offset)
+        after = offset + struct.calcsize(order + count_format) + entries * entry_bytes
+        (offset,) = struct.unpack_from(order + offset_format, data, after)
+    if not seen:
+        raise BrokenImage("TIFF: there is no image in the file")
+    return Outline("TIFF", None, None, len(seen))
+
+
+_FORMAT_BY_MAGIC = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+}
+_WALK_BY_FORMAT = {
+    "PNG": _walk_png,
+    "JPEG": _walk_jpeg,
+    "WEBP": _walk_webp,
+    "GIF": _walk_gif,
+    "BMP": _walk_bmp,
+    "TIFF": _walk_tiff,
+}

@@ -1,0 +1,171 @@
+"""Image files to `pixels.Image` and back. The only file that knows Pillow."""
+
+import io
+import warnings
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from service.errors import BrokenImage, RequestError, UnsupportedImage, shown
+from service.imagefile import check_size, inspect
+from service.pixels import Image, Pixels, to_8_bit
+
+# Pillow only warns up to twice its limit. Ours (max_pixels) is checked first; this is the second lock on that door.
+warnings.filterwarnings("error", category=PillowImage.DecompressionBombWarning)
+
+ImageType = Literal["image/png", "image/jpeg", "image/webp", "image/tiff"]
+EXTENSION_BY_TYPE: dict[ImageType, str] = {
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/webp": "webp",
+    "image/tiff": "tiff",
+}
+
+# What a TIFF may be compressed with. Codecs that hide another image format in a strip would get around its guards.
+_TIFF_COMPRESSIONS = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "group3", "group4"} | {
+    "tiff_ccitt"
+}
+_TILE_SIZE_TAGS, _BITS_TAG = (322, 323), 258
+_SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N"}
+# mode after decoding -> mode to read the values in
+_READ_AS = {
+    "1": "L",
+    "L": "L",
+    "LA": "LA",
+    "La": "LA",
+    "RGB": "RGB",
+    "RGBA": "RGBA",
+    "RGBa": "RGBA",
+    "RGBX": "RGB",
+    "P": "RGB",
+    "PA": "RGBA",
+    "CMYK": "RGB",
+    "YCbCr": "RGB",
+}
+_LONGEST_SIDE = {"image/png": 2**31 - 1, "image/jpeg": 65_500, "image/webp": 16_383, "image/tiff": 2**31 - 1}
+
+
+def decode_image(data: bytes, *, max_pixels: int, max_frames: int) -> Image:
+    """The first frame of a PNG, JPEG, WebP, GIF, BMP or TIFF file, upright as its EXIF orientation says.
+
+    Grey, RGB, 16-bit grey, one-bit and transparency are kept. Palettes and CMYK become RGB. Colour profiles are not
+    applied.
+
+    Args:
+        data: The file.
+        max_pixels: Largest width x height; checked before anything is allocated.
+        max_frames: Most frames or pages.
+
+    Raises:
+        UnsupportedMediaType, BrokenImage, UnsupportedImage, TooManyPixels, TooManyImages: With what is wrong.
+    """
+    outline = inspect(data, max_pixels=max_pixels, max_frames=max_frames)
+    try:
+        with PillowImage.open(io.BytesIO(data), formats=[outline.format]) as picture:
+            check_size(*picture.size, max_pixels=max_pixels)
+            _check_tiff(picture, max_pixels=max_pixels)
+            picture.load()
+            ImageOps.exif_transpose(picture, in_place=True)
+            return _read(picture)
+    except RequestError:
+        raise
+    except Exception as error:  # decoders raise anything from struct.error to RecursionError on hostile files
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise BrokenImage(f"{outline.format}: {shown(reason, limit=200)[1:-1]}") from error
+
+
+def _check_tiff(picture: PillowImage.Image, *, max_pixels: int) -> None:
+    if picture.format != "TIFF":
+        return
+    compression = picture.info.get("compression", "raw")
+    if compression not in _TIFF_COMPRESSIONS:
+        raise UnsupportedImage(
+            f"TIFF: compression {shown(compression)}; these work: {', '.join(sorted(_TIFF_COMPRESSIONS))}"
+        )
+    tags = getattr(picture, "tag_v2", {})
+    tile = [tags.get(tag, 1) for tag in _TILE_SIZE_TAGS]
+    check_size(int(tile[0]), int(tile[1]), max_pixels=max_pixels)
+    bits = tags.get(_BITS_TAG, (8,))
+    if max(bits if isinstance(bits, tuple) else (bits,)) > 8 and picture.mode not in _SIXTEEN_BIT:
+        raise UnsupportedImage(
+            f"TIFF: {max(bits)} bits per sample in mode {picture.mode} would lose precision; "
+            "send 8 bits, 16-bit grey, or an NPY array"
+        )
+
+
+def _read(picture: PillowImage.Image) -> Image:
+    mode = picture.mode
+    if mode in _SIXTEEN_BIT:
+        return Image(np.array(picture).astype(np.uint16)[None, None])
+    if mode not in _READ_AS:
+        raise UnsupportedImage(f"pixels of mode {shown(mode)}; send grey, RGB, CMYK, 16-bit grey, or an NPY array")
+    target = _READ_AS[mode]
+    if "transparency" in picture.info:
+        target = {"L": "LA", "RGB": "RGBA"}.get(target, target)
+    values = np.array(picture if mode == target else picture.convert(target))
+    planes = values[None] if values.ndim == 2 else np.moveaxis(values, 2, 0)  # (C or C + alpha, H, W)
+    has_alpha = len(planes) in {2, 4}
+    return Image(
+        np.ascontiguousarray(planes[:-1] if has_alpha else planes)[None],
+        alpha=planes[-1] if has_alpha else None,
+        is_one_bit=mode == "1" and target == "L",
+    )
+
+
+def image_types(image: Image) -> tuple[ImageType, ...]:
+    """The formats that hold this image without losing depth or transparency, best first."""
+    if len(image.values) != 1:
+        return ()
+    types: list[ImageType] = ["image/png", "image/jpeg", "image/webp", "image/tiff"]
+    if image.values.dtype == np.uint16:
+        types = ["image/png", "image/tiff"]
+    elif image.alpha is not None:
+        types.remove("image/jpeg")
+    return tuple(kind for kind in types if max(image.size) <= _LONGEST_SIDE[kind])
+
+
+def encode_image(image: Image, kind: ImageType) -> bytes:
+    """The file. `kind` must be one of `image_types(image)`.
+
+    PNG and TIFF are exact. JPEG has quality 95 without chroma subsampling; WebP has quality 95.
+    """
+    values = image.values[0] if image.values.dtype == np.uint16 else to_8_bit(image.values[0])
+    if image.alpha is not None:
+        values = np.concatenate([values, image.alpha[None]])
+    picture = PillowImage.fromarray(values[0] if len(values) == 1 else np.ascontiguousarray(np.moveaxis(values, 0, 2)))
+    if image.is_one_bit:
+        picture = picture.convert("1", dither=PillowImage.Dither.NONE)
+    file = io.BytesIO()
+    match kind:
+        case "image/png":
+            picture.save(file, "PNG", compress_level=1)  # level 6 takes four times as long for a tenth less
+        case "image/jpeg":
+            picture.convert("L" if image.channels == 1 else "RGB").save(file, "JPEG", quality=95, subsampling=0)
+        case "image/webp":
+            picture.save(file, "WEBP", quality=95, method=2)
+        case "image/tiff":
+            picture.save(file, "TIFF", compression="tiff_adobe_deflate")
+    return file.getvalue()
+
+
+def resample(x: Pixels, height: int, width: int, *, is_smooth: bool = False) -> Pixels:
+    """Images at another size, each channel on its own in floating point.
+
+    Args:
+        x: (..., H, W).
+        height: New height.
+        width: New width.
+        is_smooth: Bilinear, which never leaves the range of `x`; else Lanczos, which is sharper and may overshoot.
+            Both average over the whole reach of a new pixel when they reduce.
+    """
+    if x.shape[-2:] == (height, width):
+        return x
+    method = PillowImage.Resampling.BILINEAR if is_smooth else PillowImage.Resampling.LANCZOS
+    planes = x.reshape(-1, *x.shape[-2:])
+    result: NDArray[np.float32] = np.empty((len(planes), height, width), np.float32)
+    for plane, resized in zip(planes, result, strict=True):
+        resized[:] = np.asarray(PillowImage.fromarray(np.ascontiguousarray(plane)).resize((width, height), method))
+    return result.reshape(*x.shape[:-2], height, width)

@@ -1,0 +1,166 @@
+"""One model version, verified and open: what the registry swaps in and the endpoints run."""
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from service.batching import Array, Batcher, Outputs
+from service.errors import ModelRejected, shown
+from service.manifest import MANIFEST_FILE, TENSORS_BY_TASK, Graph, Manifest, Task, TensorSpec
+from service.session import Session, Tensor
+
+_DTYPES = {"tensor(float)": "float32"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a model is run: threads inside an operator, most images and numbers in one inference."""
+
+    threads: int
+    max_batch: int
+    max_pixels: int
+
+
+class Model:
+    """A live model version. Its threads and sessions end when the last reference goes.
+
+    Attributes:
+        manifest: The contract it was verified against.
+        label: `<name>/<version>`, as in the header X-Model.
+        batcher_by_task: Where each task's jobs go. Tasks do not wait for one another.
+    """
+
+    def __init__(self, manifest: Manifest, session_by_task: dict[Task, Session], limits: Limits) -> None:
+        self.manifest = manifest
+        self.label = f"{manifest.name}/{manifest.version}"
+        self.batcher_by_task: dict[Task, Batcher] = {
+            task: Batcher(
+                session.run, max_batch=limits.max_batch, max_pixels=limits.max_pixels, name=f"{self.label} {task}"
+            )
+            for task, session in session_by_task.items()
+        }
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of `models/<name>/<version>`, which must say the same name and version.
+
+    Raises:
+        ModelRejected: It is missing, does not parse, or belongs elsewhere.
+    """
+    try:
+        manifest = Manifest.model_validate_json(_read(directory / MANIFEST_FILE))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or MANIFEST_FILE
+        raise ModelRejected(f"{MANIFEST_FILE}: {where}: {first['msg']} ({error.error_count()} problems)") from error
+    if (manifest.name, str(manifest.version)) != (directory.parent.name, directory.name):
+        raise ModelRejected(f"{MANIFEST_FILE} is of {manifest.name}/{manifest.version}, found in {directory}")
+    return manifest
+
+
+def load_model(directory: Path, *, provider: str, limits: Limits) -> Model:
+    """The model in a directory, after every check: checksums, graph signatures, golden outputs. It is warm after that.
+
+    Raises:
+        ModelRejected: Something does not match the manifest; the message says what.
+    """
+    manifest = read_manifest(directory)
+    golden = _read_golden(directory, manifest)
+    session_by_task: dict[Task, Session] = {}
+    for task, graph in manifest.tasks.items():
+        try:
+            session = Session(
+                _read_verified(directory / graph.file, graph.sha256), provider=provider, threads=limits.threads
+            )
+            _check_signature(session, task, graph, manifest)
+            _check_golden(session, task, golden, manifest.golden.tolerance)
+        except ModelRejected as error:
+            raise ModelRejected(f"{task}: {error}") from error
+        session_by_task[task] = session
+    return Model(manifest, session_by_task, limits)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelRejected(f"{path.name} cannot be read: {error.strerror}") from error
+
+
+def _read_verified(path: Path, sha256: str) -> bytes:
+    content = _read(path)
+    if (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise ModelRejected(f"{path.name} has sha256 {found[:12]}…, its manifest says {sha256[:12]}…: it was changed")
+    return content
+
+
+def _check_signature(session: Session, task: Task, graph: Graph, manifest: Manifest) -> None:
+    """The graph's real tensors are the declared ones, and those fit the model's input size and latent."""
+    for real, declared in ((session.inputs, graph.inputs), (session.outputs, graph.outputs)):
+        if [t.name for t in real] != [t.name for t in declared]:
+            raise ModelRejected(
+                f"the graph has tensors {[t.name for t in real]}, declared are {[t.name for t in declared]}"
+            )
+        for tensor, spec in zip(real, declared, strict=True):
+            _check_tensor(tensor, spec)
+    for spec in (*graph.inputs, *graph.outputs):
+        _check_contract(spec, manifest)
+
+
+def _check_tensor(real: Tensor, declared: TensorSpec) -> None:
+    if _DTYPES.get(real.dtype) != declared.dtype:
+        raise ModelRejected(f"{real.name} is {real.dtype} in the graph, declared is {declared.dtype}")
+    # Only sizes are compared: exporters name dynamic axes as they like.
+    sizes = [axis if isinstance(axis, int) else None for axis in real.shape]
+    if sizes != [axis if isinstance(axis, int) else None for axis in declared.shape]:
+        raise ModelRejected(f"{real.name} is {list(real.shape)} in the graph, declared is {list(declared.shape)}")
+
+
+def _check_contract(spec: TensorSpec, manifest: Manifest) -> None:
+    height, width, channels = manifest.input.height, manifest.input.width, manifest.input.channels
+    latent = manifest.latent.dim if manifest.latent else None
+    expected: dict[str, tuple[int | None, ...]] = {
+        "x": (None, channels, height, width),
+        "x_hat": (None, channels, height, width),
+        "z": (None, latent),
+        "score": (None,),
+        "map": (None, height, width),
+    }
+    sizes = tuple(axis if isinstance(axis, int) else None for axis in spec.shape)
+    if sizes != expected[spec.name]:
+        raise ModelRejected(f"{spec.name} is {list(spec.shape)}; its input and latent say {list(expected[spec.name])}")
+
+
+def _read_golden(directory: Path, manifest: Manifest) -> dict[str, NDArray[np.float32]]:
+    content = _read_verified(directory / manifest.golden.file, manifest.golden.sha256)
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise ModelRejected(f"{manifest.golden.file} is no NPZ file: {error}") from error
+
+
+def _check_golden(session: Session, task: Task, golden: dict[str, Array], tolerance: float) -> None:
+    inputs, outputs = TENSORS_BY_TASK[task]
+    if missing := [name for tensor in (*inputs, *outputs) if (name := f"{task}.{tensor}") not in golden]:
+        raise ModelRejected(f"the golden sample lacks {', '.join(missing)}")
+    try:
+        results: Outputs = session.run(*(golden[f"{task}.{name}"] for name in inputs))
+    except Exception as error:
+        raise ModelRejected(f"the golden sample does not run: {shown(str(error), limit=300)}") from error
+    for name, result in zip(outputs, results, strict=True):
+        expected = golden[f"{task}.{name}"]
+        if result.shape != expected.shape:
+            raise ModelRejected(f"{name} of the golden sample is {result.shape}, recorded was {expected.shape}")
+        difference = np.abs(result.astype(np.float64) - expected)
+        allowed = tolerance * (1 + np.abs(expected.astype(np.float64)))
+        if not np.all(difference <= allowed):  # not "any greater": NaN must fail too
+            raise ModelRejected(
+                f"{name} of the golden sample differs by {shown(float(difference.max()))}, tolerance is {tolerance}"
+            )

@@ -1,0 +1,134 @@
+"""The parts of the API page that types cannot say: binary bodies, negotiated answers, problems with examples."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from service.errors import PROBLEM_JSON, PROBLEMS, InternalError, RequestError, problem_head
+from service.images import EXTENSION_BY_TYPE
+from service.tensors import NPY_TYPE
+
+# Any throughout: an OpenAPI document is JSON of arbitrary depth.
+Schema = dict[str, Any]
+
+BINARY: Schema = {"type": "string", "format": "binary"}
+IMAGES_IN = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
+PICTURES: dict[str, Schema] = {kind: {"schema": BINARY} for kind in EXTENSION_BY_TYPE}
+NPY: dict[str, Schema] = {NPY_TYPE: {"schema": BINARY}}
+ZIP: dict[str, Schema] = {"application/zip": {"schema": BINARY}}
+
+IMAGE_BODY: Schema = {
+    "requestBody": {
+        "required": True,
+        "description": "The image as it is, or a form with one or more fields `file`, or an NPY array: float32 in "
+        "[0, 1] or uint8; (H, W), (C, H, W) or (N, C, H, W).",
+        "content": {
+            **{kind: {"schema": BINARY} for kind in IMAGES_IN},
+            **NPY,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "array", "items": BINARY, "minItems": 1}},
+                }
+            },
+        },
+    }
+}
+
+_LATENT = {"type": "array", "items": {"type": "number"}}
+LATENT_BODY: Schema = {
+    "requestBody": {
+        "required": True,
+        "description": "One latent, several, or an NPY array: float32, (D,) or (N, D).",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        {
+                            "type": "object",
+                            "required": ["latent"],
+                            "properties": {"latent": _LATENT},
+                            "additionalProperties": False,
+                        },
+                        {
+                            "type": "object",
+                            "required": ["latents"],
+                            "properties": {"latents": {"type": "array", "minItems": 1, "items": _LATENT}},
+                            "additionalProperties": False,
+                        },
+                    ]
+                },
+                "examples": {
+                    "one": {"summary": "One latent of 32 zeros", "value": {"latent": [0] * 32}},
+                    "several": {"summary": "Two latents", "value": {"latents": [[0] * 32, [1] * 32]}},
+                },
+            },
+            **NPY,
+        },
+    }
+}
+
+_HEADERS: Schema = {
+    "X-Model": {"description": "The model that answered: name/version", "schema": {"type": "string"}},
+    "X-Resize": {
+        "description": "What was done to the size, width x height: `fit 640x480 -> 28x21 in 28x28`; absent if nothing",
+        "schema": {"type": "string"},
+    },
+}
+
+PROBLEM_SCHEMA: Schema = {
+    "title": "Problem",
+    "description": "What happened, with which value, and what would work (RFC 9457).",
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference", "description": "Stable; GET it for an explanation"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "enum": sorted(PROBLEMS)},
+        "detail": {"type": "string"},
+        "request_id": {"type": "string", "description": "In a 500: what to look for in the log"},
+    },
+}
+
+
+def json_content(*models: type[BaseModel], is_list: bool = False) -> dict[str, Schema]:
+    """`application/json` of one of these types, or a list of the first."""
+    references = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
+    schema: Schema = references[0] if len(references) == 1 else {"oneOf": references}
+    return {"application/json": {"schema": {"type": "array", "items": schema} if is_list else schema}}
+
+
+def success(description: str, content: dict[str, Schema], *, is_model: bool = True) -> dict[int | str, Schema]:
+    """The 200 of an endpoint; a model's answer has X-Model and X-Resize."""
+    return {200: {"description": description, "content": content, **({"headers": _HEADERS} if is_model else {})}}
+
+
+def problems(*errors: type[RequestError]) -> dict[int | str, Schema]:
+    """One response per status, with an example per error. Every endpoint can fail with 500."""
+    by_status: dict[int, list[type[RequestError]]] = {}
+    all_errors: tuple[type[RequestError], ...] = (*errors, InternalError)
+    for error in all_errors:
+        by_status.setdefault(error.status, []).append(error)
+    return {status: _problem_response(by_status[status]) for status in sorted(by_status)}
+
+
+def _problem_response(errors: Sequence[type[RequestError]]) -> Schema:
+    examples = {e.code: {"summary": e.title, "value": {**problem_head(e), "detail": e.example}} for e in errors}
+    return {
+        "description": "; ".join(error.title for error in errors),
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}},
+    }
+
+
+def add_components(document: Schema, models: Sequence[type[BaseModel]]) -> Schema:
+    """The document with the schemas that responses refer to."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"] = PROBLEM_SCHEMA
+    for model in models:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    return document

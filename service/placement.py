@@ -1,0 +1,109 @@
+"""Brings an image to the size a model takes, and the result back: the manifest's resize policy as two functions."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.errors import SizeMismatch
+from service.images import resample
+from service.manifest import InputSpec
+from service.pixels import Pixels
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an image of `height` x `width` lies on the model's canvas.
+
+    Attributes:
+        height, width: Of the image that was sent.
+        inner_height, inner_width: Of the image on the canvas.
+        top, left: Where it begins there.
+        canvas_height, canvas_width: What the model gets. Outside the image its edge goes on: replicated where a
+            fixed size is fitted, mirrored where a dynamic size is filled up to a multiple.
+        policy: "fit", "exact", "pad" or "none", as in the header X-Resize.
+    """
+
+    height: int
+    width: int
+    inner_height: int
+    inner_width: int
+    top: int
+    left: int
+    canvas_height: int
+    canvas_width: int
+    policy: str
+
+    @property
+    def is_resized(self) -> bool:
+        """Whether the pixels themselves were resampled."""
+        return (self.height, self.width) != (self.inner_height, self.inner_width)
+
+    @property
+    def description(self) -> str | None:
+        """What was done, width x height, or None if nothing: "fit 640x480 -> 28x21 in 28x28"."""
+        if self.policy == "none":
+            return None
+        inner = f"{self.inner_width}x{self.inner_height}"
+        canvas = f"{self.canvas_width}x{self.canvas_height}"
+        target = canvas if inner == canvas else f"{inner} in {canvas}"
+        return f"{self.policy} {self.width}x{self.height} -> {target}"
+
+    def place(self, x: Pixels) -> Pixels:
+        """(N, C, height, width) to (N, C, canvas_height, canvas_width), in [0, 1]."""
+        if self.policy == "none":
+            return x
+        if self.is_resized:
+            x = np.clip(resample(x, self.inner_height, self.inner_width), 0.0, 1.0)
+        bottom = self.canvas_height - self.inner_height - self.top
+        right = self.canvas_width - self.inner_width - self.left
+        # Mirroring needs as many pixels as it fills; a sliver has fewer and gets its edge repeated.
+        mirrors = self.policy == "pad" and bottom < self.height and right < self.width
+        padding = ((0, 0), (0, 0), (self.top, bottom), (self.left, right))
+        return np.pad(x, padding, mode="reflect" if mirrors else "edge")
+
+    def restore(self, y: Pixels, *, is_smooth: bool = False) -> Pixels:
+        """(..., canvas_height, canvas_width) to (..., height, width).
+
+        Args:
+            y: Images, or maps of them.
+            is_smooth: For maps: never below or above the values of `y`.
+        """
+        return resample(self.crop(y), self.height, self.width, is_smooth=is_smooth)
+
+    def crop(self, y: Pixels) -> Pixels:
+        """(..., canvas_height, canvas_width) to (..., inner_height, inner_width): without the padding."""
+        return y[..., self.top : self.top + self.inner_height, self.left : self.left + self.inner_width]
+
+    def box(self, top: float, left: float, bottom: float, right: float) -> tuple[int, int, int, int]:
+        """A box on the cropped canvas as (x, y, width, height) in whole pixels of the sent image."""
+        rows, columns = self.height / self.inner_height, self.width / self.inner_width
+        x, y = int(left * columns), int(top * rows)
+        return x, y, max(1, math.ceil(right * columns) - x), max(1, math.ceil(bottom * rows) - y)
+
+
+def plan_placement(spec: InputSpec, height: int, width: int) -> Placement:
+    """Where an image of `height` x `width` goes for this model.
+
+    Raises:
+        SizeMismatch: The model takes one size, this is another, and its policy is "reject".
+    """
+    if spec.height is None or spec.width is None:
+        step = spec.multiple_of
+        canvas = (-(-height // step) * step, -(-width // step) * step)
+        policy = "none" if canvas == (height, width) else "pad"
+        return Placement(height, width, height, width, 0, 0, *canvas, policy)
+    canvas = (spec.height, spec.width)
+    if (height, width) == canvas:
+        return Placement(height, width, height, width, 0, 0, *canvas, "none")
+    if spec.resize == "reject":
+        raise SizeMismatch(f"the image is {width}x{height}, the model takes exactly {canvas[1]}x{canvas[0]}")
+    if spec.resize == "exact":
+        return Placement(height, width, *canvas, 0, 0, *canvas, "exact")
+    scale = min(canvas[0] / height, canvas[1] / width)
+    inner = (
+        min(canvas[0], max(1, round(height * scale))),
+        min(canvas[1], max(1, round(width * scale))),
+    )
+    top, left = (canvas[0] - inner[0]) // 2, (canvas[1] - inner[1]) // 2
+    return Placement(height, width, *inner, top, left, *canvas, "fit")

@@ -1,0 +1,83 @@
+"""Answers of the tasks as HTTP responses: one as it is, several as a JSON list, one array, or a ZIP."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import JsonValue
+from starlette.responses import Response
+
+from service.archive import Entry, write_zip
+from service.errors import PROBLEM_JSON, InvalidArray, RequestError, problem_bytes
+from service.images import EXTENSION_BY_TYPE
+from service.payload import JSON_TYPE
+from service.tasks import ZIP_TYPE, Answer
+from service.tensors import NPY_TYPE, write_json, write_npy
+
+_EXTENSIONS: dict[str, str] = {NPY_TYPE: "npy"} | {str(kind): name for kind, name in EXTENSION_BY_TYPE.items()}
+
+
+def single_response(answer: Answer, label: str) -> Response:
+    """One result. The headers name the model and what was done to the size."""
+    headers = {"X-Model": label}
+    if answer.resize is not None:
+        headers["X-Resize"] = answer.resize
+    return Response(answer.content, media_type=answer.media_type, headers=headers)
+
+
+def json_response(document: object, *, headers: dict[str, str] | None = None) -> Response:
+    """A document as JSON."""
+    return Response(write_json(document), media_type=JSON_TYPE, headers=headers)
+
+
+def several_response(results: Sequence[Answer | RequestError], media_type: str, label: str) -> Response:
+    """One result or one problem per file, in order.
+
+    Args:
+        results: Of every file.
+        media_type: JSON for a list; NPY for one array; anything else for a ZIP, with what happened to each file in
+            `results.json`.
+        label: Of the model.
+
+    Raises:
+        RequestError: As one array, where a file has a problem or the sizes differ.
+    """
+    match media_type:
+        case "application/json":
+            documents = [r.problem() if isinstance(r, RequestError) else r.value for r in results]
+            content, kind = write_json(documents), JSON_TYPE
+        case "application/x-npy":
+            content, kind = _stack(results), NPY_TYPE
+        case _:
+            content, kind = _zip(results, label), ZIP_TYPE
+    return Response(content, media_type=kind, headers={"X-Model": label})
+
+
+def problem_response(error: RequestError) -> Response:
+    """An error as `application/problem+json`."""
+    return Response(
+        problem_bytes(error.problem()), status_code=error.status, headers=error.headers, media_type=PROBLEM_JSON
+    )
+
+
+def _stack(results: Sequence[Answer | RequestError]) -> bytes:
+    arrays = []
+    for result in results:
+        if isinstance(result, RequestError):
+            raise result
+        arrays.append(np.asarray(result.value))
+    if len({array.shape for array in arrays}) > 1:
+        raise InvalidArray("the results differ in size, so they are no single array; ask for application/zip")
+    return write_npy(np.stack(arrays))
+
+
+def _zip(results: Sequence[Answer | RequestError], label: str) -> bytes:
+    entries: list[Entry] = []
+    rows: list[JsonValue] = []
+    for i, result in enumerate(results):
+        if isinstance(result, RequestError):
+            rows.append({"file": None, "problem": result.problem()})
+            continue
+        name = f"{i:03}.{_EXTENSIONS[result.media_type]}"
+        entries.append(Entry(name, result.content))
+        rows.append({"file": name, "model": label, "resize": result.resize})
+    return write_zip([*entries, Entry("results.json", problem_bytes(rows))])

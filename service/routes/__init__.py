@@ -1,0 +1,15 @@
+"""One file per family of URLs, and the table of them."""
+
+from fastapi import APIRouter
+
+from service.routes import anomaly, decode, denoise, encode, health, models, pages
+
+ROUTERS: dict[str, APIRouter] = {
+    "denoise": denoise.router,
+    "encode": encode.router,
+    "decode": decode.router,
+    "anomaly": anomaly.router,
+    "models": models.router,
+    "health": health.router,
+    "pages": pages.router,
+}

@@ -1,0 +1,45 @@
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.errors import UnreachableRate
+from service.images import EXTENSION_BY_TYPE
+from service.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, json_content, problems, success
+from service.payload import JSON_TYPE
+from service.routes.common import IMAGE_ERRORS
+from service.schemas import AnomalyAnswer, AnomalyQuery
+from service.serving import answer_files
+from service.tasks import ZIP_TYPE, Anomaly
+from service.tensors import NPY_TYPE
+
+router = APIRouter(tags=["images"])
+SEVERAL: dict[str, str | None] = {
+    JSON_TYPE: JSON_TYPE,
+    ZIP_TYPE: "image/png",
+    **{kind: kind for kind in EXTENSION_BY_TYPE},
+    NPY_TYPE: NPY_TYPE,
+}
+
+
+@router.post(
+    "/anomaly",
+    operation_id="anomaly",
+    summary="Say how unusual an image is, and where",
+    response_class=Response,
+    openapi_extra=IMAGE_BODY,
+    responses={
+        **success(
+            "The verdict, the heat map over the image, or the raw map. Several files give a list or a ZIP.",
+            {**json_content(AnomalyAnswer), **PICTURES, **NPY, **ZIP},
+        ),
+        **problems(*IMAGE_ERRORS, UnreachableRate),
+    },
+)
+async def anomaly(request: Request, query: Annotated[AnomalyQuery, Query()]) -> Response:
+    """Scores an image against what the model was trained on.
+
+    `Accept` chooses JSON (default), an image of the heat map, or the map as NPY: float32, (H, W) of the sent image.
+    `p_value` is the share of held-out normal images that score at least as high; `max_fpr` moves the threshold.
+    """
+    return await answer_files(request, query, "anomaly", partial(Anomaly, max_fpr=query.max_fpr), several=SEVERAL)

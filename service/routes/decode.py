@@ -1,0 +1,44 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.errors import InvalidLatent, RequestError, UnsupportedMediaType, shown
+from service.openapi import LATENT_BODY, NPY, PICTURES, ZIP, problems, success
+from service.payload import JSON_TYPE, media_type, read_body
+from service.responses import single_response
+from service.routes.common import MODEL_ERRORS
+from service.schemas import ModelQuery
+from service.serving import service_of
+from service.tasks import Decode
+from service.tensors import NPY_TYPE
+
+router = APIRouter(tags=["images"])
+_TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
+
+
+@router.post(
+    "/decode",
+    operation_id="decode",
+    summary="Turn latents into images",
+    response_class=Response,
+    openapi_extra=LATENT_BODY,
+    responses={
+        **success("The image; several latents give a ZIP or one array.", {**PICTURES, **NPY, **ZIP}),
+        **problems(*MODEL_ERRORS, InvalidLatent),
+    },
+)
+async def decode(request: Request, query: Annotated[ModelQuery, Query()]) -> Response:
+    """Draws what the model makes of a latent.
+
+    `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY: float32, (C, H, W), or (N, C, H, W) for several latents.
+    """
+    service = service_of(request)
+    model = await service.registry.find("decode", query.model, query.version)
+    if (kind := media_type(request)) not in _TYPES:
+        raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE} or {NPY_TYPE}")
+    body = await read_body(request, max_body_bytes=service.settings.max_body_bytes)
+    job = Decode(body, model.manifest, service.limits, request.headers.get("accept"))
+    (result,) = await model.batcher_by_task["decode"].submit([job])
+    if isinstance(result, RequestError):
+        raise result
+    return single_response(result, model.label)

@@ -1,0 +1,33 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.openapi import IMAGE_BODY, NPY, json_content, problems, success
+from service.payload import JSON_TYPE
+from service.routes.common import IMAGE_ERRORS
+from service.schemas import LatentAnswer, ModelQuery
+from service.serving import answer_files
+from service.tasks import Encode
+from service.tensors import NPY_TYPE
+
+router = APIRouter(tags=["images"])
+SEVERAL: dict[str, str | None] = {JSON_TYPE: JSON_TYPE, NPY_TYPE: NPY_TYPE}
+
+
+@router.post(
+    "/encode",
+    operation_id="encode",
+    summary="Turn an image into its latent",
+    response_class=Response,
+    openapi_extra=IMAGE_BODY,
+    responses={
+        **success("The latent. Several files give a list.", {**json_content(LatentAnswer), **NPY}),
+        **problems(*IMAGE_ERRORS),
+    },
+)
+async def encode(request: Request, query: Annotated[ModelQuery, Query()]) -> Response:
+    """Gives the few numbers that the model keeps of an image.
+
+    `Accept` chooses JSON (default) or NPY: float32, (D,), or (N, D) for several images.
+    """
+    return await answer_files(request, query, "encode", Encode, several=SEVERAL)

@@ -1,0 +1,57 @@
+from fastapi import APIRouter, Request, Response
+
+from service.errors import NotReady
+from service.openapi import json_content, problems, success
+from service.responses import json_response
+from service.schemas import LiveModel, Liveness, Readiness, RejectedModel
+from service.serving import service_of
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get(
+    "/live",
+    operation_id="live",
+    summary="Does the process answer?",
+    response_class=Response,
+    responses={**success("It does.", json_content(Liveness), is_model=False), **problems()},
+)
+async def live() -> Response:
+    """Restart the process if this stays away."""
+    return json_response(Liveness(status="alive").model_dump())
+
+
+@router.get(
+    "/ready",
+    operation_id="ready",
+    summary="Can it do its work?",
+    response_class=Response,
+    responses={
+        **success("At least one model is live.", json_content(Readiness), is_model=False),
+        **problems(NotReady),
+    },
+)
+async def ready(request: Request) -> Response:
+    """Send traffic only after this is 200. Says what is live, where it runs, and which versions were rejected."""
+    service = service_of(request)
+    snapshot = service.registry.snapshot
+    readiness = Readiness(
+        status="ready",
+        device=service.settings.device,
+        provider=service.registry.provider,
+        models=[
+            LiveModel(name=name, version=model.manifest.version, tasks=list(model.manifest.tasks))
+            for name, model in sorted(snapshot.model_by_name.items())
+        ],
+        rejected=[
+            RejectedModel(name=rejected.name, version=rejected.version, reason=rejected.reason)
+            for _, rejected in sorted(snapshot.rejected.items())
+        ],
+    ).model_dump(mode="json")
+    if not snapshot.model_by_name:
+        raise NotReady(
+            "no model is live; `rejected` says why, and an empty one means that the directory holds none",
+            headers={"Retry-After": "5"},
+            extra={"provider": readiness["provider"], "rejected": readiness["rejected"]},
+        )
+    return json_response(readiness)

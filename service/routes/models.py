@@ -1,0 +1,69 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.errors import InvalidParameter, ModelNotFound, VersionNotFound
+from service.manifest import TASKS, Manifest
+from service.openapi import json_content, problems, success
+from service.registry import Snapshot
+from service.responses import json_response
+from service.schemas import ModelSummary, VersionQuery
+from service.serving import service_of
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+@router.get(
+    "",
+    operation_id="list_models",
+    summary="The live models",
+    response_class=Response,
+    responses={
+        **success("One entry per model, by name.", json_content(ModelSummary, is_list=True), is_model=False),
+        **problems(),
+    },
+)
+async def list_models(request: Request) -> Response:
+    """Lists what answers: the newest working version of every model, with its tasks, input and figures."""
+    snapshot = service_of(request).registry.snapshot
+    return json_response(
+        [
+            _summary(snapshot, model.manifest).model_dump(mode="json")
+            for _, model in sorted(snapshot.model_by_name.items())
+        ]
+    )
+
+
+@router.get(
+    "/{name}",
+    operation_id="get_model",
+    summary="One model's manifest",
+    response_class=Response,
+    responses={
+        **success("The manifest: contract, provenance, figures and limits.", json_content(Manifest)),
+        **problems(ModelNotFound, VersionNotFound, InvalidParameter),
+    },
+)
+async def get_model(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:
+    """Gives everything that is known about a model version."""
+    registry = service_of(request).registry
+    model = await registry.find_version(registry.snapshot, name, query.version)
+    return json_response(model.manifest.model_dump(mode="json"), headers={"X-Model": model.label})
+
+
+def _summary(snapshot: Snapshot, manifest: Manifest) -> ModelSummary:
+    def answers_by_default(task: str) -> bool:
+        default = next((snapshot.default_for(t) for t in TASKS if t == task), None)
+        return default is not None and default.manifest.name == manifest.name
+
+    return ModelSummary(
+        name=manifest.name,
+        version=manifest.version,
+        versions=list(snapshot.versions_by_name[manifest.name]),
+        summary=manifest.summary,
+        tasks=list(manifest.tasks),
+        default_for=[task for task in manifest.tasks if answers_by_default(task)],
+        input=manifest.input,
+        latent_dim=manifest.latent.dim if manifest.latent else None,
+        metrics=manifest.metrics,
+    )

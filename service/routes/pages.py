@@ -1,0 +1,64 @@
+"""The API page, with everything it loads coming from here: it works with no internet."""
+
+from functools import cache
+from importlib import resources
+from inspect import cleandoc
+
+from fastapi import APIRouter, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import PlainTextResponse, RedirectResponse
+
+from service.errors import PROBLEMS, RouteNotFound, shown
+
+router = APIRouter(include_in_schema=False)
+
+_TYPE_BY_ASSET = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon-32x32.png": "image/png",
+}
+
+
+@router.get("/")
+async def root() -> Response:
+    """To the API page."""
+    return RedirectResponse("docs")
+
+
+@router.get("/docs")
+async def docs(request: Request) -> Response:
+    """Swagger UI. All addresses are relative, so that it works below a path prefix too."""
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=f"{request.app.title}: API",
+        swagger_js_url="docs/swagger-ui-bundle.js",
+        swagger_css_url="docs/swagger-ui.css",
+        swagger_favicon_url="docs/favicon-32x32.png",
+        swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True, "docExpansion": "list"},
+    )
+
+
+@router.get("/docs/{asset}")
+async def docs_asset(asset: str) -> Response:
+    """The files of Swagger UI, out of the package that carries them."""
+    if asset not in _TYPE_BY_ASSET:
+        raise RouteNotFound(f"no page '/docs/{shown(asset)[1:-1]}'")
+    return Response(_read_asset(asset), media_type=_TYPE_BY_ASSET[asset], headers={"Cache-Control": "max-age=86400"})
+
+
+@router.get("/problems/{code}")
+async def explain_problem(code: str) -> Response:
+    """What the `type` of a problem points to."""
+    error = PROBLEMS.get(code)
+    if error is None:
+        raise RouteNotFound(f"no problem {shown(code)}; there are {', '.join(sorted(PROBLEMS))}")
+    return PlainTextResponse(
+        f"{error.title} ({error.status} {code})\n\n{cleandoc(error.__doc__ or '')}\n\nFor example: {error.example}\n"
+    )
+
+
+@cache
+def _read_asset(name: str) -> bytes:
+    # Through the package's path and not by importing it: its __init__ loads code that patches FastAPI.
+    package = resources.files("fastapi_swagger")
+    return package.joinpath("resources", name).read_bytes()

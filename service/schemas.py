@@ -1,0 +1,122 @@
+"""The queries and the JSON answers, as types: they check what comes in and describe what goes out on the API page."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.manifest import InputSpec, Metric, Task
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelQuery(_Query):
+    """Which model answers."""
+
+    model: Annotated[
+        str | None, Field(max_length=63, description="Name of the model; the task's default if left out")
+    ] = None
+    version: Annotated[
+        int | None, Field(ge=1, lt=10**9, description="Version of the model; the newest that works if left out")
+    ] = None
+
+
+class AnomalyQuery(ModelQuery):
+    """Which model answers, and how often it may cry wolf."""
+
+    max_fpr: Annotated[
+        float | None,
+        Field(gt=0, lt=1, description="Share of normal images that may be flagged; moves the threshold"),
+    ] = None
+
+
+class VersionQuery(_Query):
+    """Which version of a model."""
+
+    version: Annotated[int | None, Field(ge=1, lt=10**9, description="The newest that works if left out")] = None
+
+
+class LatentAnswer(BaseModel):
+    """One image's latent; an array of several images gives `latents` instead."""
+
+    model: str
+    version: int
+    latent: list[float]
+    resize: Annotated[str | None, Field(description="What was done to the size; absent if nothing was")] = None
+
+
+class Region(BaseModel):
+    """A connected part of the anomaly map at or above half its peak; pixels of the sent image."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    area: int
+    peak: float
+
+
+class AnomalyAnswer(BaseModel):
+    """The verdict on one image; an array of several images has `results` with one of these each."""
+
+    model: str
+    version: int
+    threshold: float
+    score: float
+    is_anomalous: Annotated[bool, Field(description="score >= threshold")]
+    p_value: Annotated[float, Field(description="Share of normal images that look at least this unusual")]
+    regions: list[Region]
+    resize: Annotated[str | None, Field(description="What was done to the size; absent if nothing was")] = None
+
+
+class LatentRequest(BaseModel):
+    """One latent, or several."""
+
+    latent: list[float]
+
+
+class ModelSummary(BaseModel):
+    """One model that is live."""
+
+    name: str
+    version: int
+    versions: Annotated[list[int], Field(description="All versions on disk; name one with ?version=")]
+    summary: str
+    tasks: list[Task]
+    default_for: Annotated[list[Task], Field(description="Tasks it answers when no model is named")]
+    input: InputSpec
+    latent_dim: int | None
+    metrics: tuple[Metric, ...]
+
+
+class LiveModel(BaseModel):
+    """A model version that answers."""
+
+    name: str
+    version: int
+    tasks: list[Task]
+
+
+class RejectedModel(BaseModel):
+    """A version that is on disk and does not answer."""
+
+    name: str
+    version: int
+    reason: str
+
+
+class Readiness(BaseModel):
+    """What answers, where it runs, and what does not answer and why."""
+
+    status: Literal["ready"]
+    device: Annotated[str, Field(description="The setting")]
+    provider: Annotated[str, Field(description="The onnxruntime execution provider in use")]
+    models: list[LiveModel]
+    rejected: list[RejectedModel]
+
+
+class Liveness(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"]

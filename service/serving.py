@@ -1,0 +1,69 @@
+"""What every endpoint shares: the state made at start, and the path of a request from its files to its answer."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.batching import Job
+from service.errors import RequestError
+from service.manifest import Manifest, Task
+from service.negotiation import negotiate
+from service.payload import read_files
+from service.registry import Registry
+from service.responses import several_response, single_response
+from service.schemas import ModelQuery
+from service.settings import Settings
+from service.tasks import Answer, InputLimits
+
+# data, manifest, limits, accept -> the job of one file
+MakeJob = Callable[[bytes, Manifest, InputLimits, str | None], Job[Answer]]
+
+
+@dataclass(frozen=True)
+class Service:
+    """Settings and live models; made once and found by endpoints as `request.app.state.service`."""
+
+    settings: Settings
+    registry: Registry
+    limits: InputLimits
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request came to."""
+    service: Service = request.app.state.service
+    return service
+
+
+async def answer_files(
+    request: Request, query: ModelQuery, task: Task, make_job: MakeJob, *, several: Mapping[str, str | None]
+) -> Response:
+    """Runs every file of a request through one task.
+
+    Args:
+        request: With the files in its body.
+        query: Which model.
+        task: Its task.
+        make_job: Makes the job of one file.
+        several: What an answer to several files can be, best first, and the Accept that each file then has.
+
+    Raises:
+        RequestError: The request fails as a whole. Of several files, each has its own problem in the answer.
+    """
+    service = service_of(request)
+    model = await service.registry.find(task, query.model, query.version)
+    files = await read_files(
+        request, max_body_bytes=service.settings.max_body_bytes, max_files=service.limits.max_images
+    )
+    accept = request.headers.get("accept")
+    batcher = model.batcher_by_task[task]
+    if len(files) == 1:
+        (result,) = await batcher.submit([make_job(files[0], model.manifest, service.limits, accept)])
+        if isinstance(result, RequestError):
+            raise result
+        return single_response(result, model.label)
+    kind = negotiate(accept, list(several))
+    results = await batcher.submit([make_job(file, model.manifest, service.limits, several[kind]) for file in files])
+    return await asyncio.to_thread(several_response, results, kind, model.label)

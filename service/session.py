@@ -1,0 +1,104 @@
+"""The only file that knows onnxruntime: a graph's bytes become a function on NumPy arrays."""
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.errors import ModelRejected, ProviderUnavailable, shown
+
+Device = Literal["auto", "cpu", "cuda"]
+Array = NDArray[np.float32]
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_ONLY_ERRORS = 3  # onnxruntime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One real input or output of a graph; a string or None in `shape` is a dynamic axis."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+
+
+class Session:
+    """One open graph.
+
+    Args:
+        graph: The bytes of the ONNX file, so that what was verified is what runs.
+        provider: From `start_provider`.
+        threads: Threads inside one operator. Operators run one after another.
+
+    Raises:
+        ModelRejected: onnxruntime does not take the graph.
+        ProviderUnavailable: The provider is offered but does not come up. onnxruntime itself would only log that.
+    """
+
+    def __init__(self, graph: bytes, *, provider: str, threads: int) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = _ONLY_ERRORS
+        providers = [provider] if provider == _CPU else [provider, _CPU]
+        try:
+            self._session = ort.InferenceSession(graph, options, providers=providers)
+        except Exception as error:
+            raise ModelRejected(f"onnxruntime does not take the graph: {shown(str(error), limit=300)}") from error
+        if (real := self._session.get_providers()[0]) != provider:
+            raise ProviderUnavailable(
+                f"{provider} is offered but {real} came up; check the CUDA and cuDNN libraries and the driver, "
+                "or set device=cpu"
+            )
+        self.inputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in self._session.get_inputs())
+        self.outputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in self._session.get_outputs())
+        self._input_names = [t.name for t in self.inputs]
+        self._output_names = [t.name for t in self.outputs]
+
+    def run(self, *inputs: Array) -> tuple[Array, ...]:
+        """The graph's outputs, in order, for its inputs, in order."""
+        outputs: list[Array] = self._session.run(self._output_names, dict(zip(self._input_names, inputs, strict=True)))
+        return tuple(outputs)
+
+
+# x (N,) -> y (N,), float32, opset 13: the smallest graph there is.
+_IDENTITY = bytes.fromhex(
+    "08083a390a100a017812017922084964656e746974791201695a100a0178120b0a09080112050a0312016e62100a0179120b"
+    "0a09080112050a0312016e42040a00100d"
+)
+
+
+def start_provider(device: Device) -> str:
+    """The provider to use for `device`, after running something on it.
+
+    Raises:
+        ProviderUnavailable: CUDA was asked for and is not there, or does not start.
+    """
+    provider = _choose_provider(device)
+    try:
+        Session(_IDENTITY, provider=provider, threads=1).run(np.zeros(1, np.float32))
+    except ProviderUnavailable as error:
+        if device == "cuda":
+            raise
+        log.warning("device=auto runs on the CPU: %s", error)
+        return _CPU
+    return provider
+
+
+def _choose_provider(device: Device) -> str:
+    offered = ort.get_available_providers()
+    if device == "cpu" or (device == "auto" and _CUDA not in offered):
+        return _CPU
+    if _CUDA not in offered:
+        raise ProviderUnavailable(
+            f"device=cuda, but this onnxruntime offers {', '.join(offered)}. Replace it: "
+            "`pip uninstall -y onnxruntime && pip install onnxruntime-gpu` (never both), or set device=cpu"
+        )
+    return _CUDA

@@ -1,0 +1,109 @@
+"""The settings of the service: every field is an environment variable `HOURGLASS_<NAME>` and a flag `--<name>`."""
+
+import argparse
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin
+
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import InvalidSettings, shown
+
+PREFIX = "HOURGLASS_"
+MIB = 2**20
+
+
+class Settings(BaseSettings):
+    """Made once in `main` and handed down. Flags win over environment variables, and those over the defaults."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    models_dir: Path = Field(default=Path("models"), description="directory of models, <name>/<version>/manifest.json")
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 is every interface")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8000, description="port; 0 takes a free one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto uses CUDA where onnxruntime offers it; cuda refuses to start without it"
+    )
+    threads: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=1, description="threads inside one inference; 1 is fastest for small models"
+    )
+    max_body_bytes: Annotated[int, Field(ge=1024, le=2**31)] = Field(
+        default=32 * MIB, description="largest request body, in bytes"
+    )
+    max_pixels: Annotated[int, Field(ge=1, le=2**30)] = Field(
+        default=25_000_000, description="most pixels (width x height) of one image or one array of images"
+    )
+    max_images: Annotated[int, Field(ge=1, le=65536)] = Field(
+        default=256, description="most images, or latents, in one request"
+    )
+    max_frames: Annotated[int, Field(ge=1, le=65536)] = Field(
+        default=256, description="most frames of an animation or pages of a TIFF; the first one is used"
+    )
+    max_batch: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=64, description="most images in one inference; what has queued meanwhile goes together"
+    )
+    old_versions: Annotated[int, Field(ge=0, le=64)] = Field(
+        default=2, description="how many older versions, asked for with version=, stay loaded"
+    )
+    watch_interval_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        default=2.0, description="seconds between looks at models_dir for new versions"
+    )
+    grace_s: Annotated[int, Field(ge=0, le=3600)] = Field(
+        default=20, description="seconds that requests in flight get to finish after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe log line")
+    access_log: bool = Field(default=False, description="log every request; costs about a tenth of the throughput")
+
+
+def read_settings(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
+    """The settings from the environment and the command line.
+
+    Raises:
+        InvalidSettings: An unknown variable, or a value that a setting cannot have.
+        SystemExit: `--help`, or a flag that does not exist.
+    """
+    _refuse_unknown_variables(environ)
+    flags = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
+    try:
+        settings = Settings(**flags)
+    except ValidationError as error:
+        raise InvalidSettings("; ".join(_sentence(problem, flags) for problem in error.errors())) from error
+    if not settings.models_dir.is_dir():
+        raise InvalidSettings(
+            f"models_dir: {shown(str(settings.models_dir))} is not a directory (looked from {Path.cwd()}); "
+            f"make it, or set {PREFIX}MODELS_DIR to where the models are"
+        )
+    return settings
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for variable in environ:
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+            nearest = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0.0)[0]
+            raise InvalidSettings(f"there is no setting {variable}; did you mean {nearest}? --help lists all")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Serve the models in a directory over HTTP: denoise, encode, decode, anomaly. API page: /docs",
+        epilog=f"Every flag is also an environment variable: --max-pixels is {PREFIX}MAX_PIXELS. Flags win.",
+    )
+    for name, field in Settings.model_fields.items():
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else None
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar="|".join(choices) if choices else name.rsplit("_", 1)[-1].upper(),
+            help=f"{field.description} (default {field.default})".replace("%", "%%"),
+        )
+    return parser
+
+
+def _sentence(problem: ErrorDetails, flags: Mapping[str, str]) -> str:
+    name = str(problem["loc"][0])
+    where = f"--{name.replace('_', '-')}" if name in flags else f"{PREFIX}{name.upper()}"
+    return f"{where} is {shown(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

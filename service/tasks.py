@@ -1,0 +1,240 @@
+"""The four tasks as jobs for a `Batcher`: bytes from a request to the model's rows, and its results to an answer."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.anomaly import find_regions, p_value, threshold_for
+from service.archive import Entry, write_zip
+from service.batching import Outputs
+from service.errors import NonFiniteResult, TooManyPixels
+from service.heatmap import draw_heatmap
+from service.images import EXTENSION_BY_TYPE, ImageType, decode_image, encode_image, image_types
+from service.manifest import Manifest
+from service.negotiation import negotiate
+from service.payload import JSON_TYPE
+from service.pixels import Image, Pixels
+from service.placement import Placement, plan_placement
+from service.tensors import (
+    NPY_MAGIC,
+    NPY_TYPE,
+    read_json_latents,
+    read_npy_image,
+    read_npy_latents,
+    write_json,
+    write_npy,
+)
+
+ZIP_TYPE = "application/zip"
+
+
+@dataclass(frozen=True)
+class InputLimits:
+    """Most pixels of one image or array, images in one request, frames of an animation. From the settings."""
+
+    max_pixels: int
+    max_images: int
+    max_frames: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One file's result, ready to send.
+
+    Attributes:
+        media_type: Of `content`.
+        content: The body.
+        value: What `content` was made from, where several results are sent as one: a document or an array.
+        resize: What was done to the image's size, or None.
+    """
+
+    media_type: str
+    content: bytes
+    value: dict[str, object] | NDArray[np.float32] | None = None
+    resize: str | None = None
+
+
+@dataclass
+class _ImageInput:
+    """What every image task does first: read the file, bring it to the model's channels and size."""
+
+    data: bytes
+    manifest: Manifest
+    limits: InputLimits
+    accept: str | None
+    image: Image = field(init=False)
+    placement: Placement = field(init=False)
+    media_type: str = field(init=False)
+
+    def read(self) -> Pixels:
+        """The model's input, (N, C, H, W). Sets `image` and `placement`."""
+        spec, limits = self.manifest.input, self.limits
+        if self.data.startswith(NPY_MAGIC):
+            self.image = read_npy_image(self.data, max_pixels=limits.max_pixels, max_images=limits.max_images)
+        else:
+            self.image = decode_image(self.data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
+        self.placement = plan = plan_placement(spec, *self.image.size)
+        count, canvas = len(self.image.values), plan.canvas_height * plan.canvas_width
+        if count * canvas > max(limits.max_pixels, canvas if spec.height else 0):
+            raise TooManyPixels(
+                f"{count} x {plan.canvas_width}x{plan.canvas_height} pixels reach the model after "
+                f"{plan.description}; the limit is {limits.max_pixels} (setting max_pixels)"
+            )
+        return plan.place(self.image.pixels(spec.channels))
+
+    def head(self) -> dict[str, object]:
+        """The first members of a JSON answer."""
+        head: dict[str, object] = {"model": self.manifest.name, "version": self.manifest.version}
+        return head if self.placement.description is None else {**head, "resize": self.placement.description}
+
+    def document(self, value: dict[str, object]) -> Answer:
+        return Answer(JSON_TYPE, write_json(value), value, self.placement.description)
+
+    def array(self, value: NDArray[np.float32]) -> Answer:
+        return Answer(NPY_TYPE, write_npy(value), value, self.placement.description)
+
+    def picture(self, image: Image) -> Answer:
+        kind: ImageType = self.media_type  # type: ignore[assignment]  # negotiate returned one of image_types
+        return Answer(kind, encode_image(image, kind), None, self.placement.description)
+
+
+class Denoise(_ImageInput):
+    """x -> x_hat: the clean image at the size, mode and depth of the sent one."""
+
+    def prepare(self) -> Pixels:
+        x = self.read()
+        images = image_types(self.image)
+        is_array = self.image.array_rank is not None
+        self.media_type = negotiate(self.accept, (NPY_TYPE, *images) if is_array else (*images, NPY_TYPE))
+        return x
+
+    def finish(self, outputs: Outputs) -> Answer:
+        (x_hat,) = check_finite(outputs, self.manifest)
+        result = self.placement.restore(x_hat)
+        if self.media_type == NPY_TYPE:
+            as_floats = replace(self.image, values=np.empty((1, self.image.channels, 1, 1), np.float32))
+            return self.array(_as_sent(as_floats.with_pixels(result)))
+        return self.picture(self.image.with_pixels(result))
+
+
+class Encode(_ImageInput):
+    """x -> z: the latent of each image."""
+
+    def prepare(self) -> Pixels:
+        self.media_type = negotiate(self.accept, (JSON_TYPE, NPY_TYPE))
+        return self.read()
+
+    def finish(self, outputs: Outputs) -> Answer:
+        (z,) = check_finite(outputs, self.manifest)
+        several = self.image.array_rank == 4
+        if self.media_type == NPY_TYPE:
+            return self.array(z if several else z[0])
+        return self.document({**self.head(), "latents": z} if several else {**self.head(), "latent": z[0]})
+
+
+@dataclass
+class Anomaly(_ImageInput):
+    """x -> score, map: a verdict with regions, the heat map, or the raw map."""
+
+    max_fpr: float | None
+    threshold: float = field(init=False)
+
+    def prepare(self) -> Pixels:
+        assert self.manifest.anomaly is not None  # noqa: S101  the manifest has it wherever it has the task
+        self.threshold = threshold_for(self.manifest.anomaly, self.max_fpr)
+        x = self.read()
+        pictures = image_types(Image(np.empty((len(x), 3, *self.image.size), np.uint8)))
+        self.media_type = negotiate(self.accept, (JSON_TYPE, *pictures, NPY_TYPE))
+        return x
+
+    def finish(self, outputs: Outputs) -> Answer:
+        scores, maps = check_finite(outputs, self.manifest)
+        if self.media_type == JSON_TYPE:
+            verdicts = [self._verdict(float(score), m) for score, m in zip(scores, maps, strict=True)]
+            if self.image.array_rank == 4:
+                return self.document({**self.head(), "threshold": self.threshold, "results": verdicts})
+            return self.document({**self.head(), "threshold": self.threshold, **verdicts[0]})
+        sent = self.placement.restore(maps, is_smooth=True)
+        if self.media_type == NPY_TYPE:
+            return self.array(sent if self.image.array_rank == 4 else sent[0])
+        return self.picture(draw_heatmap(self.image, sent[0]))
+
+    def _verdict(self, score: float, anomaly_map: NDArray[np.float32]) -> dict[str, object]:
+        assert self.manifest.anomaly is not None  # noqa: S101  the manifest has it wherever it has the task
+        place = self.placement
+        scale = (place.height / place.inner_height) * (place.width / place.inner_width)
+        regions = []
+        for region in find_regions(place.crop(anomaly_map)):
+            x, y, width, height = place.box(region.top, region.left, region.bottom, region.right)
+            area = max(1, round(region.area * scale))
+            regions.append({"x": x, "y": y, "width": width, "height": height, "area": area, "peak": region.peak})
+        return {
+            "score": score,
+            "is_anomalous": score >= self.threshold,
+            "p_value": p_value(score, self.manifest.anomaly.scores),
+            "regions": regions,
+        }
+
+
+@dataclass
+class Decode:
+    """z -> x_hat: an image per latent; several come as a ZIP of files or as one array."""
+
+    data: bytes
+    manifest: Manifest
+    limits: InputLimits
+    accept: str | None
+    is_single: bool = field(init=False)
+    media_type: str = field(init=False)
+
+    def prepare(self) -> NDArray[np.float32]:
+        assert self.manifest.latent is not None  # noqa: S101  the manifest has it wherever it has the task
+        read = read_npy_latents if self.data.startswith(NPY_MAGIC) else read_json_latents
+        dim, limits = self.manifest.latent.dim, self.limits
+        z, self.is_single = read(self.data, dim=dim, max_latents=limits.max_images)
+        spec = self.manifest.input
+        pixels = len(z) * math.prod((spec.height or 1, spec.width or 1))
+        if len(z) > 1 and pixels > limits.max_pixels:
+            raise TooManyPixels(f"{len(z)} latents make {pixels} pixels, the limit is {limits.max_pixels} (max_pixels)")
+        self.media_type = negotiate(self.accept, image_offers(is_single=self.is_single))
+        return z
+
+    def finish(self, outputs: Outputs) -> Answer:
+        (x_hat,) = check_finite(outputs, self.manifest)
+        x_hat = np.clip(x_hat, 0.0, 1.0)
+        if self.media_type == NPY_TYPE:
+            return Answer(NPY_TYPE, write_npy(x_hat[0] if self.is_single else x_hat))
+        kind: ImageType = "image/png" if self.media_type == ZIP_TYPE else self.media_type  # type: ignore[assignment]
+        files = [encode_image(Image(np.rint(x[None] * 255).astype(np.uint8)), kind) for x in x_hat]
+        if self.is_single:
+            return Answer(kind, files[0])
+        extension = EXTENSION_BY_TYPE[kind]
+        return Answer(ZIP_TYPE, write_zip([Entry(f"{i:03}.{extension}", file) for i, file in enumerate(files)]))
+
+
+def image_offers(*, is_single: bool) -> tuple[str, ...]:
+    """What an answer of images can be: one image or array, or a ZIP (whose files are PNG unless Accept says)."""
+    return (*EXTENSION_BY_TYPE, NPY_TYPE) if is_single else (ZIP_TYPE, *EXTENSION_BY_TYPE, NPY_TYPE)
+
+
+def check_finite(outputs: Outputs, manifest: Manifest) -> Outputs:
+    """The outputs, all of them numbers.
+
+    Raises:
+        NonFiniteResult: One is not.
+    """
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise NonFiniteResult(
+            f"model {manifest.name!r} answered this input with NaN or infinity; "
+            "send images or latents like those it was trained on"
+        )
+    return outputs
+
+
+def _as_sent(image: Image) -> NDArray[np.float32]:
+    """Float pixels with as many axes as the array that was sent; (C, H, W) for a file."""
+    axes_added = {None: 1, 2: 2, 3: 1, 4: 0}[image.array_rank]
+    values: NDArray[np.float32] = image.values.reshape(image.values.shape[axes_added:])
+    return values

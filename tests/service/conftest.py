@@ -1,0 +1,51 @@
+"""A directory of models whose answers can be computed on paper, and a client to ask them.
+
+`toy` takes grey 4x4 images ("fit"): denoise halves every pixel, encode is the mean of each quadrant, decode fills the
+quadrants, anomaly is the squared pixel with its mean as the score.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.toymodels import publish_toy
+
+MakeClient = Callable[..., TestClient]
+
+
+@pytest.fixture
+def models_dir(tmp_path: Path) -> Path:
+    directory = tmp_path / "models"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def make_client(models_dir: Path) -> Iterator[MakeClient]:
+    """Starts the service over `models_dir`; keywords are settings."""
+    clients: list[TestClient] = []
+
+    def start(**settings: object) -> TestClient:
+        options = {"models_dir": models_dir, "watch_interval_s": 3600, "device": "cpu", **settings}
+        client = TestClient(create_app(Settings.model_validate(options)), raise_server_exceptions=False)
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """The service over one `toy` model, shared by the tests of a file that only ask."""
+    directory = tmp_path_factory.mktemp("models")
+    publish_toy(directory)
+    settings = Settings(models_dir=directory, watch_interval_s=3600, device="cpu", max_pixels=100_000)
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client

@@ -1,0 +1,271 @@
+"""Every endpoint, asked from outside, with answers computed on paper."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from tests.service.files import from_npy, pixels_of, png, to_npy
+
+DIGIT = np.arange(0, 160, 10, dtype=np.uint8).reshape(4, 4)
+
+
+def test_denoise_answers_a_png_with_the_models_arithmetic(client: TestClient) -> None:
+    response = client.post("/denoise", content=png(DIGIT))
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "image/png"
+    assert response.headers["x-model"] == "toy/1"
+    assert "x-resize" not in response.headers
+    np.testing.assert_array_equal(pixels_of(response.content), DIGIT // 2)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind", "tolerance"),
+    [("image/png", "PNG", 0), ("image/tiff", "TIFF", 0), ("image/webp", "WEBP", 6), ("image/jpeg", "JPEG", 3)],
+)
+def test_accept_chooses_the_format_of_the_clean_image(
+    client: TestClient, accept: str, kind: str, tolerance: int
+) -> None:
+    response = client.post("/denoise", content=png(DIGIT), headers={"Accept": accept})
+
+    assert response.headers["content-type"] == accept
+    assert Image.open(io.BytesIO(response.content)).format == kind
+    # JPEG and WebP are lossy; the tolerance is their error at quality 95 on this image.
+    grey = np.array(Image.open(io.BytesIO(response.content)).convert("L"), int)
+    assert np.abs(grey - DIGIT // 2).max() <= tolerance
+
+
+def test_an_npy_answer_has_the_unrounded_floats(client: TestClient) -> None:
+    response = client.post("/denoise", content=png(DIGIT), headers={"Accept": "application/x-npy"})
+
+    assert response.headers["content-type"] == "application/x-npy"
+    expected = DIGIT.astype(np.float32) / np.float32(255) * np.float32(0.5)
+    np.testing.assert_array_equal(from_npy(response.content), expected[None])
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4), (1, 1, 4, 4), (5, 1, 4, 4)])
+def test_an_array_is_answered_with_an_array_of_its_shape(client: TestClient, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).random(shape, np.float32)
+
+    response = client.post("/denoise", content=to_npy(x), headers={"Content-Type": "application/x-npy"})
+
+    assert response.headers["content-type"] == "application/x-npy"
+    np.testing.assert_array_equal(from_npy(response.content), x * np.float32(0.5))
+
+
+def test_one_array_can_be_answered_with_an_image(client: TestClient) -> None:
+    response = client.post("/denoise", content=to_npy(DIGIT), headers={"Accept": "image/png"})
+
+    np.testing.assert_array_equal(pixels_of(response.content), DIGIT // 2)
+
+
+def test_a_form_with_one_file_is_answered_like_a_raw_body(client: TestClient) -> None:
+    response = client.post("/denoise", files={"file": ("digit.png", png(DIGIT), "image/png")})
+
+    assert response.headers["content-type"] == "image/png"
+    np.testing.assert_array_equal(pixels_of(response.content), DIGIT // 2)
+
+
+def test_several_files_give_a_zip_in_order_with_one_result_or_problem_each(client: TestClient) -> None:
+    files = [("file", ("a", png(DIGIT))), ("file", ("b", b"nonsense")), ("file", ("c", png(DIGIT[::-1])))]
+
+    response = client.post("/denoise", files=files)
+
+    assert response.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        assert archive.namelist() == ["000.png", "002.png", "results.json"]
+        np.testing.assert_array_equal(pixels_of(archive.read("002.png")), DIGIT[::-1] // 2)
+        results = json.loads(archive.read("results.json"))
+    assert results[0] == {"file": "000.png", "model": "toy/1", "resize": None}
+    assert results[1]["problem"]["code"] == "unsupported-media-type"
+
+
+def test_several_files_can_become_one_array(client: TestClient) -> None:
+    files = [("file", ("a", png(DIGIT))), ("file", ("b", png(DIGIT[::-1])))]
+
+    response = client.post("/denoise", files=files, headers={"Accept": "application/x-npy"})
+
+    assert from_npy(response.content).shape == (2, 1, 4, 4)
+
+
+def test_encode_gives_the_latent_as_json(client: TestClient) -> None:
+    response = client.post("/encode", content=png(DIGIT))
+
+    quadrants = [DIGIT[:2, :2], DIGIT[:2, 2:], DIGIT[2:, :2], DIGIT[2:, 2:]]
+    answer = response.json()
+    assert {name: answer[name] for name in ("model", "version")} == {"model": "toy", "version": 1}
+    np.testing.assert_allclose(answer["latent"], [q.mean() / 255 for q in quadrants], rtol=1e-6)  # float32
+
+
+def test_encode_gives_the_latent_as_npy(client: TestClient) -> None:
+    one = client.post("/encode", content=png(DIGIT), headers={"Accept": "application/x-npy"})
+    several = client.post("/encode", content=to_npy(DIGIT[None, None]), headers={"Accept": "application/x-npy"})
+
+    assert from_npy(one.content).shape == (4,)
+    np.testing.assert_array_equal(from_npy(several.content), from_npy(one.content)[None])
+
+
+def test_encode_gives_a_list_for_several_files(client: TestClient) -> None:
+    files = [("file", ("a", png(DIGIT))), ("file", ("b", b"nonsense"))]
+
+    answer = client.post("/encode", files=files).json()
+
+    assert len(answer[0]["latent"]) == 4
+    assert answer[1]["status"] == 415
+
+
+def test_encode_gives_latents_for_an_array_of_images(client: TestClient) -> None:
+    answer = client.post("/encode", content=to_npy(np.stack([DIGIT, DIGIT])[:, None])).json()
+
+    assert np.array(answer["latents"]).shape == (2, 4)
+
+
+def test_decode_draws_a_latent(client: TestClient) -> None:
+    response = client.post("/decode", json={"latent": [0, 1, 0.5, -3]})
+
+    assert response.headers["content-type"] == "image/png"
+    assert response.headers["x-model"] == "toy/1"
+    expected = np.repeat(np.repeat([[0, 255], [128, 0]], 2, axis=0), 2, axis=1)
+    np.testing.assert_array_equal(pixels_of(response.content), expected)
+
+
+def test_decode_draws_several_latents_as_a_zip_or_an_array(client: TestClient) -> None:
+    latents = {"latents": [[0, 1, 0, 0], [1, 1, 1, 1]]}
+
+    zipped = client.post("/decode", json=latents)
+    array = client.post("/decode", json=latents, headers={"Accept": "application/x-npy"})
+
+    with zipfile.ZipFile(io.BytesIO(zipped.content)) as archive:
+        assert archive.namelist() == ["000.png", "001.png"]
+        assert (pixels_of(archive.read("001.png")) == 255).all()
+    assert from_npy(array.content).shape == (2, 1, 4, 4)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (3, 4)])
+def test_decode_takes_npy(client: TestClient, shape: tuple[int, ...]) -> None:
+    body = to_npy(np.ones(shape, np.float32))
+
+    response = client.post("/decode", content=body, headers={"Accept": "application/x-npy"})
+
+    assert from_npy(response.content).shape == ((1, 4, 4) if len(shape) == 1 else (shape[0], 1, 4, 4))
+
+
+def test_what_encode_gives_decode_takes(client: TestClient) -> None:
+    flat = np.full((4, 4), 102, np.uint8)
+
+    latent = client.post("/encode", content=png(flat)).json()["latent"]
+    response = client.post("/decode", json={"latent": latent})
+
+    np.testing.assert_array_equal(pixels_of(response.content), flat)
+
+
+def test_anomaly_gives_score_threshold_p_value_and_regions(client: TestClient) -> None:
+    spotted = np.zeros((4, 4), np.uint8)
+    spotted[1:3, 2] = 255  # the map is 1 at two pixels: the score is 2/16
+
+    answer = client.post("/anomaly", content=png(spotted)).json()
+
+    assert answer["score"] == 0.125
+    assert answer["threshold"] == 0.95
+    assert answer["is_anomalous"] is False
+    assert answer["p_value"] == (1 + 86) / 100  # of 0.00 ... 0.98, those from 0.13 on are 86
+    assert answer["regions"] == [{"x": 2, "y": 1, "width": 1, "height": 2, "area": 2, "peak": 1.0}]
+
+
+def test_anomaly_flags_what_is_over_the_threshold(client: TestClient) -> None:
+    answer = client.post("/anomaly", content=png(np.full((4, 4), 255, np.uint8))).json()
+
+    assert answer["is_anomalous"] is True
+    assert answer["p_value"] == 0.01
+
+
+def test_max_fpr_moves_the_threshold(client: TestClient) -> None:
+    spotted = np.zeros((4, 4), np.uint8)
+    spotted[1:3, 2] = 255
+
+    answer = client.post("/anomaly?max_fpr=0.9", content=png(spotted)).json()
+
+    assert 0.09 < answer["threshold"] <= 0.1  # 89 of the 99 scores may lie at or above it: just over 0.09
+    assert answer["is_anomalous"] is True
+
+
+def test_a_max_fpr_that_the_calibration_cannot_promise_is_refused(client: TestClient) -> None:
+    response = client.post("/anomaly?max_fpr=0.001", content=png(DIGIT))
+
+    assert response.status_code == 422
+    assert response.json()["code"] == "unreachable-rate"
+
+
+def test_anomaly_draws_a_heat_map_of_the_sent_size(client: TestClient) -> None:
+    response = client.post("/anomaly", content=png(np.zeros((8, 12), np.uint8)), headers={"Accept": "image/png"})
+
+    assert pixels_of(response.content).shape == (8, 12, 3)
+    assert response.headers["x-resize"] == "fit 12x8 -> 4x3 in 4x4"
+
+
+def test_the_heat_map_is_coloured_where_the_image_is_unusual(client: TestClient) -> None:
+    spotted = np.zeros((4, 4), np.uint8)
+    spotted[0, 0] = 255
+
+    picture = pixels_of(client.post("/anomaly", content=png(spotted), headers={"Accept": "image/*"}).content)
+
+    assert picture[0, 0].tolist() == [252, 255, 178]  # 15 % of white and 85 % of the brightest colour, fcffa4
+    assert picture[3, 3].tolist() == [0, 0, 0]
+
+
+def test_anomaly_gives_the_raw_map(client: TestClient) -> None:
+    response = client.post("/anomaly", content=png(DIGIT), headers={"Accept": "application/x-npy"})
+
+    np.testing.assert_allclose(from_npy(response.content), (DIGIT / 255) ** 2, rtol=1e-5)  # float32
+
+
+def test_anomaly_judges_every_file_of_a_form(client: TestClient) -> None:
+    files = [("file", ("a", png(DIGIT))), ("file", ("b", b"")), ("file", ("c", png(DIGIT)))]
+
+    answer = client.post("/anomaly", files=files).json()
+
+    assert [("score" in entry) for entry in answer] == [True, False, True]
+
+
+def test_several_heat_maps_come_as_a_zip(client: TestClient) -> None:
+    files = [("file", ("a", png(DIGIT))), ("file", ("b", png(np.zeros((5, 5, 3), np.uint8))))]
+
+    response = client.post("/anomaly", files=files, headers={"Accept": "application/zip"})
+
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        assert archive.namelist() == ["000.png", "001.png", "results.json"]
+
+
+def test_anomaly_judges_every_image_of_an_array(client: TestClient) -> None:
+    answer = client.post("/anomaly", content=to_npy(np.zeros((3, 1, 4, 4), np.float32))).json()
+
+    assert [result["score"] for result in answer["results"]] == [0, 0, 0]
+    assert all(result["regions"] == [] for result in answer["results"])
+
+
+def test_models_lists_what_is_live(client: TestClient) -> None:
+    (model,) = client.get("/models").json()
+
+    assert (model["name"], model["version"], model["versions"], model["latent_dim"]) == ("toy", 1, [1], 4)
+    assert sorted(model["default_for"]) == ["anomaly", "decode", "denoise", "encode"]
+
+
+def test_a_model_shows_its_manifest(client: TestClient) -> None:
+    response = client.get("/models/toy?version=1")
+
+    assert response.headers["x-model"] == "toy/1"
+    assert response.json()["golden"]["file"] == "golden.npz"
+
+
+def test_health_says_what_is_live_and_where_it_runs(client: TestClient) -> None:
+    live, ready = client.get("/health/live"), client.get("/health/ready")
+
+    assert live.json() == {"status": "alive"}
+    assert ready.json()["provider"] == "CPUExecutionProvider"
+    assert [(model["name"], model["version"]) for model in ready.json()["models"]] == [("toy", 1)]
+    assert ready.json()["rejected"] == []

@@ -1,0 +1,215 @@
+"""Tiny ONNX graphs made node by node, and the model directories around them."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from service.manifest import TENSORS_BY_TASK, Manifest, Task
+from service.session import Session
+
+SCORES = tuple(float(i) / 100 for i in range(99))  # calibration: 0.00, 0.01 ... 0.98; so n + 1 is 100
+LATENT_DIM = 4
+
+Axis = int | str
+
+
+def make_graph(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: dict[str, Sequence[Axis]],
+    outputs: dict[str, Sequence[Axis]],
+    constants: dict[str, np.ndarray[Any, Any]] | None = None,
+) -> bytes:
+    """An ONNX file."""
+
+    def infos(tensors: dict[str, Sequence[Axis]]) -> list[onnx.ValueInfoProto]:
+        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in tensors.items()]
+
+    initializers = [onnx.numpy_helper.from_array(value, name) for name, value in (constants or {}).items()]
+    graph = helper.make_graph(nodes, "toy", infos(inputs), infos(outputs), initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def toy_graphs(channels: int, height: Axis, width: Axis, factor: float = 0.5) -> dict[Task, bytes]:
+    """Graphs of all four tasks; encode and decode need a fixed size."""
+    image: list[Axis] = ["n", channels, height, width]
+    latent: list[Axis] = ["n", LATENT_DIM]
+    node = helper.make_node
+    graphs: dict[Task, bytes] = {
+        "denoise": make_graph(
+            [node("Mul", ["x", "factor"], ["x_hat"])],
+            {"x": image},
+            {"x_hat": image},
+            {"factor": np.array(factor, np.float32)},
+        ),
+        "anomaly": make_graph(
+            [
+                node("Mul", ["x", "x"], ["square"]),
+                node("ReduceMean", ["square"], ["map"], axes=[1], keepdims=0),
+                node("ReduceMean", ["map"], ["score"], axes=[1, 2], keepdims=0),
+            ],
+            {"x": image},
+            {"score": ["n"], "map": ["n", height, width]},
+        ),
+    }
+    if isinstance(height, int) and isinstance(width, int) and channels == 1:
+        graphs["encode"] = make_graph(
+            [
+                node(
+                    "AveragePool",
+                    ["x"],
+                    ["means"],
+                    kernel_shape=[height // 2, width // 2],
+                    strides=[height // 2, width // 2],
+                ),
+                node("Flatten", ["means"], ["z"]),
+            ],
+            {"x": image},
+            {"z": latent},
+        )
+        graphs["decode"] = make_graph(
+            [
+                node("Reshape", ["z", "grid"], ["quadrants"]),
+                node(
+                    "Resize",
+                    ["quadrants", "", "scales"],
+                    ["x_hat"],
+                    mode="nearest",
+                    nearest_mode="floor",
+                    coordinate_transformation_mode="asymmetric",
+                ),
+            ],
+            {"z": latent},
+            {"x_hat": image},
+            {"grid": np.array([-1, 1, 2, 2], np.int64), "scales": np.array([1, 1, height / 2, width / 2], np.float32)},
+        )
+    return graphs
+
+
+def publish_toy(
+    models_dir: Path,
+    *,
+    name: str = "toy",
+    version: int = 1,
+    channels: int = 1,
+    side: int | None = 4,
+    multiple_of: int = 1,
+    resize: str = "fit",
+    factor: float = 0.5,
+    tasks: Sequence[Task] | None = None,
+    default_for: Sequence[Task] = (),
+    graphs: dict[Task, bytes] | None = None,
+    manifest_changes: dict[str, Any] | None = None,
+) -> Path:
+    """Writes `<models_dir>/<name>/<version>` as training does: everything under a hidden name, then one rename."""
+    height, width = (side, side) if side else ("height", "width")
+    made = graphs or toy_graphs(channels, height, width, factor)
+    chosen = {task: made[task] for task in tasks or made}
+    golden = _golden(chosen, channels, side or 4)
+    manifest = {
+        "name": name,
+        "version": version,
+        "created": datetime(2026, 11, 23, tzinfo=UTC),
+        "summary": "Halves every pixel.",
+        "architecture": "toy",
+        "default_for": tuple(default_for),
+        "tasks": {task: _graph_entry(task, graph) for task, graph in chosen.items()},
+        "input": {
+            "channels": channels,
+            "height": side,
+            "width": side,
+            "multiple_of": multiple_of,
+            "resize": resize,
+        },
+        "latent": {"dim": LATENT_DIM, "mean": (0.0,) * LATENT_DIM, "std": (1.0,) * LATENT_DIM},
+        "anomaly": (
+            {"score": "mean of x^2", "target_fpr": 0.05, "threshold": 0.95, "scores": SCORES}
+            if "anomaly" in chosen
+            else None
+        ),
+        "golden": {"file": "golden.npz", "sha256": _sha256(golden), "tolerance": 1e-5},
+        "metrics": (),
+        "provenance": _PROVENANCE,
+        "limits": ("a toy",),
+        **(manifest_changes or {}),
+    }
+    content = Manifest.model_validate(manifest).model_dump_json()
+    hidden = models_dir / name / f".tmp-{version}"
+    hidden.mkdir(parents=True)
+    for task, graph in chosen.items():
+        (hidden / f"{task}.onnx").write_bytes(graph)
+    (hidden / "golden.npz").write_bytes(golden)
+    (hidden / "manifest.json").write_text(content)
+    return hidden.rename(models_dir / name / str(version))
+
+
+def _golden(graphs: dict[Task, bytes], channels: int, side: int) -> bytes:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for task, graph in graphs.items():
+        shape = (2, LATENT_DIM) if task == "decode" else (2, channels, side, side)
+        inputs, outputs = TENSORS_BY_TASK[task]
+        arrays[f"{task}.{inputs[0]}"] = x = rng.random(shape, np.float32)
+        session = Session(graph, provider="CPUExecutionProvider", threads=1)
+        arrays |= {f"{task}.{name}": y for name, y in zip(outputs, session.run(x), strict=True)}
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for its own options
+    return file.getvalue()
+
+
+def _graph_entry(task: Task, graph: bytes) -> dict[str, Any]:
+    parsed = onnx.load_from_string(graph).graph
+
+    def specs(tensors: Sequence[onnx.ValueInfoProto]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": tensor.name,
+                "dtype": "float32",
+                "shape": [axis.dim_param or axis.dim_value for axis in tensor.type.tensor_type.shape.dim],
+            }
+            for tensor in tensors
+        ]
+
+    return {
+        "file": f"{task}.onnx",
+        "sha256": _sha256(graph),
+        "opset": 17,
+        "inputs": specs(parsed.input),
+        "outputs": specs(parsed.output),
+        "parity": {"max_abs_diff": 0.0, "tolerance": 1e-4},
+    }
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+_PROVENANCE = {
+    "data": {
+        "name": "none",
+        "source": "made by hand",
+        "licence": "CC0-1.0",
+        "sha256": "0" * 64,
+        "images": 1,
+        "split": {"train": 1, "validation": 0, "calibration": 0, "test": 0},
+    },
+    "seed": 0,
+    "config": {},
+    "command": "none",
+    "commit": "none",
+    "torch_version": "none",
+    "device": "cpu",
+    "parameters": 1,
+    "images_seen": 1,
+    "wall_s": 0.0,
+    "cpu_s": 0.0,
+}
