@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import InvalidSettings, shown
 
@@ -16,10 +15,10 @@ PREFIX = "HOURGLASS_"
 MIB = 2**20
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Made once in `main` and handed down. Flags win over environment variables, and those over the defaults."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     models_dir: Path = Field(default=Path("models"), description="directory of models, <name>/<version>/manifest.json")
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 is every interface")
@@ -66,9 +65,14 @@ def read_settings(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         SystemExit: `--help`, or a flag that does not exist.
     """
     _refuse_unknown_variables(environ)
+    variables = {
+        name: value
+        for name in Settings.model_fields
+        if (value := environ.get(f"{PREFIX}{name.upper()}"))  # an empty one counts as not set, as compose files have it
+    }
     flags = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
     try:
-        settings = Settings(**flags)
+        settings = Settings.model_validate({**variables, **flags})
     except ValidationError as error:
         raise InvalidSettings("; ".join(_sentence(problem, flags) for problem in error.errors())) from error
     if not settings.models_dir.is_dir():
@@ -82,8 +86,8 @@ def read_settings(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     for variable in environ:
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            nearest = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0.0)[0]
+        if variable.startswith(PREFIX) and variable not in known:
+            nearest = difflib.get_close_matches(variable, known, n=1, cutoff=0.0)[0]
             raise InvalidSettings(f"there is no setting {variable}; did you mean {nearest}? --help lists all")
 
 

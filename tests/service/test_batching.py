@@ -1,0 +1,152 @@
+"""Requests that wait together run together, and each gets its own answer."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from service.batching import Array, Batcher, Outputs
+from service.errors import InvalidArray
+from tests.service.files import pixels_of, png
+
+
+class Half:
+    """A job of `rows` rows of one value; `None` fails to prepare."""
+
+    def __init__(self, value: float | None, rows: int = 1, width: int = 3) -> None:
+        self.value, self.rows, self.width = value, rows, width
+
+    def prepare(self) -> Array:
+        if self.value is None:
+            raise InvalidArray("no value")
+        return np.full((self.rows, self.width), self.value, np.float32)
+
+    def finish(self, outputs: Outputs) -> list[float]:
+        assert outputs[0].shape == (self.rows, self.width)
+        return [float(row[0]) for row in outputs[0]]
+
+
+def make_batcher(*, max_batch: int = 8, max_pixels: int = 10_000) -> tuple[Batcher, list[int]]:
+    sizes: list[int] = []
+
+    def run(x: Array) -> Outputs:
+        sizes.append(len(x))
+        return (x * np.float32(0.5),)
+
+    return Batcher(run, max_batch=max_batch, max_pixels=max_pixels, name="half"), sizes
+
+
+def test_jobs_submitted_together_run_together() -> None:
+    batcher, sizes = make_batcher()
+
+    results = asyncio.run(batcher.submit([Half(value) for value in range(5)]))
+
+    assert results == [[value / 2] for value in range(5)]
+    assert sizes == [5]
+
+
+def test_what_queues_while_a_batch_runs_is_the_next_batch() -> None:
+    sizes: list[int] = []
+    started, go_on = threading.Event(), threading.Event()
+
+    def run(x: Array) -> Outputs:
+        sizes.append(len(x))
+        started.set()
+        assert go_on.wait(5)
+        return (x * np.float32(0.5),)
+
+    async def scenario() -> list[object]:
+        batcher = Batcher(run, max_batch=8, max_pixels=1000, name="half")
+        first = asyncio.create_task(batcher.submit([Half(0)]))
+        await asyncio.to_thread(started.wait, 5)
+        others = [asyncio.create_task(batcher.submit([Half(value)])) for value in (1, 2, 3)]
+        await asyncio.sleep(0)
+        go_on.set()
+        return [*await first, *[result for task in others for result in await task]]
+
+    assert asyncio.run(scenario()) == [[0.0], [0.5], [1.0], [1.5]]
+    assert sizes == [1, 3]
+
+
+def test_one_jobs_failure_is_its_own() -> None:
+    batcher, _ = make_batcher()
+
+    first, second, third = asyncio.run(batcher.submit([Half(2), Half(None), Half(4)]))
+
+    assert (first, third) == ([1.0], [2.0])
+    assert isinstance(second, InvalidArray)
+
+
+def test_shapes_are_kept_apart_and_batches_bounded() -> None:
+    batcher, sizes = make_batcher(max_batch=4)
+    jobs = [Half(1), Half(2, width=5), Half(3, rows=3), Half(4), Half(5, rows=10)]
+
+    results = asyncio.run(batcher.submit(jobs))
+
+    assert results == [[0.5], [1.0], [1.5] * 3, [2.0], [2.5] * 10]
+    assert max(sizes) <= 4
+
+
+def test_large_images_run_in_small_batches() -> None:
+    batcher, sizes = make_batcher(max_batch=100, max_pixels=6)
+
+    results = asyncio.run(batcher.submit([Half(1, rows=5), Half(2)]))
+
+    assert results == [[0.5] * 5, [1.0]]
+    assert max(sizes) == 2  # of 3 numbers each
+
+
+def test_an_unforeseen_failure_reaches_its_request_and_the_next_one_works() -> None:
+    def run(x: Array) -> Outputs:
+        if x[0, 0] == 13:
+            raise ZeroDivisionError
+        return (x * np.float32(0.5),)
+
+    async def scenario() -> object:
+        batcher = Batcher(run, max_batch=8, max_pixels=1000, name="half")
+        with pytest.raises(ZeroDivisionError):
+            await batcher.submit([Half(13)])
+        return await batcher.submit([Half(2)])
+
+    assert asyncio.run(scenario()) == [[1.0]]
+
+
+def test_a_request_that_leaves_takes_its_queued_work_along() -> None:
+    sizes: list[int] = []
+    started, go_on = threading.Event(), threading.Event()
+
+    def run(x: Array) -> Outputs:
+        sizes.append(len(x))
+        started.set()
+        assert go_on.wait(5)
+        return (x * np.float32(0.5),)
+
+    async def scenario() -> object:
+        batcher = Batcher(run, max_batch=8, max_pixels=1000, name="half")
+        first = asyncio.create_task(batcher.submit([Half(0)]))
+        await asyncio.to_thread(started.wait, 5)
+        leaving = asyncio.create_task(batcher.submit([Half(1), Half(2)]))
+        staying = asyncio.create_task(batcher.submit([Half(3)]))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        return await first, await staying
+
+    assert asyncio.run(scenario()) == ([[0.0]], [[1.5]])
+    assert sizes == [1, 1]
+
+
+def test_concurrent_requests_get_their_own_answers(client: TestClient) -> None:
+    def ask(level: int) -> tuple[int, int]:
+        side = 4 + level % 3  # sizes differ too
+        response = client.post("/denoise", content=png(np.full((side, side), 2 * level, np.uint8)))
+        return level, int(pixels_of(response.content)[0, 0])
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, list(range(100)) * 2))
+
+    assert all(level == got for level, got in answers)

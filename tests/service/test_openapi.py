@@ -1,0 +1,154 @@
+"""The API page says all that can happen, and works with no internet."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from service.errors import PROBLEMS, MethodNotAllowed, RouteNotFound
+from service.routes import ROUTERS
+from tests.service.files import png
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT_METHODS = {"get", "post", "put", "delete"}
+
+
+@pytest.fixture(scope="module")
+def document(client: TestClient) -> dict[str, Any]:
+    answer: dict[str, Any] = client.get("/openapi.json").json()
+    return answer
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method in DOCUMENT_METHODS
+    }
+
+
+def test_every_endpoint_is_there_with_an_id_a_tag_and_a_summary(document: dict[str, Any]) -> None:
+    found = operations(document)
+
+    assert set(found) == {
+        "POST /denoise",
+        "POST /encode",
+        "POST /decode",
+        "POST /anomaly",
+        "GET /models",
+        "GET /models/{name}",
+        "GET /health/live",
+        "GET /health/ready",
+    }
+    assert all(operation["tags"] and operation["summary"] for operation in found.values())
+    ids = [operation["operationId"] for operation in found.values()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    for name in re.findall(r'"#/components/schemas/([^"]+)"', str(document).replace("'", '"')):
+        assert name in document["components"]["schemas"], name
+
+
+def test_every_error_is_listed_with_an_example_at_some_endpoint(document: dict[str, Any]) -> None:
+    listed = set()
+    for operation in operations(document).values():
+        for status, response in operation["responses"].items():
+            for code, example in response["content"].get("application/problem+json", {}).get("examples", {}).items():
+                assert example["value"]["status"] == int(status) == PROBLEMS[code].status
+                listed.add(code)
+
+    # No endpoint gives these two: they are for addresses that are none.
+    assert listed == set(PROBLEMS) - {RouteNotFound.code, MethodNotAllowed.code}
+
+
+@pytest.mark.parametrize("path", ["/denoise", "/encode", "/anomaly"])
+def test_images_can_be_uploaded_and_shown(document: dict[str, Any], path: str) -> None:
+    operation = document["paths"][path]["post"]
+
+    body = operation["requestBody"]["content"]
+    assert {"image/png", "image/jpeg", "multipart/form-data", "application/x-npy"} <= set(body)
+    assert body["image/png"]["schema"] == {"type": "string", "format": "binary"}
+    if path != "/encode":
+        assert "image/png" in operation["responses"]["200"]["content"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind", "body"),
+    [
+        ("POST", "/denoise", "image/png", png(np.zeros((4, 4), np.uint8))),
+        ("POST", "/denoise", "image/png", b"rubbish"),
+        ("POST", "/denoise?version=9", "image/png", b"rubbish"),
+        ("POST", "/denoise", "text/html", b"rubbish"),
+        ("POST", "/encode", "application/x-npy", b"\x93NUMPYrubbish"),
+        ("POST", "/decode", "application/json", b"rubbish"),
+        ("POST", "/decode", "application/json", b'{"latent":[]}'),
+        ("POST", "/anomaly?max_fpr=7", "image/png", b"rubbish"),
+        ("GET", "/models/nobody", "", b""),
+        ("GET", "/models", "", b""),
+        ("GET", "/health/ready", "", b""),
+    ],
+)
+def test_what_an_endpoint_answers_is_what_its_page_says(  # noqa: PLR0917  a request has these parts
+    client: TestClient, document: dict[str, Any], method: str, path: str, kind: str, body: bytes
+) -> None:
+    response = client.request(method, path, content=body, headers={"Content-Type": kind})
+
+    plain = "/models/{name}" if path.startswith("/models/") else path.partition("?")[0]
+    answers = document["paths"][plain][method.lower()]["responses"]
+    assert str(response.status_code) in answers
+    assert response.headers["content-type"] in answers[str(response.status_code)]["content"]
+    if response.status_code >= 400:
+        assert (
+            response.json()["code"]
+            in answers[str(response.status_code)]["content"]["application/problem+json"]["examples"]
+        )
+
+
+def test_json_answers_have_the_fields_of_their_schemas(client: TestClient, document: dict[str, Any]) -> None:
+    schemas, image = document["components"]["schemas"], png(np.zeros((4, 4), np.uint8))
+
+    for answer, name in (
+        (client.post("/encode", content=image).json(), "LatentAnswer"),
+        (client.post("/anomaly", content=image).json(), "AnomalyAnswer"),
+        (client.get("/models").json()[0], "ModelSummary"),
+        (client.get("/models/toy").json(), "Manifest"),
+        (client.get("/health/ready").json(), "Readiness"),
+    ):
+        assert set(answer) <= set(schemas[name]["properties"])
+        assert set(schemas[name].get("required", [])) <= set(answer)
+
+
+def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs").text
+
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert addresses
+    for address in addresses:
+        assert "://" not in address
+        assert client.get(f"/{address}").status_code == 200
+    assert "'openapi.json'" in page or '"openapi.json"' in page
+    assert "https://" not in page
+
+
+def test_the_root_leads_to_the_page(client: TestClient) -> None:
+    assert client.get("/").url.path == "/docs"
+
+
+def test_every_endpoint_and_error_stands_in_the_docs(document: dict[str, Any]) -> None:
+    api, errors = ((ROOT / "docs" / page).read_text() for page in ("api.md", "errors.md"))
+
+    for operation in operations(document):
+        assert operation in api
+    for code, error in PROBLEMS.items():
+        assert f"| {error.status} | `{code}` |" in errors
+
+
+def test_the_table_of_routers_has_every_file_of_routes() -> None:
+    files = {path.stem for path in (ROOT / "service/routes").glob("*.py")} - {"__init__", "common"}
+
+    assert set(ROUTERS) == files
