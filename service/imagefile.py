@@ -45,14 +45,14 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
         )
     try:
         outline = _WALK_BY_FORMAT[name](data)
-    except (struct.error, IndexError) as error:
-        raise BrokenImage(f"{name}: the file ends in the middle of a header; it was cut off or damaged") from error
-    if outline.width is not None and outline.height is not None:
-        check_size(outline.width, outline.height, max_pixels=max_pixels)
-    if outline.frames > max_frames:
-        raise TooManyImages(f"{name}: {outline.frames} frames, the limit is {max_frames} (setting max_frames)")
-    if name == "PNG":
-        _check_png_data(data)  # after the size check: its work grows with the size
+        if outline.width is not None and outline.height is not None:
+            check_size(outline.width, outline.height, max_pixels=max_pixels)
+        if outline.frames > max_frames:
+            raise TooManyImages(f"{name}: {outline.frames} frames, the limit is {max_frames} (setting max_frames)")
+        if name == "PNG":
+            _check_png_data(data)  # after the size check: its work grows with the size
+    except (struct.error, IndexError, OverflowError) as error:  # the walks read where the file tells them to
+        raise BrokenImage(f"{name}: a header points past the end of the file; it was cut off or damaged") from error
     return outline
 
 
@@ -102,7 +102,7 @@ def _walk_png(data: bytes) -> Outline:
         if (i == 0) != (kind == b"IHDR"):
             raise BrokenImage("PNG: IHDR is not the first chunk, or not the only one")
         if kind == b"IHDR":
-            width, height, depth, colour = struct.unpack_from(">IIBB", body)
+            width, height, depth, colour = struct.unpack_from(">IIBBxxx", body)
             if depth not in _PNG_DEPTHS.get(colour, ()):
                 raise BrokenImage(f"PNG: colour type {colour} with {depth} bits does not exist")
         elif kind == b"acTL":

@@ -101,9 +101,11 @@ def json_content(*models: type[BaseModel], is_list: bool = False) -> dict[str, S
     return {"application/json": {"schema": {"type": "array", "items": schema} if is_list else schema}}
 
 
-def success(description: str, content: dict[str, Schema], *, is_model: bool = True) -> dict[int | str, Schema]:
-    """The 200 of an endpoint; a model's answer has X-Model and X-Resize."""
-    return {200: {"description": description, "content": content, **({"headers": _HEADERS} if is_model else {})}}
+def success(description: str, content: dict[str, Schema], *, headers: Sequence[str] = ()) -> dict[int | str, Schema]:
+    """The 200 of an endpoint, with those of `X-Model` and `X-Resize` that it has."""
+    return {
+        200: {"description": description, "content": content, "headers": {name: _HEADERS[name] for name in headers}}
+    }
 
 
 def problems(*errors: type[RequestError]) -> dict[int | str, Schema]:

@@ -70,12 +70,6 @@ class AnomalyAnswer(BaseModel):
     resize: Annotated[str | None, Field(description="What was done to the size; absent if nothing was")] = None
 
 
-class LatentRequest(BaseModel):
-    """One latent, or several."""
-
-    latent: list[float]
-
-
 class ModelSummary(BaseModel):
     """One model that is live."""
 

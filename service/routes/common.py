@@ -1,4 +1,4 @@
-"""What can go wrong at an endpoint that runs a model."""
+"""What endpoints that run a model have in common: what can go wrong, and their headers."""
 
 from service.errors import (
     BodyTooLarge,
@@ -38,3 +38,4 @@ MODEL_ERRORS: tuple[type[RequestError], ...] = (
     NotReady,
 )
 IMAGE_ERRORS: tuple[type[RequestError], ...] = (*MODEL_ERRORS, BrokenImage, UnsupportedImage, SizeMismatch)
+IMAGE_HEADERS = ("X-Model", "X-Resize")

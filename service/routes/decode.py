@@ -23,7 +23,9 @@ _TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-ww
     response_class=Response,
     openapi_extra=LATENT_BODY,
     responses={
-        **success("The image; several latents give a ZIP or one array.", {**PICTURES, **NPY, **ZIP}),
+        **success(
+            "The image; several latents give a ZIP or one array.", {**PICTURES, **NPY, **ZIP}, headers=["X-Model"]
+        ),
         **problems(*MODEL_ERRORS, InvalidLatent),
     },
 )

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.images import EXTENSION_BY_TYPE
 from service.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
-from service.routes.common import IMAGE_ERRORS
+from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.schemas import ModelQuery
 from service.serving import answer_files
 from service.tasks import ZIP_TYPE, Denoise
@@ -24,6 +24,7 @@ SEVERAL: dict[str, str | None] = {ZIP_TYPE: None, **{kind: kind for kind in EXTE
         **success(
             "The clean image: same size, channels, depth and transparency. Several files come as a ZIP.",
             {**PICTURES, **NPY, **ZIP},
+            headers=IMAGE_HEADERS,
         ),
         **problems(*IMAGE_ERRORS),
     },

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.openapi import IMAGE_BODY, NPY, json_content, problems, success
 from service.payload import JSON_TYPE
-from service.routes.common import IMAGE_ERRORS
+from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.schemas import LatentAnswer, ModelQuery
 from service.serving import answer_files
 from service.tasks import Encode
@@ -21,7 +21,9 @@ SEVERAL: dict[str, str | None] = {JSON_TYPE: JSON_TYPE, NPY_TYPE: NPY_TYPE}
     response_class=Response,
     openapi_extra=IMAGE_BODY,
     responses={
-        **success("The latent. Several files give a list.", {**json_content(LatentAnswer), **NPY}),
+        **success(
+            "The latent. Several files give a list.", {**json_content(LatentAnswer), **NPY}, headers=IMAGE_HEADERS
+        ),
         **problems(*IMAGE_ERRORS),
     },
 )

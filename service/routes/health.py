@@ -14,7 +14,7 @@ router = APIRouter(prefix="/health", tags=["health"])
     operation_id="live",
     summary="Does the process answer?",
     response_class=Response,
-    responses={**success("It does.", json_content(Liveness), is_model=False), **problems()},
+    responses={**success("It does.", json_content(Liveness)), **problems()},
 )
 async def live() -> Response:
     """Restart the process if this stays away."""
@@ -27,7 +27,7 @@ async def live() -> Response:
     summary="Can it do its work?",
     response_class=Response,
     responses={
-        **success("At least one model is live.", json_content(Readiness), is_model=False),
+        **success("At least one model is live.", json_content(Readiness)),
         **problems(NotReady),
     },
 )

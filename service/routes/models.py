@@ -19,7 +19,7 @@ router = APIRouter(prefix="/models", tags=["models"])
     summary="The live models",
     response_class=Response,
     responses={
-        **success("One entry per model, by name.", json_content(ModelSummary, is_list=True), is_model=False),
+        **success("One entry per model, by name.", json_content(ModelSummary, is_list=True)),
         **problems(),
     },
 )
@@ -40,7 +40,9 @@ async def list_models(request: Request) -> Response:
     summary="One model's manifest",
     response_class=Response,
     responses={
-        **success("The manifest: contract, provenance, figures and limits.", json_content(Manifest)),
+        **success(
+            "The manifest: contract, provenance, figures and limits.", json_content(Manifest), headers=["X-Model"]
+        ),
         **problems(ModelNotFound, VersionNotFound, InvalidParameter),
     },
 )

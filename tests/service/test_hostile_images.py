@@ -137,6 +137,17 @@ def test_a_tiff_whose_pages_run_in_a_circle_is_refused() -> None:
         decode(b"II*\0" + struct.pack("<I", 8) + directory)
 
 
+@pytest.mark.parametrize("offset", [2**63, 2**64 - 1, 2**62])
+def test_a_big_tiff_that_points_out_of_this_world_is_refused(offset: int) -> None:
+    with pytest.raises(BrokenImage):
+        decode(b"II+\0\x08\0\0\0" + struct.pack("<Q", offset) + b"\0" * 100)
+
+
+def test_a_png_with_half_a_header_is_refused() -> None:
+    with pytest.raises(BrokenImage, match="points past the end"):
+        decode(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBB", 4, 4, 8, 0)) + chunk(b"IEND", b""))
+
+
 def test_a_wrong_png_checksum_is_refused() -> None:
     content = bytearray(png(np.zeros((4, 4), np.uint8)))
     content[content.index(b"IDAT") + 6] ^= 1

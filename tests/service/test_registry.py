@@ -1,5 +1,6 @@
 """Models come and go while the service runs; only sound ones go live."""
 
+import gc
 import hashlib
 import json
 import shutil
@@ -60,6 +61,19 @@ def test_a_new_version_goes_live_without_a_lost_request(models_dir: Path, make_c
     assert {status for status, _ in seen} == {200}
     assert answer(client) == ("toy/2", 50)
     assert answer(client, "?version=1") == ("toy/1", 100)
+
+
+def test_a_replaced_version_leaves_no_thread_behind(models_dir: Path, make_client: MakeClient) -> None:
+    publish_toy(models_dir)
+    client = make_client(**FAST)
+    answer(client)
+    assert any(thread.name.startswith("toy/1") for thread in threading.enumerate())
+
+    publish_toy(models_dir, version=2)
+
+    wait_until(lambda: answer(client)[0] == "toy/2")
+    gc.collect()
+    wait_until(lambda: not any(thread.name.startswith("toy/1") for thread in threading.enumerate()))
 
 
 def test_the_newest_version_serves_by_number_not_by_name(models_dir: Path, make_client: MakeClient) -> None:
