@@ -12,6 +12,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service.admission import Admission
 from service.errors import (
     InternalError,
     InvalidParameter,
@@ -35,6 +36,9 @@ from service.tasks import InputLimits
 
 log = logging.getLogger(__name__)
 
+# So long the port stays silent for models to load. After it, health answers, and requests get "not ready" meanwhile.
+_LOADING_HEAD_START_S = 10.0
+
 _DESCRIPTION = """Denoise, encode, decode and find anomalies with autoencoders.
 
 Send an image as the raw body; `Accept` chooses the form of the answer. Every error is `application/problem+json`."""
@@ -50,7 +54,7 @@ _NO_TELEMETRY: TelemetryConfig = {
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application. Models are loaded when it starts, before the first request.
+    """The application. Models are loaded when it starts: before the first request, unless that takes very long.
 
     Raises:
         ProviderUnavailable: The device that was asked for is not there.
@@ -64,8 +68,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await registry.refresh()
-        watch = asyncio.create_task(registry.watch(settings.watch_interval_s))
+        loading = asyncio.create_task(registry.refresh())
+        await asyncio.wait([loading], timeout=_LOADING_HEAD_START_S)
+        if loading.done():
+            loading.result()
+        watch = asyncio.create_task(_watch(registry, loading, settings.watch_interval_s))
         yield
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -81,7 +88,8 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=_NO_TELEMETRY,
     )
     limits = InputLimits(settings.max_pixels, settings.max_images, settings.max_frames)
-    app.state.service = Service(settings, registry, limits)
+    admission = Admission(max_images=settings.max_queue_images, timeout_s=settings.request_timeout_s)
+    app.state.service = Service(settings, registry, limits, admission)
     for router in ROUTERS.values():
         app.include_router(router)
     app.add_exception_handler(RequestError, _on_request_error)
@@ -91,6 +99,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(Exception, _on_unforeseen)
     _complete_openapi(app)
     return app
+
+
+async def _watch(registry: Registry, loading: asyncio.Task[None], interval_s: float) -> None:
+    await loading
+    await registry.watch(interval_s)
 
 
 def _complete_openapi(app: FastAPI) -> None:

@@ -4,6 +4,7 @@
     HourglassError
     ├── StartupError                the service refuses to start
     │   ├── InvalidSettings         an unknown setting or a value out of range
+    │   ├── CannotListen            the address or port is taken, or not this machine's
     │   └── ProviderUnavailable     device=cuda without a working CUDA provider
     ├── ModelRejected               a model version that must not go live
     └── RequestError                one answer: a status, a stable code, a sentence
@@ -28,7 +29,10 @@
         ├── UnreachableRate         422  max_fpr below what the calibration can resolve
         ├── NonFiniteResult         422  the model's answer to this input is not a number
         ├── InternalError           500  our fault; the log has the details under the request id
-        └── NotReady                503  no model is live yet
+        ├── NotReady                503  no model is live yet
+        ├── QueueFull               503  max_queue_images
+        ├── Draining                503  the service is stopping
+        └── DeadlineExceeded        504  request_timeout_s
 
 A `RequestError` becomes `application/problem+json` (RFC 9457). Adding one here adds it to `PROBLEMS`, to the OpenAPI
 page of the endpoints that name it, and to `GET /problems/{code}`; docs/errors.md has to list it (a test looks).
@@ -53,6 +57,10 @@ class StartupError(HourglassError):
 
 class InvalidSettings(StartupError):
     """A setting that does not exist, or a value it cannot have."""
+
+
+class CannotListen(StartupError):
+    """The address and port cannot be listened on."""
 
 
 class ProviderUnavailable(StartupError):
@@ -248,6 +256,30 @@ class NotReady(RequestError):
 
     status, code, title = 503, "not-ready", "Not ready"
     example = "no model is live in models/; train one with `python -m training fit digits`"
+
+
+class QueueFull(RequestError):
+    """More images are waiting than the setting `max_queue_images`. Nothing was read; ask again after `Retry-After`."""
+
+    status, code, title = 503, "queue-full", "Too much to do"
+    example = "256 images are waiting and 1 more do not fit, the limit is 256 (setting max_queue_images)"
+
+
+class Draining(RequestError):
+    """The service is stopping: it answers what it has taken and refuses the rest. Ask again, on a new connection."""
+
+    status, code, title = 503, "draining", "The service is stopping"
+    example = "the service is stopping and takes no new requests"
+
+
+class DeadlineExceeded(RequestError):
+    """The answer took longer than the setting `request_timeout_s`. What was queued of the request has been dropped."""
+
+    status, code, title = 504, "deadline-exceeded", "No answer in time"
+    example = (
+        "the answer was not there 30 s after the request (setting request_timeout_s); "
+        "what was queued of it has been dropped"
+    )
 
 
 PROBLEMS: dict[str, type[RequestError]] = {error.code: error for error in RequestError.__subclasses__()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.admission import Admission
 from service.batching import Job
 from service.errors import RequestError
 from service.manifest import Manifest, Task
@@ -17,6 +18,7 @@ from service.responses import several_response, single_response
 from service.schemas import ModelQuery
 from service.settings import Settings
 from service.tasks import Answer, InputLimits
+from service.tensors import count_rows
 
 # data, manifest, limits, accept -> the job of one file
 MakeJob = Callable[[bytes, Manifest, InputLimits, str | None], Job[Answer]]
@@ -24,11 +26,12 @@ MakeJob = Callable[[bytes, Manifest, InputLimits, str | None], Job[Answer]]
 
 @dataclass(frozen=True)
 class Service:
-    """Settings and live models; made once and found by endpoints as `request.app.state.service`."""
+    """Settings, live models and their queue; made once and found by endpoints as `request.app.state.service`."""
 
     settings: Settings
     registry: Registry
     limits: InputLimits
+    admission: Admission
 
 
 def service_of(request: Request) -> Service:
@@ -53,17 +56,19 @@ async def answer_files(
         RequestError: The request fails as a whole. Of several files, each has its own problem in the answer.
     """
     service = service_of(request)
-    model = await service.registry.find(task, query.model, query.version)
-    files = await read_files(
-        request, max_body_bytes=service.settings.max_body_bytes, max_files=service.limits.max_images
-    )
-    accept = request.headers.get("accept")
-    batcher = model.batcher_by_task[task]
-    if len(files) == 1:
-        (result,) = await batcher.submit([make_job(files[0], model.manifest, service.limits, accept)])
-        if isinstance(result, RequestError):
-            raise result
-        return single_response(result, model.label)
-    kind = negotiate(accept, list(several))
-    results = await batcher.submit([make_job(file, model.manifest, service.limits, several[kind]) for file in files])
-    return await asyncio.to_thread(several_response, results, kind, model.label)
+    async with service.admission.admit() as slot:
+        model = await service.registry.find(task, query.model, query.version)
+        files = await read_files(
+            request, max_body_bytes=service.settings.max_body_bytes, max_files=service.limits.max_images
+        )
+        slot.start(request, sum(count_rows(file, rank=4, at_most=service.limits.max_images) for file in files))
+        accept = request.headers.get("accept")
+        batcher = model.batcher_by_task[task]
+        if len(files) == 1:
+            (result,) = await batcher.submit([make_job(files[0], model.manifest, service.limits, accept)])
+            if isinstance(result, RequestError):
+                raise result
+            return single_response(result, model.label)
+        kind = negotiate(accept, list(several))
+        jobs = [make_job(file, model.manifest, service.limits, several[kind]) for file in files]
+        return await asyncio.to_thread(several_response, await batcher.submit(jobs), kind, model.label)

@@ -50,6 +50,15 @@ class Settings(BaseModel):
     watch_interval_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         default=2.0, description="seconds between looks at models_dir for new versions"
     )
+    max_queue_images: Annotated[int, Field(ge=1, le=2**20)] = Field(
+        default=256, description="most images taken and not yet answered, in each worker; over it: 503"
+    )
+    request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        default=30.0, description="seconds from the end of a request's body to its answer; over it: 504"
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=1, description="processes that answer; each has its own models, and one that dies is replaced"
+    )
     grace_s: Annotated[int, Field(ge=0, le=3600)] = Field(
         default=20, description="seconds that requests in flight get to finish after SIGTERM"
     )

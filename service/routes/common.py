@@ -3,6 +3,8 @@
 from service.errors import (
     BodyTooLarge,
     BrokenImage,
+    DeadlineExceeded,
+    Draining,
     InvalidArray,
     InvalidParameter,
     MalformedBody,
@@ -10,6 +12,7 @@ from service.errors import (
     NonFiniteResult,
     NotAcceptable,
     NotReady,
+    QueueFull,
     RequestError,
     SizeMismatch,
     TaskNotOffered,
@@ -36,6 +39,9 @@ MODEL_ERRORS: tuple[type[RequestError], ...] = (
     InvalidArray,
     NonFiniteResult,
     NotReady,
+    QueueFull,
+    Draining,
+    DeadlineExceeded,
 )
 IMAGE_ERRORS: tuple[type[RequestError], ...] = (*MODEL_ERRORS, BrokenImage, UnsupportedImage, SizeMismatch)
 IMAGE_HEADERS = ("X-Model", "X-Resize")

@@ -10,7 +10,7 @@ from service.routes.common import MODEL_ERRORS
 from service.schemas import ModelQuery
 from service.serving import service_of
 from service.tasks import Decode
-from service.tensors import NPY_TYPE
+from service.tensors import NPY_TYPE, count_rows
 
 router = APIRouter(tags=["images"])
 _TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
@@ -35,12 +35,14 @@ async def decode(request: Request, query: Annotated[ModelQuery, Query()]) -> Res
     `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY: float32, (C, H, W), or (N, C, H, W) for several latents.
     """
     service = service_of(request)
-    model = await service.registry.find("decode", query.model, query.version)
-    if (kind := media_type(request)) not in _TYPES:
-        raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE} or {NPY_TYPE}")
-    body = await read_body(request, max_body_bytes=service.settings.max_body_bytes)
-    job = Decode(body, model.manifest, service.limits, request.headers.get("accept"))
-    (result,) = await model.batcher_by_task["decode"].submit([job])
-    if isinstance(result, RequestError):
-        raise result
-    return single_response(result, model.label)
+    async with service.admission.admit() as slot:
+        model = await service.registry.find("decode", query.model, query.version)
+        if (kind := media_type(request)) not in _TYPES:
+            raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE} or {NPY_TYPE}")
+        body = await read_body(request, max_body_bytes=service.settings.max_body_bytes)
+        slot.start(request, count_rows(body, rank=2, at_most=service.limits.max_images))
+        job = Decode(body, model.manifest, service.limits, request.headers.get("accept"))
+        (result,) = await model.batcher_by_task["decode"].submit([job])
+        if isinstance(result, RequestError):
+            raise result
+        return single_response(result, model.label)

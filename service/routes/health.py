@@ -1,6 +1,6 @@
 from fastapi import APIRouter, Request, Response
 
-from service.errors import NotReady
+from service.errors import Draining, NotReady
 from service.openapi import json_content, problems, success
 from service.responses import json_response
 from service.schemas import LiveModel, Liveness, Readiness, RejectedModel
@@ -28,12 +28,13 @@ async def live() -> Response:
     response_class=Response,
     responses={
         **success("At least one model is live.", json_content(Readiness)),
-        **problems(NotReady),
+        **problems(NotReady, Draining),
     },
 )
 async def ready(request: Request) -> Response:
     """Send traffic only after this is 200. Says what is live, where it runs, and which versions were rejected."""
     service = service_of(request)
+    service.admission.refuse_if_draining()
     snapshot = service.registry.snapshot
     readiness = Readiness(
         status="ready",
