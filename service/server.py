@@ -1,0 +1,156 @@
+"""Listens and serves: one port, and an end in which nothing that was taken is lost."""
+
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.admission import Admission
+from service.app import create_app
+from service.errors import CannotListen
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EXIT_STOPPED = 0
+EXIT_CUT_OFF = 1  # the grace period passed, or a second signal came, before every request was answered
+EXIT_CANNOT_START = 2
+
+# Also with nothing to do we stay this long, so that clients with open connections and load balancers hear of the end.
+_LEAST_DRAIN_S = 0.5
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Clients that connect before the server is ready wait in it.
+
+    Raises:
+        CannotListen: The address is not ours, or the port is taken.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        raise CannotListen(
+            f"{host}:{port} cannot be listened on: {error.strerror}; end what listens there, or choose another "
+            "--port or --host"
+        ) from error
+    return listener
+
+
+def start_logging(settings: Settings) -> None:
+    """Lines of the chosen level and above, warnings of libraries among them, go to standard error."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    logging.captureWarnings(capture=True)
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serves until a signal says stop. Where requests are cut off by that, the process ends here.
+
+    Raises:
+        ProviderUnavailable: The device that was asked for is not there.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end_before_start)
+    app = create_app(settings)
+    server = Server(_uvicorn_config(settings, app), app.state.service.admission, grace_s=settings.grace_s)
+    server.run(sockets=[listener])
+    if server.is_cut_off:
+        log.warning("the grace period of %d s ended before every request was answered", settings.grace_s)
+        _exit_now()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server with another end.
+
+    uvicorn closes its port at the signal. Here the port stays open while admitted requests are answered, so that
+    `/health/ready` and new requests get their 503 instead of a refused connection. A second signal ends it at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, admission: Admission, *, grace_s: float) -> None:
+        super().__init__(config)
+        self.is_cut_off = False
+        self._admission = admission
+        self._grace_s = grace_s
+        self._draining_since: float | None = None
+        self._is_worker = multiprocessing.parent_process() is not None
+        self._parent = os.getppid()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            host, port = listener.getsockname()[:2]
+            log.info("process %d running on http://%s:%d", os.getpid(), f"[{host}]" if ":" in host else host, port)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by the signal, between two steps of the event loop: from here on everything new is refused."""
+        if self._draining_since is not None:
+            log.warning("stopped at once by a second %s", signal.Signals(sig).name)
+            _exit_now()
+        self._start_draining()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._is_worker and self._draining_since is None and os.getppid() != self._parent:
+            log.warning("the parent process is gone; stopping")
+            self._start_draining()
+        if self._draining_since is not None and not self.should_exit:
+            self._drain(time.monotonic() - self._draining_since)
+        return await super().on_tick(counter)
+
+    def _start_draining(self) -> None:
+        self._admission.start_draining()
+        self._draining_since = time.monotonic()
+
+    def _drain(self, passed_s: float) -> None:
+        for connection in self.server_state.connections:
+            # Busy connections end with their answer; an idle one that asks again is told to close by its 503.
+            if (
+                isinstance(connection, HttpToolsProtocol)
+                and connection.cycle
+                and not connection.cycle.response_complete
+            ):
+                connection.cycle.keep_alive = False
+        if passed_s >= self._grace_s and not self._admission.is_idle:
+            self.is_cut_off = True
+            self._admission.give_up()
+        if self.is_cut_off or (passed_s >= min(_LEAST_DRAIN_S, self._grace_s) and self._admission.is_idle):
+            # What uvicorn still waits for is only the sending of answers.
+            self.config.timeout_graceful_shutdown = max(1, math.ceil(self._grace_s - passed_s))
+            self.should_exit = True
+
+
+def _end_before_start(_: int, __: FrameType | None) -> None:
+    raise SystemExit(EXIT_STOPPED)
+
+
+def _exit_now() -> NoReturn:
+    logging.shutdown()
+    os._exit(EXIT_CUT_OFF)  # not sys.exit: that waits for the threads of running inferences
+
+
+def _uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=settings.access_log,
+        server_header=False,
+    )

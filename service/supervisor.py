@@ -1,0 +1,109 @@
+"""`--workers N`: processes that share one port. One that dies is replaced; a signal to the parent reaches all."""
+
+import logging
+import multiprocessing
+import signal
+import socket
+import sys
+import time
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+from service.errors import StartupError
+from service.server import EXIT_CANNOT_START, EXIT_CUT_OFF, EXIT_STOPPED, serve, start_logging
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.2
+_RESTART_PAUSE_S = 1.0  # at least so long between two starts in one place, or a worker that cannot live eats the CPU
+_MARGIN_S = 10.0  # after the grace period, for workers to give up by themselves before they are killed
+
+
+class Supervisor:
+    """Keeps `settings.workers` processes alive until a signal ends them.
+
+    uvicorn has such a class too; it notices a signal only at its next look, cannot be told to hurry, and runs its own
+    server class. The listening socket is inherited, not opened again by each worker (SO_REUSEPORT): connections that
+    a killed worker has not accepted yet go to another one.
+    """
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        # spawn: a forked copy of a process with onnxruntime's threads does not work.
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[BaseProcess] = []
+        self._started_at: dict[BaseProcess, float] = {}
+        self._stopping_since: float | None = None
+        self._is_hurried = False
+
+    def run(self) -> int:
+        """The exit code: that of the worker that did worst."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        for _ in range(self._settings.workers):
+            self._workers.append(self._start())
+        while self._stopping_since is None:
+            wait([worker.sentinel for worker in self._workers], timeout=_TICK_S)
+            if any(worker.exitcode == EXIT_CANNOT_START for worker in self._workers):
+                self._stop()
+                break
+            self._replace_the_dead()
+        self._listener.close()  # or clients would queue in a port that nobody serves any more
+        return self._wait_for_all(self._stopping_since or time.monotonic())
+
+    def _start(self) -> BaseProcess:
+        worker = self._context.Process(target=work, args=(self._settings, self._listener))
+        worker.start()
+        self._started_at[worker] = time.monotonic()
+        if self._stopping_since is not None:  # the signal came while this one was being made
+            worker.terminate()
+        return worker
+
+    def _replace_the_dead(self) -> None:
+        for i, worker in enumerate(self._workers):
+            is_dead = worker.exitcode is not None
+            if not is_dead or self._stopping_since is not None:
+                continue
+            if time.monotonic() - self._started_at[worker] < _RESTART_PAUSE_S:
+                time.sleep(_TICK_S)  # its sentinel is ready, so `wait` would not pause
+                continue
+            log.error("worker %s ended with %s; starting another", worker.pid, worker.exitcode)
+            del self._started_at[worker]
+            self._workers[i] = self._start()
+
+    def _on_signal(self, _: int, __: FrameType | None) -> None:
+        if self._stopping_since is None:
+            self._stop()
+        else:
+            self._is_hurried = True
+
+    def _stop(self) -> None:
+        self._stopping_since = time.monotonic()
+        for worker in self._workers:
+            worker.terminate()
+
+    def _wait_for_all(self, since: float) -> int:
+        while alive := [worker for worker in self._workers if worker.is_alive()]:
+            wait([worker.sentinel for worker in alive], timeout=_TICK_S)
+            if self._is_hurried or time.monotonic() - since > self._settings.grace_s + _MARGIN_S:
+                for worker in alive:
+                    worker.kill()
+        codes = {worker.exitcode for worker in self._workers}
+        if EXIT_CANNOT_START in codes:
+            return EXIT_CANNOT_START
+        # One that the signal reached before it could serve has lost nothing.
+        return EXIT_STOPPED if codes <= {EXIT_STOPPED, -signal.SIGTERM} else EXIT_CUT_OFF
+
+
+def work(settings: Settings, listener: socket.socket) -> None:
+    """One worker: a process that serves on an inherited socket."""
+    start_logging(settings)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent passes it on once
+    try:
+        serve(settings, listener)
+    except StartupError as error:
+        log.critical("Hourglass cannot start: %s", error)
+        sys.exit(EXIT_CANNOT_START)
