@@ -25,6 +25,7 @@ from service.errors import (
 from service.manifest import Manifest
 from service.model import Limits
 from service.openapi import Schema, add_components
+from service.probe import ProbeLimits
 from service.registry import Registry
 from service.responses import problem_response
 from service.routes import ROUTERS
@@ -63,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings.models_dir,
         provider=start_provider(settings.device),
         limits=Limits(threads=settings.threads, max_batch=settings.max_batch, max_pixels=settings.max_pixels),
+        allowed=ProbeLimits(settings.probe_memory_bytes, settings.probe_timeout_s),
         old_versions=settings.old_versions,
     )
 
@@ -74,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
             loading.result()
         watch = asyncio.create_task(_watch(registry, loading, settings.watch_interval_s))
         yield
+        registry.close()
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watch

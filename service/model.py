@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from service.batching import Array, Batcher, Outputs
 from service.errors import ModelRejected, shown
 from service.manifest import MANIFEST_FILE, TENSORS_BY_TASK, Graph, Manifest, Task, TensorSpec
+from service.onnxfile import check_onnx
 from service.session import Session, Tensor
 
 _DTYPES = {"tensor(float)": "float32"}
@@ -47,14 +48,17 @@ class Model:
         }
 
 
-def read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: Path, *, sha256: str | None = None) -> Manifest:
     """The manifest of `models/<name>/<version>`, which must say the same name and version.
 
     Raises:
-        ModelRejected: It is missing, does not parse, or belongs elsewhere.
+        ModelRejected: It is missing, does not parse, belongs elsewhere, or does not have the digest that was given.
     """
+    content = _read(directory / MANIFEST_FILE)
+    if sha256 not in {None, hashlib.sha256(content).hexdigest()}:
+        raise ModelRejected(f"{MANIFEST_FILE} was changed while the version was being checked")
     try:
-        manifest = Manifest.model_validate_json(_read(directory / MANIFEST_FILE))
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or MANIFEST_FILE
@@ -64,20 +68,28 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def load_model(directory: Path, *, provider: str, limits: Limits) -> Model:
-    """The model in a directory, after every check: checksums, graph signatures, golden outputs. It is warm after that.
+def load_model(directory: Path, *, provider: str, limits: Limits, manifest_sha256: str | None = None) -> Model:
+    """The model in a directory, after every check: checksums, operators, weights, signatures, golden outputs.
+
+    It is warm after that. Running a graph that was never run may take any time and memory: see `service.probe`.
+
+    Args:
+        directory: `models/<name>/<version>`.
+        provider: Of onnxruntime, from `session.start_provider`.
+        limits: How the model is run.
+        manifest_sha256: What a probe has passed. The manifest has the digests of all other files.
 
     Raises:
         ModelRejected: Something does not match the manifest; the message says what.
     """
-    manifest = read_manifest(directory)
+    manifest = read_manifest(directory, sha256=manifest_sha256)
     golden = _read_golden(directory, manifest)
     session_by_task: dict[Task, Session] = {}
     for task, graph in manifest.tasks.items():
         try:
-            session = Session(
-                _read_verified(directory / graph.file, graph.sha256), provider=provider, threads=limits.threads
-            )
+            content = _read_verified(directory / graph.file, graph.sha256)
+            check_onnx(content)
+            session = Session(content, provider=provider, threads=limits.threads)
             _check_signature(session, task, graph, manifest)
             _check_golden(session, task, golden, manifest.golden.tolerance)
         except ModelRejected as error:

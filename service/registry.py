@@ -1,16 +1,27 @@
 """The live models: follows a directory, lets verified versions in, keeps what works."""
 
 import asyncio
+import contextlib
 import logging
 import re
+import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.errors import HourglassError, ModelNotFound, NotReady, TaskNotOffered, VersionNotFound, shown
+from service.errors import (
+    HourglassError,
+    ModelNotFound,
+    ModelRejected,
+    NotReady,
+    TaskNotOffered,
+    VersionNotFound,
+    shown,
+)
 from service.manifest import MANIFEST_FILE, Task
 from service.model import Limits, Model, load_model
+from service.probe import ProbeLimits, Verdict, probe
 
 log = logging.getLogger(__name__)
 
@@ -60,24 +71,31 @@ class Registry:
     """Models by name, version and task.
 
     The newest version that passes its checks serves; older ones are loaded when a request names them, and the
-    `old_versions` most recently used stay loaded. A version that fails is not tried again until its files change.
+    `old_versions` most recently used stay loaded. Each is tried in a child process before it is loaded here. A version
+    that fails is not tried again until its files change.
 
     Args:
         models_dir: `<name>/<version>/manifest.json` below it; names starting with a dot are skipped.
         provider: Of onnxruntime, from `session.start_provider`.
         limits: How models are run.
+        allowed: What the child process that tries a version may use.
         old_versions: How many older versions stay loaded.
     """
 
-    def __init__(self, models_dir: Path, *, provider: str, limits: Limits, old_versions: int) -> None:
+    def __init__(
+        self, models_dir: Path, *, provider: str, limits: Limits, allowed: ProbeLimits, old_versions: int
+    ) -> None:
         self.provider = provider
         self.snapshot = Snapshot()
         self._models_dir = models_dir
         self._limits = limits
+        self._allowed = allowed
+        self._stop = threading.Event()
         self._old_versions = old_versions
         self._old: OrderedDict[tuple[str, int], tuple[Fingerprint, Model]] = OrderedDict()
         self._lock_by_version: dict[tuple[str, int], asyncio.Lock] = {}
         self._judged: dict[tuple[str, int], Fingerprint] = {}  # live or rejected, as it looked then
+        self._verdicts: dict[tuple[str, int], tuple[Fingerprint, Verdict]] = {}
 
     async def find(self, task: Task, name: str | None, version: int | None) -> Model:
         """The model that answers a request.
@@ -124,6 +142,10 @@ class Registry:
             except Exception:  # the watch must outlive whatever one directory holds
                 log.exception("looking for new versions failed; going on with the models as they are")
 
+    def close(self) -> None:
+        """Ends a child process that is trying a version, so that a stop need not wait for it."""
+        self._stop.set()
+
     async def refresh(self) -> None:
         """Brings the live models in line with the directory. Loading happens in a thread; answering goes on."""
         try:
@@ -131,11 +153,13 @@ class Registry:
         except OSError as error:  # a network file system that is away must not take the models down
             log.warning("%s cannot be read (%s); going on with the models as they are", self._models_dir, error)
         on_disk = {(name, v) for name, versions in self.snapshot.versions_by_name.items() for v in versions}
-        for key in self._old.keys() - on_disk:
-            del self._old[key]
+        for cache in (self._old, self._verdicts):
+            for key in cache.keys() - on_disk:
+                del cache[key]
 
     def _scan(self, before: Snapshot) -> Snapshot:
         versions_by_name = _list_versions(self._models_dir)
+        self._probe([(name, versions[-1]) for name, versions in versions_by_name.items()])
         rejected: dict[tuple[str, int], Rejected] = {}
         model_by_name: dict[str, Model] = {}
         for name, versions in versions_by_name.items():
@@ -148,11 +172,11 @@ class Registry:
     def _judge(
         self, before: Snapshot, rejected: dict[tuple[str, int], Rejected], name: str, version: int
     ) -> Model | None:
-        key, directory = (name, version), self._models_dir / name / str(version)
+        key = (name, version)
         live = before.model_by_name.get(name)
         is_live = live is not None and live.manifest.version == version
         try:
-            fingerprint = _fingerprint(directory)
+            fingerprint = _fingerprint(self._directory(key))
         except OSError:  # removed while we look
             return live if is_live else None
         if self._judged.get(key) == fingerprint:
@@ -163,7 +187,7 @@ class Registry:
                 return live
         self._judged[key] = fingerprint
         try:
-            model = load_model(directory, provider=self.provider, limits=self._limits)
+            model = self._load(key)
         except HourglassError as error:
             rejected[key] = Rejected(name, version, str(error))
             log.error("%s/%s does not go live: %s", name, version, error)
@@ -171,11 +195,47 @@ class Registry:
         log.info("%s is live (%s)", model.label, ", ".join(model.manifest.tasks))
         return model
 
+    def _load(self, key: tuple[str, int]) -> Model:
+        """A version that passed in a child process and then here.
+
+        Raises:
+            ModelRejected: It did not.
+        """
+        self._probe([key])
+        if key not in self._verdicts:
+            raise ModelRejected("the service is stopping")
+        _, verdict = self._verdicts[key]
+        if verdict.reason is not None:
+            raise ModelRejected(verdict.reason)
+        return load_model(
+            self._directory(key), provider=self.provider, limits=self._limits, manifest_sha256=verdict.manifest_sha256
+        )
+
+    def _probe(self, keys: Sequence[tuple[str, int]]) -> None:
+        """Has verdicts on these versions as they look now. New ones share one child process, for a quick start."""
+        fingerprint_by_key = {}
+        for key in keys:
+            with contextlib.suppress(OSError):  # removed while we look
+                fingerprint_by_key[key] = _fingerprint(self._directory(key))
+        new = [
+            key
+            for key, fingerprint in fingerprint_by_key.items()
+            if key not in self._verdicts or self._verdicts[key][0] != fingerprint
+        ]
+        directories = [self._directory(key) for key in new]
+        verdicts = probe(directories, limits=self._limits, allowed=self._allowed, stop=self._stop)
+        for key, verdict in zip(new, verdicts, strict=False):  # there are fewer if we stop
+            self._verdicts[key] = (fingerprint_by_key[key], verdict)
+
+    def _directory(self, key: tuple[str, int]) -> Path:
+        name, version = key
+        return self._models_dir / name / str(version)
+
     async def _load_old(self, snapshot: Snapshot, name: str, version: int) -> Model:
-        key, directory = (name, version), self._models_dir / name / str(version)
+        key = (name, version)
         async with self._lock_by_version.setdefault(key, asyncio.Lock()):
             try:
-                fingerprint = await asyncio.to_thread(_fingerprint, directory)
+                fingerprint = await asyncio.to_thread(_fingerprint, self._directory(key))
                 if key in self._old and self._old[key][0] == fingerprint:
                     self._old.move_to_end(key)
                     return self._old[key][1]
@@ -183,7 +243,7 @@ class Registry:
                     raise VersionNotFound(
                         f"version {version} of model {name!r} is not served: {snapshot.rejected[key].reason}"
                     )
-                model = await asyncio.to_thread(load_model, directory, provider=self.provider, limits=self._limits)
+                model = await asyncio.to_thread(self._load, key)
             except OSError as error:
                 raise VersionNotFound(f"version {version} of model {name!r} has just been removed") from error
             except VersionNotFound:

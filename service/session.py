@@ -47,6 +47,8 @@ class Session:
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = _ONLY_ERRORS
+        # onnxruntime would take its other format by four magic bytes, and what was checked is the ONNX reading.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         providers = [provider] if provider == _CPU else [provider, _CPU]
         try:
             self._session = ort.InferenceSession(graph, options, providers=providers)

@@ -59,6 +59,12 @@ class Settings(BaseModel):
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         default=1, description="processes that answer; each has its own models, and one that dies is replaced"
     )
+    probe_memory_bytes: Annotated[int, Field(ge=256 * MIB, le=2**40)] = Field(
+        default=2048 * MIB, description="address space of the process that tries a new model version, in bytes"
+    )
+    probe_timeout_s: Annotated[int, Field(ge=1, le=3600)] = Field(
+        default=30, description="seconds, of CPU time and on the clock, that trying a new model version may take"
+    )
     grace_s: Annotated[int, Field(ge=0, le=3600)] = Field(
         default=20, description="seconds that requests in flight get to finish after SIGTERM"
     )
