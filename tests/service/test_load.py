@@ -1,0 +1,288 @@
+"""More work than there is room for: refusals come at once, what was taken is answered, what nobody wants is dropped."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from starlette.requests import ClientDisconnect, Request
+
+from service.admission import Admission
+from service.batching import Array, Batcher, Outputs
+from service.errors import DeadlineExceeded, Draining, QueueFull
+from service.tensors import count_rows
+from tests.service.files import pixels_of, to_npy
+from tests.service.rawclient import RawClient, Reply, get, post
+from tests.service.slowmodel import Process, flat_png, publish_slow, service_process, until
+from tests.service.toymodels import publish_toy
+
+DENOISE = "/denoise?model=toy"
+SMALL = flat_png(4)
+ROOM = 3  # images
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A service with room for three images."""
+    directory = tmp_path_factory.mktemp("models")
+    publish_toy(directory)
+    publish_slow(directory)
+    with service_process(directory, "--max-queue-images", str(ROOM)) as process:
+        yield process
+
+
+def is_halved(reply: Reply) -> bool:
+    return reply.status == 200 and bool((pixels_of(reply.body) == 50).all())
+
+
+def test_a_full_queue_refuses_before_the_body_is_read_and_answers_what_it_took(service: Process) -> None:
+    takers = [RawClient(service.port) for _ in range(ROOM)]
+    for taker in takers:
+        taker.take_a_place(DENOISE, len(SMALL))
+
+    with RawClient(service.port) as late:
+        late.send_head(DENOISE, 1_000_000)  # and no body
+        refused = late.reply()
+    others = [get(service.port, path).status for path in ("/health/live", "/health/ready", "/docs", "/models")]
+    for taker in takers:
+        taker.send(SMALL)
+    taken = [taker.reply() for taker in takers]
+
+    assert (refused.status, refused.code, refused.headers["retry-after"]) == (503, "queue-full", "1")
+    assert others == [200] * 4
+    assert all(is_halved(reply) for reply in taken)
+    assert is_halved(post(service.port, DENOISE, SMALL))
+    for taker in takers:
+        taker.close()
+
+
+def form(count: int) -> tuple[bytes, dict[str, str]]:
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + SMALL + b"\r\n"
+    return part * count + b"--b--\r\n", {"content_type": "multipart/form-data; boundary=b"}
+
+
+def array(count: int) -> tuple[bytes, dict[str, str]]:
+    return to_npy(np.zeros((count, 1, 4, 4), np.float32)), {"content_type": "application/x-npy"}
+
+
+def latents(count: int) -> tuple[bytes, dict[str, str]]:
+    return b'{"latents": [' + b",".join([b"[0, 0, 0, 0]"] * count) + b"]}", {"content_type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("path", "make"), [(DENOISE, form), (DENOISE, array), ("/decode?model=toy", latents)], ids=["form", "npy", "json"]
+)
+def test_every_image_of_a_request_counts_and_they_are_refused_together(
+    service: Process, path: str, make: Callable[[int], tuple[bytes, dict[str, str]]]
+) -> None:
+    def ask(count: int) -> Reply:
+        body, headers = make(count)
+        return post(service.port, path, body, **headers)
+
+    with RawClient(service.port) as taker:
+        taker.take_a_place(DENOISE, len(SMALL))
+        fits, does_not = ask(ROOM - 1), ask(ROOM)
+        taker.send(SMALL)
+        assert is_halved(taker.reply())
+
+    assert fits.status == 200
+    assert (does_not.status, does_not.code) == (503, "queue-full")
+    assert ask(ROOM + 2).status == 200  # alone in the queue, it need not fit
+
+
+@pytest.mark.parametrize("side", [None, 1500], ids=["before-the-body", "while-queued"])
+def test_clients_that_leave_free_their_places(service: Process, side: int | None) -> None:
+    body = flat_png(side or 4)
+    takers = [RawClient(service.port) for _ in range(ROOM)]
+    for taker in takers:
+        taker.take_a_place("/denoise?model=slow", len(body))
+    assert post(service.port, DENOISE, SMALL).status == 503
+    if side:
+        for taker in takers:
+            taker.send(body)
+
+    for taker in takers:
+        taker.leave()
+
+    until(lambda: is_halved(post(service.port, DENOISE, SMALL)))
+    assert is_halved(post(service.port, DENOISE, SMALL))
+
+
+def test_every_request_of_a_crowd_gets_one_whole_answer(service: Process) -> None:
+    def ask(_: int) -> Reply:
+        return post(service.port, "/denoise?model=slow", flat_png(200))
+
+    with ThreadPoolExecutor(12) as pool:
+        replies = list(pool.map(ask, range(60)))
+
+    assert {reply.status for reply in replies} <= {200, 503}
+    assert all(is_halved(reply) or reply.code == "queue-full" for reply in replies)
+    assert any(is_halved(reply) for reply in replies)
+    assert is_halved(post(service.port, DENOISE, SMALL))
+
+
+def test_a_request_that_takes_too_long_is_504_and_leaves_no_trace(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    directory = tmp_path_factory.mktemp("models")
+    publish_toy(directory)
+    publish_slow(directory)
+
+    with service_process(directory, "--max-queue-images", "1", "--request-timeout-s", "0.1") as process:
+        late = post(process.port, "/denoise?model=slow", flat_png(1500))
+
+        assert (late.status, late.code) == (504, "deadline-exceeded")
+        until(lambda: is_halved(post(process.port, DENOISE, SMALL)))
+        assert is_halved(post(process.port, DENOISE, SMALL))
+
+
+@pytest.mark.parametrize(
+    ("data", "rank", "count"),
+    [
+        (to_npy(np.zeros((7, 1, 2, 2))), 4, 7),
+        (to_npy(np.zeros((7, 2, 2))), 4, 1),
+        (to_npy(np.zeros((7, 4))), 2, 7),
+        (to_npy(np.zeros((99, 4))), 2, 10),
+        (b"\x93NUMPY\x01\x00nothing", 4, 1),
+        (SMALL, 4, 1),
+        (b'{"latents": [[1], [2], [3]]}', 2, 3),
+        (b'{"latent": [1]}', 2, 1),
+        (b"", 2, 1),
+    ],
+)
+def test_rows_are_counted_before_anything_is_read(data: bytes, rank: int, count: int) -> None:
+    assert count_rows(data, rank=rank, at_most=10) == count
+
+
+# --- inside one event loop, where every step can be held ---
+
+
+class Job:
+    """One row that is its answer."""
+
+    def prepare(self) -> Array:
+        return np.ones((1, 1), np.float32)
+
+    def finish(self, outputs: Outputs) -> float:
+        return float(outputs[0][0, 0])
+
+
+class Rig:
+    """An admission before a batcher whose graph waits for `go_on`."""
+
+    def __init__(self, *, timeout_s: float = 600.0) -> None:
+        self.admission = Admission(max_images=8, timeout_s=timeout_s)
+        self.started, self.go_on = threading.Event(), threading.Event()
+        self.batches: list[int] = []
+        self._batcher = Batcher(self._run, max_batch=8, max_pixels=1000, name="held")
+
+    def _run(self, x: Array) -> Outputs:
+        self.batches.append(len(x))
+        self.started.set()
+        assert self.go_on.wait(60)
+        return (x,)
+
+    async def ask(self, gone: asyncio.Event | None = None) -> float:
+        """One request; its client leaves when `gone` is set."""
+
+        async def receive() -> dict[str, str]:
+            await (gone or asyncio.Event()).wait()
+            return {"type": "http.disconnect"}
+
+        async with self.admission.admit() as slot:
+            slot.start(Request({"type": "http"}, receive), 1)
+            (result,) = await self._batcher.submit([Job()])
+            assert isinstance(result, float)
+            return result
+
+    async def ask_until_running(self) -> asyncio.Task[float]:
+        """A request that is in the graph now."""
+        task = asyncio.create_task(self.ask())
+        await asyncio.to_thread(self.started.wait, 60)
+        return task
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        await asyncio.wait_for(scenario(), 60)
+
+    asyncio.run(limited())
+
+
+def test_queued_work_of_a_client_that_left_never_runs() -> None:
+    async def scenario() -> None:
+        rig, gone = Rig(), asyncio.Event()
+        running = await rig.ask_until_running()
+        queued = asyncio.create_task(rig.ask(gone))
+        await asyncio.sleep(0)
+        gone.set()
+
+        with pytest.raises(ClientDisconnect):
+            await queued
+        assert rig.admission.images == 1
+        rig.go_on.set()
+        assert await running == 1.0
+        assert await rig.ask() == 1.0
+        assert rig.batches == [1, 1]
+        assert rig.admission.is_idle
+
+    run(scenario)
+
+
+def test_queued_work_past_its_deadline_never_runs() -> None:
+    async def scenario() -> None:
+        rig = Rig(timeout_s=0.05)
+        running = await rig.ask_until_running()
+        queued = asyncio.create_task(rig.ask())
+
+        for task in (running, queued):
+            with pytest.raises(DeadlineExceeded, match=r"0\.05 s .*setting request_timeout_s"):
+                await task
+        assert (rig.admission.images, rig.admission.is_idle) == (0, True)
+        rig.go_on.set()
+        rig.admission.timeout_s = 600.0
+        assert await rig.ask() == 1.0
+        assert rig.batches == [1, 1]
+
+    run(scenario)
+
+
+def test_giving_up_ends_everything_inside_with_503() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        tasks = [await rig.ask_until_running(), asyncio.create_task(rig.ask())]
+        await asyncio.sleep(0)
+        rig.admission.start_draining()
+
+        with pytest.raises(Draining, match="takes no new requests"):
+            await rig.ask()
+        rig.admission.give_up()
+
+        for task in tasks:
+            with pytest.raises(Draining, match="had to stop"):
+                await task
+        assert rig.admission.is_idle
+        rig.go_on.set()
+
+    run(scenario)
+
+
+def test_a_failing_request_gives_its_place_back() -> None:
+    async def scenario() -> None:
+        admission = Admission(max_images=1, timeout_s=60)
+
+        async def fail() -> None:
+            async with admission.admit():
+                with pytest.raises(QueueFull):
+                    await admission.admit().__aenter__()
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await fail()
+
+        assert admission.is_idle
+        assert admission.images == 0
+
+    run(scenario)
