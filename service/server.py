@@ -115,16 +115,13 @@ class Server(uvicorn.Server):
     def _start_draining(self) -> None:
         self._admission.start_draining()
         self._draining_since = time.monotonic()
-
-    def _drain(self, passed_s: float) -> None:
         for connection in self.server_state.connections:
             # Busy connections end with their answer; an idle one that asks again is told to close by its 503.
-            if (
-                isinstance(connection, HttpToolsProtocol)
-                and connection.cycle
-                and not connection.cycle.response_complete
-            ):
-                connection.cycle.keep_alive = False
+            cycle = connection.cycle if isinstance(connection, HttpToolsProtocol) else None
+            if cycle and not cycle.response_complete:
+                cycle.keep_alive = False
+
+    def _drain(self, passed_s: float) -> None:
         if passed_s >= self._grace_s and not self._admission.is_idle:
             self.is_cut_off = True
             self._admission.give_up()
