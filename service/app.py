@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from service.admission import Admission
@@ -22,9 +23,10 @@ from service.errors import (
     RouteNotFound,
     shown,
 )
+from service.keys import KeyGate
 from service.manifest import Manifest
 from service.model import Limits
-from service.openapi import Schema, add_components
+from service.openapi import Schema, add_components, add_security
 from service.probe import ProbeLimits
 from service.registry import Registry
 from service.responses import problem_response
@@ -100,7 +102,18 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unforeseen)
-    _complete_openapi(app)
+    keys = [key.get_secret_value() for key in settings.api_keys]
+    if keys:
+        app.add_middleware(KeyGate, keys=keys)
+    if settings.cors_origins:  # added last, so outermost: a browser asks for permission without a key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type"],
+            expose_headers=["X-Model", "X-Resize", "X-Request-Id", "Retry-After"],
+        )
+    _complete_openapi(app, has_keys=bool(keys))
     return app
 
 
@@ -109,13 +122,14 @@ async def _watch(registry: Registry, loading: asyncio.Task[None], interval_s: fl
     await registry.watch(interval_s)
 
 
-def _complete_openapi(app: FastAPI) -> None:
+def _complete_openapi(app: FastAPI, *, has_keys: bool) -> None:
     generate = app.openapi
 
     def openapi() -> Schema:
         if app.openapi_schema is None:
             models = (LatentAnswer, AnomalyAnswer, ModelSummary, Manifest, Readiness, Liveness)
-            app.openapi_schema = add_components(generate(), models)
+            document = add_components(generate(), models)
+            app.openapi_schema = add_security(document) if has_keys else document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

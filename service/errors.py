@@ -9,6 +9,8 @@
     ├── ModelRejected               a model version that must not go live
     └── RequestError                one answer: a status, a stable code, a sentence
         ├── MalformedBody           400  multipart or JSON that cannot be read
+        ├── MissingApiKey           401  with WWW-Authenticate; only where api_keys is set
+        ├── WrongApiKey             403  none of api_keys
         ├── RouteNotFound           404
         ├── ModelNotFound           404
         ├── VersionNotFound         404
@@ -107,6 +109,20 @@ class MalformedBody(RequestError):
 
     status, code, title = 400, "malformed-body", "The body cannot be read"
     example = "multipart body ends without its closing boundary '--XyZ--'; was it cut off?"
+
+
+class MissingApiKey(RequestError):
+    """The service has the setting `api_keys`, and the request has no key."""
+
+    status, code, title = 401, "missing-api-key", "An API key is needed"
+    example = "this service wants an API key; send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+
+
+class WrongApiKey(RequestError):
+    """The key of the request is not in the setting `api_keys`."""
+
+    status, code, title = 403, "wrong-api-key", "Wrong API key"
+    example = "the API key is none of this service's keys; was it mistyped or replaced?"
 
 
 class RouteNotFound(RequestError):

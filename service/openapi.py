@@ -5,8 +5,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.errors import PROBLEM_JSON, PROBLEMS, InternalError, RequestError, problem_head
+from service.errors import (
+    PROBLEM_JSON,
+    PROBLEMS,
+    InternalError,
+    MissingApiKey,
+    RequestError,
+    WrongApiKey,
+    problem_head,
+)
 from service.images import EXTENSION_BY_TYPE
+from service.keys import is_open
 from service.tensors import NPY_TYPE
 
 # Any throughout: an OpenAPI document is JSON of arbitrary depth.
@@ -133,4 +142,19 @@ def add_components(document: Schema, models: Sequence[type[BaseModel]]) -> Schem
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
+    return document
+
+
+def add_security(document: Schema) -> Schema:
+    """The document with the two ways to send an API key, at every endpoint that wants one."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            if not is_open(path):
+                operation["security"] = [{"bearer": []}, {"header": []}]
+                refusals = {str(status): answer for status, answer in problems(MissingApiKey, WrongApiKey).items()}
+                operation["responses"] = {**refusals, **operation["responses"]}
     return document

@@ -2,17 +2,45 @@
 
 import argparse
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from service.errors import InvalidSettings, shown
 
 PREFIX = "HOURGLASS_"
 MIB = 2**20
+MIN_KEY_LENGTH = 16
+_SECRET = {"api_keys"}  # never part of a message
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if not parts:  # a stray comma must not open the service
+        raise ValueError("it has commas and nothing between them; leave the setting out to turn it off")
+    return parts
+
+
+def _check_key(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if len(text) < MIN_KEY_LENGTH or not all("!" <= character <= "~" for character in text):
+        raise ValueError(
+            f"a key needs {MIN_KEY_LENGTH} or more visible ASCII characters; make one with "
+            "`python -c 'import secrets; print(secrets.token_urlsafe(32))'`"
+        )
+    return key
+
+
+def _check_origin(origin: str) -> str:
+    if not re.fullmatch(r"\*|https?://[^/\s?#@]+", origin):
+        raise ValueError("an origin is scheme, host and port, such as https://lab.example:8443, or * for all")
+    return origin
 
 
 class Settings(BaseModel):
@@ -67,6 +95,12 @@ class Settings(BaseModel):
     )
     grace_s: Annotated[int, Field(ge=0, le=3600)] = Field(
         default=20, description="seconds that requests in flight get to finish after SIGTERM"
+    )
+    api_keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_check_key)], ...], BeforeValidator(_split)] = Field(
+        default=(), description="keys, comma separated, one of which a request must send; empty asks for none"
+    )
+    cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_split)] = Field(
+        default=(), description="web sites, comma separated, whose pages may call the service; * is every one"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe log line")
     access_log: bool = Field(default=False, description="log every request; costs about a tenth of the throughput")
@@ -125,4 +159,5 @@ def _parser() -> argparse.ArgumentParser:
 def _sentence(problem: ErrorDetails, flags: Mapping[str, str]) -> str:
     name = str(problem["loc"][0])
     where = f"--{name.replace('_', '-')}" if name in flags else f"{PREFIX}{name.upper()}"
-    return f"{where} is {shown(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    found = "not usable" if name in _SECRET else shown(problem["input"])
+    return f"{where} is {found}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
