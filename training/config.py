@@ -44,6 +44,16 @@ class DataConfig(_Section):
     test_share: Share = 0.1  # ignored where the data set has its own test part (MNIST)
 
 
+class AugmentationConfig(_Section):
+    """How far training images are moved before they are corrupted; off while `share` is 0. See `augmentation.py`."""
+
+    share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    rotate_degrees: Annotated[float, Field(ge=0.0, le=180.0)] = 8.0
+    scale: Share = 0.08
+    shear: Share = 0.1
+    shift_pixels: Annotated[float, Field(ge=0.0)] = 1.0
+
+
 class CorruptionConfig(_Section):
     """What the network is trained to undo. `clean_share` of the images stay clean, so encoding clean ones works."""
 
@@ -80,6 +90,7 @@ class Recipe(_Section):
     target_fpr: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.01
     architecture: ArchitectureConfig
     data: DataConfig = DataConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
     corruption: CorruptionConfig = CorruptionConfig()
     training: TrainingConfig = TrainingConfig()
     limits: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from training.architectures import build
+from training.augmentation import augment
 from training.checkpoint import Checkpoint
 from training.config import Recipe, RecipeError, TrainingConfig
 from training.corruptions import corrupt, training_input
@@ -98,7 +99,9 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
         epoch, at = divmod(step, steps_per_epoch)
         order = _epoch_order(len(data.train), config.seed, epoch)
         x = to_pixels(data.train[order[at * batch_size : (at + 1) * batch_size]])  # (batch, C, H, W)
-        x_in = training_input(x, recipe.corruption, _generator(config.seed, step))
+        generator = _generator(config.seed, step)
+        x = augment(x, recipe.augmentation, generator)
+        x_in = training_input(x, recipe.corruption, generator)
         x, x_in = (t[rank::world].to(device, memory_format=torch.channels_last) for t in (x, x_in))
 
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
