@@ -1,0 +1,40 @@
+"""Makes the README's pictures by asking the service with the shipped models: `python docs/images/make.py`."""
+
+import io
+from pathlib import Path
+
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from service.app import create_app
+from service.settings import Settings
+
+HERE = Path(__file__).parent
+SAMPLES = HERE.parent.parent / "tests" / "data"
+SHOWN_SIZE = (112, 112)  # screen pixels; every pixel of a digit becomes a square of four
+
+
+def keep(name: str, png: bytes) -> None:
+    """Save an answer enlarged, pixel by pixel."""
+    with Image.open(io.BytesIO(png)) as image:
+        image.resize(SHOWN_SIZE, Image.Resampling.NEAREST).save(HERE / f"{name}.png", optimize=True)
+
+
+def main() -> None:
+    """Ask once per picture."""
+    noisy, digit, damaged = (
+        (SAMPLES / f"{name}.png").read_bytes() for name in ("digit_noisy", "digit", "digit_damaged")
+    )
+    png, heat_map = {"Content-Type": "image/png"}, {"Content-Type": "image/png", "Accept": "image/png"}
+    with TestClient(create_app(Settings(models_dir=HERE.parent.parent / "models"))) as client:
+        latent = client.post("/encode", content=digit, headers=png).json()["latent"]
+        keep("noisy", noisy)
+        keep("clean", client.post("/denoise", content=noisy, headers=png).content)
+        keep("digit", digit)
+        keep("decoded", client.post("/decode", json={"latent": latent}).content)
+        keep("damaged", damaged)
+        keep("heat", client.post("/anomaly", content=damaged, headers=heat_map).content)
+
+
+if __name__ == "__main__":
+    main()
