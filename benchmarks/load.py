@@ -1,0 +1,133 @@
+"""Load for the reliability benchmarks: a client that checks every answer, a service to ask, and what it holds."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.service.slowmodel import Process, flat_png, publish_slow, service_process
+
+HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+ANSWER_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one request; status 0 if no whole answer came."""
+
+    status: int
+    seconds: float
+    body: bytes
+    is_last: bool  # the service closes the connection after it
+
+
+def post(body: bytes, path: str = "/denoise") -> bytes:
+    """A whole POST."""
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@dataclass
+class Client:
+    """Asks over connections that it keeps; makes one more where all are busy."""
+
+    port: int
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
+
+    async def ask(self, request: bytes) -> Outcome:
+        """The answer to one request.
+
+        Raises:
+            ConnectionRefusedError: Nobody listens.
+        """
+        reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection("127.0.0.1", self.port)
+        started = time.perf_counter()
+        try:
+            writer.write(request)
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+                body = await reader.readexactly(length)
+        except (OSError, EOFError, TimeoutError, asyncio.IncompleteReadError):
+            writer.close()
+            return Outcome(0, time.perf_counter() - started, b"", is_last=True)
+        seconds = time.perf_counter() - started
+        is_last = b"connection: close" in head
+        if is_last:
+            writer.close()
+        else:
+            self.idle.append((reader, writer))
+        return Outcome(int(head[9:12]), seconds, body, is_last)
+
+    def close(self) -> None:
+        """Hangs up everywhere."""
+        for _, writer in self.idle:
+            writer.close()
+        self.idle.clear()
+
+
+async def closed_loop(client: Client, request: bytes, *, clients: int, seconds: float) -> list[Outcome]:
+    """`clients` that each ask again as soon as they have their answer."""
+    end = time.perf_counter() + seconds
+    outcomes: list[Outcome] = []
+
+    async def go_on() -> None:
+        while time.perf_counter() < end:
+            outcomes.append(await client.ask(request))
+
+    await asyncio.gather(*(go_on() for _ in range(clients)))
+    return outcomes
+
+
+async def open_loop(client: Client, request: bytes, *, rate: float, seconds: float) -> list[Outcome]:
+    """`rate` requests a second, whether or not earlier ones have been answered."""
+    started = time.perf_counter()
+    tasks: list[asyncio.Task[Outcome]] = []
+    while (passed := time.perf_counter() - started) < seconds:
+        tasks += [asyncio.create_task(client.ask(request)) for _ in range(int(passed * rate) - len(tasks))]
+        await asyncio.sleep(0.005)
+    return list(await asyncio.gather(*tasks))
+
+
+@contextlib.contextmanager
+def slow_service(*flags: str) -> Iterator[tuple[Process, bytes]]:
+    """A service over one model that takes some milliseconds per image, and a request for it."""
+    with TemporaryDirectory() as folder:
+        publish_slow(Path(folder))
+        with service_process(Path(folder), *flags) as process:
+            yield process, post(flat_png(200))
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Of one process: memory in MiB, open files and threads."""
+
+    memory_mib: float
+    files: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.memory_mib:.0f} MiB, {self.files} files, {self.threads} threads"
+
+
+def resources(pid: int) -> Resources:
+    """What a process holds now (Linux)."""
+    process = Path(f"/proc/{pid}")
+    status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
+    memory = int(status["VmRSS"].split()[0]) / 1024
+    return Resources(memory, len(list((process / "fd").iterdir())), int(status["Threads"]))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of all do not exceed; 0 where there is none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def verdict(name: str, checks: dict[str, bool], figures: str) -> int:
+    """Prints one line; the exit code."""
+    failed = [check for check, is_kept in checks.items() if not is_kept]
+    print(f"{'FAIL' if failed else 'PASS'} {name}: {figures}{' | broken: ' + ', '.join(failed) if failed else ''}")
+    return 1 if failed else 0

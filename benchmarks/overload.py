@@ -1,0 +1,70 @@
+"""Five times more requests than a service can do: see what happens to those it takes and those it refuses.
+
+    python -m benchmarks.overload                 # half a minute
+    python -m benchmarks.overload --seconds 60
+
+It starts its own service over a toy model that takes some 10 ms per image, measures its capacity with a few clients,
+sends five times that, and measures the capacity again. PASS means: every request got one whole answer, 200 or 503;
+goodput stayed over 80 % of the capacity; 95 % of the accepted ones were answered within twice the time that a full
+queue takes; 95 % of the refusals came within 0.1 s; and afterwards capacity, files and memory are as before.
+"""
+
+import argparse
+import asyncio
+import sys
+
+from benchmarks.load import Client, closed_loop, open_loop, percentile, resources, slow_service, verdict
+
+QUEUE = 32  # images
+FACTOR = 5
+
+
+async def measure(port: int, pid: int, request: bytes, seconds: float) -> int:
+    """Runs all; the exit code."""
+    client = Client(port)
+    expected = (await client.ask(request)).body
+    before = await closed_loop(client, request, clients=8, seconds=seconds)
+    capacity = len(before) / seconds
+    client.close()
+    await asyncio.sleep(1)
+    had = resources(pid)
+
+    flood = await open_loop(client, request, rate=FACTOR * capacity, seconds=seconds)
+    client.close()
+    await asyncio.sleep(1)
+    has = resources(pid)
+
+    after = await closed_loop(client, request, clients=8, seconds=seconds)
+    client.close()
+    accepted = [outcome for outcome in flood if outcome.status == 200]
+    refused = [outcome.seconds for outcome in flood if outcome.status == 503]
+    late, soon = percentile([o.seconds for o in accepted], 0.95), percentile(refused, 0.95)
+    goodput, again, worth = len(accepted) / seconds, len(after) / seconds, QUEUE / capacity
+    checks = {
+        "one whole answer each": len(accepted) + len(refused) == len(flood)
+        and all(outcome.body == expected for outcome in (*before, *accepted, *after)),
+        "goodput over 80 %": goodput > 0.8 * capacity,
+        "accepted within twice the queue": late < 2 * worth,
+        "refused at once": soon < 0.1,
+        "as before": again > 0.8 * capacity and has.files <= had.files and has.memory_mib < had.memory_mib + 50,
+    }
+    return verdict(
+        "overload",
+        checks,
+        f"capacity {capacity:.0f}/s, sent {len(flood) / seconds:.0f}/s, goodput {goodput:.0f}/s "
+        f"({goodput / capacity:.0%}); accepted p95 {late:.2f} s, a full queue takes {worth:.2f} s; "
+        f"{len(refused)} refused, p95 {soon * 1000:.0f} ms; afterwards {again:.0f}/s; {had} -> {has}",
+    )
+
+
+def main() -> int:
+    """The exit code: 0 for PASS."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each of the three phases (default %(default)s)")
+    options = parser.parse_args()
+    with slow_service("--max-queue-images", str(QUEUE)) as (process, request):
+        return asyncio.run(measure(process.port, process.pids[0], request, options.seconds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
