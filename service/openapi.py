@@ -40,6 +40,7 @@ IMAGE_BODY: Schema = {
                     "type": "object",
                     "required": ["file"],
                     "properties": {"file": {"type": "array", "items": BINARY, "minItems": 1}},
+                    "additionalProperties": False,
                 }
             },
         },
@@ -47,6 +48,8 @@ IMAGE_BODY: Schema = {
 }
 
 _LATENT = {"type": "array", "items": {"type": "number"}}
+# What an answer of /encode holds beside its latents: it can be posted as it is.
+_MADE_BY: Schema = {"model": {"type": "string"}, "version": {"type": "integer"}, "resize": {"type": "string"}}
 LATENT_BODY: Schema = {
     "requestBody": {
         "required": True,
@@ -58,13 +61,16 @@ LATENT_BODY: Schema = {
                         {
                             "type": "object",
                             "required": ["latent"],
-                            "properties": {"latent": _LATENT},
+                            "properties": {"latent": _LATENT, **_MADE_BY},
                             "additionalProperties": False,
                         },
                         {
                             "type": "object",
                             "required": ["latents"],
-                            "properties": {"latents": {"type": "array", "minItems": 1, "items": _LATENT}},
+                            "properties": {
+                                "latents": {"type": "array", "minItems": 1, "items": _LATENT},
+                                **_MADE_BY,
+                            },
                             "additionalProperties": False,
                         },
                     ]
@@ -103,11 +109,16 @@ PROBLEM_SCHEMA: Schema = {
 }
 
 
-def json_content(*models: type[BaseModel], is_list: bool = False) -> dict[str, Schema]:
-    """`application/json` of one of these types, or a list of the first."""
+def json_content(*models: type[BaseModel], is_list: bool = False, or_several: bool = False) -> dict[str, Schema]:
+    """`application/json` of one of these types, or a list of them; or both, where several files may be sent."""
     references = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
     schema: Schema = references[0] if len(references) == 1 else {"oneOf": references}
-    return {"application/json": {"schema": {"type": "array", "items": schema} if is_list else schema}}
+    if is_list:
+        schema = {"type": "array", "items": schema}
+    if or_several:  # each file has its own answer or its own problem
+        either = {"oneOf": [*references, {"$ref": "#/components/schemas/Problem"}]}
+        schema = {"oneOf": [*references, {"type": "array", "items": either}]}
+    return {"application/json": {"schema": schema}}
 
 
 def success(description: str, content: dict[str, Schema], *, headers: Sequence[str] = ()) -> dict[int | str, Schema]:

@@ -191,9 +191,13 @@ class Decode:
 
     def prepare(self) -> NDArray[np.float32]:
         assert self.manifest.latent is not None  # noqa: S101  the manifest has it wherever it has the task
-        read = read_npy_latents if self.data.startswith(NPY_MAGIC) else read_json_latents
-        dim, limits = self.manifest.latent.dim, self.limits
-        z, self.is_single = read(self.data, dim=dim, max_latents=limits.max_images)
+        manifest, limits, dim = self.manifest, self.limits, self.manifest.latent.dim
+        if self.data.startswith(NPY_MAGIC):
+            z, self.is_single = read_npy_latents(self.data, dim=dim, max_latents=limits.max_images)
+        else:
+            z, self.is_single = read_json_latents(
+                self.data, dim=dim, max_latents=limits.max_images, model=manifest.name, version=manifest.version
+            )
         spec = self.manifest.input
         pixels = len(z) * math.prod((spec.height or 1, spec.width or 1))
         if len(z) > 1 and pixels > limits.max_pixels:

@@ -90,8 +90,16 @@ def read_npy_latents(data: bytes, *, dim: int, max_latents: int) -> tuple[NDArra
     return _finite_latents(z), len(shape) == 1
 
 
-def read_json_latents(data: bytes, *, dim: int, max_latents: int) -> tuple[NDArray[np.float32], bool]:
+_ENCODE_HEAD = {"model", "version", "resize"}  # what an answer of /encode says beside its latents
+
+
+def read_json_latents(
+    data: bytes, *, dim: int, max_latents: int, model: str, version: int
+) -> tuple[NDArray[np.float32], bool]:
     """Latents (N, dim) of `{"latent": [...]}` or `{"latents": [[...], ...]}`, and whether it was the first.
+
+    The whole answer of `/encode` will do, too: its `model` and `version` must then be those given here, since one
+    model's latents mean nothing to another.
 
     Raises:
         MalformedBody: It is no JSON. NaN, lone surrogates and nesting beyond any use are not JSON here.
@@ -102,13 +110,19 @@ def read_json_latents(data: bytes, *, dim: int, max_latents: int) -> tuple[NDArr
     except orjson.JSONDecodeError as error:
         raise MalformedBody(f"the body is not JSON: {shown(str(error), limit=160)[1:-1]}") from error
     match document:
-        case {"latent": list() as latent} if len(document) == 1:
+        case {"latent": list() as latent, **others} if others.keys() <= _ENCODE_HEAD:
             latents, is_single = [latent], True
-        case {"latents": list() as latents} if len(document) == 1:
+        case {"latents": list() as latents, **others} if others.keys() <= _ENCODE_HEAD:
             is_single = False
         case _:
             found = f"an object with {shown(list(document))}" if isinstance(document, dict) else shown(document)
             raise InvalidLatent(f'the body is {found}; send {{"latent": [...]}} or {{"latents": [[...], ...]}}')
+    made_by = (others.get("model", model), others.get("version", version))
+    if made_by != (model, version):
+        raise InvalidLatent(
+            f"the latents are of model {shown(made_by[0])}, version {shown(made_by[1])}, but {model!r}, version "
+            f"{version}, would decode them; name theirs with ?model= and &version="
+        )
     if not latents:
         raise InvalidLatent("latents is empty; send at least one")
     if len(latents) > max_latents:

@@ -269,3 +269,14 @@ def test_health_says_what_is_live_and_where_it_runs(client: TestClient) -> None:
     assert ready.json()["provider"] == "CPUExecutionProvider"
     assert [(model["name"], model["version"]) for model in ready.json()["models"]] == [("toy", 1)]
     assert ready.json()["rejected"] == []
+
+
+def test_an_answer_of_encode_can_be_posted_to_decode_as_it_is(client: TestClient) -> None:
+    image = png(np.full((4, 4), 80, np.uint8))
+    encoded = client.post("/encode", content=image, headers={"Content-Type": "image/png"})
+
+    decoded = client.post("/decode", content=encoded.content, headers={"Content-Type": "application/json"})
+
+    assert encoded.json()["model"] == "toy"
+    assert decoded.status_code == 200
+    assert np.unique(pixels_of(decoded.content)).tolist() == [80]

@@ -134,6 +134,10 @@ HOSTILE_JSON = {
     "over float32": b'{"latent":[1,2,3,1e39]}',
     "huge integer": b'{"latent":[1,2,3,' + b"9" * 400 + b"]}",
     "empty list": b'{"latents":[]}',
+    "of another model": b'{"model":"other","latent":[1,2,3,4]}',
+    "of another version": b'{"version":2,"latent":[1,2,3,4]}',
+    "of a model that is no name": b'{"model":["toy"],"latent":[1,2,3,4]}',
+    "unknown member": b'{"latent":[1,2,3,4],"colour":1}',
     "ragged": b'{"latents":[[1,2,3,4],[1]]}',
     "not a list of lists": b'{"latents":[1,2,3,4]}',
     "too many": b'{"latents":[' + b",".join([b"[1,2,3,4]"] * 257) + b"]}",
@@ -162,4 +166,4 @@ def test_hostile_latents_are_refused_with_what_is_wrong(client: TestClient, name
 @given(st.binary(max_size=200))
 def test_rubbish_is_no_latent(rubbish: bytes) -> None:
     with pytest.raises(RequestError):
-        read_json_latents(rubbish, dim=4, max_latents=3)
+        read_json_latents(rubbish, dim=4, max_latents=3, model="toy", version=1)
