@@ -31,7 +31,15 @@ from service.probe import ProbeLimits
 from service.registry import Registry
 from service.responses import problem_response
 from service.routes import ROUTERS
-from service.schemas import AnomalyAnswer, LatentAnswer, Liveness, ModelSummary, Readiness
+from service.schemas import (
+    AnomaliesAnswer,
+    AnomalyAnswer,
+    LatentAnswer,
+    LatentsAnswer,
+    Liveness,
+    ModelSummary,
+    Readiness,
+)
 from service.serving import Service
 from service.session import start_provider
 from service.settings import Settings
@@ -127,7 +135,8 @@ def _complete_openapi(app: FastAPI, *, has_keys: bool) -> None:
 
     def openapi() -> Schema:
         if app.openapi_schema is None:
-            models = (LatentAnswer, AnomalyAnswer, ModelSummary, Manifest, Readiness, Liveness)
+            answers = (LatentAnswer, LatentsAnswer, AnomalyAnswer, AnomaliesAnswer)
+            models = (*answers, ModelSummary, Manifest, Readiness, Liveness)
             document = add_components(generate(), models)
             app.openapi_schema = add_security(document) if has_keys else document
         return app.openapi_schema

@@ -77,7 +77,7 @@ async def read_files(request: Request, *, max_body_bytes: int, max_files: int) -
     if kind != FORM_TYPE:
         return [body]
     parts = split_multipart(body, request.headers["content-type"], max_parts=max_files)
-    if unknown := next((part.name for part in parts if part.name != "file"), None):
+    if (unknown := next((part.name for part in parts if part.name != "file"), None)) is not None:  # it may be ""
         raise InvalidParameter(f"the form has a field {shown(unknown)}; images go into 'file', which may be repeated")
     if not parts:
         raise MalformedBody("the form has no fields; send the image as the field 'file'")

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.manifest import InputSpec, Metric, Task
 
+Resize = Annotated[str | None, Field(description="What was done to the size; absent if nothing was")]
+
 
 class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -38,12 +40,21 @@ class VersionQuery(_Query):
 
 
 class LatentAnswer(BaseModel):
-    """One image's latent; an array of several images gives `latents` instead."""
+    """One image's latent."""
 
     model: str
     version: int
     latent: list[float]
-    resize: Annotated[str | None, Field(description="What was done to the size; absent if nothing was")] = None
+    resize: Resize = None
+
+
+class LatentsAnswer(BaseModel):
+    """The latents of an array of several images."""
+
+    model: str
+    version: int
+    latents: list[list[float]]
+    resize: Resize = None
 
 
 class Region(BaseModel):
@@ -57,17 +68,32 @@ class Region(BaseModel):
     peak: float
 
 
-class AnomalyAnswer(BaseModel):
-    """The verdict on one image; an array of several images has `results` with one of these each."""
+class Verdict(BaseModel):
+    """What one image looks like to the model."""
 
-    model: str
-    version: int
-    threshold: float
     score: float
     is_anomalous: Annotated[bool, Field(description="score >= threshold")]
     p_value: Annotated[float, Field(description="Share of normal images that look at least this unusual")]
     regions: list[Region]
-    resize: Annotated[str | None, Field(description="What was done to the size; absent if nothing was")] = None
+
+
+class AnomalyAnswer(Verdict):
+    """The verdict on one image."""
+
+    model: str
+    version: int
+    threshold: float
+    resize: Resize = None
+
+
+class AnomaliesAnswer(BaseModel):
+    """The verdicts on an array of several images."""
+
+    model: str
+    version: int
+    threshold: float
+    results: list[Verdict]
+    resize: Resize = None
 
 
 class ModelSummary(BaseModel):

@@ -8,7 +8,7 @@ from service.images import EXTENSION_BY_TYPE
 from service.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, json_content, problems, success
 from service.payload import JSON_TYPE
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
-from service.schemas import AnomalyAnswer, AnomalyQuery
+from service.schemas import AnomaliesAnswer, AnomalyAnswer, AnomalyQuery
 from service.serving import answer_files
 from service.tasks import ZIP_TYPE, Anomaly
 from service.tensors import NPY_TYPE
@@ -31,7 +31,7 @@ SEVERAL: dict[str, str | None] = {
     responses={
         **success(
             "The verdict, the heat map over the image, or the raw map. Several files give a list or a ZIP.",
-            {**json_content(AnomalyAnswer), **PICTURES, **NPY, **ZIP},
+            {**json_content(AnomalyAnswer, AnomaliesAnswer, or_several=True), **PICTURES, **NPY, **ZIP},
             headers=IMAGE_HEADERS,
         ),
         **problems(*IMAGE_ERRORS, UnreachableRate),

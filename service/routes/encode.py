@@ -5,7 +5,7 @@ from fastapi import APIRouter, Query, Request, Response
 from service.openapi import IMAGE_BODY, NPY, json_content, problems, success
 from service.payload import JSON_TYPE
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
-from service.schemas import LatentAnswer, ModelQuery
+from service.schemas import LatentAnswer, LatentsAnswer, ModelQuery
 from service.serving import answer_files
 from service.tasks import Encode
 from service.tensors import NPY_TYPE
@@ -22,7 +22,9 @@ SEVERAL: dict[str, str | None] = {JSON_TYPE: JSON_TYPE, NPY_TYPE: NPY_TYPE}
     openapi_extra=IMAGE_BODY,
     responses={
         **success(
-            "The latent. Several files give a list.", {**json_content(LatentAnswer), **NPY}, headers=IMAGE_HEADERS
+            "The latent. Several files give a list.",
+            {**json_content(LatentAnswer, LatentsAnswer, or_several=True), **NPY},
+            headers=IMAGE_HEADERS,
         ),
         **problems(*IMAGE_ERRORS),
     },

@@ -16,6 +16,8 @@ from tests.service.files import png, to_npy
 from tests.service.toymodels import Axis, make_graph, publish_toy
 
 DIGIT = png(np.full((4, 4), 100, np.uint8))
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
+NAMELESS = b'--b\r\nContent-Disposition: form-data; name=""\r\n\r\nx\r\n--b--'
 HEADLESS = b"--b\r\n\r\nx\r\n--b--"
 
 
@@ -42,6 +44,7 @@ HEADLESS = b"--b\r\n\r\nx\r\n--b--"
         (("POST", "/decode"), {"Content-Type": "image/png"}, DIGIT, (415, "unsupported-media-type")),
         (("POST", "/denoise"), {}, b"GIF88a nonsense", (415, "unsupported-media-type")),
         (("POST", "/denoise"), {"Content-Encoding": "gzip"}, DIGIT, (415, "unsupported-encoding")),
+        (("POST", "/denoise"), FORM, NAMELESS, (422, "invalid-parameter")),
         (("POST", "/denoise?version=abc"), {}, DIGIT, (422, "invalid-parameter")),
         (("POST", "/denoise?version=0"), {}, DIGIT, (422, "invalid-parameter")),
         (("POST", "/denoise?version=" + "9" * 5000), {}, DIGIT, (422, "invalid-parameter")),
