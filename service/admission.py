@@ -28,7 +28,10 @@ class Slot:
 
         Raises:
             QueueFull: They do not all fit.
+            Draining: The service has given up waiting in the same moment.
         """
+        if self.reason is not None:
+            raise self.reason
         self._admission.take(self, images)
         loop = asyncio.get_running_loop()
         self._scope.reschedule(loop.time() + self._admission.timeout_s)
@@ -36,8 +39,9 @@ class Slot:
 
     def end(self, reason: Exception) -> None:
         """Stops waiting: the request fails with `reason`, and its jobs that have not started are dropped."""
-        self.reason = reason
-        self._scope.reschedule(0)
+        if not self._scope.expired():
+            self.reason = reason
+            self._scope.reschedule(0)
 
     def close(self) -> None:
         """Listens to the client no longer."""

@@ -45,12 +45,16 @@ def test_a_full_queue_refuses_before_the_body_is_read_and_answers_what_it_took(s
     with RawClient(service.port) as late:
         late.send_head(DENOISE, 1_000_000)  # and no body
         refused = late.reply()
+        late.send(bytes(1_000_000))
+        late.send_head(DENOISE, len(SMALL))  # the connection is as good as before
+        refused_again = late.reply()
     others = [get(service.port, path).status for path in ("/health/live", "/health/ready", "/docs", "/models")]
     for taker in takers:
         taker.send(SMALL)
     taken = [taker.reply() for taker in takers]
 
     assert (refused.status, refused.code, refused.headers["retry-after"]) == (503, "queue-full", "1")
+    assert refused_again.code == "queue-full"
     assert others == [200] * 4
     assert all(is_halved(reply) for reply in taken)
     assert is_halved(post(service.port, DENOISE, SMALL))
@@ -265,6 +269,38 @@ def test_giving_up_ends_everything_inside_with_503() -> None:
                 await task
         assert rig.admission.is_idle
         rig.go_on.set()
+
+    run(scenario)
+
+
+def test_a_request_ended_twice_or_before_its_start_fails_once_with_the_first_reason() -> None:
+    async def scenario() -> None:
+        admission, gone = Admission(max_images=8, timeout_s=60), asyncio.Event()
+
+        async def receive() -> dict[str, str]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def ask(body_is_there: asyncio.Event) -> None:
+            async with admission.admit() as slot:
+                await body_is_there.wait()
+                slot.start(Request({"type": "http"}, receive), 1)
+                await asyncio.Event().wait()
+
+        reading, read = asyncio.Event(), asyncio.Event()
+        tasks = [asyncio.create_task(ask(reading)), asyncio.create_task(ask(read))]
+        read.set()
+        await asyncio.sleep(0.1)  # longer than the service waits before it listens for the end of the connection
+        reading.set()
+        gone.set()
+        admission.give_up()
+        await asyncio.sleep(0)
+        admission.give_up()
+
+        for task in tasks:
+            with pytest.raises(Draining):
+                await task
+        assert (admission.images, admission.is_idle) == (0, True)
 
     run(scenario)
 
