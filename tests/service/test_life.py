@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,7 @@ def test_sigterm_answers_what_was_taken_and_refuses_the_rest(models: Path) -> No
 
         process.popen.send_signal(signal.SIGTERM)
         until(lambda: is_draining(port))
+        time.sleep(1)  # longer than a service stays that has nothing to do
         ready = get(port, "/health/ready")
         refused = post(port, DENOISE, SMALL)
         idle.send_head(DENOISE, len(SMALL))  # on a connection from before the signal
