@@ -78,6 +78,16 @@ def test_every_setting_stands_in_the_docs_with_its_default() -> None:
         assert row[1] == str(field.default)
 
 
+def test_every_limit_stands_on_the_page_about_security() -> None:
+    page = (ROOT / "docs/security.md").read_text()
+
+    limits = [
+        name for name in Settings.model_fields if name.startswith("max_") or name.endswith(("_bytes", "timeout_s"))
+    ]
+    assert [name for name in limits if f"`{name}`" not in page] == []
+    assert len(limits) >= 8
+
+
 # --- the process ---
 
 
