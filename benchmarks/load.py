@@ -42,6 +42,9 @@ class Client:
         Raises:
             ConnectionRefusedError: Nobody listens.
         """
+        # The service closes a connection that was idle for some seconds; that is not an answer lost.
+        while self.idle and self.idle[-1][0].at_eof():
+            self.idle.pop()[1].close()
         reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection("127.0.0.1", self.port)
         started = time.perf_counter()
         try:
