@@ -11,11 +11,13 @@
         ├── MalformedBody           400  multipart or JSON that cannot be read
         ├── MissingApiKey           401  with WWW-Authenticate; only where api_keys is set
         ├── WrongApiKey             403  none of api_keys
+        ├── MalformedRequest        400  what arrived is not HTTP
         ├── RouteNotFound           404
         ├── ModelNotFound           404
         ├── VersionNotFound         404
         ├── MethodNotAllowed        405  with Allow
         ├── NotAcceptable           406  the endpoint cannot answer in what Accept asks for
+        ├── RequestTimeout          408  body_timeout_s
         ├── BodyTooLarge            413  max_body_bytes
         ├── TooManyPixels           413  max_pixels
         ├── TooManyImages           413  max_images
@@ -30,6 +32,7 @@
         ├── InvalidLatent           422  JSON or NPY latents
         ├── UnreachableRate         422  max_fpr below what the calibration can resolve
         ├── NonFiniteResult         422  the model's answer to this input is not a number
+        ├── HeadersTooLarge         431  max_header_bytes
         ├── InternalError           500  our fault; the log has the details under the request id
         ├── NotReady                503  no model is live yet
         ├── QueueFull               503  max_queue_images
@@ -160,6 +163,27 @@ class NotAcceptable(RequestError):
     example = (
         "Accept is 'audio/ogg'; this answer can be image/png, image/jpeg, image/webp, image/tiff, application/x-npy"
     )
+
+
+class MalformedRequest(RequestError):
+    """What arrived is not HTTP/1.1. The connection is closed."""
+
+    status, code, title = 400, "malformed-request", "This is not HTTP"
+    example = "this is not HTTP: Invalid method encountered"
+
+
+class RequestTimeout(RequestError):
+    """The body did not arrive within the setting `body_timeout_s`. The connection is closed."""
+
+    status, code, title = 408, "request-timeout", "The body took too long"
+    example = "the body did not arrive within 30 s of the headers (setting body_timeout_s)"
+
+
+class HeadersTooLarge(RequestError):
+    """Request line and headers are larger than the setting `max_header_bytes`. The connection is closed."""
+
+    status, code, title = 431, "headers-too-large", "The headers are too large"
+    example = "the request line and headers exceed 32768 bytes (setting max_header_bytes)"
 
 
 class BodyTooLarge(RequestError):

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from service.admission import Admission
 from service.app import create_app
 from service.errors import CannotListen
+from service.protocol import protocol_for
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,8 @@ def _uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http="httptools",
+        http=protocol_for(settings),  # type: ignore[arg-type]  # uvicorn only calls it
+        timeout_keep_alive=math.ceil(settings.header_timeout_s),
         ws="none",
         lifespan="on",
         log_config=None,

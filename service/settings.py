@@ -60,6 +60,15 @@ class Settings(BaseModel):
     max_body_bytes: Annotated[int, Field(ge=1024, le=2**31)] = Field(
         default=32 * MIB, description="largest request body, in bytes"
     )
+    max_header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = Field(
+        default=32 * 1024, description="largest request line and headers together, in bytes; over it: 431"
+    )
+    header_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        default=10.0, description="seconds for a request's headers to arrive, and for an idle connection to stay open"
+    )
+    body_timeout_s: Annotated[float, Field(gt=0, le=86400)] = Field(
+        default=30.0, description="seconds from the headers to the end of the body; over it: 408"
+    )
     max_pixels: Annotated[int, Field(ge=1, le=2**30)] = Field(
         default=25_000_000, description="most pixels (width x height) of one image or one array of images"
     )

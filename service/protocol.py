@@ -1,0 +1,207 @@
+"""One connection: how long it may take over a request, and how large its headers may be.
+
+uvicorn waits for ever for headers, bodies and readers. This protocol gives each its time:
+
+    connect -> [ header_timeout_s ] -> headers -> [ body_timeout_s ] -> body -> (admission's deadline) -> answer
+       ^                                                                                                    |
+       +------------------------------- [ idle: header_timeout_s ] ----------------------------------------+
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service.errors import PROBLEM_JSON, HeadersTooLarge, MalformedRequest, RequestError, RequestTimeout, problem_bytes
+from service.settings import Settings
+
+# A client that has closed its sending half may be gone or may be waiting. Only a write tells: one that is gone answers
+# it with a reset. An interim response is a write that any HTTP/1.1 client ignores (RFC 9110, 15.2).
+_PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_PROBE_INTERVAL_S = 1.0
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's protocol with limits; everything it refuses itself is a problem document, too.
+
+    Args:
+        settings: With `header_timeout_s`, `body_timeout_s` and `max_header_bytes`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],  # Any: as uvicorn declares it
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        settings: Settings,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._settings = settings
+        self._reads: str | None = "head"  # what is being received: "head", "body", or None while an answer is made
+        self._timed: str | None = None  # what `_timer` gives its time to; set once, so that dripping does not renew it
+        self._timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._is_half_closed = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._set_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unset_timer()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, then see what is still to come and give it its time."""
+        self._unset_keepalive_if_required()
+        if self.transport.is_closing():
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(MalformedRequest("this service does not switch protocols; send a plain HTTP/1.1 request"))
+            return
+        except httptools.HttpParserError as error:
+            # Raised by our own callbacks, too: those are where a limit is noticed.
+            self._refuse(self._too_large() if self._is_too_large else MalformedRequest(f"this is not HTTP: {error}"))
+            return
+        if self._reads == "head":
+            self._head_bytes += len(data)
+            if self._is_too_large:
+                self._refuse(self._too_large())
+                return
+        self._set_timer()
+
+    def on_message_begin(self) -> None:
+        self._reads = "head"
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._reads = "body"
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._reads = None
+        self._unset_timer()
+        super().on_message_complete()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks: keep the sending half open?
+        """A client that has sent its whole request and closed its sending half still gets its answer."""
+        if self._reads is not None or self._is_answered:
+            return False
+        self._is_half_closed = True
+        self.cycle.keep_alive = False
+        self._unset_timer()
+        self._timer = self.loop.call_later(_PROBE_INTERVAL_S, self._probe)
+        return True
+
+    def pause_writing(self) -> None:
+        """The client does not read its answer: give it the time that a body may take."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self._settings.body_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+        if self.flow is not None:
+            super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(MalformedRequest(msg))
+
+    @property
+    def _is_answered(self) -> bool:
+        return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
+
+    @property
+    def _is_too_large(self) -> bool:
+        return self._head_bytes > self._settings.max_header_bytes
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._is_too_large:
+            raise ValueError("headers too large")  # ends the parser; `data_received` says what was wrong
+
+    def _too_large(self) -> HeadersTooLarge:
+        limit = self._settings.max_header_bytes
+        return HeadersTooLarge(f"the request line and headers exceed {limit} bytes (setting max_header_bytes)")
+
+    def _set_timer(self) -> None:
+        # Bytes after an answer that begin no request (blank lines) count as a head that does not come.
+        reads = self._reads or ("head" if self._is_answered else None)
+        if reads is None or reads == self._timed:
+            return
+        self._unset_timer()
+        self._timed = reads
+        seconds = self._settings.body_timeout_s if reads == "body" else self._settings.header_timeout_s
+        self._timer = self.loop.call_later(seconds, self._time_is_up)
+
+    def _unset_timer(self) -> None:
+        self._timed = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _time_is_up(self) -> None:
+        reads, self._timed, self._timer = self._timed, None, None
+        is_earlier_unanswered = bool(self.pipeline) or (reads == "head" and not self._is_answered)
+        if is_earlier_unanswered:  # the next request must wait for us, not we for it
+            self._set_timer()
+        elif reads == "body" and not self._is_answered and not self.cycle.response_started:
+            seconds = self._settings.body_timeout_s
+            self._refuse(
+                RequestTimeout(f"the body did not arrive within {seconds:g} s of the headers (setting body_timeout_s)")
+            )
+        else:
+            self.transport.close()
+
+    def _probe(self) -> None:
+        if self._is_answered or self.transport.is_closing():
+            return
+        if not self.cycle.response_started and self.scope["http_version"] == "1.1":
+            self.transport.write(_PROBE)
+        self._timer = self.loop.call_later(_PROBE_INTERVAL_S, self._probe)
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer with a problem in the place of the application, which hears that the client has left, and hang up."""
+        self._unset_timer()
+        if self.cycle is not None and not self.cycle.response_complete:
+            if self.pipeline or self._reads != "body" or self.cycle.response_started:
+                self.cycle.keep_alive = False  # an earlier request is being answered: nothing may get in between
+                self._reads = None
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        body = problem_bytes(error.problem())
+        head = [
+            STATUS_LINE[error.status],
+            b"content-type: " + PROBLEM_JSON.encode() + b"\r\n",
+            b"content-length: %d\r\n" % len(body),
+            b"connection: close\r\n\r\n",
+        ]
+        self.transport.write(b"".join([*head, body]))
+        self.transport.close()
+
+
+def protocol_for(settings: Settings) -> Callable[..., Protocol]:
+    """What makes the protocol of a new connection, as `http=` of uvicorn's configuration."""
+    return partial(Protocol, settings=settings)

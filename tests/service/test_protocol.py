@@ -1,0 +1,203 @@
+"""Connections over real sockets: slow ones are closed, broken ones refused, and the others never notice."""
+
+import contextlib
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service.files import pixels_of
+from tests.service.rawclient import RawClient, get
+from tests.service.slowmodel import Process, flat_png, publish_slow, service_process, until
+from tests.service.toymodels import publish_toy
+
+SMALL = flat_png(4)
+HEADER_TIMEOUT_S, BODY_TIMEOUT_S = 1.0, 2.0
+PATIENCE_S = 60.0  # how long a busy machine may take over what should be immediate
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    directory = tmp_path_factory.mktemp("models")
+    publish_toy(directory)
+    publish_slow(directory)
+    limits = ("--header-timeout-s", str(HEADER_TIMEOUT_S), "--body-timeout-s", str(BODY_TIMEOUT_S))
+    with service_process(directory, *limits) as process:
+        yield process
+
+
+def connect(process: Process) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE_S)
+
+
+def everything_from(connection: socket.socket) -> bytes:
+    """What the service sends until it closes; a reset ends it, too."""
+    parts = []
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def answer_to(process: Process, request: bytes) -> bytes:
+    with connect(process) as connection:
+        connection.sendall(request)
+        return everything_from(connection)
+
+
+def drip(connections: list[socket.socket], byte: bytes, seconds: float) -> None:
+    """One byte to each, again and again; those that are closed do not take it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.send(byte)
+        time.sleep(0.1)
+
+
+def open_files(process: Process) -> int:
+    return len(list(Path(f"/proc/{process.popen.pid}/fd").iterdir()))
+
+
+def test_slow_headers_dripping_bodies_and_idle_connections_are_closed_and_health_goes_on(process: Process) -> None:
+    get(process.port, "/health/live")
+    before = open_files(process)
+    heads = [connect(process) for _ in range(50)]
+    bodies = [connect(process) for _ in range(50)]
+    idle = [connect(process) for _ in range(200)]
+    for head in heads:
+        head.sendall(b"POST /denoise HTTP/1.1\r\nX: ")
+    for body in bodies:
+        body.sendall(b"POST /denoise?model=toy HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+
+    drip(heads + bodies, b"a", HEADER_TIMEOUT_S)
+    assert get(process.port, "/health/live").status == 200
+    drip(heads + bodies, b"a", BODY_TIMEOUT_S)
+
+    answers = [everything_from(body) for body in bodies]
+    assert all(answer.startswith(b"HTTP/1.1 408 ") and b"request-timeout" in answer for answer in answers)
+    assert {everything_from(connection) for connection in heads + idle} == {b""}
+    for connection in heads + bodies + idle:
+        connection.close()
+    until(lambda: open_files(process) <= before + 1)
+
+
+def test_an_idle_connection_is_closed_after_an_answer_even_if_it_sends_blank_lines(process: Process) -> None:
+    with connect(process) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        drip([connection], b"\r\n", 2 * HEADER_TIMEOUT_S)
+
+        assert everything_from(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_client_that_closes_its_sending_half_gets_its_answer(process: Process) -> None:
+    image = flat_png(400)  # takes the slow model longer than the first probes
+    head = f"POST /denoise?model=slow HTTP/1.1\r\nHost: x\r\nContent-Length: {len(image)}\r\n\r\n".encode()
+    with connect(process) as connection:
+        connection.sendall(head + image)
+        connection.shutdown(socket.SHUT_WR)
+
+        answer = everything_from(connection)
+
+    while answer.startswith(b"HTTP/1.1 100 "):
+        answer = answer.partition(b"\r\n\r\n")[2]
+    headers, _, body = answer.partition(b"\r\n\r\n")
+    assert headers.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in headers
+    assert pixels_of(body).shape == (400, 400)
+
+
+def test_a_client_that_closes_its_sending_half_before_the_body_is_there_is_gone(process: Process) -> None:
+    with connect(process) as connection:
+        connection.sendall(b"POST /denoise?model=toy HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345")
+        connection.shutdown(socket.SHUT_WR)
+
+        assert everything_from(connection) in {b"", b"HTTP/1.1 400 Bad Request\r\n"}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"a" * 40_000,  # unfinished
+        b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000,
+        b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 8_000 + b"\r\n",
+    ],
+)
+def test_headers_over_their_limit_are_a_431(process: Process, head: bytes) -> None:
+    answer = answer_to(process, head)
+
+    assert answer == b"" or (answer.startswith(b"HTTP/1.1 431 ") and b"headers-too-large" in answer)
+    # Nothing at all: the service hung up with unread bytes in its buffer, and the reset overtook the answer.
+
+
+def test_headers_just_under_their_limit_are_taken(process: Process) -> None:
+    answer = answer_to(process, b"GET /health/live HTTP/1.1\r\nConnection: close\r\nX: " + b"a" * 32_000 + b"\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS to a plain port
+        b"not http at all\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA\x00B: c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA : c\r\n\r\n",
+        b"POST /denoise HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /denoise HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        b"POST /denoise HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /denoise HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /denoise HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_a_problem_and_the_service_lives_on(process: Process, request_bytes: bytes) -> None:
+    answer = answer_to(process, request_bytes)
+
+    assert answer.startswith(b"HTTP/1.1 4"), answer
+    assert b"application/problem+json" in answer
+    assert b"connection: close" in answer.lower()
+    assert get(process.port, "/health/live").status == 200
+
+
+def test_a_request_to_switch_protocols_is_answered_without_switching(process: Process) -> None:
+    answer = answer_to(process, b"GET /health/live HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_asked_for(process: Process) -> None:
+    with RawClient(process.port) as client:
+        client.send_head("/denoise?model=toy", 2**31, expect=True)
+
+        reply = client.reply()
+
+    assert (reply.status, reply.code) == (413, "body-too-large")
+
+
+def test_pipelined_requests_are_answered_in_order(process: Process) -> None:
+    one = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+    answer = answer_to(process, one + one + last)
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"200", b"404"]
+
+
+def test_a_client_that_leaves_in_silence_frees_its_place(process: Process) -> None:
+    image = flat_png(2000)
+    request = f"POST /denoise?model=slow HTTP/1.1\r\nHost: x\r\nContent-Length: {len(image)}\r\n\r\n".encode() + image
+    with connect(process) as working, connect(process) as waiting:
+        for connection in (working, waiting):
+            connection.sendall(request)
+        time.sleep(0.2)  # both are in: one runs, one waits
+        before = open_files(process)
+
+    until(lambda: open_files(process) <= before - 2)  # noticed by the probes, though the work may still run
+
+    assert get(process.port, "/health/live").status == 200
