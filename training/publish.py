@@ -122,7 +122,9 @@ def publish(run: Run, models: Path) -> Path:
     try:
         home.mkdir(parents=True, exist_ok=True)
         _sweep(home)
-        shutil.copytree(source, staging)
+        staging.mkdir()
+        for path in sorted(source.iterdir()):  # one by one: copytree goes on after a full disk and lists every file
+            shutil.copyfile(path, staging / path.name)
         manifest = Manifest.model_validate_json((staging / MANIFEST_FILE).read_bytes())
         while True:
             version = next_version(home)

@@ -276,6 +276,25 @@ def test_a_models_directory_that_cannot_be_written_is_named_and_the_run_is_kept(
     assert "python -m training publish" in error
 
 
+@pytest.mark.parametrize("stage", ["train", "evaluate", "export"])
+def test_a_full_disk_is_said_in_one_line_and_the_run_goes_on_afterwards(
+    stage: str, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(fitted / "runs" / "digits", tmp_path / "digits")
+
+    def no_room(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_room)
+        status = main([stage, str(tmp_path / "digits"), "--quiet"])
+
+    assert status == 1
+    assert "error: No space left on device; the same command goes on" in capsys.readouterr().err
+    assert list((tmp_path / "digits").glob(".*.tmp")) == []
+    assert main([stage, str(tmp_path / "digits"), "--quiet"]) == 0
+
+
 def test_a_failed_publish_leaves_neither_a_version_nor_rubbish(
     fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
