@@ -14,7 +14,7 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.errors import PROBLEM_JSON, HeadersTooLarge, MalformedRequest, RequestError, RequestTimeout, problem_bytes
@@ -48,8 +48,12 @@ class Protocol(HttpToolsProtocol):
         self._timed: str | None = None  # what `_timer` gives its time to; set once, so that dripping does not renew it
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
-        self._is_half_closed = False
+        self._head_bytes = 0  # what the parser has told of the head, to the byte
+        self._silent_bytes = 0  # fed since the parser last told anything: an unfinished header, or trailers
+        self._news_bytes = 0  # of the data being fed, what counts as silent if the parser tells nothing
+        self._earlier: RequestResponseCycle | None = None  # the request before `cycle`
+        self._refusal: RequestError | None = None  # waits for the answers before it; nothing is parsed any more
+        self._is_last = False  # the same after a request to switch protocols
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
@@ -63,19 +67,21 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser, then see what is still to come and give it its time."""
         self._unset_keepalive_if_required()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refusal is not None or self._is_last:
             return
+        self._news_bytes = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(MalformedRequest("this service does not switch protocols; send a plain HTTP/1.1 request"))
+            self._is_last = True  # answered as if it had not asked to switch; what follows is of no protocol of ours
+            self.cycle.keep_alive = False
             return
         except httptools.HttpParserError as error:
             # Raised by our own callbacks, too: those are where a limit is noticed.
             self._refuse(self._too_large() if self._is_too_large else MalformedRequest(f"this is not HTTP: {error}"))
             return
-        if self._reads == "head":
-            self._head_bytes += len(data)
+        if self._reads is not None:
+            self._silent_bytes += self._news_bytes
             if self._is_too_large:
                 self._refuse(self._too_large())
                 return
@@ -84,6 +90,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._reads = "head"
         self._head_bytes = 0
+        self._silent_bytes = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -95,19 +102,30 @@ class Protocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self._hear()
+        self._earlier = self.cycle
+        super().on_headers_complete()  # raises where the target is none: still a broken head then
         self._reads = "body"
-        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._hear()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._reads = None
+        self._hear()
         self._unset_timer()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._refusal is not None and self._is_answered and not self.transport.is_closing():
+            self._send_refusal(self._refusal)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks: keep the sending half open?
         """A client that has sent its whole request and closed its sending half still gets its answer."""
         if self._reads is not None or self._is_answered:
             return False
-        self._is_half_closed = True
         self.cycle.keep_alive = False
         self._unset_timer()
         self._timer = self.loop.call_later(_PROBE_INTERVAL_S, self._probe)
@@ -134,7 +152,11 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def _is_too_large(self) -> bool:
-        return self._head_bytes > self._settings.max_header_bytes
+        return max(self._head_bytes, self._silent_bytes) > self._settings.max_header_bytes
+
+    def _hear(self) -> None:
+        # The rest of the data being fed is not counted as silent: at most one read, and its header lines still are.
+        self._news_bytes = self._silent_bytes = 0
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
@@ -182,15 +204,35 @@ class Protocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(_PROBE_INTERVAL_S, self._probe)
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer with a problem in the place of the application, which hears that the client has left, and hang up."""
+        """Answer with a problem in the place of the application, which hears that the client has left, and hang up.
+
+        What came before on the connection is answered first.
+        """
         self._unset_timer()
-        if self.cycle is not None and not self.cycle.response_complete:
-            if self.pipeline or self._reads != "body" or self.cycle.response_started:
-                self.cycle.keep_alive = False  # an earlier request is being answered: nothing may get in between
-                self._reads = None
+        if self._reads == "body":
+            if self.pipeline:  # it has not started, and must not: its body will never be there
+                self.pipeline.popleft()
+                assert self._earlier is not None  # noqa: S101  for the type checker: something made it wait
+                self.cycle = self._earlier
+            elif self.cycle.response_complete:  # it has had its one answer
+                self.transport.close()
                 return
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+            elif self.cycle.response_started:
+                self._is_last, self.cycle.keep_alive = True, False
+                return
+            else:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+                self._send_refusal(error)
+                return
+        self._reads = None
+        if self._is_answered:
+            self._send_refusal(error)
+        else:
+            self._refusal = error
+
+    def _send_refusal(self, error: RequestError) -> None:
+        self._unset_keepalive_if_required()
         body = problem_bytes(error.problem())
         head = [
             STATUS_LINE[error.status],
