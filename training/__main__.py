@@ -1,21 +1,24 @@
 """`python -m training`: from a folder of images to a published model."""
 
 import argparse
-import os
+import inspect
 import shlex
 import shutil
 import sys
 from pathlib import Path
+from textwrap import shorten
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
+from service.manifest import Name
 from training.architectures import ARCHITECTURES
 from training.config import RecipeError, load_recipe, recipe_names
-from training.distributed import process_group
+from training.distributed import first_process_first, process_group, rank_and_world
 from training.errors import PipelineError
 from training.loop import TrainingError
 from training.run import Run, open_run, start_run
-from training.stages import STAGES, Options, find_device
+from training.stages import STAGES, Options, check_recipe, find_device
 from training.verify import verify
 
 INTERRUPTED = 130  # the shell's status for Ctrl-C
@@ -52,26 +55,30 @@ def _run(options: argparse.Namespace) -> None:
     beside = tuple(open_run(directory) for directory in options.beside)
     settings = Options(options.device, options.models, beside, not options.quiet)
     stages = list(STAGES) if options.stage == "fit" else [options.stage]
+    if rank_and_world()[0] > 0:
+        stages = [name for name in stages if name == "train"]  # the first process does the rest
     for name in stages:
         leaves = STAGES[name].leaves
-        if options.stage == "fit" and leaves and run.path(leaves).exists():
-            continue  # done before this command was stopped
+        is_done = leaves is not None and run.path(leaves).exists()  # before this command was stopped
+        asks_anew = name == "evaluate" and bool(beside)  # figures without those of `beside` are not what was asked for
+        if options.stage == "fit" and is_done and not asks_anew:
+            continue
         STAGES[name].run(run, settings)
-        if int(os.environ.get("RANK", "0")) > 0:
-            return  # the first process does the rest
 
 
 def _new_run(options: argparse.Namespace) -> Run:
     recipe = load_recipe(options.recipe, tuple(options.overrides))
+    check_recipe(recipe)
     name = options.name or recipe.name
-    return start_run(
-        options.runs / name,
-        name=name,
-        recipe=recipe,
-        data_path=options.data,
-        command=_command(options, names_data=recipe.data.source == "folder"),
-        restart=options.restart,
-    )
+    with first_process_first():
+        return start_run(
+            options.runs / name,
+            name=name,
+            recipe=recipe,
+            data_path=options.data,
+            command=_command(options, names_data=recipe.data.source == "folder"),
+            restart=options.restart,
+        )
 
 
 def _command(options: argparse.Namespace, *, names_data: bool) -> str:
@@ -112,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     fit.add_argument("recipe", help=f"one of {', '.join(recipe_names())}, or the path of a .toml file")
     fit.add_argument("--data", type=Path, help="folder of images (digits: of MNIST's four files; default: download)")
-    fit.add_argument("--name", help="the model's name (default: the recipe's)")
+    fit.add_argument("--name", type=_name, help="the model's name (default: the recipe's)")
     fit.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
     fit.add_argument("--restart", action="store_true", help="throw away what an earlier run of this name has done")
     _add_shared_options(fit)
@@ -126,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=Path, default=Path("models"), help="where to publish (default: models)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per core)")
+    parser.add_argument("--threads", type=_count, default=0, help="CPU threads (default: one per core)")
     parser.add_argument(
         "--beside", type=Path, action="append", default=[], metavar="RUN", help="another run as a baseline; repeatable"
     )
@@ -134,10 +141,17 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _overview() -> str:
-    width = max(0, shutil.get_terminal_size().columns - 24)
+    width = max(20, shutil.get_terminal_size().columns - 24)
     stages = [f"  {name:<12}{stage.run.__doc__}" for name, stage in STAGES.items()]
     recipes = [f"  {name:<14}{load_recipe(name).summary}" for name in recipe_names()]
-    architectures = [f"  {name:<10}{_first_line(network)[:width]}" for name, network in ARCHITECTURES.items()]
+    architectures = [
+        line
+        for name, network in ARCHITECTURES.items()
+        for line in (
+            f"  {name:<10}{shorten(_first_line(network), width, placeholder='...')}",
+            f"  {'':<10}  options: {_options_of(network)}",
+        )
+    ]
     lines = [
         "fit runs these stages in order; each can run alone on a run's directory:",
         *stages,
@@ -145,7 +159,7 @@ def _overview() -> str:
         "recipes (any field can be overridden as section.field=value):",
         *recipes,
         "",
-        "architectures:",
+        "architectures (an option is overridden as architecture.options.NAME=value):",
         *architectures,
         "",
         "examples:",
@@ -159,6 +173,26 @@ def _overview() -> str:
 
 def _first_line(network: type) -> str:
     return (network.__doc__ or "").splitlines()[0]
+
+
+def _options_of(network: type) -> str:
+    options = [p for p in inspect.signature(network).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default}" for p in options)
+
+
+def _name(text: str) -> str:
+    try:
+        return TypeAdapter(Name).validate_python(text)
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} cannot name a model: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit"
+        ) from error
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads: 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

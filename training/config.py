@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt, ValidationError
 
-from service.manifest import Task
+from service.manifest import Name, Task
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+PartShare = Annotated[float, Field(gt=0.0, lt=1.0)]  # every part is used: validated on, calibrated on, measured on
 
 
 class RecipeError(ValueError):
@@ -25,23 +26,27 @@ class _Section(BaseModel):
 
 
 class ArchitectureConfig(_Section):
-    """Which network. `options` are the keyword arguments of its class, see `python -m training architectures`."""
+    """Which network. `options` are the keyword arguments of its class, see `python -m training --help`."""
 
     name: str
     options: dict[str, JsonValue] = {}
 
 
 class DataConfig(_Section):
-    """Which images, and how they are brought to one size and cut into parts that share no image."""
+    """Which images, and how they are brought to one size and cut into parts that share no image.
+
+    `licence` goes on the model's card; MNIST's own is known.
+    """
 
     source: Literal["mnist", "folder"] = "folder"
+    licence: str = ""
     channels: Literal[1, 3] = 3
     height: PositiveInt = 64
     width: PositiveInt = 64
     resize: Literal["exact", "fit", "reject"] = "fit"
-    validation_share: Share = 0.05
-    calibration_share: Share = 0.05
-    test_share: Share = 0.1  # ignored where the data set has its own test part (MNIST)
+    validation_share: PartShare = 0.05
+    calibration_share: PartShare = 0.05
+    test_share: PartShare = 0.1  # ignored where the data set has its own test part (MNIST)
 
 
 class AugmentationConfig(_Section):
@@ -83,7 +88,7 @@ class TrainingConfig(_Section):
 class Recipe(_Section):
     """One model to be made: which tasks it offers, from which data, by which network and training."""
 
-    name: str
+    name: Name
     summary: str
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     default_for: tuple[Task, ...] = ()

@@ -13,6 +13,7 @@ from training.errors import DataError
 from training.folder import Skipped, read_folder
 from training.mnist import LICENCE, SOURCE, download, is_mnist, read_idx_folder
 
+UNSTATED = "not stated (say it with data.licence=...)"
 SMALLEST_DATASET = 8  # images; fewer leave no part with anything to say
 
 Images = UInt8[Tensor, "_ channel height width"]  # parts differ in length
@@ -64,7 +65,7 @@ def load_data(config: DataConfig, path: Path | None, *, seed: int, progress: boo
     return Dataset(
         name=path.resolve().name,
         source=f"a folder of {len(images)} images",
-        licence="not stated: it is yours to say",
+        licence=config.licence or UNSTATED,
         sha256=_digest(images),
         train=train,
         validation=validation,
@@ -98,7 +99,7 @@ def _load_mnist(config: DataConfig, folder: Path, seed: int) -> Dataset:
     return Dataset(
         name="mnist" if genuine else folder.resolve().name,
         source=SOURCE if genuine else "a folder of IDX files",
-        licence=LICENCE if genuine else "not stated: it is yours to say",
+        licence=LICENCE if genuine else config.licence or UNSTATED,
         sha256=_digest(images, test),
         train=train,
         validation=validation,

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from service.manifest import Latent, Metric
 from training.baselines import LARGEST_LINEAR, denoising_baselines, reduced_rank_regression
+from training.errors import RunError
 from training.graphs import graph_for
 from training.loop import load_weights, to_pixels
 from training.metrics import CHUNK, mean_squared_error, psnr_db
@@ -19,6 +20,9 @@ def evaluate(run: Run, beside: tuple[Run, ...] = (), *, progress: bool = True) -
         run: A trained run.
         beside: Other evaluated runs on the same images; their denoising error becomes a baseline.
         progress: Show bars.
+
+    Raises:
+        RunError: A run in `beside` was measured on something else, or not yet.
     """
     model = load_weights(run.recipe, run.directory)
     metrics: list[Metric] = []
@@ -39,24 +43,38 @@ def _denoising(run: Run, model: nn.Module, beside: tuple[Run, ...], *, progress:
     functions = denoising_baselines(data.train, corruption, rank, progress=progress)
     baselines = {name: mean_squared_error(f, data.test, corruption) for name, f in functions.items()}
     for other in beside:
-        if (
-            other.data.sha256 == data.sha256
-            and other.recipe.corruption.model_copy(update={"clean_share": corruption.clean_share}) == corruption
-        ):
-            found = (Metric.model_validate(m) for m in other.read(EVALUATION, "evaluate")["metrics"])
-            baselines |= {f"recipe {other.recipe.name}": m.value for m in found if m.name == "denoise_mse"}
+        baselines[f"recipe {other.name}"] = _denoise_mse_of(other, run)
     options = ", ".join(f"{k} {v}" for k, v in corruption.options.items())
     on = f"{len(data.test)} test images of {data.name}, fixed {corruption.name} noise ({options or 'defaults'})"
-    return [
+    metrics = [
         Metric(
             name="denoise_mse", task="denoise", value=mse, unit="mse", data=on, higher_is_better=False,
             baselines=baselines,
-        ),
-        Metric(
-            name="denoise_psnr_db", task="denoise", value=psnr_db(mse), unit="dB of the mean mse", data=on,
-            higher_is_better=True, baselines={name: psnr_db(value) for name, value in baselines.items()},
-        ),
+        )
     ]  # fmt: skip
+    if mse > 0:  # an error of 0 has no decibels; without a corruption the "noisy" input has none
+        decibels = {name: psnr_db(value) for name, value in baselines.items() if value > 0}
+        metrics.append(
+            Metric(
+                name="denoise_psnr_db", task="denoise", value=psnr_db(mse), unit="dB of the mean mse", data=on,
+                higher_is_better=True, baselines=decibels,
+            )
+        )  # fmt: skip
+    return metrics
+
+
+def _denoise_mse_of(other: Run, run: Run) -> float:
+    same_corruption = other.recipe.corruption.model_copy(update={"clean_share": 0.0}) == (
+        run.recipe.corruption.model_copy(update={"clean_share": 0.0})  # only training leaves images clean
+    )
+    if not same_corruption or not torch.equal(other.data.test, run.data.test):
+        differs = "test images" if same_corruption else "corruption"
+        raise RunError(f"{other.directory} has another {differs}, so its figures cannot stand beside {run.directory}")
+    metrics = [Metric.model_validate(m) for m in other.read(EVALUATION, "evaluate")["metrics"]]
+    values = [m.value for m in metrics if m.name == "denoise_mse"]
+    if not values:
+        raise RunError(f"{other.directory} does not denoise; it offers {', '.join(other.recipe.tasks)}")
+    return values[0]
 
 
 def _reconstruction(run: Run, model: nn.Module, *, progress: bool) -> list[Metric]:

@@ -36,7 +36,8 @@ def export_graphs(
 
     Args:
         graph_by_task: Networks in evaluation mode, on the CPU.
-        examples: At least 16 real inputs per task; parity is measured on them, the first two become the golden sample.
+        examples: At least 16 real inputs per task. Parity is measured on them and on random ones of their shape; the
+            first two become the golden sample.
         directory: Where the files go.
 
     Raises:
@@ -105,27 +106,35 @@ def run_graph(path: Path, x: Array) -> list[Array]:
 
 
 def measure_parity(path: Path, network: nn.Module, examples: Tensor) -> Parity:
-    """The largest difference between onnxruntime and PyTorch over several batch sizes.
+    """The largest difference between onnxruntime and PyTorch on real and random inputs in batches of several sizes.
 
     Raises:
         ExportError: It is above 1e-4, relative to values above 1.
     """
     worst = 0.0
     for batch in PARITY_BATCHES:
-        x = examples[:batch]
-        with torch.no_grad():
-            answer = network(x)
-        expected = answer if isinstance(answer, tuple) else (answer,)
-        for y, y_onnx in zip(expected, run_graph(path, x.numpy()), strict=True):
-            reference = y.numpy()
-            difference = float(np.max(np.abs(reference - y_onnx) / np.maximum(1.0, np.abs(reference))))
-            if not difference <= PARITY_TOLERANCE:
-                raise ExportError(
-                    f"{path.name}: onnxruntime and PyTorch differ by {difference:.2e} at batch {batch}, "
-                    f"more than {PARITY_TOLERANCE:.0e}"
-                )
-            worst = max(worst, difference)
+        real = examples[:batch]
+        random = torch.rand(real.shape, generator=torch.Generator().manual_seed(batch))
+        worst = float(
+            np.max([worst, *(_largest_difference(path, network, x) for x in (real, random))])
+        )  # NaN stays NaN
+        if not worst <= PARITY_TOLERANCE:
+            raise ExportError(
+                f"{path.name}: onnxruntime and PyTorch differ by {worst:.2e} at batch {batch}, "
+                f"more than {PARITY_TOLERANCE:.0e}"
+            )
     return Parity(max_abs_diff=worst, tolerance=PARITY_TOLERANCE)
+
+
+@torch.no_grad()
+def _largest_difference(path: Path, network: nn.Module, x: Tensor) -> float:
+    answer = network(x)
+    expected = answer if isinstance(answer, tuple) else (answer,)
+    differences = [
+        np.max(np.abs(y.numpy() - y_onnx) / np.maximum(1.0, np.abs(y.numpy())))
+        for y, y_onnx in zip(expected, run_graph(path, x.numpy()), strict=True)
+    ]
+    return float(np.max(differences))
 
 
 def _describe(path: Path, content: bytes, task: Task, parity: Parity) -> Graph:

@@ -1,6 +1,7 @@
 """A folder of anybody's images as one tensor: every readable file, brought to one size as the service does it."""
 
 import hashlib
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,8 @@ def read_folder(
     images: list[NDArray[np.uint8]] = []
     skipped: list[Skipped] = []
     first_by_digest: dict[bytes, Path] = {}
-    with ThreadPoolExecutor(READERS) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(READERS) as pool:
+        warnings.simplefilter("ignore")  # Pillow's: broken files are listed below, large ones refused in read_image
         answers = pool.map(lambda path: _read_or_reason(path, config), paths)
         bar = tqdm(answers, total=len(paths), desc=f"read {folder}", unit="img", disable=not progress)
         for path, answer in zip(paths, bar, strict=True):
@@ -80,12 +82,14 @@ def read_image(path: Path, config: DataConfig) -> NDArray[np.uint8]:
     EXIF orientation is applied, alpha dropped, 16-bit grey brought to 8 bits.
 
     Raises:
-        DataError: Another size under `resize = "reject"`, or too many pixels.
+        DataError: Another size under `resize = "reject"`, too many pixels, or floating-point ones.
         OSError, ValueError, ...: Whatever Pillow says of a broken file.
     """
     with Image.open(path, formats=FORMATS) as opened:
         if opened.width * opened.height > LARGEST_PIXELS:
             raise DataError(f"{opened.width}x{opened.height} pixels, at most {LARGEST_PIXELS} are read")
+        if opened.mode == "F":
+            raise DataError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
         image = ImageOps.exif_transpose(opened)
         if image.mode in ("I;16", "I;16B", "I;16L", "I"):
             deep = np.asarray(image, np.float64).clip(0, 65535)

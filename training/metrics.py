@@ -34,5 +34,5 @@ def mean_squared_error(
 
 
 def psnr_db(mse: float) -> float:
-    """Peak signal-to-noise ratio in decibels of pixels in [0, 1] with mean squared error `mse`."""
+    """Peak signal-to-noise ratio in decibels of pixels in [0, 1] with mean squared error `mse`, above 0."""
     return -10.0 * math.log10(mse)

@@ -155,10 +155,12 @@ def next_version(home: Path) -> int:
 
 
 def git_commit() -> str:
-    """The commit of the working directory, marked `-dirty` where files differ from it; "unknown" outside of git."""
+    """The commit of this code, marked `-dirty` where files differ from it; "unknown" where it is not in git."""
     command = ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)  # noqa: S603 - no input
+        done = subprocess.run(  # noqa: S603 - no input
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return done.stdout.strip() or "unknown"

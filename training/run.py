@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from training.config import Recipe
 from training.data import Dataset, load_data
+from training.distributed import rank_and_world
 from training.errors import RunError
 from training.files import write_atomically
 
@@ -73,12 +74,14 @@ def start_run(
     """A new run in `directory`, or the one already there if it has the same recipe and images.
 
     Raises:
-        RunError: Another recipe or other images were used there, and `restart` is not set.
+        RunError: Another recipe or other images were used there, and `restart` is not set; or it is set and
+            `directory` holds something else than a run.
         DataError: The images cannot be used.
     """
     run = Run(directory, name, recipe, data_path.resolve() if data_path else None, command)
-    if restart and directory.exists():
-        shutil.rmtree(directory)
+    is_first = rank_and_world()[0] == 0
+    if restart and is_first:
+        _discard(directory)
     new = _RunFile(
         name=name,
         recipe=recipe,
@@ -93,6 +96,8 @@ def start_run(
             raise RunError(f"{directory} was begun with another recipe ({'; '.join(differing)}): {cure}")
         if old.data_sha256 != new.data_sha256:
             raise RunError(f"{directory} was begun with other images (digest {old.data_sha256[:12]}...): {cure}")
+    if not is_first:
+        return run
     directory.mkdir(parents=True, exist_ok=True)
     with write_atomically(run.path(RUN_FILE)) as file:
         file.write(new.model_dump_json(indent=1).encode())
@@ -107,6 +112,16 @@ def open_run(directory: Path) -> Run:
     """
     old = _read(directory)
     return Run(directory, old.name, old.recipe, Path(old.data_path) if old.data_path else None, old.command)
+
+
+def _discard(directory: Path) -> None:
+    if not directory.exists():
+        return
+    if not (directory / RUN_FILE).exists() and any(directory.iterdir()):
+        raise RunError(
+            f"{directory} is no run (it has no {RUN_FILE}), so --restart leaves it alone; give another --name"
+        )
+    shutil.rmtree(directory)
 
 
 def _read(directory: Path) -> _RunFile:

@@ -1,5 +1,6 @@
 """The stages of making a model, in the order of `fit`; each reads what earlier ones left in the run."""
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from tqdm import tqdm
 
 from training.architectures import build
 from training.calibrate import calibrate
+from training.config import Recipe
+from training.corruptions import corrupt
 from training.data import Dataset
 from training.distributed import rank_and_world
 from training.errors import DeviceError, RunError
@@ -116,7 +119,7 @@ def find_device(name: str) -> torch.device:
     """The device called auto, cpu or cuda; auto takes CUDA where PyTorch sees one.
 
     Raises:
-        DeviceError: CUDA was asked for and is not there.
+        DeviceError: CUDA was asked for and is not there, or not for every process.
     """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
@@ -125,7 +128,26 @@ def find_device(name: str) -> torch.device:
             f"--device cuda: PyTorch {torch.__version__} sees no CUDA device. Check `nvidia-smi`, install a CUDA build "
             "of PyTorch, or use --device auto"
         )
-    return torch.device("cuda")
+    number, devices = (
+        int(os.environ.get("LOCAL_RANK", "0")),
+        torch.cuda.device_count(),
+    )  # torchrun numbers its processes
+    if number >= devices:
+        raise DeviceError(f"process {number + 1} has no GPU of its own: there are {devices}; lower --nproc-per-node")
+    return torch.device("cuda", number)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Whether everything that the recipe names exists and fits together, asked before an hour of training.
+
+    Raises:
+        RecipeError: It does not; the message says what.
+    """
+    model = build(recipe)
+    for task in recipe.tasks:
+        graph_for(task, model)
+    x = torch.zeros(1, recipe.data.channels, recipe.data.height, recipe.data.width)
+    corrupt(x, recipe.corruption, torch.Generator())
 
 
 def _need(run: Run, file: str, made_by: str) -> None:

@@ -179,6 +179,30 @@ def test_reject_skips_images_of_another_size(tmp_path: Path) -> None:
         read_image(path, GREY.model_copy(update={"resize": "reject"}))
 
 
+def test_the_licence_of_ones_own_images_is_what_the_recipe_says(image_folder: Path) -> None:
+    config = DataConfig(height=16, width=16, licence="CC BY 4.0, Jane Doe")
+
+    assert load_data(config, image_folder, seed=0, progress=False).licence == "CC BY 4.0, Jane Doe"
+
+
+def test_floating_point_images_are_skipped_instead_of_turning_black(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "float.tiff")
+
+    with pytest.raises(DataError, match="floating-point pixels have no fixed range"):
+        read_folder(tmp_path, GREY, progress=False)
+
+
+def test_a_bomb_is_skipped_with_its_size_and_without_a_warning(tmp_path: Path) -> None:
+    for name, side in (("large.png", 9_480), ("bomb.png", 20_000)):  # 90 and 400 million pixels, 11 and 50 kB
+        Image.new("1", (side, side)).save(tmp_path / name)
+    save(tmp_path / "good.png", np.zeros((8, 8), np.uint8))
+
+    images, skipped = read_folder(tmp_path, GREY, progress=False)
+
+    assert len(images) == 1
+    assert ["400000000 pixels" in s.reason or "9480x9480 pixels" in s.reason for s in skipped] == [True, True]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("shape", [(28, 28), (40, 28), (13, 57), (28, 28, 3), (50, 31, 3)])
 @pytest.mark.parametrize("resize", ["fit", "exact"])

@@ -1,0 +1,84 @@
+"""Stopped in the middle: by a kill, or by Ctrl-C. The same command goes on, and ends where it would have ended."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tqdm import tqdm
+
+from training.__main__ import main
+from training.verify import verify
+
+ROOT = Path(__file__).parent.parent.parent
+BATCH = 20  # 9 steps per epoch, 7,200 images in 40 epochs
+# A checkpoint after every step instead of every 30 seconds, so that a short training has one to go on from.
+PROGRAM = """
+import sys
+from training import loop
+loop.CHECKPOINT_INTERVAL_S = 0.0
+from training.__main__ import main
+sys.exit(main())
+"""
+
+
+def arguments(idx_folder: Path, folder: Path) -> list[str]:
+    options = "{latent_dim=4, widths=[4, 8], blocks=[0, 1], hidden=16}"
+    return [
+        *("fit", "digits", "--data", str(idx_folder), "--threads", "1", "--device", "cpu"),
+        *("--runs", str(folder / "runs"), "--models", str(folder / "models")),
+        *("training.epochs=40", f"training.batch_size={BATCH}", "training.precision=fp32"),
+        f"architecture.options={options}",
+    ]
+
+
+def stop_in_the_middle(words: list[str], run: Path, how: signal.Signals) -> tuple[int, str]:
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (run / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)  # some dozens of steps
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    assert (run / "checkpoint.pt").exists(), errors
+    assert not (run / "weights.pt").exists(), "it was stopped too late to show anything"
+    return process.returncode, errors
+
+
+@pytest.fixture(scope="module")
+def unbroken(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The weights of a training that nobody stopped."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    assert main([*arguments(idx_folder, folder), "--quiet"]) == 0
+    weights: dict[str, torch.Tensor] = torch.load(folder / "runs" / "digits" / "weights.pt", weights_only=True)
+    return weights
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_fit_leaves_no_model_and_the_same_command_ends_with_the_same_weights(
+    how: signal.Signals, idx_folder: Path, tmp_path: Path, unbroken: dict[str, torch.Tensor]
+) -> None:
+    run = tmp_path / "runs" / "digits"
+    words = [sys.executable, "-c", PROGRAM, *arguments(idx_folder, tmp_path)]
+
+    status, errors = stop_in_the_middle(words, run, how)
+    had_models = (tmp_path / "models").exists()
+    images_seen = BATCH * torch.load(run / "checkpoint.pt", weights_only=True)["step"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert status == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert ("the same command goes on" in errors) == (how == signal.SIGINT)
+    assert "Traceback" not in errors
+    assert not had_models
+    assert done.returncode == 0, done.stderr
+    begun_at = re.search(r"train digits: .*?([\d.]+k?)/7\.20k", done.stderr)
+    assert begun_at is not None
+    assert begun_at[1] == tqdm.format_sizeof(images_seen)  # it went on, and did not begin anew
+    assert re.search(r"train digits: +100%.*img/s.*validation mse 0\.\d+", done.stderr), done.stderr
+    assert verify(tmp_path / "models" / "digits" / "1").version == 1
+    weights = torch.load(run / "weights.pt", weights_only=True)
+    assert all(torch.equal(weights[name], value) for name, value in unbroken.items())
