@@ -6,8 +6,7 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 from service.errors import (
@@ -22,6 +21,7 @@ from service.errors import (
 from service.manifest import MANIFEST_FILE, Task
 from service.model import Limits, Model, load_model
 from service.probe import ProbeLimits, Verdict, probe
+from service.snapshot import Rejected, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -29,42 +29,6 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 # What a directory looked like when it was judged: name, size, change time and inode of every file in it.
 Fingerprint = tuple[tuple[str, int, int, int], ...]
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A version that is not live, and why."""
-
-    name: str
-    version: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What is live at one moment. Replaced as a whole, so a request sees one state only.
-
-    Attributes:
-        model_by_name: The version of each model that answers when none is named.
-        versions_by_name: Every version on disk, ascending.
-        rejected: Versions that did not pass, by (name, version).
-    """
-
-    model_by_name: Mapping[str, Model] = field(default_factory=dict)
-    versions_by_name: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    rejected: Mapping[tuple[str, int], Rejected] = field(default_factory=dict)
-
-    def default_for(self, task: Task) -> Model | None:
-        """The model that does a task when none is named.
-
-        The one whose manifest says so; else, where exactly one model offers the task, that one. Of several claims
-        the alphabetically first name wins, so every worker and every restart agrees.
-        """
-        offering = [model for _, model in sorted(self.model_by_name.items()) if task in model.manifest.tasks]
-        claiming = [model for model in offering if task in model.manifest.default_for]
-        if claiming:
-            return claiming[0]
-        return offering[0] if len(offering) == 1 else None
 
 
 class Registry:
@@ -101,7 +65,7 @@ class Registry:
         """The model that answers a request.
 
         Raises:
-            NotReady: Nothing is live.
+            NotReady: Nothing is live, or not yet.
             ModelNotFound, VersionNotFound, TaskNotOffered: The request asks for what is not there.
         """
         snapshot = self.snapshot
@@ -120,6 +84,7 @@ class Registry:
         """A model by name, and by version where one is given.
 
         Raises:
+            NotReady: The models are still being loaded.
             ModelNotFound, VersionNotFound: There is none.
         """
         live = snapshot.model_by_name.get(name)
@@ -129,6 +94,8 @@ class Registry:
         if version is not None and version in versions:
             return await self._load_old(snapshot, name, version)
         if live is None:
+            if snapshot.is_loading:
+                raise NotReady(_LOADING, headers={"Retry-After": "5"})
             names = ", ".join(sorted(snapshot.model_by_name)) or "none"
             raise ModelNotFound(f"no model {shown(name)}; live models: {names}")
         raise VersionNotFound(f"model {name!r} has no version {version}; it has {', '.join(map(str, versions))}")
@@ -167,7 +134,7 @@ class Registry:
                 if model := self._judge(before, rejected, name, version):
                     model_by_name[name] = model
                     break
-        return Snapshot(model_by_name, versions_by_name, rejected)
+        return Snapshot(model_by_name, versions_by_name, rejected, is_loading=False)
 
     def _judge(
         self, before: Snapshot, rejected: dict[tuple[str, int], Rejected], name: str, version: int
@@ -270,11 +237,11 @@ class Registry:
         if snapshot.model_by_name:
             names = ", ".join(sorted(snapshot.model_by_name))
             return TaskNotOffered(f"no live model can {_VERBS[task]}; live models: {names}")
-        return NotReady(
-            f"no model is live in {self._models_dir}; train one with `python -m training fit digits`",
-            headers={"Retry-After": "5"},
-        )
+        nothing = f"no model is live in {self._models_dir}; train one with `python -m training fit digits`"
+        return NotReady(_LOADING if snapshot.is_loading else nothing, headers={"Retry-After": "5"})
 
+
+_LOADING = "the models are still being loaded; ask again in a few seconds"
 
 _VERBS: dict[Task, str] = {
     "denoise": "denoise",

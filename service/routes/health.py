@@ -51,7 +51,9 @@ async def ready(request: Request) -> Response:
     ).model_dump(mode="json")
     if not snapshot.model_by_name:
         raise NotReady(
-            "no model is live; `rejected` says why, and an empty one means that the directory holds none",
+            "the models are still being loaded"
+            if snapshot.is_loading
+            else "no model is live; `rejected` says why, and an empty one means that the directory holds none",
             headers={"Retry-After": "5"},
             extra={"provider": readiness["provider"], "rejected": readiness["rejected"]},
         )

@@ -5,10 +5,10 @@ from fastapi import APIRouter, Query, Request, Response
 from service.errors import InvalidParameter, ModelNotFound, VersionNotFound
 from service.manifest import TASKS, Manifest
 from service.openapi import json_content, problems, success
-from service.registry import Snapshot
 from service.responses import json_response
 from service.schemas import ModelSummary, VersionQuery
 from service.serving import service_of
+from service.snapshot import Snapshot
 
 router = APIRouter(prefix="/models", tags=["models"])
 

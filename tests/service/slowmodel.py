@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,9 +103,13 @@ def service_process(models_dir: Path, *flags: str, workers: int = 1) -> Iterator
         popen.stderr.close()
 
 
-def until(condition: object, timeout_s: float = START_TIMEOUT_S) -> None:
-    """Returns as soon as `condition()` holds, or after `timeout_s`."""
-    assert callable(condition)
+def until(condition: Callable[[], object], timeout_s: float = START_TIMEOUT_S) -> None:
+    """Returns as soon as `condition()` holds.
+
+    Raises:
+        AssertionError: It does not hold after `timeout_s`.
+    """
     end = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < end:
+    while not condition():
+        assert time.monotonic() < end, f"still not so after {timeout_s:g} s"
         time.sleep(0.02)

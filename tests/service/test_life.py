@@ -146,8 +146,6 @@ def test_workers_end_when_their_parent_is_killed(models: Path) -> None:
 
         until(lambda: not any(is_alive(pid) for pid in process.pids))
 
-        assert not any(is_alive(pid) for pid in process.pids)
-
 
 def run_to_the_end(*flags: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "service", *flags]

@@ -105,7 +105,6 @@ def test_clients_that_leave_free_their_places(service: Process, side: int | None
         taker.leave()
 
     until(lambda: is_halved(post(service.port, DENOISE, SMALL)))
-    assert is_halved(post(service.port, DENOISE, SMALL))
 
 
 def test_every_request_of_a_crowd_gets_one_whole_answer(service: Process) -> None:
@@ -133,7 +132,6 @@ def test_a_request_that_takes_too_long_is_504_and_leaves_no_trace(
 
         assert (late.status, late.code) == (504, "deadline-exceeded")
         until(lambda: is_halved(post(process.port, DENOISE, SMALL)))
-        assert is_halved(post(process.port, DENOISE, SMALL))
 
 
 @pytest.mark.parametrize(

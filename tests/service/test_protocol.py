@@ -91,7 +91,6 @@ def test_slow_headers_dripping_bodies_and_idle_connections_are_closed_and_health
     for connection in heads + bodies + idle:
         connection.close()
     until(lambda: open_files(process) <= before + 1)
-    assert open_files(process) <= before + 1
 
 
 def test_an_idle_connection_is_closed_after_an_answer_even_if_it_sends_blank_lines(process: Process) -> None:
@@ -265,5 +264,3 @@ def test_clients_that_leave_in_silence_are_noticed(process: Process) -> None:
         until(lambda: open_files(process) >= before + 2)
 
     until(lambda: open_files(process) <= before)
-
-    assert open_files(process) <= before

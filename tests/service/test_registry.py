@@ -14,6 +14,7 @@ import pytest
 from onnx import helper
 from starlette.testclient import TestClient
 
+from service.probe import probe
 from tests.service.conftest import MakeClient
 from tests.service.files import pixels_of, png
 from tests.service.toymodels import Axis, make_graph, publish_toy
@@ -38,6 +39,25 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.01)
+
+
+def test_while_models_load_the_service_is_alive_and_says_that_it_is_not_ready(
+    models_dir: Path, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_toy(models_dir)
+    may_load = threading.Event()
+    monkeypatch.setattr("service.app._LOADING_HEAD_START_S", 0.0)
+    monkeypatch.setattr("service.registry.probe", lambda *args, **kw: (may_load.wait(), *probe(*args, **kw))[1:])
+
+    client = make_client()
+    replies = [client.get("/health/ready"), *(client.post(f"/denoise{q}", content=LEVEL) for q in ("", "?model=toy"))]
+
+    assert client.get("/health/live").status_code == 200
+    assert [(reply.status_code, reply.json()["code"]) for reply in replies] == [(503, "not-ready")] * 3
+    assert all("still being loaded" in reply.json()["detail"] for reply in replies)
+    may_load.set()
+    wait_until(lambda: client.get("/health/ready").status_code == 200)
+    assert answer(client) == ("toy/1", 100)
 
 
 def test_a_new_version_goes_live_without_a_lost_request(models_dir: Path, make_client: MakeClient) -> None:

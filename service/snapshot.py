@@ -1,0 +1,45 @@
+"""What is live at one moment, as every request sees it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from service.manifest import Task
+from service.model import Model
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A version that is not live, and why."""
+
+    name: str
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is live at one moment. Replaced as a whole, so a request sees one state only.
+
+    Attributes:
+        model_by_name: The version of each model that answers when none is named.
+        versions_by_name: Every version on disk, ascending.
+        rejected: Versions that did not pass, by (name, version).
+        is_loading: The directory has not been looked at yet: what is missing may still come.
+    """
+
+    model_by_name: Mapping[str, Model] = field(default_factory=dict)
+    versions_by_name: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    rejected: Mapping[tuple[str, int], Rejected] = field(default_factory=dict)
+    is_loading: bool = True
+
+    def default_for(self, task: Task) -> Model | None:
+        """The model that does a task when none is named.
+
+        The one whose manifest says so; else, where exactly one model offers the task, that one. Of several claims
+        the alphabetically first name wins, so every worker and every restart agrees.
+        """
+        offering = [model for _, model in sorted(self.model_by_name.items()) if task in model.manifest.tasks]
+        claiming = [model for model in offering if task in model.manifest.default_for]
+        if claiming:
+            return claiming[0]
+        return offering[0] if len(offering) == 1 else None
