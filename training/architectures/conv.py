@@ -1,5 +1,6 @@
 """Residual convolutional autoencoder with a true bottleneck."""
 
+import math
 from collections.abc import Sequence
 
 from jaxtyping import Float
@@ -13,11 +14,12 @@ class ConvAutoencoder(nn.Module):
 
     Masci et al., Stacked Convolutional Auto-Encoders, 2011, https://doi.org/10.1007/978-3-642-21735-7_7, with the
     residual blocks of `blocks.py`. Space becomes channels first (Shi et al., 2016,
-    https://arxiv.org/abs/1609.05158), so no convolution runs at full size. For widths (32, 64) and 28x28:
+    https://arxiv.org/abs/1609.05158), so no convolution runs at full size; a 1x1 convolution to `neck` channels keeps
+    the dense layers small. For widths (32, 64) and 28x28:
 
         x (N,1,28,28) ->[ unshuffle, conv ]-> (N,32,14,14) ->[ residual, conv stride 2 ]-> (N,64,7,7)
-          ->[ residual, flatten, linear ]-> (N,hidden) ->[ linear ]-> z (N,latent_dim)
-        z ->[ linear ]-> (N,hidden) ->[ linear, residual ]-> (N,64,7,7)
+          ->[ residual, conv 1x1 ]-> (N,neck,7,7) ->[ linear ]-> (N,hidden) ->[ linear ]-> z (N,latent_dim)
+        z ->[ linear ]-> (N,hidden) ->[ linear ]-> (N,neck,7,7) ->[ conv 1x1, residual ]-> (N,64,7,7)
           ->[ transposed conv, residual ]-> (N,32,14,14) ->[ conv, shuffle, sigmoid ]-> x_hat (N,1,28,28)
     """
 
@@ -30,12 +32,13 @@ class ConvAutoencoder(nn.Module):
         latent_dim: int = 32,
         widths: Sequence[int] = (32, 64),
         blocks: Sequence[int] = (1, 2),
+        neck: int = 16,
         hidden: int = 256,
     ) -> None:
         super().__init__()
         step = pyramid_step(height, width, widths, blocks)
         self.latent_dim = latent_dim
-        top = (widths[-1], height // step, width // step)
+        squeezed = (neck, height // step, width // step)
         encoder: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, widths[0], 3, padding=1)]
         decoder: list[nn.Module] = [nn.PixelShuffle(2), nn.Conv2d(widths[0], 4 * channels, 3, padding=1), nn.ReLU()]
         for i, count in enumerate(blocks):
@@ -44,11 +47,12 @@ class ConvAutoencoder(nn.Module):
             if i + 1 < len(widths):
                 encoder += [nn.ReLU(), nn.Conv2d(widths[i], widths[i + 1], 2, stride=2)]
                 decoder.append(nn.ConvTranspose2d(widths[i + 1], widths[i], 2, stride=2))
-        flat = top[0] * top[1] * top[2]
+        flat = math.prod(squeezed)
         to_latent = [nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, latent_dim)]
         from_latent = [nn.Linear(latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, flat)]
-        self.encoder = nn.Sequential(*encoder, nn.ReLU(), nn.Flatten(), *to_latent)
-        self.decoder = nn.Sequential(*from_latent, nn.Unflatten(1, top), *reversed(decoder), nn.Sigmoid())
+        squeeze, widen = nn.Conv2d(widths[-1], neck, 1), nn.Conv2d(neck, widths[-1], 1)
+        self.encoder = nn.Sequential(*encoder, nn.ReLU(), squeeze, nn.Flatten(), *to_latent)
+        self.decoder = nn.Sequential(*from_latent, nn.Unflatten(1, squeezed), widen, *reversed(decoder), nn.Sigmoid())
 
     def encode(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch latent"]:
         z: Tensor = self.encoder(x)
