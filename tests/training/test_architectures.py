@@ -8,11 +8,14 @@ from training.architectures import ARCHITECTURES, build
 from training.config import ArchitectureConfig, DataConfig, Recipe, RecipeError, TrainingConfig
 
 SIZES = [(1, 28, 28), (3, 32, 16)]
-each_architecture = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+OPTIONS = {"unet-global": ("unet", {"hidden": 8})}  # variants that are built from other parts
+each_architecture = pytest.mark.parametrize("name", sorted([*ARCHITECTURES, *OPTIONS]))
 each_size = pytest.mark.parametrize(("channels", "height", "width"), SIZES)
 
 
 def recipe_for(name: str, *, channels: int = 1, height: int = 28, width: int = 28, **options: int) -> Recipe:
+    name, variant = OPTIONS.get(name, (name, {}))
+    options = {**variant, **options}
     return Recipe(
         name="test",
         summary="",

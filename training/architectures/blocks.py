@@ -1,5 +1,6 @@
 """What the convolutional networks are built from."""
 
+import math
 from collections.abc import Sequence
 
 from jaxtyping import Float
@@ -21,6 +22,34 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(width, width, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1),
+        )
+        for parameter in self.body[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Float[Tensor, "batch width height_ width_"]) -> Float[Tensor, "batch width height_ width_"]:
+        out: Tensor = x + self.body(x)
+        return out
+
+
+class GlobalBlock(nn.Module):
+    """x + conv1x1(dense(conv1x1(x))), starting as the identity: every pixel sees every other, through `hidden` numbers.
+
+    Convolutions at one scale see a neighbourhood only; which digit this is can only be told from the whole image.
+    """
+
+    def __init__(self, width: int, *, shape: tuple[int, int], neck: int, hidden: int) -> None:
+        super().__init__()
+        squeezed = (neck, *shape)
+        flat = math.prod(squeezed)
+        self.body = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(width, neck, 1),
+            nn.Flatten(),
+            nn.Linear(flat, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, flat),
+            nn.Unflatten(1, squeezed),
+            nn.Conv2d(neck, width, 1),
         )
         for parameter in self.body[-1].parameters():
             nn.init.zeros_(parameter)
