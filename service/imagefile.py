@@ -22,16 +22,25 @@ _INFLATE_STEP = 1 << 20
 
 @dataclass(frozen=True)
 class Outline:
-    """Format (Pillow's name for it), size in pixels where the walk knows it, and number of frames or pages."""
+    """What the walk has found.
+
+    Attributes:
+        format: Pillow's name for it.
+        width: In pixels, where the walk knows it.
+        height: In pixels, where the walk knows it.
+        frames: Or pages.
+        is_plain: A PNG of 8-bit grey or RGB, upright and opaque.
+    """
 
     format: str
     width: int | None
     height: int | None
     frames: int = 1
+    is_plain: bool = False
 
 
 def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
-    """The outline of an image file that is safe to give to a decoder.
+    """The outline of an image file that is safe to give to a decoder. See also `check_data`.
 
     Raises:
         UnsupportedMediaType: The first bytes are of no format we read.
@@ -49,11 +58,19 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
             check_size(outline.width, outline.height, max_pixels=max_pixels)
         if outline.frames > max_frames:
             raise TooManyImages(f"{name}: {outline.frames} frames, the limit is {max_frames} (setting max_frames)")
-        if name == "PNG":
-            _check_png_data(data)  # after the size check: its work grows with the size
     except (struct.error, IndexError, OverflowError) as error:  # the walks read where the file tells them to
         raise BrokenImage(f"{name}: a header points past the end of the file; it was cut off or damaged") from error
     return outline
+
+
+def check_data(data: bytes, outline: Outline) -> None:
+    """What Pillow would not notice: that a PNG's image data ends too early. Inflates it once.
+
+    Raises:
+        BrokenImage: It does.
+    """
+    if outline.format == "PNG":
+        _check_png_data(data)
 
 
 def sniff(data: bytes) -> str | None:
@@ -97,24 +114,24 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 def _walk_png(data: bytes) -> Outline:
     width, height, frames = 0, 0, 1
-    is_transparent, depth, colour = False, 0, 0
+    depth, colour, interlace, kinds = 0, 0, 0, set()
     for i, (kind, body) in enumerate(_png_chunks(data)):
         if (i == 0) != (kind == b"IHDR"):
             raise BrokenImage("PNG: IHDR is not the first chunk, or not the only one")
         if kind == b"IHDR":
-            width, height, depth, colour = struct.unpack_from(">IIBBxxx", body)
+            width, height, depth, colour, interlace = struct.unpack_from(">IIBBxxB", body)
             if depth not in _PNG_DEPTHS.get(colour, ()):
                 raise BrokenImage(f"PNG: colour type {colour} with {depth} bits does not exist")
         elif kind == b"acTL":
             (frames,) = struct.unpack_from(">I", body)
-        elif kind == b"tRNS":
-            is_transparent = True
-    if depth == 16 and (colour != 0 or is_transparent):
+        kinds.add(kind)
+    if depth == 16 and (colour != 0 or b"tRNS" in kinds):
         raise UnsupportedImage(
             "PNG: 16-bit colour or transparency would silently lose its lower 8 bits; "
             "send 8 bits, 16-bit grey, or an NPY array"
         )
-    return Outline("PNG", width, height, max(1, frames))
+    is_plain = depth == 8 and colour in {0, 2} and not interlace and kinds <= _PLAIN_KINDS
+    return Outline("PNG", width, height, max(1, frames), is_plain)
 
 
 def _check_png_data(data: bytes) -> None:
@@ -147,6 +164,8 @@ def _png_raw_bytes(header: memoryview) -> int:
 
 
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+# Chunks that change nothing about the pixels. Not tRNS; not eXIf or text, which may hold an orientation.
+_PLAIN_KINDS = {b"IHDR", b"IDAT", b"IEND", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"tIME"}
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 

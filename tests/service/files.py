@@ -1,6 +1,8 @@
 """Small image and array files, made in memory."""
 
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -35,3 +37,13 @@ def to_npy(array: Array, **options: Any) -> bytes:  # noqa: ANN401  whatever num
 def from_npy(content: bytes) -> Array:
     array: Array = np.load(io.BytesIO(content), allow_pickle=False)
     return array
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def hand_png(width: int, height: int, raw: bytes, *, depth: int = 8, colour: int = 0, interlace: int = 0) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
+    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(raw)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body

@@ -15,7 +15,7 @@ from PIL import Image
 from service.errors import BrokenImage, RequestError, TooManyImages, TooManyPixels, UnsupportedImage
 from service.images import decode_image
 from service.pixels import Image as Decoded
-from tests.service.files import png, save
+from tests.service.files import hand_png, png, png_chunk, save
 
 PHOTO = Image.fromarray(np.random.default_rng(3).integers(0, 256, (24, 20, 3), np.uint8))
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]
@@ -23,16 +23,6 @@ FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]
 
 def decode(content: bytes, *, max_pixels: int = 1_000_000) -> Decoded:
     return decode_image(content, max_pixels=max_pixels, max_frames=3)
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def hand_png(width: int, height: int, raw: bytes, *, depth: int = 8, colour: int = 0, interlace: int = 0) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.3, 0.5, 0.8, 0.95])
@@ -145,7 +135,7 @@ def test_a_big_tiff_that_points_out_of_this_world_is_refused(offset: int) -> Non
 
 def test_a_png_with_half_a_header_is_refused() -> None:
     with pytest.raises(BrokenImage, match="points past the end"):
-        decode(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBB", 4, 4, 8, 0)) + chunk(b"IEND", b""))
+        decode(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBB", 4, 4, 8, 0)) + png_chunk(b"IEND", b""))
 
 
 def test_a_wrong_png_checksum_is_refused() -> None:
@@ -180,7 +170,7 @@ def test_a_png_that_inflates_without_end_costs_no_more_than_its_size() -> None:
 
 
 def test_png_text_that_inflates_without_end_is_refused() -> None:
-    bomb = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))
+    bomb = png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))
     content = png(np.zeros((4, 4), np.uint8))
     at = content.index(b"IDAT") - 4
 
