@@ -3,24 +3,37 @@
 import os
 import sys
 
+from service.early import start_child
 from service.errors import StartupError
-from service.server import EXIT_CANNOT_START, EXIT_STOPPED, listen, serve, start_logging
-from service.settings import read_settings
-from service.supervisor import Supervisor
+from service.exitcodes import EXIT_CANNOT_START, EXIT_STOPPED
+from service.settings import Settings, read_settings
 
 
 def main() -> int:
     """The exit code: 0 after a graceful stop, 1 if that cut requests off, 2 if the service cannot start."""
     try:
-        settings = read_settings(os.environ, sys.argv[1:])
+        return run(read_settings(os.environ, sys.argv[1:]))
+    except StartupError as error:
+        print(f"Hourglass cannot start: {error}", file=sys.stderr)
+        return EXIT_CANNOT_START
+
+
+def run(settings: Settings) -> int:
+    """Serves with these settings until told to stop; the exit code."""
+    first = start_child(settings) if settings.workers == 1 else None
+    try:
+        # Not before: these take as long as the child takes.
+        from service.server import listen, serve, start_logging  # noqa: PLC0415
+        from service.supervisor import Supervisor  # noqa: PLC0415
+
         start_logging(settings)
         listener = listen(settings.host, settings.port)
         if settings.workers > 1:
             return Supervisor(settings, listener).run()
-        serve(settings, listener)
-    except StartupError as error:
-        print(f"Hourglass cannot start: {error}", file=sys.stderr)
-        return EXIT_CANNOT_START
+        serve(settings, listener, first)
+    finally:
+        if first is not None:
+            first.kill()
     return EXIT_STOPPED
 
 

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from service.errors import DeadlineExceeded, Draining, QueueFull
 
 # Most answers are there sooner. Only a request that takes longer costs a task that listens for its client leaving.
-_WATCH_AFTER_S = 0.05
+_WATCH_AFTER_S = 0.25
 
 
 class Slot:

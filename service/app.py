@@ -24,10 +24,10 @@ from service.errors import (
     shown,
 )
 from service.keys import KeyGate
+from service.limits import probe_limits, run_limits
 from service.manifest import Manifest
-from service.model import Limits
 from service.openapi import Schema, add_components, add_security
-from service.probe import ProbeLimits
+from service.probe import Child
 from service.registry import Registry
 from service.responses import problem_response
 from service.routes import ROUTERS
@@ -43,6 +43,7 @@ from service.schemas import (
 from service.serving import Service
 from service.session import start_provider
 from service.settings import Settings
+from service.shortcut import Shortcut
 from service.tasks import InputLimits
 
 log = logging.getLogger(__name__)
@@ -64,8 +65,12 @@ _NO_TELEMETRY: TelemetryConfig = {
 }
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, first: Child | None = None) -> FastAPI:
     """The application. Models are loaded when it starts: before the first request, unless that takes very long.
+
+    Args:
+        settings: Of this service.
+        first: From `early.start_child`.
 
     Raises:
         ProviderUnavailable: The device that was asked for is not there.
@@ -73,9 +78,10 @@ def create_app(settings: Settings) -> FastAPI:
     registry = Registry(
         settings.models_dir,
         provider=start_provider(settings.device),
-        limits=Limits(threads=settings.threads, max_batch=settings.max_batch, max_pixels=settings.max_pixels),
-        allowed=ProbeLimits(settings.probe_memory_bytes, settings.probe_timeout_s),
+        limits=run_limits(settings),
+        allowed=probe_limits(settings),
         old_versions=settings.old_versions,
+        first=first,
     )
 
     @contextlib.asynccontextmanager
@@ -110,6 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unforeseen)
+    app.add_middleware(Shortcut, routers=ROUTERS.values())  # added first, so innermost: keys come before it
     keys = [key.get_secret_value() for key in settings.api_keys]
     if keys:
         app.add_middleware(KeyGate, keys=keys)

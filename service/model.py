@@ -3,7 +3,6 @@
 import hashlib
 import io
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +11,12 @@ from pydantic import ValidationError
 
 from service.batching import Array, Batcher, Outputs
 from service.errors import ModelRejected, shown
+from service.limits import Limits
 from service.manifest import MANIFEST_FILE, TENSORS_BY_TASK, Graph, Manifest, Task, TensorSpec
 from service.onnxfile import check_onnx
 from service.session import Session, Tensor
 
 _DTYPES = {"tensor(float)": "float32"}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How a model is run: threads inside an operator, most images and numbers in one inference."""
-
-    threads: int
-    max_batch: int
-    max_pixels: int
 
 
 class Model:

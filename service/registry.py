@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -18,17 +17,14 @@ from service.errors import (
     VersionNotFound,
     shown,
 )
-from service.manifest import MANIFEST_FILE, Task
-from service.model import Limits, Model, load_model
-from service.probe import ProbeLimits, Verdict, probe
+from service.limits import Limits, ProbeLimits
+from service.manifest import Task
+from service.model import Model, load_model
+from service.probe import Child, Verdict, probe
 from service.snapshot import Rejected, Snapshot
+from service.versions import Fingerprint, fingerprint_of, list_versions
 
 log = logging.getLogger(__name__)
-
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
-
-# What a directory looked like when it was judged: name, size, change time and inode of every file in it.
-Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 class Registry:
@@ -44,10 +40,18 @@ class Registry:
         limits: How models are run.
         allowed: What the child process that tries a version may use.
         old_versions: How many older versions stay loaded.
+        first: A child that is already trying the newest versions.
     """
 
     def __init__(
-        self, models_dir: Path, *, provider: str, limits: Limits, allowed: ProbeLimits, old_versions: int
+        self,
+        models_dir: Path,
+        *,
+        provider: str,
+        limits: Limits,
+        allowed: ProbeLimits,
+        old_versions: int,
+        first: Child | None = None,
     ) -> None:
         self.provider = provider
         self.snapshot = Snapshot()
@@ -56,6 +60,7 @@ class Registry:
         self._allowed = allowed
         self._stop = threading.Event()
         self._old_versions = old_versions
+        self._first = first
         self._old: OrderedDict[tuple[str, int], tuple[Fingerprint, Model]] = OrderedDict()
         self._lock_by_version: dict[tuple[str, int], asyncio.Lock] = {}
         self._judged: dict[tuple[str, int], Fingerprint] = {}  # live or rejected, as it looked then
@@ -125,7 +130,7 @@ class Registry:
                 del cache[key]
 
     def _scan(self, before: Snapshot) -> Snapshot:
-        versions_by_name = _list_versions(self._models_dir)
+        versions_by_name = list_versions(self._models_dir)
         self._probe([(name, versions[-1]) for name, versions in versions_by_name.items()])
         rejected: dict[tuple[str, int], Rejected] = {}
         model_by_name: dict[str, Model] = {}
@@ -143,7 +148,7 @@ class Registry:
         live = before.model_by_name.get(name)
         is_live = live is not None and live.manifest.version == version
         try:
-            fingerprint = _fingerprint(self._directory(key))
+            fingerprint = fingerprint_of(self._directory(key))
         except OSError:  # removed while we look
             return live if is_live else None
         if self._judged.get(key) == fingerprint:
@@ -183,14 +188,15 @@ class Registry:
         fingerprint_by_key = {}
         for key in keys:
             with contextlib.suppress(OSError):  # removed while we look
-                fingerprint_by_key[key] = _fingerprint(self._directory(key))
+                fingerprint_by_key[key] = fingerprint_of(self._directory(key))
         new = [
             key
             for key, fingerprint in fingerprint_by_key.items()
             if key not in self._verdicts or self._verdicts[key][0] != fingerprint
         ]
         directories = [self._directory(key) for key in new]
-        verdicts = probe(directories, limits=self._limits, allowed=self._allowed, stop=self._stop)
+        first, self._first = self._first, None
+        verdicts = probe(directories, limits=self._limits, allowed=self._allowed, stop=self._stop, first=first)
         for key, verdict in zip(new, verdicts, strict=False):  # there are fewer if we stop
             self._verdicts[key] = (fingerprint_by_key[key], verdict)
 
@@ -202,7 +208,7 @@ class Registry:
         key = (name, version)
         async with self._lock_by_version.setdefault(key, asyncio.Lock()):
             try:
-                fingerprint = await asyncio.to_thread(_fingerprint, self._directory(key))
+                fingerprint = await asyncio.to_thread(fingerprint_of, self._directory(key))
                 if key in self._old and self._old[key][0] == fingerprint:
                     self._old.move_to_end(key)
                     return self._old[key][1]
@@ -249,26 +255,3 @@ _VERBS: dict[Task, str] = {
     "decode": "decode",
     "anomaly": "find anomalies",
 }
-
-
-def _list_versions(models_dir: Path) -> dict[str, tuple[int, ...]]:
-    versions_by_name: dict[str, tuple[int, ...]] = {}
-    for directory in sorted(models_dir.iterdir()):
-        if directory.name.startswith(".") or not directory.is_dir():
-            continue
-        versions = sorted(
-            int(entry.name)
-            for entry in directory.iterdir()
-            if _VERSION.fullmatch(entry.name) and (entry / MANIFEST_FILE).is_file()
-        )
-        if versions:
-            versions_by_name[directory.name] = tuple(versions)
-    return versions_by_name
-
-
-def _fingerprint(directory: Path) -> Fingerprint:
-    entries = []
-    for path in sorted(directory.iterdir()):
-        stat = path.stat()
-        entries.append((path.name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
-    return tuple(entries)

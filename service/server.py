@@ -1,5 +1,6 @@
 """Listens and serves: one port, and an end in which nothing that was taken is lost."""
 
+import gc
 import logging
 import math
 import multiprocessing
@@ -18,14 +19,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from service.admission import Admission
 from service.app import create_app
 from service.errors import CannotListen
+from service.exitcodes import EXIT_CUT_OFF, EXIT_STOPPED
+from service.probe import Child
 from service.protocol import protocol_for
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
-
-EXIT_STOPPED = 0
-EXIT_CUT_OFF = 1  # the grace period passed, or a second signal came, before every request was answered
-EXIT_CANNOT_START = 2
 
 # Also with nothing to do we stay this long, so that clients with open connections and load balancers hear of the end.
 _LEAST_DRAIN_S = 0.5
@@ -59,8 +58,13 @@ def start_logging(settings: Settings) -> None:
     logging.captureWarnings(capture=True)
 
 
-def serve(settings: Settings, listener: socket.socket) -> None:
+def serve(settings: Settings, listener: socket.socket, first: Child | None = None) -> None:
     """Serves until a signal says stop. Where requests are cut off by that, the process ends here.
+
+    Args:
+        settings: Of this service.
+        listener: From `listen`.
+        first: From `early.start_child`.
 
     Raises:
         ProviderUnavailable: The device that was asked for is not there.
@@ -68,7 +72,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end_before_start)
-    app = create_app(settings)
+    app = create_app(settings, first)
     server = Server(_uvicorn_config(settings, app), app.state.service.admission, grace_s=settings.grace_s)
     server.run(sockets=[listener])
     if server.is_cut_off:
@@ -94,6 +98,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        gc.freeze()  # modules and models stay: the collector need not walk them again and again
         for listener in sockets or []:
             host, port = listener.getsockname()[:2]
             log.info("process %d running on http://%s:%d", os.getpid(), f"[{host}]" if ":" in host else host, port)

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from service.manifest import Task
+from service.manifest import TASKS, Task
 from service.model import Model
 
 
@@ -38,6 +39,13 @@ class Snapshot:
         The one whose manifest says so; else, where exactly one model offers the task, that one. Of several claims
         the alphabetically first name wins, so every worker and every restart agrees.
         """
+        return self._default_by_task.get(task)
+
+    @cached_property
+    def _default_by_task(self) -> dict[Task, Model | None]:  # every request asks
+        return {task: self._choose(task) for task in TASKS}
+
+    def _choose(self, task: Task) -> Model | None:
         offering = [model for _, model in sorted(self.model_by_name.items()) if task in model.manifest.tasks]
         claiming = [model for model in offering if task in model.manifest.default_for]
         if claiming:

@@ -11,7 +11,8 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 
 from service.errors import StartupError
-from service.server import EXIT_CANNOT_START, EXIT_CUT_OFF, EXIT_STOPPED, serve, start_logging
+from service.exitcodes import EXIT_CANNOT_START, EXIT_CUT_OFF, EXIT_STOPPED
+from service.server import serve, start_logging
 from service.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -16,9 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from starlette.testclient import TestClient
 
 from service.errors import ModelRejected
-from service.model import Limits, load_model
+from service.limits import Limits, ProbeLimits
+from service.model import load_model
 from service.onnxfile import check_onnx
-from service.probe import ProbeLimits, Verdict, probe
+from service.probe import Child, Verdict, probe
 from tests.service.conftest import MakeClient
 from tests.service.files import pixels_of, png
 from tests.service.toymodels import Axis, make_graph, publish_toy, replace_graph, toy_graphs
@@ -282,6 +283,20 @@ def test_a_child_that_is_killed_is_a_rejection_and_the_next_directory_gets_anoth
     assert "takes more than 5 s" in str(verdicts[1].reason)
 
 
+def test_a_child_that_was_started_early_is_used_only_for_what_it_looks_at(models_dir: Path) -> None:
+    old, new = publish_toy(models_dir), publish_toy(models_dir, version=2)
+    allowed = ProbeLimits(MEMORY_BYTES, timeout_s=30)
+    stop = threading.Event()
+    early = [Child([directory], LIMITS, allowed) for directory in (old, new)]
+
+    for child in early:
+        (verdict,) = probe([new], limits=LIMITS, allowed=allowed, stop=stop, first=child)
+        assert verdict.reason is None
+
+    assert [child.directories for child in early] == [[old], [new]]
+    wait_until(lambda: not any(find_child(str(directory)) for directory in (old, new)))
+
+
 def test_a_child_that_cannot_even_start_is_a_rejection_that_names_the_setting(models_dir: Path) -> None:
     (verdict,) = probed(publish_toy(models_dir), memory_bytes=50 * 2**20)
 
@@ -296,7 +311,9 @@ def test_the_child_has_its_limits_and_none_of_our_secrets(models_dir: Path, monk
     stop, found = threading.Event(), {}
 
     def look() -> None:
-        process = wait_for_child(str(directory))
+        wait_until(lambda: find_child(str(directory)) is not None)
+        process = find_child(str(directory))
+        assert process is not None
         wait_until(lambda: "1000" in (process / "oom_score_adj").read_text())
         for name in ("limits", "environ"):
             found[name] = (process / name).read_text()
@@ -335,17 +352,14 @@ def test_a_manifest_that_changed_after_the_probe_is_not_loaded(models_dir: Path)
         load_model(directory, provider="CPUExecutionProvider", limits=LIMITS, manifest_sha256=verdict.manifest_sha256)
 
 
-def wait_for_child(directory: str) -> Path:
-    """The folder in /proc of the process that probes this directory."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                command = (process / "cmdline").read_text()
-                if "service.probe" in command and directory in command:
-                    return process
-        time.sleep(0.05)
-    pytest.fail("no child process came")
+def find_child(directory: str) -> Path | None:
+    """The folder in /proc of the process that tries this directory."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_text()
+            if "service.trial" in command and directory in command:
+                return process
+    return None
 
 
 def rejected(client: TestClient) -> dict[str, str]:

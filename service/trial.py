@@ -1,0 +1,70 @@
+"""The child process that tries model versions: limits itself, loads each, and prints a verdict. See `service.probe`.
+
+python -m service.trial 2147483648 30 1 64 25000000 models/digits/3 models/unet/1
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.errors import ModelRejected, shown
+from service.limits import Limits, ProbeLimits
+from service.manifest import MANIFEST_FILE
+from service.model import load_model
+from service.probe import Verdict, allows
+
+_CPU = "CPUExecutionProvider"
+_NICE = 5  # a trial may take its time, answering may not
+
+
+def _limit_this_process(allowed: ProbeLimits) -> None:
+    if sys.platform == "win32":
+        return  # no such limits there; the time on the clock still counts
+    import resource  # noqa: PLC0415  Unix only
+
+    for what, value in (
+        (resource.RLIMIT_AS, allowed.memory_bytes),
+        (resource.RLIMIT_CPU, allowed.timeout_s),
+        (resource.RLIMIT_FSIZE, 0),  # it writes no files
+        (resource.RLIMIT_CORE, 0),  # nor its memory
+    ):
+        _, hard = resource.getrlimit(what)
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        with contextlib.suppress(ValueError, OSError):  # macOS has no RLIMIT_AS
+            resource.setrlimit(what, (most, most))
+    os.nice(_NICE)
+    with contextlib.suppress(OSError):  # Linux only: where memory runs out altogether, this process goes first
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _judge(directory: Path, limits: Limits, allowed: ProbeLimits) -> Verdict:
+    try:
+        digest = hashlib.sha256((directory / MANIFEST_FILE).read_bytes()).hexdigest()
+        load_model(directory, provider=_CPU, limits=limits, manifest_sha256=digest)
+    except ModelRejected as error:
+        is_short = "alloc" in str(error).lower()  # onnxruntime has no error of its own for it
+        return Verdict(reason=f"{error}; {allows(allowed)}" if is_short else str(error))
+    except MemoryError:
+        return Verdict(reason=f"it does not fit into memory; {allows(allowed)}")
+    except Exception as error:  # noqa: BLE001  whatever it is, this version must not go live, and someone wants to know why
+        return Verdict(reason=f"it cannot be loaded: {type(error).__name__}: {shown(str(error), limit=300)}")
+    return Verdict(manifest_sha256=digest)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Judges the directories on the command line and prints a verdict for each."""
+    memory_bytes, timeout_s, threads, max_batch, max_pixels = (int(number) for number in argv[:5])
+    allowed = ProbeLimits(memory_bytes, timeout_s)
+    _limit_this_process(allowed)
+    limits = Limits(threads=threads, max_batch=max_batch, max_pixels=max_pixels)
+    for directory in argv[5:]:
+        verdict = _judge(Path(directory), limits, allowed)
+        print(json.dumps(verdict.model_dump()), flush=True)  # noqa: T201  the parent reads it
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,36 @@
+"""The versions in a models directory, and whether one has changed."""
+
+import re
+from pathlib import Path
+
+from service.manifest import MANIFEST_FILE
+
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+# What a directory looked like when it was judged: name, size, change time and inode of every file in it.
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
+def list_versions(models_dir: Path) -> dict[str, tuple[int, ...]]:
+    """Version numbers by model name, ascending, of all that have a manifest."""
+    versions_by_name: dict[str, tuple[int, ...]] = {}
+    for directory in sorted(models_dir.iterdir()):
+        if directory.name.startswith(".") or not directory.is_dir():
+            continue
+        versions = sorted(
+            int(entry.name)
+            for entry in directory.iterdir()
+            if _VERSION.fullmatch(entry.name) and (entry / MANIFEST_FILE).is_file()
+        )
+        if versions:
+            versions_by_name[directory.name] = tuple(versions)
+    return versions_by_name
+
+
+def fingerprint_of(directory: Path) -> Fingerprint:
+    """How a version looks now."""
+    entries = []
+    for path in sorted(directory.iterdir()):
+        stat = path.stat()
+        entries.append((path.name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    return tuple(entries)
