@@ -71,6 +71,9 @@ def test_a_request_without_a_mistake_never_reaches_the_routing(
     assert clients[0].post("/denoise?model=toy", content=IMAGE).status_code == 200
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("body", ["good", "bad"])
 def test_both_ways_give_the_same_answer(
     clients: tuple[TestClient, TestClient], path: str, query: str, body: str
 ) -> None:
