@@ -7,10 +7,10 @@ format with bounded work and refuses those.
 
 import re
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from service.deflate import zlib
 from service.errors import BrokenImage, TooManyImages, TooManyPixels, UnsupportedImage, UnsupportedMediaType, shown
 
 # Progressive encoders write 10 scans, the longest script in the wild about 20. Every scan walks all pixels.
@@ -145,7 +145,7 @@ def _check_png_data(data: bytes) -> None:
             while len(pending) and size <= expected and not inflater.eof:
                 size += len(inflater.decompress(pending, _INFLATE_STEP))
                 pending = inflater.unconsumed_tail
-    except zlib.error as error:
+    except zlib.error as error:  # type: ignore[misc]  # isal's stub does not say that it is an exception
         raise BrokenImage(f"PNG: the image data does not inflate ({error}); the file is damaged") from error
     if size < expected:
         raise BrokenImage(f"PNG: the image data ends after {size} of {expected} bytes; the file was cut off")

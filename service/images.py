@@ -120,7 +120,7 @@ def _image(values: NDArray[np.uint8], *, is_one_bit: bool = False) -> Image:
     planes = values[None] if values.ndim == 2 else np.moveaxis(values, 2, 0)  # (C or C + alpha, H, W)
     has_alpha = len(planes) in {2, 4}
     return Image(
-        np.ascontiguousarray(planes[:-1] if has_alpha else planes)[None],
+        (planes[:-1] if has_alpha else planes)[None],  # a view: whoever makes pixels of it reads it once anyway
         alpha=planes[-1] if has_alpha else None,
         is_one_bit=is_one_bit,
     )

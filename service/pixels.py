@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 Values = NDArray[Any]  # Any: uint8, uint16 or float32, which NumPy's types cannot say without a cast per line
 Pixels = NDArray[np.float32]
 
+_BLOCK = 1 << 15  # values worked on at a time
+
 # ITU-R BT.601 luma in 1/65536, as Pillow's convert("L") computes it, so training and service see the same grey.
 _RED, _GREEN, _BLUE, _HALF, _BITS = 19595, 38470, 7471, 32768, 16
 
@@ -48,7 +50,8 @@ class Image:
         if self.channels == 3 and channels == 1:
             values = _grey(values)
         if values.dtype != np.float32:
-            values = values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+            top = np.float32(np.iinfo(values.dtype).max)
+            values = np.divide(values, top, out=np.empty(values.shape, np.float32), dtype=np.float32)
         x: Pixels = values
         return np.repeat(x, channels, axis=1) if x.shape[1] < channels else np.ascontiguousarray(x, np.float32)
 
@@ -58,31 +61,41 @@ class Image:
         Args:
             x_hat: (N, C, H, W), C is 1 or 3. Values outside [0, 1] are clipped.
         """
-        x_hat = np.clip(x_hat, 0.0, 1.0)
-        if x_hat.shape[1] < self.channels:
-            x_hat = np.repeat(x_hat, self.channels, axis=1)
-        elif x_hat.shape[1] > self.channels:
-            x_hat = _grey(x_hat)
-        return replace(self, values=self._to_depth(x_hat))
+        if x_hat.shape[1] > self.channels:
+            x_hat = _grey(np.clip(x_hat, 0.0, 1.0))
+        values = self._to_depth(x_hat)
+        return replace(
+            self, values=np.repeat(values, self.channels, axis=1) if len(values[0]) < self.channels else values
+        )
 
     def _to_depth(self, x: Pixels) -> Values:
-        levels: Values = x  # an array in is an array out: float, whatever it came as
         if self.is_one_bit:
-            levels = np.where(x >= 0.5, np.uint8(255), np.uint8(0))
-        elif self.values.dtype == np.uint16:
-            levels = np.rint(x * np.float32(65535)).astype(np.uint16)
-        elif self.values.dtype == np.uint8 and self.array_rank is None:
-            levels = np.rint(x * np.float32(255)).astype(np.uint8)
-        return levels
+            return np.where(x >= 0.5, np.uint8(255), np.uint8(0))
+        if self.values.dtype == np.uint16:
+            return to_levels(x, np.uint16)
+        if self.values.dtype == np.uint8 and self.array_rank is None:
+            return to_levels(x, np.uint8)
+        return np.clip(x, 0.0, 1.0)  # an array in is an array out: float, whatever it came as
+
+
+def to_levels(x: Pixels, dtype: type[np.uint8] | type[np.uint16]) -> Values:
+    """Pixels as integers from 0 to the largest of `dtype`, rounded; values outside [0, 1] are clipped."""
+    top = np.float32(np.iinfo(dtype).max)
+    levels = np.empty(x.shape, dtype)
+    flat_x, flat_levels = x.reshape(-1), levels.reshape(-1)
+    for start in range(0, x.size, _BLOCK):  # what is in the processor's cache is not written to memory in between
+        block = flat_x[start : start + _BLOCK] * top
+        np.clip(np.rint(block, out=block), 0, top, out=block)
+        flat_levels[start : start + _BLOCK] = block
+    return levels
 
 
 def to_8_bit(values: Values) -> NDArray[np.uint8]:
     """The values as an ordinary file holds them, rounded; for array results that are asked for as an image."""
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
-    scale = np.float32(255.0 if values.dtype == np.float32 else 255.0 / 65535.0)
-    rounded: NDArray[np.uint8] = np.rint(np.clip(values.astype(np.float32) * scale, 0, 255)).astype(np.uint8)
-    return rounded
+    is_float = values.dtype == np.float32
+    return to_levels(values if is_float else values.astype(np.float32) / np.float32(65535), np.uint8)
 
 
 def _grey(values: Values) -> Values:

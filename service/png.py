@@ -9,17 +9,13 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
+from service.deflate import zlib
 from service.pixels import Values
 
 try:
     import pyspng
 except ImportError:  # it has no wheel for this machine
     pyspng = None
-
-try:
-    from isal import isal_zlib as zlib
-except ImportError:
-    import zlib  # type: ignore[no-redef]  # the same two functions
 
 # The decoder lets no other Python run meanwhile, so that health would wait: 1 Mpx is about 20 ms.
 _MAX_PIXELS = 1_000_000

@@ -1,0 +1,8 @@
+"""zlib's functions by the fastest library that is there: `from service.deflate import zlib`."""
+
+try:
+    from isal import isal_zlib as zlib
+except ImportError:  # it has no wheel for this machine
+    import zlib  # type: ignore[no-redef]  # the same functions
+
+__all__ = ["zlib"]
