@@ -51,7 +51,11 @@ class Parity(_Frozen):
 
 
 class Graph(_Frozen):
-    """One task: an ONNX file in the model's directory, with all weights inside."""
+    """One task: an ONNX file in the model's directory, with all weights inside.
+
+    `parity` is that of the float32 graph with PyTorch. An int8 graph is made from that one; what it loses stands among
+    the metrics.
+    """
 
     file: FileName
     sha256: Sha256
@@ -59,6 +63,7 @@ class Graph(_Frozen):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     parity: Parity
+    precision: Literal["float32", "int8"] = "float32"
 
 
 class InputSpec(_Frozen):

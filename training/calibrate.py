@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from service.manifest import Calibration, Metric
 from training.export import run_graph
-from training.graphs import Anomaly
+from training.graphs import Score
 from training.loop import to_pixels
 from training.metrics import CHUNK
 from training.run import CALIBRATION, GRAPHS, Run
@@ -64,7 +64,7 @@ def calibration_of(scores: Sequence[float], target_fpr: float) -> Calibration:
     fit = ascending[p_values <= target_fpr]
     threshold = fit[0] if len(fit) else np.nextafter(np.float32(ascending[-1]), np.float32(np.inf))
     return Calibration(
-        score=Anomaly.score, target_fpr=target_fpr, threshold=float(threshold), scores=tuple(ascending.tolist())
+        score=Score.description, target_fpr=target_fpr, threshold=float(threshold), scores=tuple(ascending.tolist())
     )
 
 

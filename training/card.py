@@ -38,13 +38,15 @@ def card(manifest: Manifest) -> str:
 
 
 def _tasks(manifest: Manifest) -> str:
-    rows = ["| task | graph | in | out | differs from PyTorch by at most |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| task | graph | in | out | precision | float32 differs from PyTorch by at most |"]
+    rows.append("| --- | --- | --- | --- | --- | --- |")
     for task, graph in manifest.tasks.items():
         shown = [
             ", ".join(f"{t.name} ({', '.join(map(str, t.shape))})" for t in tensors)
             for tensors in (graph.inputs, graph.outputs)
         ]
-        rows.append(f"| {task} | {graph.file} | {shown[0]} | {shown[1]} | {graph.parity.max_abs_diff:.1e} |")
+        parity = f"{graph.parity.max_abs_diff:.1e}"
+        rows.append(f"| {task} | {graph.file} | {shown[0]} | {shown[1]} | {graph.precision} | {parity} |")
     return "\n".join(rows)
 
 

@@ -85,6 +85,14 @@ class TrainingConfig(_Section):
     seed: int = 0
 
 
+class ExportConfig(_Section):
+    """The graphs that are served. With int8, `calibration_images` training images set the ranges of the activations."""
+
+    precision: Literal["float32", "int8"] = "float32"
+    calibration_images: Annotated[int, Field(ge=1)] = 512
+    max_loss_rise: Annotated[float, Field(ge=0.0)] = 0.03  # of the validation loss, int8 over float32
+
+
 class Recipe(_Section):
     """One model to be made: which tasks it offers, from which data, by which network and training."""
 
@@ -98,6 +106,7 @@ class Recipe(_Section):
     augmentation: AugmentationConfig = AugmentationConfig()
     corruption: CorruptionConfig = CorruptionConfig()
     training: TrainingConfig = TrainingConfig()
+    export: ExportConfig = ExportConfig()
     limits: tuple[str, ...] = ()
 
 

@@ -1,23 +1,28 @@
-"""Figures on the test images, which nothing else ever sees, each beside what costs nothing."""
+"""Figures of the graphs that are served, on the test images, which nothing else ever sees; each beside what is free."""
+
+from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from service.manifest import Latent, Metric
+from service.manifest import Latent, Metric, Task
 from training.baselines import LARGEST_LINEAR, denoising_baselines, reduced_rank_regression
 from training.errors import RunError
+from training.export import served
 from training.graphs import graph_for
 from training.loop import load_weights, to_pixels
 from training.metrics import CHUNK, mean_squared_error, psnr_db
 from training.run import EVALUATION, Run
 
+IN_FLOAT32 = "same network in float32"
+
 
 def evaluate(run: Run, beside: tuple[Run, ...] = (), *, progress: bool = True) -> None:
-    """Measure the trained network and keep its metrics and the statistics of its latents in `evaluation.json`.
+    """Measure the exported graphs and keep their metrics and the statistics of their latents in `evaluation.json`.
 
     Args:
-        run: A trained run.
+        run: An exported run.
         beside: Other evaluated runs on the same images; their denoising error becomes a baseline.
         progress: Show bars.
 
@@ -30,18 +35,19 @@ def evaluate(run: Run, beside: tuple[Run, ...] = (), *, progress: bool = True) -
         metrics += _denoising(run, model, beside, progress=progress)
     if model.latent_dim is not None:
         metrics += _reconstruction(run, model, progress=progress)
-    latent = _latent_statistics(model, run.data.train) if model.latent_dim is not None else None
+    latent = _latent_statistics(run, model) if model.latent_dim is not None else None
     content = {"metrics": [m.model_dump() for m in metrics], "latent": latent.model_dump() if latent else None}
     run.write(EVALUATION, content)
 
 
 def _denoising(run: Run, model: nn.Module, beside: tuple[Run, ...], *, progress: bool) -> list[Metric]:
     data, corruption = run.data, run.recipe.corruption
-    denoiser = graph_for("denoise", model)
-    mse = mean_squared_error(denoiser, data.test, corruption)
+    mse = mean_squared_error(_as_served(run, model, "denoise"), data.test, corruption)
     rank = model.latent_dim if isinstance(model.latent_dim, int) else None
     functions = denoising_baselines(data.train, corruption, rank, progress=progress)
     baselines = {name: mean_squared_error(f, data.test, corruption) for name, f in functions.items()}
+    if run.recipe.export.precision != "float32":
+        baselines[IN_FLOAT32] = mean_squared_error(graph_for("denoise", model), data.test, corruption)
     for other in beside:
         baselines[f"recipe {other.name}"] = _denoise_mse_of(other, run)
     options = ", ".join(f"{k} {v}" for k, v in corruption.options.items())
@@ -85,7 +91,10 @@ def _reconstruction(run: Run, model: nn.Module, *, progress: bool) -> list[Metri
     if data.train[0].numel() <= LARGEST_LINEAR:
         pca = reduced_rank_regression(data.train, None, rank, progress=progress)
         baselines[f"PCA of {rank} components"] = mean_squared_error(pca, data.test, None)
-    mse = mean_squared_error(graph_for("denoise", model), data.test, None)
+    encode, decode = _as_served(run, model, "encode"), _as_served(run, model, "decode")
+    mse = mean_squared_error(lambda x: decode(encode(x)), data.test, None)
+    if run.recipe.export.precision != "float32":
+        baselines[IN_FLOAT32] = mean_squared_error(graph_for("denoise", model), data.test, None)
     on = f"{len(data.test)} clean test images of {data.name}"
     return [
         Metric(
@@ -95,8 +104,14 @@ def _reconstruction(run: Run, model: nn.Module, *, progress: bool) -> list[Metri
     ]  # fmt: skip
 
 
-@torch.no_grad()
-def _latent_statistics(model: nn.Module, images: UInt8[Tensor, "image channel height width"]) -> Latent:
-    encoder = graph_for("encode", model)
-    z: Float[Tensor, "image latent"] = torch.cat([encoder(to_pixels(c)) for c in torch.split(images, CHUNK)])
+def _latent_statistics(run: Run, model: nn.Module) -> Latent:
+    encode = _as_served(run, model, "encode")
+    with torch.no_grad():
+        chunks = [encode(to_pixels(chunk)) for chunk in torch.split(run.data.train, CHUNK)]
+    z: Float[Tensor, "image latent"] = torch.cat(chunks)
     return Latent(dim=z.shape[1], mean=tuple(z.mean(0).tolist()), std=tuple(z.std(0).tolist()))
+
+
+def _as_served(run: Run, model: nn.Module, task: Task) -> Callable[[Tensor], Tensor]:
+    """The task's graph, or its network where the recipe does not offer the task."""
+    return served(run.path(f"{task}.onnx")) if task in run.recipe.tasks else graph_for(task, model)

@@ -1,8 +1,10 @@
-"""From PyTorch to ONNX in three steps: write the graph, check it, compare its answers with PyTorch's."""
+"""From PyTorch to ONNX: write each graph, check it, compare its answers with PyTorch's; make it int8 if asked to."""
 
 import hashlib
 import logging
 import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,20 +19,36 @@ from torch import Tensor, nn
 from service.manifest import TENSORS_BY_TASK, Golden, Graph, Parity, Task, TensorSpec
 from training.errors import ExportError
 from training.files import write_atomically
+from training.graphs import Score
+from training.quantise import chain, quantise
 
 OPSET = 20
 PARITY_TOLERANCE = 1e-4  # float32 sums in another order; the shipped models differ by about 1e-6
 PARITY_BATCHES = (1, 3, 16)
 GOLDEN_IMAGES = 2
 GOLDEN_TOLERANCE = 1e-3  # another processor, or CUDA with its TF32, rounds differently
+INT8_GOLDEN_TOLERANCE = 5e-2  # there, what is rounded the other way moves by a whole step of 1/255 of its range
 GOLDEN_FILE = "golden.npz"
 
 Images = Float[Tensor, "batch channel height width"]
 Array = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Int8:
+    """What int8 graphs are made of: every task is a chain of the same parts, so `denoise` stays decode(encode(x)).
+
+    Attributes:
+        parts: Encode and Decode, or Denoise where there is no latent.
+        images: As the network gets them, to find the ranges of the activations.
+    """
+
+    parts: Sequence[nn.Module]
+    images: Images
+
+
 def export_graphs(
-    graph_by_task: dict[Task, nn.Module], examples: dict[Task, Tensor], directory: Path
+    graph_by_task: dict[Task, nn.Module], examples: dict[Task, Tensor], directory: Path, *, int8: Int8 | None = None
 ) -> tuple[dict[Task, Graph], Golden]:
     """Write `<task>.onnx` for every task and one golden.npz into `directory`.
 
@@ -39,6 +57,7 @@ def export_graphs(
         examples: At least 16 real inputs per task. Parity is measured on them and on random ones of their shape; the
             first two become the golden sample.
         directory: Where the files go.
+        int8: What int8 graphs are made of. None for float32.
 
     Raises:
         ExportError: A graph is not valid, or differs from PyTorch by more than 1e-4.
@@ -47,39 +66,69 @@ def export_graphs(
     described: dict[Task, Graph] = {}
     for task, network in graph_by_task.items():
         path = directory / f"{task}.onnx"
-        content = to_onnx(network, examples[task][:2], task)
+        inputs, outputs = TENSORS_BY_TASK[task]
+        content = to_onnx(network, (examples[task][:2],), inputs, outputs)
         with write_atomically(path) as file:
             file.write(content)
         described[task] = _describe(path, content, task, measure_parity(path, network, examples[task]))
+    if int8 is not None:
+        _make_int8(described, directory, int8)
+    for task in graph_by_task:
         inputs, outputs = TENSORS_BY_TASK[task]
         x = examples[task][:GOLDEN_IMAGES].numpy()
         golden |= {f"{task}.{inputs[0]}": x}
-        golden |= {f"{task}.{name}": y for name, y in zip(outputs, run_graph(path, x), strict=True)}
+        golden |= {
+            f"{task}.{name}": y for name, y in zip(outputs, run_graph(directory / f"{task}.onnx", x), strict=True)
+        }
     with write_atomically(directory / GOLDEN_FILE) as file:
         np.savez(file, **golden)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
     sha256 = hashlib.sha256((directory / GOLDEN_FILE).read_bytes()).hexdigest()
-    return described, Golden(file=GOLDEN_FILE, sha256=sha256, tolerance=GOLDEN_TOLERANCE)
+    tolerance = GOLDEN_TOLERANCE if int8 is None else INT8_GOLDEN_TOLERANCE
+    return described, Golden(file=GOLDEN_FILE, sha256=sha256, tolerance=tolerance)
 
 
-def to_onnx(network: nn.Module, example: Tensor, task: Task) -> bytes:
+def _make_int8(described: dict[Task, Graph], directory: Path, int8: Int8) -> None:
+    names = ["x", "z", "x_hat"] if len(int8.parts) == 2 else ["x", "x_hat"]
+    parts, x = [], int8.images
+    for i, network in enumerate(int8.parts):
+        content = to_onnx(network, (x[:2],), names[i : i + 1], names[i + 1 : i + 2])
+        parts.append(quantise(content, x.numpy()))
+        with torch.no_grad():
+            x = network(x)
+    score = to_onnx(Score(), (int8.images[:2], int8.images[:2]), ("x", "x_hat"), ("score", "map"))
+    content_by_task: dict[Task, bytes] = {
+        "denoise": chain(parts, inputs=["x"], outputs=["x_hat"]),
+        "anomaly": chain([*parts, score], inputs=["x"], outputs=["score", "map"]),
+        "encode": parts[0],
+        "decode": parts[-1],
+    }
+    for task, graph in described.items():
+        path = directory / f"{task}.onnx"
+        with write_atomically(path) as file:
+            file.write(content_by_task[task])
+        described[task] = _describe(path, content_by_task[task], task, graph.parity, precision="int8")
+
+
+def to_onnx(network: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
     """The network as ONNX with a dynamic batch axis: the same bytes every time, nothing of this machine inside."""
-    inputs, outputs = TENSORS_BY_TASK[task]
+    name = type(network).__name__
+    batch = torch.export.Dim("batch")
     # The exporter warns of its own internals, and reports on optional packages; neither is for our user.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network,
-            (example,),
+            example,
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=tuple({0: batch} for _ in example),
         )
     if program is None:
-        raise ExportError(f"{task}: the exporter returned nothing")
+        raise ExportError(f"{name}: the exporter returned nothing")
     program.optimize()
     model = program.model_proto
     del model.metadata_props[:]
@@ -95,7 +144,7 @@ def to_onnx(network: nn.Module, example: Tensor, task: Task) -> bytes:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"{task}: the exported graph is not valid ONNX: {error}") from error
+        raise ExportError(f"{name}: the exported graph is not valid ONNX: {error}") from error
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -103,6 +152,13 @@ def run_graph(path: Path, x: Array) -> list[Array]:
     """Every output of the graph at `path` for the one input `x`, by onnxruntime on the CPU."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return [np.asarray(y, np.float32) for y in session.run(None, {session.get_inputs()[0].name: x})]
+
+
+def served(path: Path) -> Callable[[Tensor], Tensor]:
+    """The graph at `path` as a function of tensors, by onnxruntime on the CPU: its first output."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: torch.from_numpy(np.asarray(session.run(None, {name: x.numpy()})[0], np.float32))
 
 
 def measure_parity(path: Path, network: nn.Module, examples: Tensor) -> Parity:
@@ -137,7 +193,9 @@ def _largest_difference(path: Path, network: nn.Module, x: Tensor) -> float:
     return float(np.max(differences))
 
 
-def _describe(path: Path, content: bytes, task: Task, parity: Parity) -> Graph:
+def _describe(
+    path: Path, content: bytes, task: Task, parity: Parity, *, precision: Literal["float32", "int8"] = "float32"
+) -> Graph:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     dtype: Literal["float32"] = "float32"
     inputs, outputs = (
@@ -153,4 +211,5 @@ def _describe(path: Path, content: bytes, task: Task, parity: Parity) -> Graph:
         inputs=inputs,
         outputs=outputs,
         parity=parity,
+        precision=precision,
     )

@@ -45,18 +45,27 @@ class Denoise(nn.Module):
         return x_hat.clamp(0.0, 1.0)
 
 
-class Anomaly(nn.Module):
-    """x (N,C,H,W) -> score (N,), map (N,H,W): squared reconstruction error, mean over channels, then pixels."""
+class Score(nn.Module):
+    """x, x_hat (N,C,H,W) -> score (N,), map (N,H,W): squared error, mean over channels, then pixels."""
 
-    score = "mean squared reconstruction error of all pixels"
+    description = "mean squared reconstruction error of all pixels"
+
+    def forward(self, x: Images, x_hat: Images) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch height width"]]:
+        error = (x_hat - x).square().mean(dim=1)  # (N, H, W)
+        return error.mean(dim=(1, 2)), error
+
+
+class Anomaly(nn.Module):
+    """x (N,C,H,W) -> score (N,), map (N,H,W) of its reconstruction."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.denoise = Denoise(model)
+        self.score = Score()
 
     def forward(self, x: Images) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch height width"]]:
-        error = (self.model(x).clamp(0.0, 1.0) - x).square().mean(dim=1)  # (N, H, W)
-        return error.mean(dim=(1, 2)), error
+        score, error = self.score(x, self.denoise(x))
+        return score, error
 
 
 GRAPHS: dict[Task, type[nn.Module]] = {"anomaly": Anomaly, "decode": Decode, "denoise": Denoise, "encode": Encode}

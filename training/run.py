@@ -73,6 +73,8 @@ def start_run(
 ) -> Run:
     """A new run in `directory`, or the one already there if it has the same recipe and images.
 
+    Where only the recipe's `[export]` differs, the weights are kept and everything after them is done again.
+
     Raises:
         RunError: Another recipe or other images were used there, and `restart` is not set; or it is set and
             `directory` holds something else than a run.
@@ -89,16 +91,21 @@ def start_run(
         data_sha256=run.data.sha256,
         command=command,
     )
+    is_exported_anew = False
     if run.path(RUN_FILE).exists():
         old = _read(directory)
+        is_exported_anew = old.recipe.export != recipe.export
         cure = "give --restart to begin anew, or another --name"
-        if differing := _differences(old.recipe, recipe):
+        differing = [field for field in _differences(old.recipe, recipe) if not field.startswith("export.")]
+        if differing:
             raise RunError(f"{directory} was begun with another recipe ({'; '.join(differing)}): {cure}")
         if old.data_sha256 != new.data_sha256:
             raise RunError(f"{directory} was begun with other images (digest {old.data_sha256[:12]}...): {cure}")
     if not is_first:
         return run
     directory.mkdir(parents=True, exist_ok=True)
+    for made_of_weights in (GRAPHS, EVALUATION, CALIBRATION) if is_exported_anew else ():
+        run.path(made_of_weights).unlink(missing_ok=True)
     with write_atomically(run.path(RUN_FILE)) as file:
         file.write(new.model_dump_json(indent=1).encode())
     return run

@@ -6,19 +6,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
+from service.manifest import Task
 from training.architectures import build
 from training.calibrate import calibrate
 from training.config import Recipe
-from training.corruptions import corrupt
+from training.corruptions import corrupt, training_input
 from training.data import Dataset
 from training.distributed import rank_and_world
-from training.errors import DeviceError, RunError
+from training.errors import DeviceError, ExportError, RunError
 from training.evaluate import evaluate
-from training.export import export_graphs
+from training.export import Int8, export_graphs, served
 from training.graphs import graph_for
 from training.loop import load_weights, to_pixels, train
+from training.metrics import mean_squared_error
 from training.publish import assemble, git_commit, next_version, publish
 from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, REPORT, WEIGHTS, Run
 from training.verify import verify
@@ -47,17 +50,8 @@ def train_stage(run: Run, options: Options) -> None:
         run.write(REPORT, {**asdict(report), "device": name, "commit": git_commit()})
 
 
-def evaluate_stage(run: Run, options: Options) -> None:
-    """Weights -> figures on the test images beside free baselines."""
-    _need(run, WEIGHTS, "train")
-    evaluate(run, options.beside, progress=options.progress)
-    for metric in run.read(EVALUATION, "evaluate")["metrics"]:
-        beside = ", ".join(f"{name} {value:.5g}" for name, value in metric["baselines"].items())
-        tqdm.write(f"{metric['name']} {metric['value']:.5g}  (beside: {beside})")
-
-
 def export_stage(run: Run, options: Options) -> None:
-    """Weights -> one ONNX graph per task, compared with PyTorch."""
+    """Weights -> one ONNX graph per task, compared with PyTorch; int8 if the recipe says so."""
     _need(run, WEIGHTS, "train")
     model = load_weights(run.recipe, run.directory)
     x = to_pixels(run.data.test[:EXAMPLES])
@@ -67,8 +61,20 @@ def export_stage(run: Run, options: Options) -> None:
     if "decode" in networks:
         with torch.no_grad():
             examples["decode"] = graph_for("encode", model)(x)
-    graphs, golden = export_graphs(networks, examples, run.directory)
+    int8 = _int8(run, model) if run.recipe.export.precision == "int8" else None
+    graphs, golden = export_graphs(networks, examples, run.directory, int8=int8)
+    if int8 is not None and "denoise" in networks:
+        _check_loss(run, networks["denoise"])
     run.write(GRAPHS, {"tasks": {t: g.model_dump() for t, g in graphs.items()}, "golden": golden.model_dump()})
+
+
+def evaluate_stage(run: Run, options: Options) -> None:
+    """Graphs -> figures on the test images beside free baselines."""
+    _need(run, GRAPHS, "export")
+    evaluate(run, options.beside, progress=options.progress)
+    for metric in run.read(EVALUATION, "evaluate")["metrics"]:
+        beside = ", ".join(f"{name} {value:.5g}" for name, value in metric["baselines"].items())
+        tqdm.write(f"{metric['name']} {metric['value']:.5g}  (beside: {beside})")
 
 
 def calibrate_stage(run: Run, options: Options) -> None:
@@ -107,8 +113,8 @@ class Stage:
 
 STAGES: dict[str, Stage] = {
     "train": Stage(train_stage, REPORT),
-    "evaluate": Stage(evaluate_stage, EVALUATION),
     "export": Stage(export_stage, GRAPHS),
+    "evaluate": Stage(evaluate_stage, EVALUATION),
     "calibrate": Stage(calibrate_stage, CALIBRATION),
     "verify": Stage(verify_stage, None),
     "publish": Stage(publish_stage, None),
@@ -148,6 +154,28 @@ def check_recipe(recipe: Recipe) -> None:
         graph_for(task, model)
     x = torch.zeros(1, recipe.data.channels, recipe.data.height, recipe.data.width)
     corrupt(x, recipe.corruption, torch.Generator())
+
+
+def _int8(run: Run, model: nn.Module) -> Int8:
+    x = to_pixels(run.data.train[: run.recipe.export.calibration_images])
+    # As in training: some stay clean.
+    images = training_input(x, run.recipe.corruption, torch.Generator().manual_seed(run.recipe.training.seed))
+    tasks: tuple[Task, ...] = ("denoise",) if model.latent_dim is None else ("encode", "decode")
+    return Int8([graph_for(task, model) for task in tasks], images)
+
+
+def _check_loss(run: Run, network: nn.Module) -> None:
+    before, after = (
+        mean_squared_error(function, run.data.validation, run.recipe.corruption)
+        for function in (network, served(run.path("denoise.onnx")))
+    )
+    rise, most = after / before - 1, run.recipe.export.max_loss_rise
+    tqdm.write(f"int8: validation mse {after:.5f}, {rise:+.1%} of float32's {before:.5f}")
+    if not rise <= most:
+        raise ExportError(
+            f"int8 raises the validation error by {rise:.1%}, from {before:.5g} to {after:.5g}; allowed are {most:.1%} "
+            "(export.max_loss_rise). Serve float32 instead (export.precision=float32), or allow more"
+        )
 
 
 def _need(run: Run, file: str, made_by: str) -> None:

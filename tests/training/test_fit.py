@@ -136,7 +136,7 @@ def test_a_stage_without_its_input_says_which_to_run_first(
     shutil.copytree(fitted / "runs" / "digits", tmp_path / "digits")
     (tmp_path / "digits" / "weights.pt").unlink()
 
-    status = main(["evaluate", str(tmp_path / "digits")])
+    status = main(["export", str(tmp_path / "digits")])
 
     assert status == 1
     assert "python -m training train" in capsys.readouterr().err
