@@ -1,57 +1,68 @@
 """Who may come in: a queue bounded in images, a deadline for every request, and the end of both when stopping."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Self
 
 from starlette.requests import ClientDisconnect, Request
 
 from service.errors import DeadlineExceeded, Draining, QueueFull
 
-# Most answers are there sooner. Only a request that takes longer costs a task that listens for its client leaving.
-_WATCH_AFTER_S = 0.25
+# One look at all requests now and then, instead of timers for each: most answers are there before the first look.
+_LOOK_EVERY_S = 0.25
 
 
 class Slot:
-    """One request's place in the queue."""
+    """One request's place in the queue, for the length of a `with` block."""
 
-    def __init__(self, admission: "Admission", scope: asyncio.Timeout) -> None:
+    def __init__(self, admission: "Admission") -> None:
         self.images = 1
-        self.reason: Exception | None = None
+        self.started_at: float | None = None
         self._admission = admission
-        self._scope = scope
-        self._timer: asyncio.TimerHandle | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._task = asyncio.current_task()
+        self._cancellations = self._task.cancelling() if self._task else 0
+        self._reason: Exception | None = None
+        self._request: Request | None = None
+        self._listener: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        self._admission.enter(self)
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
+        """Gives the place back.
+
+        Raises:
+            Exception: The reason why the request was ended from outside.
+        """
+        self._admission.leave(self)
+        if self._listener is not None:
+            self._listener.cancel()
+        if self._reason is not None and self._task is not None:
+            is_ours = self._task.uncancel() <= self._cancellations  # else someone else wants the task to end, too
+            if is_ours and isinstance(error, asyncio.CancelledError):
+                raise self._reason from error
 
     def start(self, request: Request, images: int) -> None:
         """Counts all images of a request whose body is there; the deadline runs, and a client that leaves is noticed.
 
         Raises:
             QueueFull: They do not all fit.
-            Draining: The service has given up waiting in the same moment.
         """
-        if self.reason is not None:
-            raise self.reason
         self._admission.take(self, images)
-        loop = asyncio.get_running_loop()
-        self._scope.reschedule(loop.time() + self._admission.timeout_s)
-        self._timer = loop.call_later(_WATCH_AFTER_S, self._start_watch, request)
+        self._request = request
+        self.started_at = asyncio.get_running_loop().time()
 
     def end(self, reason: Exception) -> None:
         """Stops waiting: the request fails with `reason`, and its jobs that have not started are dropped."""
-        if not self._scope.expired():
-            self.reason = reason
-            self._scope.reschedule(0)
+        if self._reason is None and self._task is not None:
+            self._reason = reason
+            self._task.cancel()
 
-    def close(self) -> None:
-        """Listens to the client no longer."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
-
-    def _start_watch(self, request: Request) -> None:
-        self._watch = asyncio.create_task(self._listen(request))
+    def listen(self) -> None:
+        """From now on the request ends when its client leaves."""
+        if self._listener is None and self._request is not None:
+            self._listener = asyncio.create_task(self._listen(self._request))
 
     async def _listen(self, request: Request) -> None:
         # The whole body has been read, so all that can still come is the end of the connection.
@@ -79,15 +90,15 @@ class Admission:
         self.is_draining = False
         self._max_images = max_images
         self._slots: set[Slot] = set()
+        self._next_look: asyncio.TimerHandle | None = None
 
     @property
     def is_idle(self) -> bool:
         """Nobody waits for an answer."""
         return not self._slots
 
-    @contextlib.asynccontextmanager
-    async def admit(self) -> AsyncIterator[Slot]:
-        """A place in the queue, until the block ends.
+    def admit(self) -> Slot:
+        """A place in the queue, for a `with` block inside the request's own task.
 
         Raises:
             Draining: The service is stopping.
@@ -98,24 +109,19 @@ class Admission:
         self.refuse_if_draining()
         if self.images >= self._max_images:
             raise self._full(1)
-        scope = asyncio.timeout(None)
-        slot = Slot(self, scope)
+        return Slot(self)
+
+    def enter(self, slot: Slot) -> None:
+        """Counts a slot, and looks at all of them from now on."""
         self._slots.add(slot)
         self.images += 1
-        try:
-            async with scope:
-                yield slot
-        except TimeoutError as error:
-            if not scope.expired():
-                raise
-            raise slot.reason or DeadlineExceeded(
-                f"the answer was not there {self.timeout_s:g} s after the request (setting request_timeout_s); "
-                "what was queued of it has been dropped"
-            ) from error
-        finally:
-            slot.close()
-            self._slots.discard(slot)
-            self.images -= slot.images
+        if self._next_look is None:
+            self._look_later()
+
+    def leave(self, slot: Slot) -> None:
+        """Counts it no longer."""
+        self._slots.discard(slot)
+        self.images -= slot.images
 
     def refuse_if_draining(self) -> None:
         """Nothing, while the service is there for new requests.
@@ -145,6 +151,27 @@ class Admission:
         """Ends the requests that are still inside, each with its 503."""
         for slot in tuple(self._slots):
             slot.end(_draining("the service had to stop before this request was answered (setting grace_s)"))
+
+    def _look_later(self) -> None:
+        interval_s = min(_LOOK_EVERY_S, self.timeout_s / 2)
+        self._next_look = asyncio.get_running_loop().call_later(interval_s, self._look)
+
+    def _look(self) -> None:
+        self._next_look = None
+        now = asyncio.get_running_loop().time()
+        for slot in tuple(self._slots):
+            if slot.started_at is None:  # its body is still on the way, and has a time of its own
+                continue
+            if now >= slot.started_at + self.timeout_s:
+                slot.end(
+                    DeadlineExceeded(
+                        f"the answer was not there {self.timeout_s:g} s after the request (setting request_timeout_s); "
+                        "what was queued of it has been dropped"
+                    )
+                )
+            slot.listen()
+        if self._slots:
+            self._look_later()
 
     def _full(self, images: int) -> QueueFull:
         return QueueFull(

@@ -12,6 +12,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 from service.admission import Admission
 from service.errors import (
@@ -97,7 +98,7 @@ def create_app(settings: Settings, first: Child | None = None) -> FastAPI:
         with contextlib.suppress(asyncio.CancelledError):
             await watch
 
-    app = FastAPI(
+    app = _App(
         title="Hourglass",
         version="0.1.0",
         description=_DESCRIPTION,
@@ -116,20 +117,30 @@ def create_app(settings: Settings, first: Child | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unforeseen)
-    app.add_middleware(Shortcut, routers=ROUTERS.values())  # added first, so innermost: keys come before it
-    keys = [key.get_secret_value() for key in settings.api_keys]
-    if keys:
-        app.add_middleware(KeyGate, keys=keys)
-    if settings.cors_origins:  # added last, so outermost: a browser asks for permission without a key
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type"],
-            expose_headers=["X-Model", "X-Resize", "X-Request-Id", "Retry-After"],
-        )
-    _complete_openapi(app, has_keys=bool(keys))
+    _complete_openapi(app, has_keys=bool(settings.api_keys))
     return app
+
+
+class _App(FastAPI):
+    """FastAPI behind what every request passes first."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """CORS -> keys -> the short way -> FastAPI's own middleware and routes."""
+        settings = self.state.service.settings
+        app: ASGIApp = Shortcut(
+            super().build_middleware_stack(), routers=ROUTERS.values(), on_unforeseen=_on_unforeseen
+        )
+        if settings.api_keys:
+            app = KeyGate(app, keys=[key.get_secret_value() for key in settings.api_keys])
+        if settings.cors_origins:  # outermost: a browser asks for permission without a key
+            app = CORSMiddleware(
+                app,
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type"],
+                expose_headers=["X-Model", "X-Resize", "X-Request-Id", "Retry-After"],
+            )
+        return app
 
 
 async def _watch(registry: Registry, loading: asyncio.Task[None], interval_s: float) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future as ThreadFuture
@@ -11,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import RequestError
+from service.errors import NonFiniteResult, RequestError
 
 Array = NDArray[np.float32]
 Outputs = tuple[Array, ...]
@@ -40,13 +41,14 @@ class Batcher:
         run: The graph.
         max_batch: Most images in one inference.
         max_pixels: About how many numbers one inference takes, and are held decoded at a time.
-        name: Of the thread.
+        name: Of the graph, in messages and of the thread: "digits/2 denoise".
     """
 
     def __init__(self, run: Callable[[Array], Outputs], *, max_batch: int, max_pixels: int, name: str) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_pixels = max_pixels
+        self._name = name
         # Any: jobs of every kind of answer share the queue; `submit` gives each caller its own type back.
         self._queue: deque[tuple[Job[Any], asyncio.Future[Any]]] = deque()
         self._is_running = False
@@ -117,11 +119,16 @@ class Batcher:
                 for i, _ in group:
                     results[i] = error
                 continue
-            start = 0
+            start, is_finite = 0, all_finite(outputs)  # once for all: rows are looked at only where something is wrong
             for i, x in group:
                 rows = tuple(output[start : start + len(x)] for output in outputs)
                 start += len(x)
                 try:
+                    if not is_finite and not all_finite(rows):
+                        raise NonFiniteResult(
+                            f"{self._name} answered this input with NaN or infinity; "
+                            "send images or latents like those it was trained on"
+                        )
                     results[i] = jobs[i].finish(rows)
                 except Exception as error:  # noqa: BLE001  one request's failure is not another's
                     results[i] = error
@@ -132,6 +139,12 @@ class Batcher:
             return self._run(x)
         chunks = [self._run(x[start : start + size]) for start in range(0, len(x), size)]
         return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
+
+
+def all_finite(outputs: Outputs) -> bool:
+    """Whether all values are numbers: not NaN, not infinite."""
+    # NaN would be the least and the greatest of all, and no array of booleans as large as the output is made.
+    return all(math.isfinite(output.min()) and math.isfinite(output.max()) for output in outputs if output.size)
 
 
 def _groups(ready: list[tuple[int, Array]], max_batch: int) -> Iterator[list[tuple[int, Array]]]:

@@ -1,6 +1,6 @@
 """An image in memory: the values as they were sent, and their way to the model's pixels and back. Plain NumPy."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ Values = NDArray[Any]  # Any: uint8, uint16 or float32, which NumPy's types cann
 Pixels = NDArray[np.float32]
 
 _BLOCK = 1 << 15  # values worked on at a time
+_ZERO = np.float32(0)
+_TOP = {np.uint8: np.float32(255), np.uint16: np.float32(65535)}
 
 # ITU-R BT.601 luma in 1/65536, as Pillow's convert("L") computes it, so training and service see the same grey.
 _RED, _GREEN, _BLUE, _HALF, _BITS = 19595, 38470, 7471, 32768, 16
@@ -50,7 +52,7 @@ class Image:
         if self.channels == 3 and channels == 1:
             values = _grey(values)
         if values.dtype != np.float32:
-            top = np.float32(np.iinfo(values.dtype).max)
+            top = _TOP[values.dtype.type]
             values = np.divide(values, top, out=np.empty(values.shape, np.float32), dtype=np.float32)
         x: Pixels = values
         return np.repeat(x, channels, axis=1) if x.shape[1] < channels else np.ascontiguousarray(x, np.float32)
@@ -64,9 +66,9 @@ class Image:
         if x_hat.shape[1] > self.channels:
             x_hat = _grey(np.clip(x_hat, 0.0, 1.0))
         values = self._to_depth(x_hat)
-        return replace(
-            self, values=np.repeat(values, self.channels, axis=1) if len(values[0]) < self.channels else values
-        )
+        if values.shape[1] < self.channels:
+            values = np.repeat(values, self.channels, axis=1)
+        return Image(values, self.alpha, self.is_one_bit, self.array_rank)
 
     def _to_depth(self, x: Pixels) -> Values:
         if self.is_one_bit:
@@ -80,14 +82,23 @@ class Image:
 
 def to_levels(x: Pixels, dtype: type[np.uint8] | type[np.uint16]) -> Values:
     """Pixels as integers from 0 to the largest of `dtype`, rounded; values outside [0, 1] are clipped."""
-    top = np.float32(np.iinfo(dtype).max)
+    if x.size <= _BLOCK:
+        return _round(x, dtype)
     levels = np.empty(x.shape, dtype)
     flat_x, flat_levels = x.reshape(-1), levels.reshape(-1)
     for start in range(0, x.size, _BLOCK):  # what is in the processor's cache is not written to memory in between
-        block = flat_x[start : start + _BLOCK] * top
-        np.clip(np.rint(block, out=block), 0, top, out=block)
-        flat_levels[start : start + _BLOCK] = block
+        flat_levels[start : start + _BLOCK] = _round(flat_x[start : start + _BLOCK], dtype)
     return levels
+
+
+def _round(x: Pixels, dtype: type[np.uint8] | type[np.uint16]) -> Values:
+    top = _TOP[dtype]
+    levels = x * top
+    np.rint(levels, out=levels)
+    np.minimum(levels, top, out=levels)
+    np.maximum(levels, _ZERO, out=levels)
+    rounded: Values = levels.astype(dtype)
+    return rounded
 
 
 def to_8_bit(values: Values) -> NDArray[np.uint8]:

@@ -56,7 +56,7 @@ async def answer_files(
         RequestError: The request fails as a whole. Of several files, each has its own problem in the answer.
     """
     service = service_of(request)
-    async with service.admission.admit() as slot:
+    with service.admission.admit() as slot:
         model = await service.registry.find(task, query.model, query.version)
         files = await read_files(
             request, max_body_bytes=service.settings.max_body_bytes, max_files=service.limits.max_images

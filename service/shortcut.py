@@ -23,6 +23,7 @@ from service.errors import RequestError
 from service.responses import problem_response
 from service.schemas import ModelQuery
 
+OnError = Callable[[Request, Exception], Awaitable[Response]]
 Endpoint = Callable[[Request, ModelQuery], Awaitable[Response]]
 _LONGEST_QUERY = 256  # bytes; longer ones are not worth remembering
 
@@ -33,10 +34,12 @@ class Shortcut:
     Args:
         app: The long way.
         routers: Where the endpoints are: those with the two parameters `request` and `query`.
+        on_unforeseen: Makes the answer to what no endpoint should raise.
     """
 
-    def __init__(self, app: ASGIApp, *, routers: Iterable[APIRouter]) -> None:
+    def __init__(self, app: ASGIApp, *, routers: Iterable[APIRouter], on_unforeseen: OnError) -> None:
         self._app = app
+        self._on_unforeseen = on_unforeseen
         self.endpoint_by_path: dict[str, tuple[Endpoint, type[ModelQuery]]] = {}
         for route in (route for router in routers for route in router.routes if isinstance(route, APIRoute)):
             parameters = typing.get_type_hints(route.endpoint)
@@ -49,19 +52,20 @@ class Shortcut:
             endpoint, model = self.endpoint_by_path[scope["path"]]
             query = _read_query(model, scope["query_string"]) if len(scope["query_string"]) <= _LONGEST_QUERY else None
             if query is not None:
-                return await _answer(endpoint, query, scope, receive, send)
+                return await self._answer(endpoint, query, scope, receive, send)
         return await self._app(scope, receive, send)
 
-
-async def _answer(endpoint: Endpoint, query: ModelQuery, scope: Scope, receive: Receive, send: Send) -> None:
-    request = Request(scope, receive)
-    try:
-        response = await endpoint(request, query)
-    except RequestError as error:
-        response = problem_response(error)
-    except ClientDisconnect:
-        return  # nobody is there to read an answer
-    await response(scope, receive, send)
+    async def _answer(self, endpoint: Endpoint, query: ModelQuery, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await endpoint(request, query)
+        except RequestError as error:
+            response = problem_response(error)
+        except ClientDisconnect:
+            return  # nobody is there to read an answer
+        except Exception as error:  # noqa: BLE001  whatever it is, the client gets a 500 and the log the rest
+            response = await self._on_unforeseen(request, error)
+        await response(scope, receive, send)
 
 
 @lru_cache(maxsize=256)

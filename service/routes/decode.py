@@ -35,7 +35,7 @@ async def decode(request: Request, query: Annotated[ModelQuery, Query()]) -> Res
     `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY: float32, (C, H, W), or (N, C, H, W) for several latents.
     """
     service = service_of(request)
-    async with service.admission.admit() as slot:
+    with service.admission.admit() as slot:
         model = await service.registry.find("decode", query.model, query.version)
         if (kind := media_type(request)) not in _TYPES:
             raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE} or {NPY_TYPE}")

@@ -45,7 +45,7 @@ class Rig:
             await (gone or asyncio.Event()).wait()
             return {"type": "http.disconnect"}
 
-        async with self.admission.admit() as slot:
+        with self.admission.admit() as slot:
             slot.start(Request({"type": "http"}, receive), 1)
             (result,) = await self._batcher.submit([Job()])
             assert isinstance(result, float)
@@ -132,7 +132,7 @@ def test_a_request_that_is_ended_twice_or_before_its_start_fails_once() -> None:
             return {"type": "http.disconnect"}
 
         async def ask(body_is_there: asyncio.Event) -> None:
-            async with admission.admit() as slot:
+            with admission.admit() as slot:
                 await body_is_there.wait()
                 slot.start(Request({"type": "http"}, receive), 1)
                 await asyncio.Event().wait()
@@ -160,9 +160,9 @@ def test_a_failing_request_gives_its_place_back() -> None:
         admission = Admission(max_images=1, timeout_s=60)
 
         async def fail() -> None:
-            async with admission.admit():
+            with admission.admit():
                 with pytest.raises(QueueFull):
-                    await admission.admit().__aenter__()
+                    admission.admit().__enter__()
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
