@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future as ThreadFuture
@@ -19,9 +20,15 @@ Outputs = tuple[Array, ...]
 Answer_co = TypeVar("Answer_co", covariant=True)
 T = TypeVar("T")
 
+_QUICK_S = 0.001
+
 
 class Job(Protocol[Answer_co]):
     """One image, array or latent of a request: bytes to rows, and the rows' results to an answer."""
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it surely takes no longer than other small ones, judged by its size alone."""
 
     def prepare(self) -> Array:
         """The model's input, (n, ...). Decoding happens here, in the worker thread."""
@@ -34,8 +41,10 @@ class Batcher:
     """One graph's queue and its one worker thread.
 
     A batch is decode + run + encode in one hop to the thread, so the event loop stays free and a request costs one
-    wake-up. Jobs of one shape share an inference of at most `max_batch` images; each gets back its own rows, or its
-    own error. The thread ends when the last reference to the batcher goes: a replaced model finishes what it has.
+    wake-up. A small job that has nobody beside it runs in the event loop itself, if jobs like it take a millisecond at
+    most: the hop would cost more than it frees. Jobs of one shape share an inference of at most `max_batch` images;
+    each gets back its own rows, or its own error. The thread ends when the last reference to the batcher goes: a
+    replaced model finishes what it has.
 
     Args:
         run: The graph.
@@ -52,6 +61,7 @@ class Batcher:
         # Any: jobs of every kind of answer share the queue; `submit` gives each caller its own type back.
         self._queue: deque[tuple[Job[Any], asyncio.Future[Any]]] = deque()
         self._is_running = False
+        self._small_job_s = math.inf  # CPU seconds of each job, when last a batch of small ones ran
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def submit(self, jobs: Sequence[Job[T]]) -> list[T | RequestError]:
@@ -64,7 +74,8 @@ class Batcher:
         futures: list[asyncio.Future[T | RequestError]] = [loop.create_future() for _ in jobs]
         self._queue.extend(zip(jobs, futures, strict=True))
         if not self._is_running:
-            self._start(loop)
+            self._is_running = True
+            loop.call_soon(self._start, loop)  # after the other requests that have just come in
         if len(futures) == 1:
             return [await futures[0]]
         return list(await asyncio.gather(*futures))
@@ -79,16 +90,14 @@ class Batcher:
         if not taken:
             return
         futures = [future for _, future in taken]
+        if len(taken) == 1 and taken[0][0].is_small and self._small_job_s <= _QUICK_S:
+            _hand_out(futures, self._work([taken[0][0]]))
+            loop.call_soon(self._start, loop)
+            return
         batch = self._thread.submit(self._work, [job for job, _ in taken])
 
         def hand_out(batch: ThreadFuture[list[object]]) -> None:
-            for future, result in zip(futures, batch.result(), strict=True):
-                if future.done():
-                    continue
-                if isinstance(result, Exception) and not isinstance(result, RequestError):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
+            _hand_out(futures, batch.result())
             self._start(loop)
 
         def back_to_loop(batch: ThreadFuture[list[object]]) -> None:
@@ -98,6 +107,13 @@ class Batcher:
         batch.add_done_callback(back_to_loop)
 
     def _work(self, jobs: list[Job[Any]]) -> list[object]:
+        started = time.thread_time()
+        results = self._results(jobs)
+        if all(job.is_small for job in jobs):
+            self._small_job_s = (time.thread_time() - started) / len(jobs)
+        return results
+
+    def _results(self, jobs: list[Job[Any]]) -> list[object]:
         results: list[object] = [None] * len(jobs)
         ready: list[tuple[int, Array]] = []
         for i, job in enumerate(jobs):
@@ -139,6 +155,16 @@ class Batcher:
             return self._run(x)
         chunks = [self._run(x[start : start + size]) for start in range(0, len(x), size)]
         return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
+
+
+def _hand_out(futures: list[asyncio.Future[Any]], results: list[object]) -> None:
+    for future, result in zip(futures, results, strict=True):
+        if future.done():  # its request was cancelled meanwhile
+            continue
+        if isinstance(result, Exception) and not isinstance(result, RequestError):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
 
 
 def all_finite(outputs: Outputs) -> bool:

@@ -17,6 +17,7 @@ from service.errors import BrokenImage, TooManyImages, TooManyPixels, Unsupporte
 MAX_JPEG_SCANS = 40
 MAX_PNG_CHUNKS = 100_000
 MAX_TIFF_PAGES_WALKED = 65_536
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 _INFLATE_STEP = 1 << 20
 
 
@@ -78,6 +79,14 @@ def sniff(data: bytes) -> str | None:
     if data.startswith(b"RIFF"):
         return "WEBP" if data[8:12] == b"WEBP" else None
     return next((name for magic, name in _FORMAT_BY_MAGIC.items() if data.startswith(magic)), None)
+
+
+def png_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that a PNG's header states; None for other files. Nothing is checked yet."""
+    if not data.startswith(_PNG_START) or len(data) < 24:
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
 
 
 def check_size(width: int, height: int, *, max_pixels: int) -> None:
@@ -287,7 +296,7 @@ def _walk_tiff(data: bytes) -> Outline:
 
 
 _FORMAT_BY_MAGIC = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
+    _PNG_START: "PNG",
     b"\xff\xd8\xff": "JPEG",
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",

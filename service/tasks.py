@@ -11,6 +11,7 @@ from service.archive import Entry, write_zip
 from service.batching import Outputs
 from service.errors import TooManyPixels
 from service.heatmap import draw_heatmap
+from service.imagefile import png_size
 from service.images import EXTENSION_BY_TYPE, ImageType, decode_image, encode_image, image_types
 from service.manifest import Manifest
 from service.negotiation import negotiate
@@ -28,6 +29,8 @@ from service.tensors import (
 )
 
 ZIP_TYPE = "application/zip"
+_SMALL_ARRAY, _SMALL_FILE, _SMALL_LATENT = 16_384, 65_536, 1024  # bytes
+_SMALL_IMAGE = 128 * 128  # pixels
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ class _ImageInput:
     image: Image = field(init=False)
     placement: Placement = field(init=False)
     media_type: str = field(init=False)
+
+    @property
+    def is_small(self) -> bool:
+        """An array of 16 KiB, or a PNG of 64 KiB whose header says 128x128, at most. Others may grow when decoded."""
+        if self.data.startswith(NPY_MAGIC):
+            return len(self.data) <= _SMALL_ARRAY
+        size = png_size(self.data)
+        return size is not None and size[0] * size[1] <= _SMALL_IMAGE and len(self.data) <= _SMALL_FILE
 
     def read(self) -> Pixels:
         """The model's input, (N, C, H, W). Sets `image` and `placement`."""
@@ -188,6 +199,11 @@ class Decode:
     accept: str | None
     is_single: bool = field(init=False)
     media_type: str = field(init=False)
+
+    @property
+    def is_small(self) -> bool:
+        """One latent or a few."""
+        return len(self.data) <= _SMALL_LATENT
 
     def prepare(self) -> NDArray[np.float32]:
         assert self.manifest.latent is not None  # noqa: S101  the manifest has it wherever it has the task

@@ -16,6 +16,8 @@ from service.errors import DeadlineExceeded, Draining, QueueFull
 class Job:
     """One row that is its answer."""
 
+    is_small = False
+
     def prepare(self) -> Array:
         return np.ones((1, 1), np.float32)
 

@@ -2,22 +2,27 @@
 
 import asyncio
 import threading
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from service.batching import Array, Batcher, Outputs
 from service.errors import InvalidArray
-from tests.service.files import pixels_of, png
+from service.tasks import Denoise
+from tests.service.files import pixels_of, png, save, to_npy
 
 
 class Half:
     """A job of `rows` rows of one value; `None` fails to prepare."""
 
-    def __init__(self, value: float | None, rows: int = 1, width: int = 3) -> None:
-        self.value, self.rows, self.width = value, rows, width
+    def __init__(self, value: float | None, rows: int = 1, width: int = 3, *, is_small: bool = False) -> None:
+        self.value, self.rows, self.width, self.is_small = value, rows, width, is_small
 
     def prepare(self) -> Array:
         if self.value is None:
@@ -69,6 +74,59 @@ def test_what_queues_while_a_batch_runs_is_the_next_batch() -> None:
 
     assert asyncio.run(scenario()) == [[0.0], [0.5], [1.0], [1.5]]
     assert sizes == [1, 3]
+
+
+def threads_of(batches: Sequence[Sequence[Half]], *, seconds: Sequence[float] = ()) -> list[bool]:
+    """Whether each batch, one after the other, ran in the event loop's thread; its run takes `seconds` of CPU time."""
+    was_in_loop: list[bool] = []
+    left = list(seconds)
+
+    def run(x: Array) -> Outputs:
+        was_in_loop.append(threading.current_thread() is threading.main_thread())
+        end = time.thread_time() + (left.pop(0) if left else 0)
+        while time.thread_time() < end:
+            pass
+        return (x * np.float32(0.5),)
+
+    async def scenario() -> None:
+        batcher = Batcher(run, max_batch=8, max_pixels=1000, name="half")
+        for jobs in batches:
+            assert await batcher.submit(jobs) == [[job.value / 2] for job in jobs if job.value is not None]
+
+    asyncio.run(scenario())
+    return was_in_loop
+
+
+def test_a_small_job_alone_runs_in_the_event_loop_once_it_is_known_to_be_quick() -> None:
+    small, large = Half(1, is_small=True), Half(1)
+
+    assert threads_of([[small], [small], [large], [small, small], [small]]) == [False, True, False, False, True]
+
+
+def test_small_jobs_of_a_slow_graph_stay_in_the_thread() -> None:
+    small = Half(1, is_small=True)
+
+    assert threads_of([[small]] * 4, seconds=[0.005, 0.0, 0.005, 0.0]) == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("job", "is_small"),
+    [
+        (png(np.zeros((28, 28), np.uint8)), True),
+        (png(np.zeros((128, 128, 3), np.uint8)), True),
+        (png(np.zeros((129, 128), np.uint8)), False),
+        (png(np.random.default_rng(0).integers(0, 256, (128, 128, 4), np.uint8)), False),  # over 64 KiB
+        (save(Image.new("L", (28, 28)), "JPEG"), False),
+        (b"\x89PNG\r\n\x1a\n", False),
+        (to_npy(np.zeros((20, 28, 28), np.uint8)), True),
+        (to_npy(np.zeros((21, 28, 28), np.uint8)), False),
+        (b"", False),
+    ],
+)
+def test_what_is_small_is_told_from_its_first_bytes(job: bytes, is_small: bool) -> None:
+    unused: Any = None
+
+    assert Denoise(job, unused, unused, None).is_small is is_small
 
 
 def test_one_jobs_failure_is_its_own() -> None:
