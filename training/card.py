@@ -47,6 +47,12 @@ def _tasks(manifest: Manifest) -> str:
         ]
         parity = f"{graph.parity.max_abs_diff:.1e}"
         rows.append(f"| {task} | {graph.file} | {shown[0]} | {shown[1]} | {graph.precision} | {parity} |")
+    if any(graph.precision == "int8" for graph in manifest.tasks.values()):
+        rows += [
+            "",
+            "int8: weights and activations have 8 bits inside, inputs and outputs are float32. The figures are of",
+        ]
+        rows += ['these graphs; what the rounding costs is seen from "same network in float32" beside them.']
     return "\n".join(rows)
 
 

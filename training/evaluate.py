@@ -33,8 +33,8 @@ def evaluate(run: Run, beside: tuple[Run, ...] = (), *, progress: bool = True) -
     metrics: list[Metric] = []
     if "denoise" in run.recipe.tasks:
         metrics += _denoising(run, model, beside, progress=progress)
-    if model.latent_dim is not None:
-        metrics += _reconstruction(run, model, progress=progress)
+    if (reconstruct := _reconstruct_as_served(run, model)) is not None:
+        metrics += _reconstruction(run, model, reconstruct, progress=progress)
     latent = _latent_statistics(run, model) if model.latent_dim is not None else None
     content = {"metrics": [m.model_dump() for m in metrics], "latent": latent.model_dump() if latent else None}
     run.write(EVALUATION, content)
@@ -83,7 +83,9 @@ def _denoise_mse_of(other: Run, run: Run) -> float:
     return values[0]
 
 
-def _reconstruction(run: Run, model: nn.Module, *, progress: bool) -> list[Metric]:
+def _reconstruction(
+    run: Run, model: nn.Module, reconstruct: Callable[[Tensor], Tensor], *, progress: bool
+) -> list[Metric]:
     data, rank = run.data, model.latent_dim
     assert isinstance(rank, int)  # noqa: S101 - the caller looked
     mean = torch.stack([to_pixels(c).sum(0) for c in torch.split(data.train, CHUNK)]).sum(0) / len(data.train)
@@ -91,8 +93,7 @@ def _reconstruction(run: Run, model: nn.Module, *, progress: bool) -> list[Metri
     if data.train[0].numel() <= LARGEST_LINEAR:
         pca = reduced_rank_regression(data.train, None, rank, progress=progress)
         baselines[f"PCA of {rank} components"] = mean_squared_error(pca, data.test, None)
-    encode, decode = _as_served(run, model, "encode"), _as_served(run, model, "decode")
-    mse = mean_squared_error(lambda x: decode(encode(x)), data.test, None)
+    mse = mean_squared_error(reconstruct, data.test, None)
     if run.recipe.export.precision != "float32":
         baselines[IN_FLOAT32] = mean_squared_error(graph_for("denoise", model), data.test, None)
     on = f"{len(data.test)} clean test images of {data.name}"
@@ -110,6 +111,18 @@ def _latent_statistics(run: Run, model: nn.Module) -> Latent:
         chunks = [encode(to_pixels(chunk)) for chunk in torch.split(run.data.train, CHUNK)]
     z: Float[Tensor, "image latent"] = torch.cat(chunks)
     return Latent(dim=z.shape[1], mean=tuple(z.mean(0).tolist()), std=tuple(z.std(0).tolist()))
+
+
+def _reconstruct_as_served(run: Run, model: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """decode(encode(x)); None where there is no latent, or where nothing that is served in int8 computes it."""
+    if model.latent_dim is None:
+        return None
+    if {"encode", "decode"} <= set(run.recipe.tasks):
+        encode, decode = _as_served(run, model, "encode"), _as_served(run, model, "decode")
+        return lambda x: decode(encode(x))
+    if "denoise" in run.recipe.tasks or run.recipe.export.precision == "float32":
+        return _as_served(run, model, "denoise")
+    return None
 
 
 def _as_served(run: Run, model: nn.Module, task: Task) -> Callable[[Tensor], Tensor]:

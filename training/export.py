@@ -41,10 +41,12 @@ class Int8:
     Attributes:
         parts: Encode and Decode, or Denoise where there is no latent.
         images: As the network gets them, to find the ranges of the activations.
+        check: Gets the int8 chain of all parts, before any int8 graph is written; raises where it is not good enough.
     """
 
     parts: Sequence[nn.Module]
     images: Images
+    check: Callable[[Callable[[Tensor], Tensor]], None]
 
 
 def export_graphs(
@@ -60,7 +62,7 @@ def export_graphs(
         int8: What int8 graphs are made of. None for float32.
 
     Raises:
-        ExportError: A graph is not valid, or differs from PyTorch by more than 1e-4.
+        ExportError: A graph is not valid, or differs from PyTorch by more than 1e-4, or int8 loses too much.
     """
     golden: dict[str, Array] = {}
     described: dict[Task, Graph] = {}
@@ -102,6 +104,7 @@ def _make_int8(described: dict[Task, Graph], directory: Path, int8: Int8) -> Non
         "encode": parts[0],
         "decode": parts[-1],
     }
+    int8.check(served(content_by_task["denoise"]))  # also where the recipe does not offer `denoise`
     for task, graph in described.items():
         path = directory / f"{task}.onnx"
         with write_atomically(path) as file:
@@ -154,9 +157,9 @@ def run_graph(path: Path, x: Array) -> list[Array]:
     return [np.asarray(y, np.float32) for y in session.run(None, {session.get_inputs()[0].name: x})]
 
 
-def served(path: Path) -> Callable[[Tensor], Tensor]:
-    """The graph at `path` as a function of tensors, by onnxruntime on the CPU: its first output."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def served(graph: Path | bytes) -> Callable[[Tensor], Tensor]:
+    """The graph, a file or its content, as a function of tensors, by onnxruntime on the CPU: its first output."""
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x: torch.from_numpy(np.asarray(session.run(None, {name: x.numpy()})[0], np.float32))
 

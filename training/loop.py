@@ -9,6 +9,7 @@ import hashlib
 import math
 import pickle
 import time
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -191,7 +192,10 @@ def learning_rate_factor(step: int, steps: int, config: TrainingConfig) -> float
 
 @torch.no_grad()
 def validation_loss(
-    model: nn.Module, images: UInt8[Tensor, "batch channel height width"], recipe: Recipe, device: torch.device
+    model: Callable[[Tensor], Tensor],
+    images: UInt8[Tensor, "batch channel height width"],
+    recipe: Recipe,
+    device: torch.device,
 ) -> float:
     """Mean loss over `images`, all corrupted, with the same corruption at every call."""
     loss_of = LOSSES[recipe.training.loss]

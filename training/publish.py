@@ -97,7 +97,7 @@ def build_manifest(run: Run, version: int) -> Manifest:
             seed=recipe.training.seed,
             config=recipe.model_dump(mode="json"),
             command=run.command,
-            commit=report["commit"],
+            commit=graphs["commit"],
             torch_version=torch.__version__,
             device=report["device"],
             parameters=report["parameters"],

@@ -1,6 +1,5 @@
 """From float32 graphs to int8 ones, which run two to three times as fast on a CPU. See docs/decisions/0007-int8.md."""
 
-import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,7 +37,6 @@ def quantise(graph: bytes, inputs: Array) -> bytes:
         graph: An ONNX file with one input.
         inputs: (N, ...), like those it will get; the range of every activation is taken from them.
     """
-    logging.getLogger().handlers or logging.basicConfig(level=logging.ERROR)  # the library logs to the root
     name = onnx.load_from_string(graph).graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, small = (Path(folder) / file for file in ("plain.onnx", "prepared.onnx", "int8.onnx"))

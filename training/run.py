@@ -104,8 +104,10 @@ def start_run(
     if not is_first:
         return run
     directory.mkdir(parents=True, exist_ok=True)
-    for made_of_weights in (GRAPHS, EVALUATION, CALIBRATION) if is_exported_anew else ():
-        run.path(made_of_weights).unlink(missing_ok=True)
+    if is_exported_anew:
+        for made_of_weights in (GRAPHS, EVALUATION, CALIBRATION):
+            run.path(made_of_weights).unlink(missing_ok=True)
+        shutil.rmtree(run.path(MODEL), ignore_errors=True)  # or `publish` alone would publish the old graphs
     with write_atomically(run.path(RUN_FILE)) as file:
         file.write(new.model_dump_json(indent=1).encode())
     return run

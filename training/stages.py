@@ -3,10 +3,11 @@
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from service.manifest import Task
@@ -18,10 +19,9 @@ from training.data import Dataset
 from training.distributed import rank_and_world
 from training.errors import DeviceError, ExportError, RunError
 from training.evaluate import evaluate
-from training.export import Int8, export_graphs, served
+from training.export import Int8, export_graphs
 from training.graphs import graph_for
-from training.loop import load_weights, to_pixels, train
-from training.metrics import mean_squared_error
+from training.loop import load_weights, to_pixels, train, validation_loss
 from training.publish import assemble, git_commit, next_version, publish
 from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, REPORT, WEIGHTS, Run
 from training.verify import verify
@@ -47,7 +47,7 @@ def train_stage(run: Run, options: Options) -> None:
     report = train(build(run.recipe), data, run.recipe, run_dir=run.directory, device=device, progress=options.progress)
     if rank_and_world()[0] == 0:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-        run.write(REPORT, {**asdict(report), "device": name, "commit": git_commit()})
+        run.write(REPORT, {**asdict(report), "device": name})
 
 
 def export_stage(run: Run, options: Options) -> None:
@@ -63,9 +63,8 @@ def export_stage(run: Run, options: Options) -> None:
             examples["decode"] = graph_for("encode", model)(x)
     int8 = _int8(run, model) if run.recipe.export.precision == "int8" else None
     graphs, golden = export_graphs(networks, examples, run.directory, int8=int8)
-    if int8 is not None and "denoise" in networks:
-        _check_loss(run, networks["denoise"])
-    run.write(GRAPHS, {"tasks": {t: g.model_dump() for t, g in graphs.items()}, "golden": golden.model_dump()})
+    described = {task: graph.model_dump() for task, graph in graphs.items()}
+    run.write(GRAPHS, {"tasks": described, "golden": golden.model_dump(), "commit": git_commit()})
 
 
 def evaluate_stage(run: Run, options: Options) -> None:
@@ -161,20 +160,22 @@ def _int8(run: Run, model: nn.Module) -> Int8:
     # As in training: some stay clean.
     images = training_input(x, run.recipe.corruption, torch.Generator().manual_seed(run.recipe.training.seed))
     tasks: tuple[Task, ...] = ("denoise",) if model.latent_dim is None else ("encode", "decode")
-    return Int8([graph_for(task, model) for task in tasks], images)
-
-
-def _check_loss(run: Run, network: nn.Module) -> None:
-    before, after = (
-        mean_squared_error(function, run.data.validation, run.recipe.corruption)
-        for function in (network, served(run.path("denoise.onnx")))
+    return Int8(
+        [graph_for(task, model) for task in tasks], images, partial(_check_loss, run, graph_for("denoise", model))
     )
-    rise, most = after / before - 1, run.recipe.export.max_loss_rise
-    tqdm.write(f"int8: validation mse {after:.5f}, {rise:+.1%} of float32's {before:.5f}")
+
+
+def _check_loss(run: Run, network: nn.Module, int8: Callable[[Tensor], Tensor]) -> None:
+    before, after = (
+        validation_loss(function, run.data.validation, run.recipe, torch.device("cpu")) for function in (network, int8)
+    )
+    rise = (after - before) / max(before, 1e-12)  # a loss of 0 is possible, if only in theory
+    most, loss = run.recipe.export.max_loss_rise, run.recipe.training.loss
+    tqdm.write(f"int8: validation {loss} {after:.5f}, {rise:+.1%} of float32's {before:.5f}")
     if not rise <= most:
         raise ExportError(
-            f"int8 raises the validation error by {rise:.1%}, from {before:.5g} to {after:.5g}; allowed are {most:.1%} "
-            "(export.max_loss_rise). Serve float32 instead (export.precision=float32), or allow more"
+            f"int8 raises the validation loss ({loss}) by {rise:.1%}, from {before:.5g} to {after:.5g}; allowed are "
+            f"{most:.1%} (export.max_loss_rise). Serve float32 instead (export.precision=float32), or allow more"
         )
 
 
