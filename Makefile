@@ -21,6 +21,9 @@ test: .venv/test.stamp
 train: .venv/train.stamp
 	@echo 'Ready. Start with: $(BIN)/python -m training --help'
 
+bench: .venv/test.stamp
+	$(BIN)/python -m benchmarks.serving
+
 format: .venv/test.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

@@ -59,18 +59,19 @@ def write_png(planes: Values) -> bytes:
     filtered[:, 0] = _SUB
     filtered[:, 1 : 1 + step] = rows[:, :step]
     np.subtract(rows[:, step:], rows[:, :-step], out=filtered[:, 1 + step :])
-    return _start(width, height, 8 * depth, channels) + _chunk(b"IDAT", zlib.compress(filtered, _FASTEST)) + _END
+    data = zlib.compress(filtered, _FASTEST)
+    return b"".join((_start(width, height, 8 * depth, channels), *_chunk(b"IDAT", data), _END))
 
 
 @lru_cache(maxsize=64)
 def _start(width: int, height: int, bits: int, channels: int) -> bytes:
     colour = _COLOUR_BY_CHANNELS[channels]
-    return _SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    return b"".join((_SIGNATURE, *_chunk(b"IHDR", header)))
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    content = kind + body
-    return b"".join((_NUMBER.pack(len(body)), content, _NUMBER.pack(zlib.crc32(content))))
+def _chunk(kind: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    return _NUMBER.pack(len(body)), kind, body, _NUMBER.pack(zlib.crc32(body, zlib.crc32(kind)))
 
 
-_END = _chunk(b"IEND", b"")
+_END = b"".join(_chunk(b"IEND", b""))

@@ -1,0 +1,106 @@
+"""Every server of the benchmark: how it is started, how it wants the picture, and where its answer has the picture."""
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+BOUNDARY = "hourglass-benchmark"
+
+
+@dataclass(frozen=True)
+class Files:
+    """What the servers are started with."""
+
+    graph: Path
+    models_dir: Path
+    answer: Path  # the right answer, which the floor sends without work
+
+
+@dataclass(frozen=True)
+class Body:
+    """A request body and its type."""
+
+    content: bytes
+    content_type: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """One way to serve the graph."""
+
+    arguments: Callable[[int, Files], list[str]]  # port, files -> what follows `python`
+    ask: Callable[[bytes], Body]  # a PNG -> the request for it
+    picture: Callable[[bytes], bytes] = lambda answer: answer  # the body of the answer -> a PNG
+    path: str = "/denoise"
+    environment: str | None = None  # benchmarks/peers/<environment>.txt; None is the one we run in
+    shows: str | None = None  # the package whose version names it
+    is_peer: bool = False  # a model server, to be compared with
+
+
+def form(field: str, *pngs: bytes) -> Body:
+    """Files of a form, as browsers send them."""
+    parts = b"".join(
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="digit.png"\r\n'
+        "Content-Type: image/png\r\n\r\n".encode()
+        + png
+        + b"\r\n"
+        for png in pngs
+    )
+    return Body(parts + f"--{BOUNDARY}--\r\n".encode(), f"multipart/form-data; boundary={BOUNDARY}")
+
+
+def raw(png: bytes) -> Body:
+    """The file as it is."""
+    return Body(png, "image/png")
+
+
+def _v2(png: bytes) -> Body:
+    data = [base64.b64encode(png).decode()]
+    parameters = {"content_type": "base64"}
+    tensor = {"name": "png", "shape": [1, 1], "datatype": "BYTES", "parameters": parameters, "data": data}
+    return Body(json.dumps({"inputs": [tensor]}).encode(), "application/json")
+
+
+def _service(port: int, files: Files) -> list[str]:
+    return ["-m", "service", "--port", str(port), "--models-dir", str(files.models_dir), "--device", "cpu"]
+
+
+def _module(name: str) -> Callable[[int, Files], list[str]]:
+    return lambda port, files: ["-m", f"benchmarks.peers.{name}", str(port), str(files.graph)]
+
+
+SERVERS = {
+    "hourglass": Server(_service, raw),
+    "naive": Server(_module("naive"), lambda png: form("file", png), environment="naive", shows="fastapi"),
+    "litserve": Server(
+        _module("litserve"), lambda png: form("file", png), environment="litserve", shows="litserve", is_peer=True
+    ),
+    "bentoml": Server(
+        lambda port, files: [
+            *("-m", "bentoml", "serve", "benchmarks.peers.bentoml:Denoiser", "--quiet"),
+            *("--host", "127.0.0.1", "--port", str(port), "--arg", f"graph={files.graph}"),
+        ],
+        lambda png: form("images", png),
+        lambda answer: base64.b64decode(json.loads(answer)[0]),
+        environment="bentoml",
+        shows="bentoml",
+        is_peer=True,
+    ),
+    "mlserver": Server(
+        _module("mlserver"),
+        _v2,
+        lambda answer: base64.b64decode(json.loads(answer)["outputs"][0]["data"][0]),
+        path="/v2/models/denoise/infer",
+        environment="mlserver",
+        shows="mlserver",
+        is_peer=True,
+    ),
+    "floor": Server(
+        lambda port, files: ["-m", "benchmarks.peers.floor", str(port), str(files.answer)],
+        raw,
+        environment="naive",
+        shows="uvicorn",
+    ),
+}

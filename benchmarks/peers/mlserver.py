@@ -1,0 +1,59 @@
+"""MLServer: `python -m benchmarks.peers.mlserver PORT GRAPH`.
+
+Its adaptive batching is on. It speaks the V2 inference protocol, where bytes are base64 in JSON, both ways. The model
+runs inside the server process (`parallel_workers=0`): a second process on the same core only costs.
+"""
+
+import asyncio
+import sys
+
+from mlserver import MLModel, MLServer, ModelSettings, Settings
+from mlserver.codecs import Base64Codec
+from mlserver.settings import ModelParameters
+from mlserver.types import InferenceRequest, InferenceResponse
+from mlserver.utils import install_uvloop_event_loop
+
+from benchmarks.peers.picture import denoise, open_session
+
+MAX_BATCH = 64
+BATCH_TIME_S = 0.001
+
+
+class Denoiser(MLModel):  # type: ignore[misc]  # its types are unknown outside its own environment
+    """A custom runtime: what MLServer batches comes as one request."""
+
+    async def load(self) -> bool:
+        self.session = open_session(self.settings.parameters.uri)
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        pngs = denoise(self.session, Base64Codec.decode_input(payload.inputs[0]))
+        output = Base64Codec.encode_output("png", pngs, use_bytes=False)
+        return InferenceResponse(model_name=self.name, outputs=[output])
+
+
+async def serve(port: str, graph: str) -> None:
+    """Until it is stopped."""
+    settings = Settings(
+        debug=False,
+        host="127.0.0.1",
+        http_port=int(port),
+        grpc_port=0,
+        parallel_workers=0,
+        metrics_endpoint=None,
+        gzip_enabled=False,
+        load_models_at_startup=False,
+    )
+    model = ModelSettings(
+        name="denoise",
+        implementation=Denoiser,
+        max_batch_size=MAX_BATCH,
+        max_batch_time=BATCH_TIME_S,
+        parameters=ModelParameters(uri=graph),
+    )
+    await MLServer(settings).start([model])
+
+
+if __name__ == "__main__":
+    install_uvloop_event_loop()
+    asyncio.run(serve(*sys.argv[1:]))

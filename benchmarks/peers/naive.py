@@ -1,0 +1,26 @@
+"""The endpoint that one writes first: `python -m benchmarks.peers.naive PORT GRAPH`.
+
+A plain `def` route, an upload, Pillow at both ends and one inference per request; uvicorn with uvloop and httptools.
+"""
+
+import sys
+
+import uvicorn
+from fastapi import FastAPI, Response, UploadFile
+
+from benchmarks.peers.picture import denoise, open_session
+
+
+def main(port: str, graph: str) -> None:
+    """Serves until it is stopped."""
+    app, session = FastAPI(), open_session(graph)
+
+    @app.post("/denoise")
+    def answer(file: UploadFile) -> Response:
+        return Response(denoise(session, [file.file.read()])[0], media_type="image/png")
+
+    uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", access_log=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

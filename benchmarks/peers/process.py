@@ -1,0 +1,112 @@
+"""A server process pinned to cores: started, paused, its CPU time read, and ended with everything it has started."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers.environment import CACHE, ROOT
+
+END_TIMEOUT_S = 5.0
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running server and its log."""
+
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pids(self) -> list[int]:
+        """Its own and those of all that it has started."""
+        children = defaultdict(list)
+        for pid, fields in _stats():
+            children[int(fields[1])].append(pid)
+        pids = [self.popen.pid]
+        for pid in pids:  # grows while we walk
+            pids += children[pid]
+        return pids
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time that all of them have used, in seconds."""
+        mine = set(self.pids)
+        return sum(int(fields[11]) + int(fields[12]) for pid, fields in _stats() if pid in mine) / TICKS_PER_S
+
+    def pause(self) -> None:
+        """So that it uses no CPU while another is measured: some servers poll all the time."""
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """After `pause`."""
+        self._send(signal.SIGCONT)
+
+    def end(self) -> None:
+        """SIGTERM, and SIGKILL for what is left after some seconds."""
+        pids = self.pids
+        self.resume()
+        self.popen.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(END_TIMEOUT_S)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.popen.wait()
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+
+    def _send(self, number: signal.Signals) -> None:
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+@contextlib.contextmanager
+def running(name: str, command: Sequence[str], *, cores: Sequence[int]) -> Iterator[Process]:
+    """`command` in the repository's root on some cores only; ended on the way out."""
+    log = CACHE / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("HOURGLASS_")}
+    # More threads would only take the one core from each other. The rest keeps BentoML off the network.
+    environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environ |= {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(CACHE / "bentoml-home")}
+    with log.open("wb") as output:
+        # A session of its own: Ctrl-C reaches us alone, and we end the servers in order.
+        popen = subprocess.Popen(
+            ["taskset", "--cpu-list", ",".join(map(str, cores)), *command],
+            cwd=ROOT,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    process = Process(popen, log)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _stats() -> Iterator[tuple[int, list[str]]]:
+    """Process id, and the fields of /proc/<pid>/stat from the third on, of every process."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                yield int(folder.name), (folder / "stat").read_text().rpartition(")")[2].split()

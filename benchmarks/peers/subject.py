@@ -1,0 +1,104 @@
+"""A server under test: started, found to answer the right picture, and then visited by wrk."""
+
+import contextlib
+import http.client
+import io
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.peers.catalogue import Body, Files, Server
+from benchmarks.peers.process import Process, free_port, running
+from benchmarks.peers.wrk import Request, load, write_request
+
+START_TIMEOUT_S = 90.0  # the slowest peer needs some 10 s on a busy core
+TOLERANCE = 1  # of 255: a pixel may be rounded either way
+
+
+class ServingError(Exception):
+    """A server does not start, or does not answer as it should; the message says what it said."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What one run of wrk saw, and what the server used for it."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float  # of the server and all its processes, per request
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A server that has answered with the right picture; paused while nobody visits it."""
+
+    process: Process
+    request: Request
+
+    def visit(self, *, clients: int, seconds: int, cores: Sequence[int]) -> Visit:
+        """Load from wrk on `cores`.
+
+        Raises:
+            LoadError: An answer was not 2xx or did not come.
+        """
+        self.process.resume()
+        try:
+            before_s = self.process.cpu_s
+            seen = load(self.request, clients=clients, seconds=seconds, cores=cores)
+            used_s = self.process.cpu_s - before_s
+        finally:
+            self.process.pause()
+        return Visit(seen.per_second, seen.p50_ms, seen.p99_ms, used_s / seen.requests * 1e6)
+
+
+@contextlib.contextmanager
+def serving(
+    name: str, server: Server, python: str, files: Files, *, png: bytes, expected: bytes, cores: Sequence[int]
+) -> Iterator[Subject]:
+    """The server, once it has answered `png` with the picture `expected`; ended on the way out.
+
+    Raises:
+        ServingError: It does not start, or answers something else.
+    """
+    port, body = free_port(), server.ask(png)
+    with running(name, [python, *server.arguments(port, files)], cores=cores) as process:
+        answer = _first_answer(name, process, port, server.path, body)
+        _compare(name, server.picture(answer), expected)
+        url = f"http://127.0.0.1:{port}{server.path}"
+        request = write_request(
+            files.answer.parent, name=name, url=url, content_type=body.content_type, body=body.content
+        )
+        process.pause()
+        yield Subject(process, request)
+
+
+def _first_answer(name: str, process: Process, port: int, path: str, body: Body) -> bytes:
+    end = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            return _ask(port, path, body)
+        except (OSError, http.client.HTTPException, ServingError) as error:  # it may be loading still
+            if process.popen.poll() is not None or time.monotonic() > end:
+                raise ServingError(f"{name} does not serve: {error}\n{process.last_words()}") from error
+        time.sleep(0.2)
+
+
+def _ask(port: int, path: str, body: Body) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("POST", path, body.content, {"Content-Type": body.content_type})
+        response = connection.getresponse()
+        answer = response.read()
+    if not 200 <= response.status < 300:
+        raise ServingError(f"{path} answered {response.status}: {answer[:300]!r}")
+    return answer
+
+
+def _compare(name: str, png: bytes, expected: bytes) -> None:
+    mine, right = (np.asarray(Image.open(io.BytesIO(file)).convert("L"), np.int16) for file in (png, expected))
+    if mine.shape != right.shape or np.abs(mine - right).max() > TOLERANCE:
+        raise ServingError(f"{name} answers another picture than the graph does")
