@@ -93,14 +93,14 @@ def workers(folder: Path, clients: int, rounds: int, seconds: int) -> None:
     """Prints what a second worker brings."""
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in tqdm(range(rounds), desc="workers", leave=False):
-        for count in rates:
+        for count, found in rates.items():
             port = free_port()
             with running("endpoints", service(port, count), cores=[0, 1]) as process:
                 wait_until_ready(port)
                 time.sleep(1)  # the second worker may be a little later
                 url = f"http://127.0.0.1:{port}/denoise"
                 request = write_request(folder, name="workers", url=url, content_type="image/png", body=DIGIT)
-                rates[count].append(visit(process, request, clients, seconds, [0, 1])[0])
+                found.append(visit(process, request, clients, seconds, [0, 1])[0])
     one, two = (statistics.median(rates[count]) for count in (1, 2))
     print(f"workers: 1 -> {one:.0f}/s, 2 -> {two:.0f}/s: {two / one:.2f}x")
 

@@ -2,8 +2,9 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,13 +81,10 @@ def find_regions(anomaly_map: NDArray[np.float32]) -> list[Region]:
     if peak <= 0:
         return []
     regions = []
-    for runs in _connected(cells >= REGION_LEVEL * peak):
-        rows, starts, stops = np.array(runs).T
-        top, bottom = int(rows.min()) * block, min(height, (int(rows.max()) + 1) * block)
-        left, right = int(starts.min()) * block, min(width, int(stops.max()) * block)
-        value = max(float(cells[row, start:stop].max()) for row, start, stop in runs)
-        area = min(int((stops - starts).sum()) * block**2, (bottom - top) * (right - left))
-        regions.append(Region(top, left, bottom, right, value, area))
+    for top, left, bottom, right, value, cell_count in _connected(cells, REGION_LEVEL * peak):
+        y, x, y_end, x_end = top * block, left * block, min(height, bottom * block), min(width, right * block)
+        area = min(cell_count * block**2, (y_end - y) * (x_end - x))
+        regions.append(Region(y, x, y_end, x_end, value, area))
     return sorted(regions, key=lambda region: (-region.area, -region.peak))[:MAX_REGIONS]
 
 
@@ -98,13 +96,13 @@ def _block_maximum(values: NDArray[np.float32], block: int) -> NDArray[np.float3
     return reduced
 
 
-Run = tuple[int, int, int]  # row, first column, one past the last column
+Part = list[Any]  # top, left, bottom, right: int; peak: float; area: int
 
 
-def _connected(mask: NDArray[np.bool_]) -> list[list[Run]]:
-    """The 8-connected components of a mask, as lists of runs, by union of the runs of neighbouring rows."""
-    parent: list[int] = []
-    runs: list[Run] = []
+def _connected(cells: NDArray[np.float32], level: float) -> Iterable[Part]:
+    """The 8-connected components of the cells from `level` on, by union of the runs of neighbouring rows."""
+    rows, starts, stops, peaks = _runs(cells, level)
+    parent = list(range(len(rows)))
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -112,23 +110,36 @@ def _connected(mask: NDArray[np.bool_]) -> list[list[Run]]:
             i = parent[i]
         return i
 
-    above = range(0)
-    for row, line in enumerate(mask):
-        edges = np.flatnonzero(np.diff(np.pad(line.astype(np.int8), 1)))
-        here = range(len(runs), len(runs) + len(edges) // 2)
-        for start, stop in edges.reshape(-1, 2).tolist():
-            runs.append((row, start, stop))
-            parent.append(len(parent))
-        i, j = above.start, here.start
-        while i < above.stop and j < here.stop:
-            if runs[i][1] <= runs[j][2] and runs[j][1] <= runs[i][2]:  # they overlap or touch at a corner
-                parent[root(i)] = root(j)
-            if runs[i][2] < runs[j][2]:
-                i += 1
-            else:
-                j += 1
-        above = here
-    components: dict[int, list[Run]] = {}
-    for i, run in enumerate(runs):
-        components.setdefault(root(i), []).append(run)
-    return list(components.values())
+    i = 0  # the first run of the row above that may still touch run j
+    for j, row in enumerate(rows):
+        while rows[i] < row - 1 or (rows[i] == row - 1 and stops[i] < starts[j]):
+            i += 1
+        above = i
+        while rows[above] == row - 1 and starts[above] <= stops[j]:  # they overlap or touch at a corner
+            parent[root(above)] = root(j)
+            above += 1
+    parts: dict[int, Part] = {}
+    for j, row in enumerate(rows):
+        start, stop, peak = starts[j], stops[j], peaks[j]
+        part = parts.setdefault(root(j), [row, start, row + 1, stop, peak, 0])
+        part[1] = min(part[1], start)
+        part[2] = row + 1  # rows ascend
+        part[3] = max(part[3], stop)
+        part[4] = max(part[4], peak)
+        part[5] += stop - start
+    return parts.values()
+
+
+def _runs(cells: NDArray[np.float32], level: float) -> tuple[list[int], list[int], list[int], list[float]]:
+    """Row, first column, one past the last column, and largest value of every run of cells from `level` on."""
+    height, width = cells.shape
+    mask = np.zeros((height, width + 2), np.bool_)  # a gap on either side, so that no run goes on in the next row
+    np.greater_equal(cells, level, out=mask[:, 1:-1])
+    flat = mask.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    rows, columns = np.divmod(edges, width + 2)
+    flat_edges = rows * width + columns
+    if flat_edges[-1] == cells.size:  # what follows the last run would be empty, which reduceat does not know
+        flat_edges = flat_edges[:-1]
+    peaks = np.maximum.reduceat(cells.ravel(), flat_edges)[::2]
+    return rows[::2].tolist(), columns[::2].tolist(), columns[1::2].tolist(), peaks.tolist()
