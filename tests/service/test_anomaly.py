@@ -51,7 +51,10 @@ def test_a_large_map_is_looked_at_in_blocks() -> None:
     values[301, 100] = 1.0
     values[599, 299] = 0.7
 
-    assert find_regions(values) == [Region(300, 99, 303, 102, 1.0, 9), Region(597, 297, 600, 300, np.float32(0.7), 9)]
+    assert find_regions(values) == [
+        Region(300, 99, 303, 102, 1.0, 9),
+        Region(597, 297, 600, 300, float(np.float32(0.7)), 9),
+    ]
 
 
 def test_a_map_of_nothing_has_no_regions() -> None:
