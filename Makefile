@@ -1,10 +1,11 @@
 # make serve   run the service with the shipped models (installs the runtime only, no PyTorch)
 # make test    run every check: ruff, mypy, import-linter, pytest
 # make train   an environment with PyTorch for `.venv/bin/python -m training`
+# make bench   the service beside naive endpoints and model servers (needs wrk; installs them into build/bench)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help serve test train format clean
+.PHONY: help serve test train bench format clean
 help:
 	@sed -n 's/^# //p' Makefile
 

@@ -15,7 +15,7 @@ from training.__main__ import main
 from training.verify import verify
 
 ROOT = Path(__file__).parent.parent.parent
-BATCH = 20  # 9 steps per epoch, 7,200 images in 40 epochs
+BATCH = 20  # 9 steps per epoch, 14,400 images in 80 epochs
 # A checkpoint after every step instead of every 30 seconds, so that a short training has one to go on from.
 PROGRAM = """
 import sys
@@ -31,7 +31,7 @@ def arguments(idx_folder: Path, folder: Path) -> list[str]:
     return [
         *("fit", "digits", "--data", str(idx_folder), "--threads", "1", "--device", "cpu"),
         *("--runs", str(folder / "runs"), "--models", str(folder / "models")),
-        *("training.epochs=40", f"training.batch_size={BATCH}", "training.precision=fp32"),
+        *("training.epochs=80", f"training.batch_size={BATCH}", "training.precision=fp32"),
         f"architecture.options={options}",
     ]
 
@@ -41,7 +41,7 @@ def stop_in_the_middle(words: list[str], run: Path, how: signal.Signals) -> tupl
     deadline = time.monotonic() + 60
     while not (run / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    time.sleep(0.3)  # some dozens of steps
+    time.sleep(0.2)  # some dozens of steps
     process.send_signal(how)
     _, errors = process.communicate(timeout=60)
     assert (run / "checkpoint.pt").exists(), errors
@@ -75,7 +75,7 @@ def test_a_stopped_fit_leaves_no_model_and_the_same_command_ends_with_the_same_w
     assert "Traceback" not in errors
     assert not had_models
     assert done.returncode == 0, done.stderr
-    begun_at = re.search(r"train digits: .*?([\d.]+k?)/7\.20k", done.stderr)
+    begun_at = re.search(r"train digits: .*?([\d.]+k?)/14\.4k", done.stderr)
     assert begun_at is not None
     assert begun_at[1] == tqdm.format_sizeof(images_seen)  # it went on, and did not begin anew
     assert re.search(r"train digits: +100%.*img/s.*validation mse 0\.\d+", done.stderr), done.stderr
