@@ -7,7 +7,7 @@ format with bounded work and refuses those.
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from service.deflate import zlib
@@ -31,6 +31,8 @@ class Outline:
         height: In pixels, where the walk knows it.
         frames: Or pages.
         is_plain: A PNG of 8-bit grey or RGB, upright and opaque.
+        png_data: Of a PNG, the bodies of its IDAT chunks.
+        png_bytes: What they must inflate to.
     """
 
     format: str
@@ -38,6 +40,8 @@ class Outline:
     height: int | None
     frames: int = 1
     is_plain: bool = False
+    png_data: Sequence[memoryview] = ()
+    png_bytes: int = 0
 
 
 def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
@@ -64,14 +68,14 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
     return outline
 
 
-def check_data(data: bytes, outline: Outline) -> None:
-    """What Pillow would not notice: that a PNG's image data ends too early. Inflates it once.
+def check_data(outline: Outline) -> None:
+    """What decoders would not notice: that a PNG's image data ends too early or has a wrong checksum. Inflates it once.
 
     Raises:
         BrokenImage: It does.
     """
     if outline.format == "PNG":
-        _check_png_data(data)
+        _check_png_data(outline.png_data, outline.png_bytes)
 
 
 def sniff(data: bytes) -> str | None:
@@ -124,6 +128,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 def _walk_png(data: bytes) -> Outline:
     width, height, frames = 0, 0, 1
     depth, colour, interlace, kinds = 0, 0, 0, set()
+    bodies: list[memoryview] = []
     for i, (kind, body) in enumerate(_png_chunks(data)):
         if (i == 0) != (kind == b"IHDR"):
             raise BrokenImage("PNG: IHDR is not the first chunk, or not the only one")
@@ -131,6 +136,8 @@ def _walk_png(data: bytes) -> Outline:
             width, height, depth, colour, interlace = struct.unpack_from(">IIBBxxB", body)
             if depth not in _PNG_DEPTHS.get(colour, ()):
                 raise BrokenImage(f"PNG: colour type {colour} with {depth} bits does not exist")
+        elif kind == b"IDAT":
+            bodies.append(body)
         elif kind == b"acTL":
             (frames,) = struct.unpack_from(">I", body)
         kinds.add(kind)
@@ -140,17 +147,16 @@ def _walk_png(data: bytes) -> Outline:
             "send 8 bits, 16-bit grey, or an NPY array"
         )
     is_plain = depth == 8 and colour in {0, 2} and not interlace and kinds <= _PLAIN_KINDS
-    return Outline("PNG", width, height, max(1, frames), is_plain)
+    raw_bytes = _png_raw_bytes(width, height, depth, colour, interlace)
+    return Outline("PNG", width, height, max(1, frames), is_plain, bodies, raw_bytes)
 
 
-def _check_png_data(data: bytes) -> None:
+def _check_png_data(bodies: Sequence[memoryview], expected: int) -> None:
     """The image data inflates to exactly what the header promises; memory stays constant."""
-    header = next(_png_chunks(data))[1]
-    expected = _png_raw_bytes(header)
     inflater, size = zlib.decompressobj(), 0
     try:
-        for kind, body in _png_chunks(data):
-            pending = body if kind == b"IDAT" else b""
+        for body in bodies:
+            pending: bytes | memoryview = body
             while len(pending) and size <= expected and not inflater.eof:
                 size += len(inflater.decompress(pending, _INFLATE_STEP))
                 pending = inflater.unconsumed_tail
@@ -160,8 +166,7 @@ def _check_png_data(data: bytes) -> None:
         raise BrokenImage(f"PNG: the image data ends after {size} of {expected} bytes; the file was cut off")
 
 
-def _png_raw_bytes(header: memoryview) -> int:
-    width, height, depth, colour, _, _, interlace = struct.unpack_from(">IIBBBBB", header)
+def _png_raw_bytes(width: int, height: int, depth: int, colour: int, interlace: int) -> int:
     bits = depth * _PNG_CHANNELS[colour]
     passes = _ADAM7 if interlace else ((0, 0, 1, 1),)
     total = 0

@@ -64,11 +64,11 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int) -> Image:
         UnsupportedMediaType, BrokenImage, UnsupportedImage, TooManyPixels, TooManyImages: With what is wrong.
     """
     outline = inspect(data, max_pixels=max_pixels, max_frames=max_frames)
+    check_data(outline)
     if outline.is_plain and outline.width and outline.height:
         pixels = read_png(data, width=outline.width, height=outline.height)
         if pixels is not None:
             return _image(pixels)
-    check_data(data, outline)
     try:
         with PillowImage.open(io.BytesIO(data), formats=[outline.format]) as picture:
             check_size(*picture.size, max_pixels=max_pixels)

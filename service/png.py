@@ -31,7 +31,7 @@ def read_png(data: bytes, *, width: int, height: int) -> NDArray[np.uint8] | Non
     """The pixels of a PNG of 8-bit grey or RGB without transparency: (H, W) or (H, W, 3). None: use Pillow.
 
     Args:
-        data: A file that `imagefile.inspect` has passed and called plain.
+        data: A file that `imagefile` has passed and called plain.
         width: As it says.
         height: As it says.
     """
@@ -39,7 +39,7 @@ def read_png(data: bytes, *, width: int, height: int) -> NDArray[np.uint8] | Non
         return None
     try:
         pixels: NDArray[np.uint8] = pyspng.load(data)
-    except RuntimeError:  # Pillow may still read it; if not, the guards find better words
+    except RuntimeError:  # Pillow may still read it; if not, it says why
         return None
     return pixels
 

@@ -118,7 +118,11 @@ def test_a_file_with_an_orientation_is_not_plain() -> None:
 
 @pytest.mark.parametrize(
     ("stream", "reason"),
-    [(zlib.compress(b"\0" * 7), "ends after 7 of 20 bytes"), (b"no deflate stream", "does not inflate")],
+    [
+        (zlib.compress(b"\0" * 7), "ends after 7 of 20 bytes"),
+        (b"no deflate stream", "does not inflate"),
+        (zlib.compress(b"\0" * 20)[:-1] + b"!", "does not inflate"),  # all there, but the checksum of the data
+    ],
 )
 def test_a_damaged_plain_file_is_refused_with_the_reason(stream: bytes, reason: str) -> None:
     header = struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0)
