@@ -49,7 +49,7 @@ from benchmarks.peers.wrk import LoadError
 
 MODELS = ROOT / "models"
 DIGIT = ROOT / "tests" / "data" / "digit_noisy.png"
-WARM_UP_S = 2  # BentoML learns from its first requests how long to wait for more
+WARM_UP_S = 6  # not counted; BentoML learns from its requests how long to wait for more, anew every 5 s
 PEERS = [name for name, server in SERVERS.items() if server.is_peer]
 Visits = dict[tuple[int, str], list[Visit]]  # (clients, server) -> one per round
 
@@ -92,9 +92,10 @@ def measure(
         for name, python in tqdm(pythons.items(), desc="starting", leave=False):
             server = serving(name, SERVERS[name], python, files, png=png, expected=expected, cores=server_core)
             subjects[name] = stack.enter_context(server)
-            subjects[name].visit(clients=max(clients), seconds=WARM_UP_S, cores=client_core)
         with tqdm(total=len(clients) * rounds * len(subjects), unit="visit") as bar:
             for count in clients:
+                for subject in subjects.values():
+                    subject.visit(clients=count, seconds=WARM_UP_S, cores=client_core)
                 for number in range(rounds):
                     for name, subject in subjects.items():
                         bar.set_description(f"{count} clients, round {number + 1}, {name}")
@@ -166,7 +167,8 @@ def machine() -> dict[str, str]:
     info = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(": ", 1)[1] for line in info if line.startswith("model name")), platform.machine())
     git = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    is_checkout = shutil.which("git") and (ROOT / ".git").exists()
+    commit = subprocess.check_output(git, cwd=ROOT, text=True).strip() if is_checkout else ""
     return {
         "cpu": f"{model}, {os.cpu_count()} cores",
         "load": " ".join(f"{average:.1f}" for average in os.getloadavg()),
@@ -192,7 +194,7 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="per number of clients (default 5)")
     parser.add_argument("--seconds", type=positive, default=4, metavar="S", help="of one visit (default 4)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write machine, ratios and every visit there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the machine and every visit there, too")
     return parser.parse_args()
 
 

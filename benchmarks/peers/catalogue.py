@@ -74,9 +74,7 @@ def _module(name: str) -> Callable[[int, Files], list[str]]:
 SERVERS = {
     "hourglass": Server(_service, raw),
     "naive": Server(_module("naive"), lambda png: form("file", png), environment="naive", shows="fastapi"),
-    "litserve": Server(
-        _module("litserve"), lambda png: form("file", png), environment="litserve", shows="litserve", is_peer=True
-    ),
+    "litserve": Server(_module("litserve"), raw, environment="litserve", shows="litserve", is_peer=True),
     "bentoml": Server(
         lambda port, files: [
             *("-m", "bentoml", "serve", "benchmarks.peers.bentoml:Denoiser", "--quiet"),

@@ -15,6 +15,9 @@ from benchmarks.peers.process import Process, free_port, running
 from benchmarks.peers.wrk import Request, load, write_request
 
 START_TIMEOUT_S = 90.0  # the slowest peer needs some 10 s on a busy core
+# wrk leaves while answers are on their way. A server that is paused with them in hand would take the pause for its own
+# slowness, and BentoML would learn to wait from it.
+DRAIN_S = 0.5
 TOLERANCE = 1  # of 255: a pixel may be rounded either way
 
 
@@ -50,6 +53,7 @@ class Subject:
             before_s = self.process.cpu_s
             seen = load(self.request, clients=clients, seconds=seconds, cores=cores)
             used_s = self.process.cpu_s - before_s
+            time.sleep(DRAIN_S)
         finally:
             self.process.pause()
         return Visit(seen.per_second, seen.p50_ms, seen.p99_ms, used_s / seen.requests * 1e6)
