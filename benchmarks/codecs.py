@@ -10,7 +10,8 @@ Each figure is the best of several rounds, in which the candidates take turns.
 import argparse
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 from unittest import mock
 
 import numpy as np
@@ -23,6 +24,7 @@ from service.png import write_png
 SIDES = (28, 256, 1000, 3464)  # the last one has 12 megapixels
 ROUNDS = 7
 MAX_PIXELS = 25_000_000
+Key = TypeVar("Key", bound=Hashable)
 
 
 def picture(side: int, channels: int) -> NDArray[np.uint8]:
@@ -41,7 +43,7 @@ def by_pillow(planes: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def cpu_seconds(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def cpu_seconds(functions: dict[Key, Callable[[], object]], repeats: int) -> dict[Key, float]:
     """CPU seconds per call, the best of `ROUNDS`; in every round each function has its turn."""
     best = dict.fromkeys(functions, float("inf"))
     for _ in range(ROUNDS):

@@ -16,9 +16,9 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.peers.environment import ROOT
 from benchmarks.peers.process import free_port
 
-ROOT = Path(__file__).parents[1]
 LIBRARIES = "import fastapi, numpy, onnxruntime, PIL.Image, pydantic, uvicorn"
 DIGIT = (ROOT / "tests" / "data" / "digit_noisy.png").read_bytes()
 REQUESTS = 1000

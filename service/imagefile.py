@@ -17,7 +17,7 @@ from service.errors import BrokenImage, TooManyImages, TooManyPixels, Unsupporte
 MAX_JPEG_SCANS = 40
 MAX_PNG_CHUNKS = 100_000
 MAX_TIFF_PAGES_WALKED = 65_536
-_PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _INFLATE_STEP = 1 << 20
 
 
@@ -87,7 +87,7 @@ def sniff(data: bytes) -> str | None:
 
 def png_size(data: bytes) -> tuple[int, int] | None:
     """Width and height that a PNG's header states; None for other files. Nothing is checked yet."""
-    if not data.startswith(_PNG_START) or len(data) < 24:
+    if not data.startswith(PNG_SIGNATURE) or len(data) < 24:
         return None
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
@@ -301,7 +301,7 @@ def _walk_tiff(data: bytes) -> Outline:
 
 
 _FORMAT_BY_MAGIC = {
-    _PNG_START: "PNG",
+    PNG_SIGNATURE: "PNG",
     b"\xff\xd8\xff": "JPEG",
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.deflate import zlib
+from service.imagefile import PNG_SIGNATURE
 from service.pixels import Values
 
 try:
@@ -20,7 +21,6 @@ except ImportError:  # it has no wheel for this machine
 
 # The decoder lets no other Python run meanwhile, so that health would wait: 1 Mpx is about 20 ms.
 _MAX_PIXELS = 1_000_000
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NUMBER = struct.Struct(">I")
 _COLOUR_BY_CHANNELS = {1: 0, 2: 4, 3: 2, 4: 6}
 _SUB = 1  # filter type: every byte minus that of the pixel to its left
@@ -67,7 +67,7 @@ def write_png(planes: Values) -> bytes:
 def _start(width: int, height: int, bits: int, channels: int) -> bytes:
     colour = _COLOUR_BY_CHANNELS[channels]
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    return b"".join((_SIGNATURE, *_chunk(b"IHDR", header)))
+    return b"".join((PNG_SIGNATURE, *_chunk(b"IHDR", header)))
 
 
 def _chunk(kind: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes]:
