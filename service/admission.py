@@ -87,8 +87,8 @@ class Admission:
     def __init__(self, *, max_images: int, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         self.images = 0
+        self.max_images = max_images
         self.is_draining = False
-        self._max_images = max_images
         self._slots: set[Slot] = set()
         self._next_look: asyncio.TimerHandle | None = None
 
@@ -107,7 +107,7 @@ class Admission:
             ClientDisconnect: The client left before that.
         """
         self.refuse_if_draining()
-        if self.images >= self._max_images:
+        if self.images >= self.max_images:
             raise self._full(1)
         return Slot(self)
 
@@ -139,7 +139,7 @@ class Admission:
             QueueFull: They do not fit beside those of other requests.
         """
         others = self.images - slot.images
-        if others and others + images > self._max_images:
+        if others and others + images > self.max_images:
             raise self._full(images)
         self.images, slot.images = others + images, images
 
@@ -175,7 +175,7 @@ class Admission:
 
     def _full(self, images: int) -> QueueFull:
         return QueueFull(
-            f"{self.images} images are waiting and {images} more do not fit, the limit is {self._max_images} "
+            f"{self.images} images are waiting and {images} more do not fit, the limit is {self.max_images} "
             "(setting max_queue_images)",
             headers={"Retry-After": "1"},
         )

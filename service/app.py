@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from service.admission import Admission
+from service.board import PERIOD_S, Board
 from service.errors import (
     InternalError,
     InvalidParameter,
@@ -27,6 +28,9 @@ from service.errors import (
 from service.keys import KeyGate
 from service.limits import probe_limits, run_limits
 from service.manifest import Manifest
+from service.meters import Meters
+from service.metrics import Metrics
+from service.observing import CLIENT_LEFT, Observing
 from service.openapi import Schema, add_components, add_security
 from service.probe import Child
 from service.registry import Registry
@@ -66,20 +70,24 @@ _NO_TELEMETRY: TelemetryConfig = {
 }
 
 
-def create_app(settings: Settings, first: Child | None = None) -> FastAPI:
+def create_app(settings: Settings, first: Child | None = None, board: Board | None = None) -> FastAPI:
     """The application. Models are loaded when it starts: before the first request, unless that takes very long.
 
     Args:
         settings: Of this service.
         first: From `early.start_child`.
+        board: Of all workers, where there are several.
 
     Raises:
         ProviderUnavailable: The device that was asked for is not there.
     """
+    board = board or Board()
+    meters = Meters(board.read_own())
     registry = Registry(
         settings.models_dir,
         provider=start_provider(settings.device),
         limits=run_limits(settings),
+        meters=meters,
         allowed=probe_limits(settings),
         old_versions=settings.old_versions,
         first=first,
@@ -91,12 +99,15 @@ def create_app(settings: Settings, first: Child | None = None) -> FastAPI:
         await asyncio.wait([loading], timeout=_LOADING_HEAD_START_S)
         if loading.done():
             loading.result()
-        watch = asyncio.create_task(_watch(registry, loading, settings.watch_interval_s))
+        tasks = [asyncio.create_task(_watch(registry, loading, settings.watch_interval_s))]
+        if board.directory is not None:
+            tasks.append(asyncio.create_task(_share(metrics)))
         yield
         registry.close()
-        watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
     app = _App(
         title="Hourglass",
@@ -109,7 +120,8 @@ def create_app(settings: Settings, first: Child | None = None) -> FastAPI:
     )
     limits = InputLimits(settings.max_pixels, settings.max_images, settings.max_frames)
     admission = Admission(max_images=settings.max_queue_images, timeout_s=settings.request_timeout_s)
-    app.state.service = Service(settings, registry, limits, admission)
+    metrics = Metrics(meters, board, registry, admission)
+    app.state.service = Service(settings, registry, limits, admission, metrics)
     for router in ROUTERS.values():
         app.include_router(router)
     app.add_exception_handler(RequestError, _on_request_error)
@@ -125,7 +137,7 @@ class _App(FastAPI):
     """FastAPI behind what every request passes first."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """CORS -> keys -> the short way -> FastAPI's own middleware and routes."""
+        """Counting -> CORS -> keys -> the short way -> FastAPI's own middleware and routes."""
         settings = self.state.service.settings
         app: ASGIApp = Shortcut(
             super().build_middleware_stack(), routers=ROUTERS.values(), on_unforeseen=_on_unforeseen
@@ -140,12 +152,21 @@ class _App(FastAPI):
                 allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type"],
                 expose_headers=["X-Model", "X-Resize", "X-Request-Id", "Retry-After"],
             )
-        return app
+        return Observing(app, routers=ROUTERS.values(), meters=self.state.service.metrics.meters)
 
 
 async def _watch(registry: Registry, loading: asyncio.Task[None], interval_s: float) -> None:
     await loading
     await registry.watch(interval_s)
+
+
+async def _share(metrics: Metrics) -> None:
+    while True:
+        try:
+            await metrics.share()
+        except OSError as error:  # counting must not end the service
+            log.warning("the counters of this worker cannot be shared: %s", error)
+        await asyncio.sleep(PERIOD_S)
 
 
 def _complete_openapi(app: FastAPI, *, has_keys: bool) -> None:
@@ -194,7 +215,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _on_disconnect(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # nobody is there to read it
+    return Response(status_code=CLIENT_LEFT)  # nobody is there to read it
 
 
 async def _on_unforeseen(request: Request, error: Exception) -> Response:

@@ -8,12 +8,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import NonFiniteResult, RequestError
+from service.meters import GraphMeter, Meters, Spent
 
 Array = NDArray[np.float32]
 Outputs = tuple[Array, ...]
@@ -51,15 +53,25 @@ class Batcher:
         max_batch: Most images in one inference.
         max_pixels: About how many numbers one inference takes, and are held decoded at a time.
         name: Of the graph, in messages and of the thread: "digits/2 denoise".
+        meter: Is told what every batch cost; nobody is if left out.
     """
 
-    def __init__(self, run: Callable[[Array], Outputs], *, max_batch: int, max_pixels: int, name: str) -> None:
+    def __init__(
+        self,
+        run: Callable[[Array], Outputs],
+        *,
+        max_batch: int,
+        max_pixels: int,
+        name: str,
+        meter: GraphMeter | None = None,
+    ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_pixels = max_pixels
         self._name = name
+        self._meter = meter or Meters().graph(name, 0, "")
         # Any: jobs of every kind of answer share the queue; `submit` gives each caller its own type back.
-        self._queue: deque[tuple[Job[Any], asyncio.Future[Any]]] = deque()
+        self._queue: deque[tuple[Job[Any], asyncio.Future[Any], float]] = deque()  # and when it came
         self._is_running = False
         self._small_job_s = math.inf  # CPU seconds of each job, when last a batch of small ones ran
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -72,7 +84,7 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[T | RequestError]] = [loop.create_future() for _ in jobs]
-        self._queue.extend(zip(jobs, futures, strict=True))
+        self._queue.extend(zip(jobs, futures, repeat(time.perf_counter())))
         if not self._is_running:
             self._is_running = True
             loop.call_soon(self._start, loop)  # after the other requests that have just come in
@@ -81,60 +93,75 @@ class Batcher:
         return list(await asyncio.gather(*futures))
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        taken: list[tuple[Job[Any], asyncio.Future[Any]]] = []
-        while self._queue and len(taken) < self._max_batch:
-            job, future = self._queue.popleft()
+        jobs: list[Job[Any]] = []
+        futures: list[asyncio.Future[Any]] = []
+        now, waited_s = time.perf_counter(), []
+        while self._queue and len(jobs) < self._max_batch:
+            job, future, came_at = self._queue.popleft()
             if not future.done():  # done: its request was cancelled
-                taken.append((job, future))
-        self._is_running = bool(taken)
-        if not taken:
+                jobs.append(job)
+                futures.append(future)
+                waited_s.append(now - came_at)
+        self._is_running = bool(jobs)
+        if not jobs:
             return
-        futures = [future for _, future in taken]
-        if len(taken) == 1 and taken[0][0].is_small and self._small_job_s <= _QUICK_S:
-            _hand_out(futures, self._work([taken[0][0]]))
+        self._meter.waited(waited_s)
+        if len(jobs) == 1 and jobs[0].is_small and self._small_job_s <= _QUICK_S:
+            self._hand_out(futures, *self._work(jobs))
             loop.call_soon(self._start, loop)
             return
-        batch = self._thread.submit(self._work, [job for job, _ in taken])
+        batch = self._thread.submit(self._work, jobs)
 
-        def hand_out(batch: ThreadFuture[list[object]]) -> None:
-            _hand_out(futures, batch.result())
+        def hand_out(batch: ThreadFuture[tuple[list[object], Spent]]) -> None:
+            self._hand_out(futures, *batch.result())
             self._start(loop)
 
-        def back_to_loop(batch: ThreadFuture[list[object]]) -> None:
+        def back_to_loop(batch: ThreadFuture[tuple[list[object], Spent]]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for these answers any more
                 loop.call_soon_threadsafe(hand_out, batch)
 
         batch.add_done_callback(back_to_loop)
 
-    def _work(self, jobs: list[Job[Any]]) -> list[object]:
+    def _hand_out(self, futures: list[asyncio.Future[Any]], results: list[object], spent: Spent) -> None:
+        _hand_out(futures, results)
+        self._meter.record(spent)
+
+    def _work(self, jobs: list[Job[Any]]) -> tuple[list[object], Spent]:
         started = time.thread_time()
-        results = self._results(jobs)
+        results, spent = self._results(jobs)
         if all(job.is_small for job in jobs):
             self._small_job_s = (time.thread_time() - started) / len(jobs)
-        return results
+        return results, spent
 
-    def _results(self, jobs: list[Job[Any]]) -> list[object]:
+    def _results(self, jobs: list[Job[Any]]) -> tuple[list[object], Spent]:
         results: list[object] = [None] * len(jobs)
         ready: list[tuple[int, Array]] = []
+        spent, since = Spent(), time.perf_counter()
         for i, job in enumerate(jobs):
             try:
                 ready.append((i, job.prepare()))
             except Exception as error:  # noqa: BLE001  one request's failure is not another's
                 results[i] = error
             if sum(x.size for _, x in ready) >= self._max_pixels:  # decoded images must not pile up
-                self._infer(jobs, ready, results)
-                ready = []
-        self._infer(jobs, ready, results)
-        return results
+                spent.decode_s += time.perf_counter() - since
+                self._infer(jobs, ready, results, spent)
+                ready, since = [], time.perf_counter()
+        spent.decode_s += time.perf_counter() - since
+        self._infer(jobs, ready, results, spent)
+        return results, spent
 
-    def _infer(self, jobs: list[Job[Any]], ready: list[tuple[int, Array]], results: list[object]) -> None:
+    def _infer(self, jobs: list[Job[Any]], ready: list[tuple[int, Array]], results: list[object], spent: Spent) -> None:
         for group in _groups(ready, self._max_batch):
             try:
-                outputs = self._run_in_chunks(np.concatenate([x for _, x in group]) if len(group) > 1 else group[0][1])
+                x_all = np.concatenate([x for _, x in group]) if len(group) > 1 else group[0][1]
+                outputs = self._run_in_chunks(x_all, spent)
             except Exception as error:  # noqa: BLE001  the batch failed, the service has not
                 for i, _ in group:
                     results[i] = error
                 continue
+            since = time.perf_counter()
+            if self._meter.has_scores:
+                spent.scores += outputs[0].tolist()
             start, is_finite = 0, all_finite(outputs)  # once for all: rows are looked at only where something is wrong
             for i, x in group:
                 rows = tuple(output[start : start + len(x)] for output in outputs)
@@ -148,13 +175,20 @@ class Batcher:
                     results[i] = jobs[i].finish(rows)
                 except Exception as error:  # noqa: BLE001  one request's failure is not another's
                     results[i] = error
+            spent.encode_s += time.perf_counter() - since
 
-    def _run_in_chunks(self, x: Array) -> Outputs:
+    def _run_in_chunks(self, x: Array, spent: Spent) -> Outputs:
         size = max(1, min(self._max_batch, self._max_pixels * len(x) // max(1, x.size)))  # images in one inference
         if len(x) <= size:
-            return self._run(x)
-        chunks = [self._run(x[start : start + size]) for start in range(0, len(x), size)]
+            return self._run_once(x, spent)
+        chunks = [self._run_once(x[start : start + size], spent) for start in range(0, len(x), size)]
         return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
+
+    def _run_once(self, x: Array, spent: Spent) -> Outputs:
+        started = time.perf_counter()
+        outputs = self._run(x)
+        spent.runs.append((len(x), time.perf_counter() - started))
+        return outputs
 
 
 def _hand_out(futures: list[asyncio.Future[Any]], results: list[object]) -> None:

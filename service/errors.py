@@ -5,6 +5,7 @@
     ├── StartupError                the service refuses to start
     │   ├── InvalidSettings         an unknown setting or a value out of range
     │   ├── CannotListen            the address or port is taken, or not this machine's
+    │   ├── NoTemporaryDirectory    several workers, and nowhere to share what they count
     │   └── ProviderUnavailable     device=cuda without a working CUDA provider
     ├── ModelRejected               a model version that must not go live
     └── RequestError                one answer: a status, a stable code, a sentence
@@ -66,6 +67,10 @@ class InvalidSettings(StartupError):
 
 class CannotListen(StartupError):
     """The address and port cannot be listened on."""
+
+
+class NoTemporaryDirectory(StartupError):
+    """Several workers need a directory for temporary files."""
 
 
 class ProviderUnavailable(StartupError):

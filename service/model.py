@@ -13,6 +13,7 @@ from service.batching import Array, Batcher, Outputs
 from service.errors import ModelRejected, shown
 from service.limits import Limits
 from service.manifest import MANIFEST_FILE, TENSORS_BY_TASK, Graph, Manifest, Task, TensorSpec
+from service.meters import Meters
 from service.onnxfile import check_onnx
 from service.session import Session, Tensor
 
@@ -28,12 +29,18 @@ class Model:
         batcher_by_task: Where each task's jobs go. Tasks do not wait for one another.
     """
 
-    def __init__(self, manifest: Manifest, session_by_task: dict[Task, Session], limits: Limits) -> None:
+    def __init__(
+        self, manifest: Manifest, session_by_task: dict[Task, Session], limits: Limits, meters: Meters
+    ) -> None:
         self.manifest = manifest
         self.label = f"{manifest.name}/{manifest.version}"
         self.batcher_by_task: dict[Task, Batcher] = {
             task: Batcher(
-                session.run, max_batch=limits.max_batch, max_pixels=limits.max_pixels, name=f"{self.label} {task}"
+                session.run,
+                max_batch=limits.max_batch,
+                max_pixels=limits.max_pixels,
+                name=f"{self.label} {task}",
+                meter=meters.graph(manifest.name, manifest.version, task),
             )
             for task, session in session_by_task.items()
         }
@@ -59,7 +66,14 @@ def read_manifest(directory: Path, *, sha256: str | None = None) -> Manifest:
     return manifest
 
 
-def load_model(directory: Path, *, provider: str, limits: Limits, manifest_sha256: str | None = None) -> Model:
+def load_model(
+    directory: Path,
+    *,
+    provider: str,
+    limits: Limits,
+    meters: Meters | None = None,
+    manifest_sha256: str | None = None,
+) -> Model:
     """The model in a directory, after every check: checksums, operators, weights, signatures, golden outputs.
 
     It is warm after that. Running a graph that was never run may take any time and memory: see `service.probe`.
@@ -68,6 +82,7 @@ def load_model(directory: Path, *, provider: str, limits: Limits, manifest_sha25
         directory: `models/<name>/<version>`.
         provider: Of onnxruntime, from `session.start_provider`.
         limits: How the model is run.
+        meters: Count what it does; nobody does if left out.
         manifest_sha256: What a probe has passed. The manifest has the digests of all other files.
 
     Raises:
@@ -86,7 +101,7 @@ def load_model(directory: Path, *, provider: str, limits: Limits, manifest_sha25
         except ModelRejected as error:
             raise ModelRejected(f"{task}: {error}") from error
         session_by_task[task] = session
-    return Model(manifest, session_by_task, limits)
+    return Model(manifest, session_by_task, limits, meters or Meters())
 
 
 def _read(path: Path) -> bytes:

@@ -26,6 +26,9 @@ IMAGES_IN = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", 
 PICTURES: dict[str, Schema] = {kind: {"schema": BINARY} for kind in EXTENSION_BY_TYPE}
 NPY: dict[str, Schema] = {NPY_TYPE: {"schema": BINARY}}
 ZIP: dict[str, Schema] = {"application/zip": {"schema": BINARY}}
+TEXT: dict[str, Schema] = {
+    kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")
+}
 
 IMAGE_BODY: Schema = {
     "requestBody": {

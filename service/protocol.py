@@ -18,6 +18,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.errors import PROBLEM_JSON, HeadersTooLarge, MalformedRequest, RequestError, RequestTimeout, problem_bytes
+from service.meters import Meters
+from service.observing import REFUSED
 from service.settings import Settings
 
 # A client that has closed its sending half may be gone or may be waiting. Only a write tells: one that is gone answers
@@ -31,6 +33,7 @@ class Protocol(HttpToolsProtocol):
 
     Args:
         settings: With `header_timeout_s`, `body_timeout_s` and `max_header_bytes`.
+        meters: Count what is refused here, before the application sees it.
     """
 
     def __init__(
@@ -41,9 +44,11 @@ class Protocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         settings: Settings,
+        meters: Meters,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._settings = settings
+        self._meters = meters
         self._reads: str | None = "head"  # what is being received: "head", "body", or None while an answer is made
         self._timed: str | None = None  # what `_timer` gives its time to; set once, so that dripping does not renew it
         self._timer: asyncio.TimerHandle | None = None
@@ -221,9 +226,10 @@ class Protocol(HttpToolsProtocol):
                 self._is_last, self.cycle.keep_alive = True, False
                 return
             else:
+                self.cycle.scope[REFUSED] = error  # type: ignore[literal-required]  # ours; it is counted there
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
-                self._send_refusal(error)
+                self._send_refusal(error, is_counted=True)
                 return
         self._reads = None
         if self._is_answered:
@@ -231,8 +237,10 @@ class Protocol(HttpToolsProtocol):
         else:
             self._refusal = error
 
-    def _send_refusal(self, error: RequestError) -> None:
+    def _send_refusal(self, error: RequestError, *, is_counted: bool = False) -> None:
         self._unset_keepalive_if_required()
+        if not is_counted:
+            self._meters.refused(error.code, error.status)
         body = problem_bytes(error.problem())
         head = [
             STATUS_LINE[error.status],
@@ -244,6 +252,6 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def protocol_for(settings: Settings) -> Callable[..., Protocol]:
+def protocol_for(settings: Settings, meters: Meters) -> Callable[..., Protocol]:
     """What makes the protocol of a new connection, as `http=` of uvicorn's configuration."""
-    return partial(Protocol, settings=settings)
+    return partial(Protocol, settings=settings, meters=meters)

@@ -19,6 +19,7 @@ from service.errors import (
 )
 from service.limits import Limits, ProbeLimits
 from service.manifest import Task
+from service.meters import Meters
 from service.model import Model, load_model
 from service.probe import Child, Verdict, probe
 from service.snapshot import Rejected, Snapshot
@@ -38,6 +39,7 @@ class Registry:
         models_dir: `<name>/<version>/manifest.json` below it; names starting with a dot are skipped.
         provider: Of onnxruntime, from `session.start_provider`.
         limits: How models are run.
+        meters: Count what they do.
         allowed: What the child process that tries a version may use.
         old_versions: How many older versions stay loaded.
         first: A child that is already trying the newest versions.
@@ -49,6 +51,7 @@ class Registry:
         *,
         provider: str,
         limits: Limits,
+        meters: Meters,
         allowed: ProbeLimits,
         old_versions: int,
         first: Child | None = None,
@@ -57,6 +60,7 @@ class Registry:
         self.snapshot = Snapshot()
         self._models_dir = models_dir
         self._limits = limits
+        self._meters = meters
         self._allowed = allowed
         self._stop = threading.Event()
         self._old_versions = old_versions
@@ -180,7 +184,11 @@ class Registry:
         if verdict.reason is not None:
             raise ModelRejected(verdict.reason)
         return load_model(
-            self._directory(key), provider=self.provider, limits=self._limits, manifest_sha256=verdict.manifest_sha256
+            self._directory(key),
+            provider=self.provider,
+            limits=self._limits,
+            meters=self._meters,
+            manifest_sha256=verdict.manifest_sha256,
         )
 
     def _probe(self, keys: Sequence[tuple[str, int]]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import JsonValue
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from service.archive import Entry, write_zip
 from service.errors import PROBLEM_JSON, InvalidArray, RequestError, problem_bytes
@@ -12,6 +13,8 @@ from service.images import EXTENSION_BY_TYPE
 from service.payload import JSON_TYPE
 from service.tasks import ZIP_TYPE, Answer
 from service.tensors import NPY_TYPE, write_json, write_npy
+
+PROBLEM = "hourglass.problem"  # where a request's scope holds the code of its problem
 
 _EXTENSIONS: dict[str, str] = {NPY_TYPE: "npy"} | {str(kind): name for kind, name in EXTENSION_BY_TYPE.items()}
 
@@ -52,11 +55,27 @@ def several_response(results: Sequence[Answer | RequestError], media_type: str, 
     return Response(content, media_type=kind, headers={"X-Model": label})
 
 
+class ProblemResponse(Response):
+    """An error as an answer; `observing.py` finds its code in the scope.
+
+    Args:
+        error: What went wrong.
+        content: The body.
+        media_type: Of the body.
+    """
+
+    def __init__(self, error: RequestError, content: bytes, media_type: str = PROBLEM_JSON) -> None:
+        super().__init__(content, status_code=error.status, headers=error.headers, media_type=media_type)
+        self._code = error.code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PROBLEM] = self._code
+        await super().__call__(scope, receive, send)
+
+
 def problem_response(error: RequestError) -> Response:
     """An error as `application/problem+json`."""
-    return Response(
-        problem_bytes(error.problem()), status_code=error.status, headers=error.headers, media_type=PROBLEM_JSON
-    )
+    return ProblemResponse(error, problem_bytes(error.problem()))
 
 
 def _stack(results: Sequence[Answer | RequestError]) -> bytes:

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.admission import Admission
 from service.app import create_app
+from service.board import Board
 from service.errors import CannotListen
 from service.exitcodes import EXIT_CUT_OFF, EXIT_STOPPED
 from service.probe import Child
@@ -58,13 +59,14 @@ def start_logging(settings: Settings) -> None:
     logging.captureWarnings(capture=True)
 
 
-def serve(settings: Settings, listener: socket.socket, first: Child | None = None) -> None:
+def serve(settings: Settings, listener: socket.socket, first: Child | None = None, board: Board | None = None) -> None:
     """Serves until a signal says stop. Where requests are cut off by that, the process ends here.
 
     Args:
         settings: Of this service.
         listener: From `listen`.
         first: From `early.start_child`.
+        board: Of all workers, where there are several.
 
     Raises:
         ProviderUnavailable: The device that was asked for is not there.
@@ -72,7 +74,7 @@ def serve(settings: Settings, listener: socket.socket, first: Child | None = Non
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end_before_start)
-    app = create_app(settings, first)
+    app = create_app(settings, first, board)
     server = Server(_uvicorn_config(settings, app), app.state.service.admission, grace_s=settings.grace_s)
     server.run(sockets=[listener])
     if server.is_cut_off:
@@ -150,7 +152,7 @@ def _uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http=protocol_for(settings),  # type: ignore[arg-type]  # uvicorn only calls it
+        http=protocol_for(settings, app.state.service.metrics.meters),  # type: ignore[arg-type]  # uvicorn only calls it
         timeout_keep_alive=math.ceil(settings.header_timeout_s),
         ws="none",
         lifespan="on",

@@ -11,6 +11,7 @@ from service.admission import Admission
 from service.batching import Job
 from service.errors import RequestError
 from service.manifest import Manifest, Task
+from service.metrics import Metrics
 from service.negotiation import negotiate
 from service.payload import read_files
 from service.registry import Registry
@@ -26,12 +27,13 @@ MakeJob = Callable[[bytes, Manifest, InputLimits, str | None], Job[Answer]]
 
 @dataclass(frozen=True)
 class Service:
-    """Settings, live models and their queue; made once and found by endpoints as `request.app.state.service`."""
+    """Settings, live models, their queue and figures; made once, endpoints find it as `request.app.state.service`."""
 
     settings: Settings
     registry: Registry
     limits: InputLimits
     admission: Admission
+    metrics: Metrics
 
 
 def service_of(request: Request) -> Service:
@@ -71,4 +73,8 @@ async def answer_files(
             return single_response(result, model.label)
         kind = negotiate(accept, list(several))
         jobs = [make_job(file, model.manifest, service.limits, several[kind]) for file in files]
-        return await asyncio.to_thread(several_response, await batcher.submit(jobs), kind, model.label)
+        results = await batcher.submit(jobs)
+        for result in results:
+            if isinstance(result, RequestError):
+                service.metrics.meters.failed(result.code)
+        return await asyncio.to_thread(several_response, results, kind, model.label)

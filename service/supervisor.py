@@ -8,9 +8,12 @@ import sys
 import time
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 
-from service.errors import StartupError
+from service.board import Board
+from service.errors import NoTemporaryDirectory, StartupError
 from service.exitcodes import EXIT_CANNOT_START, EXIT_CUT_OFF, EXIT_STOPPED
 from service.server import serve, start_logging
 from service.settings import Settings
@@ -28,6 +31,9 @@ class Supervisor:
     uvicorn has such a class too; it notices a signal only at its next look, cannot be told to hurry, and runs its own
     server class. The listening socket is inherited, not opened again by each worker (SO_REUSEPORT): connections that
     a killed worker has not accepted yet go to another one.
+
+    Raises:
+        NoTemporaryDirectory: There is none where the workers could share their counters.
     """
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
@@ -39,13 +45,18 @@ class Supervisor:
         self._started_at: dict[BaseProcess, float] = {}
         self._stopping_since: float | None = None
         self._is_hurried = False
+        self._counters = _counters_directory()
 
     def run(self) -> int:
         """The exit code: that of the worker that did worst."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        for _ in range(self._settings.workers):
-            self._workers.append(self._start())
+        with self._counters:
+            return self._run()
+
+    def _run(self) -> int:
+        for place in range(self._settings.workers):
+            self._workers.append(self._start(place))
         while self._stopping_since is None:
             wait([worker.sentinel for worker in self._workers], timeout=_TICK_S)
             if any(worker.exitcode == EXIT_CANNOT_START for worker in self._workers):
@@ -55,8 +66,9 @@ class Supervisor:
         self._listener.close()  # or clients would queue in a port that nobody serves any more
         return self._wait_for_all(self._stopping_since or time.monotonic())
 
-    def _start(self) -> BaseProcess:
-        worker = self._context.Process(target=work, args=(self._settings, self._listener))
+    def _start(self, place: int) -> BaseProcess:
+        board = Board(Path(self._counters.name), place)
+        worker = self._context.Process(target=work, args=(self._settings, self._listener, board))
         worker.start()
         self._started_at[worker] = time.monotonic()
         if self._stopping_since is not None:  # the signal came while this one was being made
@@ -73,7 +85,7 @@ class Supervisor:
                 continue
             log.error("worker %s ended with %s; starting another", worker.pid, worker.exitcode)
             del self._started_at[worker]
-            self._workers[i] = self._start()
+            self._workers[i] = self._start(i)
 
     def _on_signal(self, _: int, __: FrameType | None) -> None:
         if self._stopping_since is None:
@@ -99,12 +111,22 @@ class Supervisor:
         return EXIT_STOPPED if codes <= {EXIT_STOPPED, -signal.SIGTERM} else EXIT_CUT_OFF
 
 
-def work(settings: Settings, listener: socket.socket) -> None:
+def _counters_directory() -> TemporaryDirectory[str]:
+    try:
+        return TemporaryDirectory(prefix="hourglass-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise NoTemporaryDirectory(
+            f"the workers need a directory for what they count: {error}; mount a writable /tmp, set TMPDIR, or run "
+            "one worker"
+        ) from error
+
+
+def work(settings: Settings, listener: socket.socket, board: Board) -> None:
     """One worker: a process that serves on an inherited socket."""
     start_logging(settings)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent passes it on once
     try:
-        serve(settings, listener)
+        serve(settings, listener, board=board)
     except StartupError as error:
         log.critical("Hourglass cannot start: %s", error)
         sys.exit(EXIT_CANNOT_START)

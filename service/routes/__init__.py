@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from service.routes import anomaly, decode, denoise, encode, health, models, pages
+from service.routes import anomaly, decode, denoise, encode, health, metrics, models, pages
 
 ROUTERS: dict[str, APIRouter] = {
     "denoise": denoise.router,
@@ -11,5 +11,6 @@ ROUTERS: dict[str, APIRouter] = {
     "anomaly": anomaly.router,
     "models": models.router,
     "health": health.router,
+    "metrics": metrics.router,
     "pages": pages.router,
 }

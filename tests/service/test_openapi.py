@@ -43,6 +43,7 @@ def test_every_endpoint_is_there_with_an_id_a_tag_and_a_summary(document: dict[s
         "GET /models/{name}",
         "GET /health/live",
         "GET /health/ready",
+        "GET /metrics",
     }
     assert all(operation["tags"] and operation["summary"] for operation in found.values())
     ids = [operation["operationId"] for operation in found.values()]

@@ -60,8 +60,10 @@ OPERATIONS = (
     ("GET", "/models/{name}"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
+    ("GET", "/metrics"),
 )
-WITHOUT_INPUT = (("GET", "/models"), ("GET", "/health/live"), ("GET", "/health/ready"))  # nothing to be wrong
+# Nothing to be wrong in these.
+WITHOUT_INPUT = (("GET", "/models"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"))
 
 
 def test_no_operation_is_left_out(schema: BaseSchema) -> None:

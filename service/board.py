@@ -1,0 +1,73 @@
+"""Where several workers put down what each has counted, so that any of them can answer for all.
+
+Every worker has a place in a directory that the supervisor made, and writes its whole state there: every second, and
+before it answers a scrape. A worker that takes the place of a dead one goes on from what that one had written.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from service.meters import State, together
+
+PERIOD_S = 1.0
+
+
+@dataclass(frozen=True)
+class Board:
+    """The places of all workers, and which of them is ours.
+
+    Args:
+        directory: Shared by the workers; None if there is only one.
+        place: From 0.
+    """
+
+    directory: Path | None = None
+    place: int = 0
+
+    def read_own(self) -> State | None:
+        """What a worker in this place has written, if any."""
+        return _read(self._path(self.place)) if self.directory is not None else None
+
+    async def share(self, state: State) -> State:
+        """Puts this worker's state down; the state of all."""
+        if self.directory is None:
+            return state
+        return await asyncio.to_thread(self._share, state)
+
+    def _share(self, state: State) -> State:
+        assert self.directory is not None  # noqa: S101  for the type checker: `share` has looked
+        path = self._path(self.place)
+        hidden = path.with_suffix(".new")
+        hidden.write_bytes(_to_json(state))
+        hidden.replace(path)
+        others = [_read(other) for other in self.directory.glob("*.json") if other != path]
+        return together([state, *(other for other in others if other is not None)])
+
+    def _path(self, place: int) -> Path:
+        assert self.directory is not None  # noqa: S101  for the type checker: whoever asks has looked
+        return self.directory / f"{place}.json"
+
+
+def _to_json(state: State) -> bytes:
+    return orjson.dumps(
+        {
+            "values": [[*key, value] for key, value in state.values.items()],
+            "histograms": [[key, *figures] for key, figures in state.histograms.items()],
+            "scores": state.scores,
+        }
+    )
+
+
+def _read(path: Path) -> State | None:
+    with contextlib.suppress(FileNotFoundError):  # its worker has not written yet
+        document = orjson.loads(path.read_bytes())
+        return State(
+            {tuple(key): value for *key, value in document["values"]},
+            {tuple(key): (counts, total) for key, counts, total in document["histograms"]},
+            document["scores"],
+        )
+    return None

@@ -1,0 +1,140 @@
+"""What `/metrics` says: the counters of all workers, and what is live, in the forms that Prometheus reads."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, openmetrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.admission import Admission
+from service.anomaly import p_value
+from service.board import Board
+from service.meters import FAMILIES, Family, Key, Meters, State
+from service.registry import Registry
+from service.snapshot import Snapshot
+
+T = TypeVar("T")
+
+PLAIN_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+# With fewer scores, chance alone is as large as what one looks for: 1.36 / sqrt(100) = 0.14 (see `drift`).
+LEAST_SCORES = 100
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Makes the page. One per worker.
+
+    Args:
+        meters: What this worker counts.
+        board: Where the others' counts are.
+        registry: What is live.
+        admission: How long the queue is.
+    """
+
+    meters: Meters
+    board: Board
+    registry: Registry
+    admission: Admission
+
+    async def share(self) -> State:
+        """Tells the other workers what this one has counted; the counts of all."""
+        live = [model.label for model in self.registry.snapshot.model_by_name.values()]
+        return await self.board.share(self.meters.state(self._gauges(), live))
+
+    async def page(self, *, is_openmetrics: bool) -> bytes:
+        """The page, in Prometheus' own form or as OpenMetrics."""
+        collectors = CollectorRegistry()
+        collectors.register(_Collected(await self.share(), self.registry))
+        # In a thread: it takes some milliseconds, in which others want answers.
+        if is_openmetrics:
+            return await asyncio.to_thread(openmetrics.exposition.generate_latest, collectors, version="1.0.0")
+        return await asyncio.to_thread(generate_latest, collectors)
+
+    def _gauges(self) -> dict[Key, float]:
+        gauges: dict[Key, float] = {
+            ("hourglass_queue_images",): self.admission.images,
+            ("hourglass_queue_limit_images",): self.admission.max_images,
+        }
+        for metric in ProcessCollector(registry=None).collect():
+            for sample in metric.samples:
+                gauges[metric.name, str(self.board.place)] = sample.value
+        return gauges
+
+
+def drift(scores: Sequence[float], calibration: Sequence[float]) -> float:
+    """How far recent anomaly scores lie from those of normal images: 0 is as calibrated, 1 is all different.
+
+    The Kolmogorov-Smirnov distance of their p-values from uniform, the largest difference between the two cumulative
+    distributions. For n scores of images like those of the calibration it stays below 1.36 / sqrt(n) in 95 of 100
+    cases (Kolmogorov 1933, Smirnov 1948), 0.06 for 500; a little more, as the calibration is a sample, too.
+
+    Args:
+        scores: At least one.
+        calibration: Scores of normal images, ascending.
+    """
+    p = np.sort([p_value(score, calibration) for score in scores])
+    n = len(p)
+    steps = np.arange(n + 1) / n
+    return float(max((steps[1:] - p).max(), (p - steps[:-1]).max()))
+
+
+class _Collected(Collector):
+    """One scrape, for prometheus_client."""
+
+    def __init__(self, state: State, registry: Registry) -> None:
+        self._state = state
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for name, family in FAMILIES.items():
+            yield _metric(name, family, self._state)
+        yield from _live(self._registry.snapshot, self._registry.provider, self._state.scores)
+
+
+def _metric(name: str, family: Family, state: State) -> Metric:
+    if family.kind == "histogram":
+        histogram = HistogramMetricFamily(name, family.help, labels=family.labels)
+        for (_, *labels), (counts, total) in _of(name, state.histograms):
+            bounds = [str(bound) for bound in family.bounds] + ["+Inf"]
+            sums = np.cumsum(counts).tolist()
+            histogram.add_metric(labels, list(zip(bounds, sums, strict=True)), sum_value=total)
+        return histogram
+    make = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    metric: CounterMetricFamily | GaugeMetricFamily = make(name, family.help, labels=family.labels)
+    for (_, *labels), value in _of(name, state.values):
+        metric.add_metric(labels, value)
+    return metric
+
+
+def _of(name: str, values: Mapping[Key, T]) -> Iterable[tuple[Key, T]]:
+    return sorted((key, value) for key, value in values.items() if key[0] == name)
+
+
+def _live(snapshot: Snapshot, provider: str, scores: Mapping[str, Sequence[float]]) -> Iterator[Metric]:
+    info = GaugeMetricFamily(
+        "hourglass_model_info", "1 for every model version that answers.", labels=("model", "version", "provider")
+    )
+    drifts = GaugeMetricFamily(
+        "hourglass_anomaly_drift",
+        "Kolmogorov-Smirnov distance of the latest scores' p-values from uniform: 0 as calibrated, 1 all different.",
+        labels=("model",),
+    )
+    used = GaugeMetricFamily("hourglass_anomaly_drift_scores", "How many scores that is about.", labels=("model",))
+    for name, model in sorted(snapshot.model_by_name.items()):
+        info.add_metric([name, str(model.manifest.version), provider], 1)
+        recent, calibration = scores.get(model.label, ()), model.manifest.anomaly
+        if calibration is not None and len(recent) >= LEAST_SCORES:
+            drifts.add_metric([name], drift(recent, calibration.scores))
+            used.add_metric([name], len(recent))
+    yield from (info, drifts, used)
+    yield GaugeMetricFamily(
+        "hourglass_rejected_versions",
+        "Versions on disk that do not answer; /health/ready says why.",
+        value=len(snapshot.rejected),
+    )

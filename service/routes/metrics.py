@@ -1,0 +1,24 @@
+from fastapi import APIRouter, Request, Response
+
+from service.errors import NotAcceptable
+from service.metrics import OPENMETRICS_TYPE, PLAIN_TYPE
+from service.negotiation import negotiate
+from service.openapi import TEXT, problems, success
+from service.serving import service_of
+
+router = APIRouter(tags=["health"])
+_OFFERS = ("text/plain", "application/openmetrics-text")
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    summary="What Prometheus reads",
+    response_class=Response,
+    responses={**success("Counters, gauges and histograms of all workers.", TEXT), **problems(NotAcceptable)},
+)
+async def metrics(request: Request) -> Response:
+    """Counts, times and sizes since the service was started: docs/monitoring.md explains each."""
+    is_openmetrics = negotiate(request.headers.get("accept"), _OFFERS) == _OFFERS[1]
+    content = await service_of(request).metrics.page(is_openmetrics=is_openmetrics)
+    return Response(content, headers={"Content-Type": OPENMETRICS_TYPE if is_openmetrics else PLAIN_TYPE})
