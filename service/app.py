@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
+from service import __version__
 from service.admission import Admission
 from service.board import PERIOD_S, Board
 from service.errors import (
@@ -111,7 +112,7 @@ def create_app(settings: Settings, first: Child | None = None, board: Board | No
 
     app = _App(
         title="Hourglass",
-        version="0.1.0",
+        version=__version__,
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,

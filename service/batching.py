@@ -148,6 +148,7 @@ class Batcher:
                 ready, since = [], time.perf_counter()
         spent.decode_s += time.perf_counter() - since
         self._infer(jobs, ready, results, spent)
+        spent.failed = sum(isinstance(result, Exception) for result in results)
         return results, spent
 
     def _infer(self, jobs: list[Job[Any]], ready: list[tuple[int, Array]], results: list[object], spent: Spent) -> None:

@@ -12,6 +12,7 @@
         ├── MalformedBody           400  multipart or JSON that cannot be read
         ├── MissingApiKey           401  with WWW-Authenticate; only where api_keys is set
         ├── WrongApiKey             403  none of api_keys
+        ├── UnloadRefused           403  models follow their directory
         ├── MalformedRequest        400  what arrived is not HTTP
         ├── RouteNotFound           404
         ├── ModelNotFound           404
@@ -131,6 +132,13 @@ class WrongApiKey(RequestError):
 
     status, code, title = 403, "wrong-api-key", "Wrong API key"
     example = "the API key is none of this service's keys; was it mistyped or replaced?"
+
+
+class UnloadRefused(RequestError):
+    """A client of the Open Inference Protocol wants a model unloaded. Which models live is up to the directory."""
+
+    status, code, title = 403, "unload-refused", "Models follow their directory"
+    example = "models follow the directory models_dir: move 'digits' out of it, and it is gone in a few seconds"
 
 
 class RouteNotFound(RequestError):

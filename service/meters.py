@@ -45,6 +45,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "hourglass_failures": Family("counter", "Problems by their code; one per file where several were sent.", ("code",)),
     "hourglass_images": Family("counter", "Images, or latents, that a graph has run on.", _GRAPH),
+    "hourglass_failed_files": Family("counter", "Files whose answer was a problem, after the queue.", _GRAPH),
     "hourglass_queue_seconds": Family("histogram", "What a file waited for its batch, seconds.", _GRAPH, _FINE_S),
     "hourglass_decode_seconds": Family("histogram", "Reading the files of a batch, seconds.", _GRAPH, _FINE_S),
     "hourglass_compute_seconds": Family("histogram", "One inference, seconds.", _GRAPH, _FINE_S),
@@ -99,12 +100,13 @@ class State:
 
 @dataclass
 class Spent:
-    """What one batch cost in its thread, seconds; `runs` has images and seconds of each inference."""
+    """What one batch cost in its thread: seconds, images and seconds of each inference, files that failed."""
 
     decode_s: float = 0.0
     encode_s: float = 0.0
     runs: list[tuple[int, float]] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    failed: int = 0
 
 
 class GraphMeter:
@@ -114,6 +116,7 @@ class GraphMeter:
         self.has_scores = task == "anomaly"
         labels = (model, task)
         self._images: Key = ("hourglass_images", *labels)
+        self._failed: Key = ("hourglass_failed_files", *labels)
         self._values = meters.values
         self._queue, self._decode, self._compute, self._encode, self._batch = (
             meters.histogram(f"hourglass_{name}", *labels)
@@ -132,6 +135,8 @@ class GraphMeter:
         """A batch is done."""
         self._decode.observe(spent.decode_s)
         self._encode.observe(spent.encode_s)
+        if spent.failed:
+            self._values[self._failed] += spent.failed
         for images, seconds in spent.runs:
             self._values[self._images] += images
             self._batch.observe(images)

@@ -29,13 +29,24 @@ async def read_body(request: Request, *, max_body_bytes: int) -> bytes:
 
     Raises:
         UnsupportedEncoding: It has a Content-Encoding.
-        BodyTooLarge: The declared length, or what has arrived, is over the limit. The rest is not read.
         MalformedBody: It is empty.
-        ClientDisconnect: The client left.
+        RequestError: See `read_raw_body`.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise UnsupportedEncoding(f"Content-Encoding is {shown(encoding)}; send the body without one")
+    if not (body := await read_raw_body(request, max_body_bytes=max_body_bytes)):
+        raise MalformedBody("the body is empty")
+    return body
+
+
+async def read_raw_body(request: Request, *, max_body_bytes: int) -> bytes:
+    """The whole body as it was sent, which may be nothing.
+
+    Raises:
+        BodyTooLarge: The declared length, or what has arrived, is over the limit. The rest is not read.
+        ClientDisconnect: The client left.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_body_bytes:
         raise _too_large(int(declared[:20]), max_body_bytes)
@@ -52,10 +63,7 @@ async def read_body(request: Request, *, max_body_bytes: int) -> bytes:
         chunks.append(chunk)
         if not message.get("more_body", False):
             break
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    if not body:
-        raise MalformedBody("the body is empty")
-    return body
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def read_files(request: Request, *, max_body_bytes: int, max_files: int) -> list[bytes]:

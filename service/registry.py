@@ -63,6 +63,7 @@ class Registry:
         self._meters = meters
         self._allowed = allowed
         self._stop = threading.Event()
+        self._refreshing = asyncio.Lock()
         self._old_versions = old_versions
         self._first = first
         self._old: OrderedDict[tuple[str, int], tuple[Fingerprint, Model]] = OrderedDict()
@@ -88,6 +89,15 @@ class Registry:
             offered = ", ".join(model.manifest.tasks)
             raise TaskNotOffered(f"model {model.manifest.name!r} cannot {_VERBS[task]}; it offers {offered}")
         return model
+
+    def refuse_if_empty(self) -> None:
+        """Nothing, while something is live.
+
+        Raises:
+            NotReady: Nothing is, or not yet.
+        """
+        if not self.snapshot.model_by_name:
+            raise self._nothing_is_live(self.snapshot)
 
     async def find_version(self, snapshot: Snapshot, name: str, version: int | None) -> Model:
         """A model by name, and by version where one is given.
@@ -124,6 +134,10 @@ class Registry:
 
     async def refresh(self) -> None:
         """Brings the live models in line with the directory. Loading happens in a thread; answering goes on."""
+        async with self._refreshing:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         try:
             self.snapshot = await asyncio.to_thread(self._scan, self.snapshot)
         except OSError as error:  # a network file system that is away must not take the models down
@@ -251,6 +265,9 @@ class Registry:
         if snapshot.model_by_name:
             names = ", ".join(sorted(snapshot.model_by_name))
             return TaskNotOffered(f"no live model can {_VERBS[task]}; live models: {names}")
+        return self._nothing_is_live(snapshot)
+
+    def _nothing_is_live(self, snapshot: Snapshot) -> NotReady:
         nothing = f"no model is live in {self._models_dir}; train one with `python -m training fit digits`"
         return NotReady(_LOADING if snapshot.is_loading else nothing, headers={"Retry-After": "5"})
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.archive import Entry, write_zip
-from service.errors import PROBLEM_JSON, InvalidArray, RequestError, problem_bytes
+from service.errors import PROBLEM_JSON, InvalidArray, RequestError, printable, problem_bytes
 from service.images import EXTENSION_BY_TYPE
 from service.payload import JSON_TYPE
 from service.tasks import ZIP_TYPE, Answer
@@ -56,26 +56,34 @@ def several_response(results: Sequence[Answer | RequestError], media_type: str, 
 
 
 class ProblemResponse(Response):
-    """An error as an answer; `observing.py` finds its code in the scope.
+    """An error as `application/problem+json`; below /v2 in the form that its protocol has.
 
-    Args:
-        error: What went wrong.
-        content: The body.
-        media_type: Of the body.
+    `observing.py` finds its code in the scope.
     """
 
-    def __init__(self, error: RequestError, content: bytes, media_type: str = PROBLEM_JSON) -> None:
-        super().__init__(content, status_code=error.status, headers=error.headers, media_type=media_type)
-        self._code = error.code
+    def __init__(self, error: RequestError) -> None:
+        super().__init__(
+            problem_bytes(error.problem()), status_code=error.status, headers=error.headers, media_type=PROBLEM_JSON
+        )
+        self._error = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[PROBLEM] = self._code
-        await super().__call__(scope, receive, send)
+        scope[PROBLEM] = self._error.code
+        if not is_v2(scope["path"]):
+            return await super().__call__(scope, receive, send)
+        content = problem_bytes({"error": printable(self._error.detail)})
+        response = Response(content, self.status_code, self._error.headers, JSON_TYPE)
+        return await response(scope, receive, send)
 
 
 def problem_response(error: RequestError) -> Response:
-    """An error as `application/problem+json`."""
-    return ProblemResponse(error, problem_bytes(error.problem()))
+    """An error as an answer."""
+    return ProblemResponse(error)
+
+
+def is_v2(path: str) -> bool:
+    """Whether an address belongs to the Open Inference Protocol, where an error is `{"error": "..."}`."""
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def _stack(results: Sequence[Answer | RequestError]) -> bytes:

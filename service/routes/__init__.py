@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from service.routes import anomaly, decode, denoise, encode, health, metrics, models, pages
+from service.routes import anomaly, decode, denoise, encode, health, metrics, models, pages, v2
 
 ROUTERS: dict[str, APIRouter] = {
     "denoise": denoise.router,
@@ -13,4 +13,5 @@ ROUTERS: dict[str, APIRouter] = {
     "health": health.router,
     "metrics": metrics.router,
     "pages": pages.router,
+    "v2": v2.router,
 }

@@ -1,0 +1,55 @@
+"""Content codings of bodies (RFC 9110, 8.4.1): gzip, and deflate, which is zlib's format."""
+
+import zlib
+
+from service.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, shown
+
+_WINDOW = {"gzip": 31, "deflate": 15}  # zlib's codes for the two formats
+_LEVEL = 1  # floats hardly get smaller at higher ones
+_LEAST_BYTES = 1024  # less than that is not worth it
+
+
+def decode(body: bytes, coding: str, *, max_bytes: int) -> bytes:
+    """The body without its coding.
+
+    Args:
+        body: As it was sent.
+        coding: Its Content-Encoding, empty or "identity" for none.
+        max_bytes: Of the result: a few kilobytes can stand for gigabytes.
+
+    Raises:
+        UnsupportedEncoding: It is another coding, or several.
+        BodyTooLarge, MalformedBody: With what is wrong.
+    """
+    coding = coding.strip().lower()
+    if coding in {"", "identity"}:
+        return body
+    if coding not in _WINDOW:
+        raise UnsupportedEncoding(f"Content-Encoding is {shown(coding)}; send gzip, deflate, or the body without one")
+    reader = zlib.decompressobj(_WINDOW[coding])
+    try:
+        content = reader.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise MalformedBody(f"the body is not {coding}: {error}") from error
+    if len(content) > max_bytes:
+        raise BodyTooLarge(f"the body is over {max_bytes} bytes when decompressed (setting max_body_bytes)")
+    if not reader.eof or reader.unused_data:
+        raise MalformedBody(f"the {coding} body is cut off, or followed by something else")
+    return content
+
+
+def choose(accept_encoding: str) -> str | None:
+    """The coding that a client asks for by name: gzip, deflate, or None."""
+    asked = {}
+    for item in accept_encoding.lower().split(","):
+        name, _, quality = item.partition(";")
+        asked[name.strip()] = quality.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    return next((coding for coding in _WINDOW if asked.get(coding)), None)
+
+
+def encode(body: bytes, coding: str | None) -> tuple[bytes, str | None]:
+    """The body in a coding, and the coding; as it is, and None, where it is too small to gain."""
+    if coding is None or len(body) < _LEAST_BYTES:
+        return body, None
+    writer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW[coding])
+    return writer.compress(body) + writer.flush(), coding

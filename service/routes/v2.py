@@ -1,0 +1,269 @@
+"""The Open Inference Protocol, so that clients of Triton and KServe work here: docs/v2.md.
+
+Its names are not on the API page: it has a description and clients of its own.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Depends, Request, Response
+
+from service import __version__
+from service.coding import choose, decode
+from service.errors import InvalidParameter, MalformedBody, ModelNotFound, RequestError, UnloadRefused, shown
+from service.inference import LENGTH_HEADER, Infer, InferAnswer, count_images, json_length
+from service.manifest import TASKS, Task, TensorSpec
+from service.meters import State
+from service.model import Model
+from service.payload import JSON_TYPE, read_raw_body
+from service.responses import json_response
+from service.serving import Service, service_of
+
+Json = dict[str, Any]  # Any: an answer of any depth
+
+_PLATFORM = "onnxruntime_onnx"
+_EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
+
+
+def _no_query(request: Request) -> None:
+    if request.query_params:
+        raise InvalidParameter(f"the address has a query, {shown(str(request.query_params))}; nothing here takes one")
+
+
+router = APIRouter(prefix="/v2", include_in_schema=False, dependencies=[Depends(_no_query)])
+
+
+def _of_model(method: str, suffix: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers an endpoint for a model and for one of its versions."""
+
+    def register(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        for path in ("/models/{name}", "/models/{name}/versions/{version}"):
+            router.add_api_route(path + suffix, endpoint, methods=[method], response_class=Response)
+        return endpoint
+
+    return register
+
+
+async def _find(service: Service, name: str, version: str | None) -> tuple[Model, Task]:
+    """The model and task that `digits.denoise` means.
+
+    Raises:
+        ModelNotFound, VersionNotFound, NotReady: There is none, or not yet.
+    """
+    model_name, _, task_name = name.rpartition(".")
+    registry = service.registry
+    task = next((task for task in TASKS if task == task_name), None)
+    if task is None:
+        offered = [f"{n}.{t}" for n, m in sorted(registry.snapshot.model_by_name.items()) for t in m.manifest.tasks]
+        raise ModelNotFound(f"no model {shown(name)}; a name is <model>.<task>: {', '.join(offered) or 'none is live'}")
+    if version is not None and not (version.isascii() and version.isdigit() and len(version) < 10):
+        raise ModelNotFound(f"model {shown(name)} has no version {shown(version)}; versions are whole numbers")
+    model = await registry.find_version(registry.snapshot, model_name, int(version) if version else None)
+    if task not in model.manifest.tasks:
+        offered = [f"{model_name}.{other}" for other in model.manifest.tasks]
+        raise ModelNotFound(f"no model {shown(name)}; there are {', '.join(offered)}")
+    return model, task
+
+
+@router.get("")
+async def server() -> Response:
+    """Who answers."""
+    return json_response({"name": "hourglass", "version": __version__, "extensions": _EXTENSIONS})
+
+
+@router.get("/health/live")
+async def live() -> Response:
+    """The process answers."""
+    return json_response({"live": True})
+
+
+@router.get("/health/ready")
+async def ready(request: Request) -> Response:
+    """At least one model is live, and the service is not stopping."""
+    service = service_of(request)
+    service.admission.refuse_if_draining()
+    service.registry.refuse_if_empty()
+    return json_response({"ready": True})
+
+
+@router.get("/models/stats")
+async def all_statistics(request: Request) -> Response:
+    """Counts and times of every task of every live model."""
+    service = service_of(request)
+    state = await service.metrics.share()
+    live = sorted(service.registry.snapshot.model_by_name.items())
+    return json_response(
+        {"model_stats": [_stats(state, model, task) for _, model in live for task in model.manifest.tasks]}
+    )
+
+
+@_of_model("GET", "/ready")
+async def model_ready(request: Request, name: str, version: str | None = None) -> Response:
+    """The model answers."""
+    await _find(service_of(request), name, version)
+    return json_response({"name": name, "ready": True})
+
+
+@_of_model("GET", "")
+async def model_metadata(request: Request, name: str, version: str | None = None) -> Response:
+    """Its versions and tensors; -1 is any size."""
+    service = service_of(request)
+    model, task = await _find(service, name, version)
+    graph = model.manifest.tasks[task]
+    return json_response(
+        {
+            "name": name,
+            "versions": [str(v) for v in service.registry.snapshot.versions_by_name[model.manifest.name]],
+            "platform": _PLATFORM,
+            "inputs": [_tensor(spec) for spec in graph.inputs],
+            "outputs": [_tensor(spec) for spec in graph.outputs],
+        }
+    )
+
+
+@_of_model("GET", "/config")
+async def model_config(request: Request, name: str, version: str | None = None) -> Response:
+    """What Triton would have in its config.pbtxt. The first axis is the batch and not among `dims`."""
+    service = service_of(request)
+    model, task = await _find(service, name, version)
+    graph, settings = model.manifest.tasks[task], service.settings
+
+    def described(spec: TensorSpec) -> Json:
+        return {"name": spec.name, "data_type": "TYPE_FP32", "dims": _shape(spec)[1:]}
+
+    return json_response(
+        {
+            "name": name,
+            "platform": _PLATFORM,
+            "backend": "onnxruntime",
+            "max_batch_size": settings.max_images,
+            "input": [described(spec) for spec in graph.inputs],
+            "output": [described(spec) for spec in graph.outputs],
+            "dynamic_batching": {"max_queue_delay_microseconds": 0},
+            "version_policy": {"all": {}},
+        }
+    )
+
+
+@_of_model("POST", "/infer")
+async def infer(request: Request, name: str, version: str | None = None) -> Response:
+    """The graph's outputs for a tensor."""
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        model, task = await _find(service, name, version)
+        length = json_length(request.headers.get(LENGTH_HEADER))
+        limits, max_body_bytes = service.limits, service.settings.max_body_bytes
+        body = await read_raw_body(request, max_body_bytes=max_body_bytes)
+        if coding := request.headers.get("content-encoding", ""):
+            body = await asyncio.to_thread(decode, body, coding, max_bytes=max_body_bytes)
+        if not body:
+            raise MalformedBody("the body is empty")
+        slot.start(request, count_images(body, at_most=limits.max_images))
+        wanted = choose(request.headers.get("accept-encoding", ""))
+        job = Infer(body, length, name, model.manifest, task, limits, wanted)
+        (result,) = await model.batcher_by_task[task].submit([job])
+        if isinstance(result, RequestError):
+            raise result
+        return _infer_response(result, model.label)
+
+
+@router.post("/repository/index")
+async def repository_index(request: Request) -> Response:
+    """Every task of every live model, and what was rejected."""
+    wanted = await _read_json(request)
+    snapshot = service_of(request).registry.snapshot
+    index: list[Json] = [
+        {"name": f"{name}.{task}", "version": str(model.manifest.version), "state": "READY", "reason": ""}
+        for name, model in sorted(snapshot.model_by_name.items())
+        for task in model.manifest.tasks
+    ]
+    if wanted.get("ready") is not True:
+        index += [
+            {"name": found.name, "version": str(found.version), "state": "UNAVAILABLE", "reason": found.reason}
+            for _, found in sorted(snapshot.rejected.items())
+        ]
+    return json_response(index)
+
+
+@router.post("/repository/models/{name}/load")
+async def load(request: Request, name: str) -> Response:
+    """Looks at the directory now, instead of in a few seconds. 200 if the model is live then."""
+    if (await _read_json(request)).get("parameters"):
+        raise MalformedBody("a model is loaded as it lies in its directory; `parameters` cannot change that")
+    service = service_of(request)
+    await service.registry.refresh()
+    await _find(service, name, None)
+    return Response(media_type=JSON_TYPE)
+
+
+@router.post("/repository/models/{name}/unload")
+async def unload(request: Request, name: str) -> Response:
+    """Is refused: the directory says what lives, to all workers and after every start."""
+    model, _ = await _find(service_of(request), name, None)
+    raise UnloadRefused(
+        f"models follow the directory models_dir: move {model.manifest.name!r} out of it, and it is gone in a few "
+        "seconds"
+    )
+
+
+@_of_model("GET", "/stats")
+async def statistics(request: Request, name: str, version: str | None = None) -> Response:
+    """Counts and times of one."""
+    service = service_of(request)
+    model, task = await _find(service, name, version)
+    return json_response({"model_stats": [_stats(await service.metrics.share(), model, task)]})
+
+
+async def _read_json(request: Request) -> Json:
+    """The body, where it may be empty."""
+    body = await read_raw_body(request, max_body_bytes=service_of(request).settings.max_body_bytes)
+    try:
+        document = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"the body is not JSON: {shown(str(error), limit=160)[1:-1]}") from error
+    if not isinstance(document, dict):
+        raise MalformedBody(f"the body is {shown(document)}; send a JSON object, or nothing")
+    return document
+
+
+def _infer_response(answer: InferAnswer, label: str) -> Response:
+    headers = {"X-Model": label}
+    if answer.coding is not None:
+        headers["Content-Encoding"] = answer.coding
+    if answer.json_bytes is None:
+        return Response(answer.content, headers=headers, media_type=JSON_TYPE)
+    headers[LENGTH_HEADER] = str(answer.json_bytes)
+    return Response(answer.content, headers=headers, media_type="application/octet-stream")
+
+
+def _shape(spec: TensorSpec) -> list[int]:
+    return [-1 if isinstance(axis, str) else axis for axis in spec.shape]
+
+
+def _tensor(spec: TensorSpec) -> Json:
+    return {"name": spec.name, "datatype": "FP32", "shape": _shape(spec)}
+
+
+def _stats(state: State, model: Model, task: Task) -> Json:
+    """Of all versions of the model together, and all workers, since the service was started."""
+    labels = (model.manifest.name, task)
+
+    def of(stage: str) -> tuple[int, int]:
+        counts, total_s = state.histograms.get((f"hourglass_{stage}_seconds", *labels), ([0], 0.0))
+        return sum(counts), round(total_s * 1e9)
+
+    stages = {"queue": "queue", "compute_input": "decode", "compute_infer": "compute", "compute_output": "encode"}
+    spent = {name: of(stage) for name, stage in stages.items()}
+    files, failed = spent["queue"][0], int(state.values.get(("hourglass_failed_files", *labels), 0))
+    entries = {name: {"count": count, "ns": ns} for name, (count, ns) in spent.items()}
+    entries["success"] = {"count": files - failed, "ns": sum(ns for _, ns in spent.values())}
+    entries["fail"] = {"count": failed, "ns": 0}
+    return {
+        "name": ".".join(labels),
+        "version": str(model.manifest.version),
+        "inference_count": int(state.values.get(("hourglass_images", *labels), 0)),
+        "execution_count": spent["compute_infer"][0],
+        "inference_stats": entries,
+    }
