@@ -1,0 +1,204 @@
+"""The command line: `hourglass denoise in.png out.png`. It talks to a running service and imports nothing of it."""
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from service.client.answers import Picture, Verdict
+from service.client.calls import find_images
+from service.client.errors import ClientError
+from service.client.sync import Hourglass
+
+EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 2
+T = TypeVar("T")
+
+_EPILOG = """examples:
+  hourglass denoise noisy.png clean.png
+  hourglass denoise scans/ clean/                 every image of a folder, several at a time
+  hourglass anomaly parts/*.png --csv > parts.csv
+  hourglass encode digit.png > latent.json; hourglass decode latent.json digit.png
+
+The service is at --url or $HGCLIENT_URL, by default http://127.0.0.1:8000; its key is in $HGCLIENT_KEY.
+Ends with 1 if some files had problems, which stand on standard error, and with 2 if nothing could be done."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    options = _parser().parse_args(argv)
+    url = options.url or os.environ.get("HGCLIENT_URL") or "http://127.0.0.1:8000"
+    try:
+        with Hourglass(url, key=os.environ.get("HGCLIENT_KEY"), timeout_s=options.timeout_s) as hourglass:
+            code: int = options.run(hourglass, options)
+            return code
+    except (ClientError, OSError, ValueError) as error:
+        print(f"hourglass: {error}", file=sys.stderr)
+        return EXIT_NOTHING
+
+
+def _pictures(ask: Callable[..., Picture], hourglass: Hourglass, options: argparse.Namespace) -> int:
+    """Image files in, image files out: one into a file, or a folder or several into a folder."""
+    *inputs, output = map(Path, options.paths)
+    if not inputs:
+        raise ValueError("name the image and where to write the answer")
+    query = {"model": options.model, "version": options.version}
+    if len(inputs) == 1 and not inputs[0].is_dir() and not output.is_dir():
+        ask(inputs[0], accept=_type_of(output), **query).save(output)
+        return EXIT_DONE
+    target_by_file = _targets(inputs, output, f".{options.format}")
+
+    def answer(file: Path) -> Picture:
+        return ask(file, accept=_TYPE_BY_ENDING[f".{options.format}"], **query)
+
+    failed = 0
+    for file, result in hourglass.each(answer, list(target_by_file), at_once=options.at_once):
+        if isinstance(result, Picture):
+            target_by_file[file].parent.mkdir(parents=True, exist_ok=True)
+            result.save(target_by_file[file])
+        else:
+            failed += _complain(file, result)
+    return EXIT_SOME_FAILED if failed else EXIT_DONE
+
+
+def _denoise(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    return _pictures(hourglass.denoise, hourglass, options)
+
+
+def _heatmap(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    return _pictures(hourglass.heatmap, hourglass, options)
+
+
+def _anomaly(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    columns = ("file", "score", "threshold", "is_anomalous", "p_value", "regions", "model")
+    table = csv.writer(sys.stdout) if options.csv else None
+    if table:
+        table.writerow(columns)
+
+    def answer(file: Path) -> Verdict:
+        return hourglass.anomaly(file, model=options.model, version=options.version, max_fpr=options.max_fpr)
+
+    failed = 0
+    for file, verdict in hourglass.each(answer, options.paths, at_once=options.at_once):
+        if not isinstance(verdict, Verdict):
+            failed += _complain(file, verdict)
+        elif table:
+            v = verdict
+            table.writerow([file, v.score, v.threshold, int(v.is_anomalous), v.p_value, len(v.regions), v.model])
+        else:
+            word = "ANOMALOUS" if verdict.is_anomalous else "normal"
+            print(f"{file}: {word}, score {verdict.score:.4g}, p = {verdict.p_value:.2g}")
+    return EXIT_SOME_FAILED if failed else EXIT_DONE
+
+
+def _encode(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    latent = hourglass.encode(options.image, model=options.model, version=options.version)
+    name, _, version = latent.model.partition("/")
+    # As /encode itself answers, so that /decode takes it.
+    print(json.dumps({"model": name, "version": int(version), "latent": latent.values.tolist()}))
+    return EXIT_DONE
+
+
+def _decode(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    document = json.loads(options.latent.read_text())
+    if not isinstance(document, dict) or "latent" not in document:
+        raise ValueError(f"{options.latent} has no latent; write one with `hourglass encode`")
+    model, version = options.model or document.get("model"), options.version or document.get("version")
+    hourglass.decode(document["latent"], model=model, version=version).save(options.output)
+    return EXIT_DONE
+
+
+def _models(hourglass: Hourglass, _: argparse.Namespace) -> int:
+    for model in hourglass.models():
+        print(f"{model.name}/{model.version}: {', '.join(model.tasks)}\n    {model.summary}")
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hourglass",
+        description="Ask a running Hourglass service.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--url", help="where the service is")
+    parser.add_argument("--timeout-s", type=float, default=60.0, metavar="S", help="patience in seconds (default 60)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[Hourglass, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        if name != "models":
+            command.add_argument("--model", help="name of the model (default: the task's own)")
+            command.add_argument("--version", type=int, help="version of the model (default: the newest)")
+        return command
+
+    def add_many(command: argparse.ArgumentParser, text: str) -> None:
+        command.add_argument("paths", nargs="+", metavar="PATH", help=text)
+        command.add_argument("--at-once", type=int, default=8, metavar="N", help="requests at a time (default 8)")
+
+    for command in (
+        add("denoise", _denoise, "clean images"),
+        add("heatmap", _heatmap, "show where images are unusual"),
+    ):
+        add_many(command, "images or folders, and last the file or folder to write")
+        formats = [ending[1:] for ending in _TYPE_BY_ENDING]
+        command.add_argument("--format", choices=formats, default="png", help="of files in a folder (default png)")
+    anomaly = add("anomaly", _anomaly, "say how unusual images are")
+    add_many(anomaly, "images or folders")
+    anomaly.add_argument("--csv", action="store_true", help="a table instead of sentences")
+    anomaly.add_argument("--max-fpr", type=float, metavar="P", help="share of normal images that may be flagged")
+    add("encode", _encode, "print an image's latent as JSON").add_argument("image", type=Path)
+    decode = add("decode", _decode, "draw a latent that `encode` has printed")
+    decode.add_argument("latent", type=Path)
+    decode.add_argument("output", type=Path)
+    add("models", _models, "list the live models")
+    return parser
+
+
+def _complain(file: Path, error: Exception) -> int:
+    print(f"{file}: {error}", file=sys.stderr)
+    return 1
+
+
+def _targets(inputs: Sequence[Path], output: Path, ending: str) -> dict[Path, Path]:
+    """Where the answer to every file goes: in the output folder as the file lies below the folder that was named.
+
+    Raises:
+        ValueError: Two would go to the same place.
+    """
+    target_by_file: dict[Path, Path] = {}
+    file_by_target: dict[Path, Path] = {}
+    for path in inputs:
+        for file in find_images([path]):
+            target = (output / file.relative_to(path if path.is_dir() else path.parent)).with_suffix(ending)
+            other = file_by_target.setdefault(target, file)
+            if other != file:
+                raise ValueError(f"{other} and {file} would both become {target}; name a folder above them")
+            target_by_file[file] = target
+    return target_by_file
+
+
+def _type_of(output: Path) -> str:
+    ending = output.suffix.lower()
+    if ending not in _TYPE_BY_ENDING:
+        raise ValueError(f"{output} has an ending that is none of {', '.join(_TYPE_BY_ENDING)}")
+    return _TYPE_BY_ENDING[ending]
+
+
+_TYPE_BY_ENDING = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".npy": "application/x-npy",
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

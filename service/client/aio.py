@@ -1,0 +1,122 @@
+"""The client for asyncio: the methods of `Hourglass`, to be awaited."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from numpy.typing import ArrayLike
+
+from service.client import calls
+from service.client.answers import Latent, Model, Picture, Verdict
+from service.client.calls import Call, ImageLike
+from service.client.errors import ClientError, problem_of
+from service.client.retry import Retry
+from service.client.sync import options, unreachable
+
+T = TypeVar("T")
+
+_PATIENCE = Retry()
+
+
+class AsyncHourglass:
+    """A service, as coroutines. Arguments and answers are those of `Hourglass`."""
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        key: str | None = None,
+        timeout_s: float = 60.0,
+        retry: Retry = _PATIENCE,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._retry = retry
+        self._http = httpx.AsyncClient(**options(url, key, timeout_s), transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def denoise(
+        self, image: ImageLike, *, model: str | None = None, version: int | None = None, accept: str | None = None
+    ) -> Picture:
+        """The clean image."""
+        return await self.picture("/denoise", image, accept=accept, model=model, version=version)
+
+    async def encode(self, image: ImageLike, *, model: str | None = None, version: int | None = None) -> Latent:
+        """The image's latent."""
+        return await self.send(calls.encode(image, query={"model": model, "version": version}))
+
+    async def decode(
+        self,
+        latent: Latent | ArrayLike,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        accept: str | None = None,
+    ) -> Picture:
+        """The image of a latent."""
+        return await self.send(calls.decode(latent, accept=accept, query={"model": model, "version": version}))
+
+    async def anomaly(
+        self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None
+    ) -> Verdict:
+        """How unusual the image is, and where."""
+        return await self.send(calls.anomaly(image, query={"model": model, "version": version, "max_fpr": max_fpr}))
+
+    async def heatmap(
+        self,
+        image: ImageLike,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        accept: str = "image/png",
+    ) -> Picture:
+        """Where the image is unusual."""
+        return await self.picture("/anomaly", image, accept=accept, model=model, version=version)
+
+    async def picture(self, path: str, image: ImageLike, *, accept: str | None = None, **query: object) -> Picture:
+        """Any endpoint that takes an image and gives one."""
+        return await self.send(calls.picture(path, image, accept=accept, query=query))
+
+    async def models(self) -> list[Model]:
+        """The live models."""
+        return await self.send(calls.models())
+
+    async def model(self, name: str, *, version: int | None = None) -> dict[str, Any]:  # Any: JSON
+        """Everything that is known about a model."""
+        return await self.send(calls.document(f"/models/{name}", {"version": version}))
+
+    async def ready(self) -> dict[str, Any]:  # Any: JSON
+        """What is live, and where it runs."""
+        return await self.send(calls.document("/health/ready", {}))
+
+    async def send(self, call: Call[T]) -> T:
+        """The answer to a call; see `Hourglass.send`."""
+        attempt = 0
+        while True:
+            try:
+                response = await self._http.request(
+                    call.method, call.path, params=call.query, headers=call.headers, content=call.content
+                )
+            except httpx.TransportError as error:
+                failure: ClientError = unreachable(self._http.base_url, error)
+                pause_s = self._retry.pause_s(attempt, None, {})
+            else:
+                if response.is_success:
+                    return call.read(response.headers, response.content)
+                failure = problem_of(response.status_code, response.headers, response.content)
+                pause_s = self._retry.pause_s(attempt, response.status_code, response.headers)
+            if pause_s is None:
+                raise failure
+            await asyncio.sleep(pause_s)
+            attempt += 1

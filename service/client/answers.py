@@ -1,0 +1,119 @@
+"""What comes back, as types."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+NPY_TYPE = "application/x-npy"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image or an array, as it was sent.
+
+    Attributes:
+        content: The file.
+        media_type: Of `content`: image/png, application/x-npy, application/zip ...
+        model: "name/version" of who made it.
+        resize: What was done to the size on the way, or None.
+    """
+
+    content: bytes
+    media_type: str
+    model: str | None = None
+    resize: str | None = None
+
+    def save(self, path: str | Path) -> None:
+        """Writes the file as it is; its name does not change what it is."""
+        Path(path).write_bytes(self.content)
+
+    def pil(self) -> Image.Image:
+        """As an image of Pillow."""
+        picture = Image.open(io.BytesIO(self.content))
+        picture.load()
+        return picture
+
+    def array(self) -> NDArray[Any]:
+        """As an array: (H, W) or (C, H, W) of uint8 or uint16 for an image, whatever was sent for NPY."""
+        if self.media_type == NPY_TYPE:
+            array: NDArray[Any] = np.load(io.BytesIO(self.content), allow_pickle=False)
+            return array
+        values = np.asarray(self.pil())
+        return values if values.ndim == 2 else np.moveaxis(values, 2, 0)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """The few numbers that a model keeps of an image: float32, (D,), or (N, D) for several."""
+
+    values: NDArray[np.float32]
+    model: str
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected part of the image that is unusual; pixels of the image."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    area: int
+    peak: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How unusual an image is, and where.
+
+    Attributes:
+        score: From the model.
+        threshold: From which on an image is anomalous.
+        is_anomalous: `score >= threshold`.
+        p_value: Share of normal images that look at least this unusual.
+        regions: The most unusual parts, largest first.
+        model: "name/version".
+    """
+
+    score: float
+    threshold: float
+    is_anomalous: bool
+    p_value: float
+    regions: tuple[Region, ...]
+    model: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that answers. `document` is all that the service says about it."""
+
+    name: str
+    version: int
+    tasks: tuple[str, ...]
+    summary: str
+    document: Mapping[str, Any]  # Any: JSON
+
+
+def verdict_of(document: Mapping[str, Any]) -> Verdict:
+    """One verdict from the service's JSON. Members that are not known here are left out."""
+    names = Region.__dataclass_fields__
+    regions = (Region(**{name: region[name] for name in names}) for region in document["regions"])
+    return Verdict(
+        score=document["score"],
+        threshold=document["threshold"],
+        is_anomalous=document["is_anomalous"],
+        p_value=document["p_value"],
+        regions=tuple(regions),
+        model=f"{document['model']}/{document['version']}",
+    )
+
+
+def model_of(document: Mapping[str, Any]) -> Model:
+    """One entry of `GET /models`."""
+    return Model(document["name"], document["version"], tuple(document["tasks"]), document["summary"], document)

@@ -1,0 +1,189 @@
+"""The client that waits."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+from service.client import calls
+from service.client.answers import Latent, Model, Picture, Verdict
+from service.client.calls import Call, ImageLike
+from service.client.errors import ClientError, Unreachable, problem_of
+from service.client.retry import Retry
+
+T = TypeVar("T")
+
+_PATIENCE = Retry()
+_SILENT_S = 2.0  # a progress bar is for what takes longer
+
+
+class Hourglass:
+    """A service, as methods. Safe to share between threads.
+
+    Args:
+        url: Where it is.
+        key: Of the API, where the service wants one.
+        timeout_s: For connecting, and for each pause between bytes of an answer.
+        retry: How often to ask again when the service is busy or the connection fails.
+        transport: Instead of the network, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        key: str | None = None,
+        timeout_s: float = 60.0,
+        retry: Retry = _PATIENCE,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._retry = retry
+        self._http = httpx.Client(**options(url, key, timeout_s), transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def denoise(
+        self, image: ImageLike, *, model: str | None = None, version: int | None = None, accept: str | None = None
+    ) -> Picture:
+        """The clean image; `accept` chooses its form, such as "image/webp"."""
+        return self.picture("/denoise", image, accept=accept, model=model, version=version)
+
+    def encode(self, image: ImageLike, *, model: str | None = None, version: int | None = None) -> Latent:
+        """The image's latent."""
+        return self.send(calls.encode(image, query={"model": model, "version": version}))
+
+    def decode(
+        self,
+        latent: Latent | ArrayLike,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        accept: str | None = None,
+    ) -> Picture:
+        """The image of a latent, by the model that made it; several give a ZIP, or an array if `accept` says so."""
+        return self.send(calls.decode(latent, accept=accept, query={"model": model, "version": version}))
+
+    def anomaly(
+        self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None
+    ) -> Verdict:
+        """How unusual the image is, and where; `max_fpr` moves the threshold."""
+        return self.send(calls.anomaly(image, query={"model": model, "version": version, "max_fpr": max_fpr}))
+
+    def heatmap(
+        self,
+        image: ImageLike,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        accept: str = "image/png",
+    ) -> Picture:
+        """Where the image is unusual, in colour over the image."""
+        return self.picture("/anomaly", image, accept=accept, model=model, version=version)
+
+    def picture(self, path: str, image: ImageLike, *, accept: str | None = None, **query: object) -> Picture:
+        """Any endpoint that takes an image and gives one; `query` is its query."""
+        return self.send(calls.picture(path, image, accept=accept, query=query))
+
+    def models(self) -> list[Model]:
+        """The live models."""
+        return self.send(calls.models())
+
+    def model(self, name: str, *, version: int | None = None) -> dict[str, Any]:  # Any: JSON
+        """Everything that is known about a model."""
+        return self.send(calls.document(f"/models/{name}", {"version": version}))
+
+    def ready(self) -> dict[str, Any]:  # Any: JSON
+        """What is live, and where it runs.
+
+        Raises:
+            Busy: Nothing is, after the retries.
+        """
+        return self.send(calls.document("/health/ready", {}))
+
+    def each(
+        self, ask: Callable[[Path], T], paths: Sequence[str | Path], *, at_once: int = 8, what: str = "images"
+    ) -> Iterator[tuple[Path, T | ClientError | OSError]]:
+        """Asks about every file, several at a time, with a progress bar: each file with its answer or its problem.
+
+        Args:
+            ask: What to do with a file, such as `hourglass.denoise`.
+            paths: Files, and folders of images.
+            at_once: Requests at a time: the service makes batches of them.
+            what: Of the progress bar.
+        """
+        files = calls.find_images(paths)
+        with (
+            ThreadPoolExecutor(at_once) as threads,
+            tqdm(total=len(files), desc=what, unit="", delay=_SILENT_S, disable=None, leave=False) as bar,
+        ):
+            for file, answer in _in_order(threads, ask, files, 2 * at_once):
+                try:
+                    result: T | ClientError | OSError = answer.result()
+                except (ClientError, OSError) as error:
+                    result = error
+                bar.update()
+                yield file, result
+
+    def send(self, call: Call[T]) -> T:
+        """The answer to a call, after as many attempts as `retry` allows.
+
+        Raises:
+            Problem: The service says no.
+            Unreachable: It says nothing.
+        """
+        attempt = 0
+        while True:
+            try:
+                response = self._http.request(
+                    call.method, call.path, params=call.query, headers=call.headers, content=call.content
+                )
+            except httpx.TransportError as error:
+                failure: ClientError = unreachable(self._http.base_url, error)
+                pause_s = self._retry.pause_s(attempt, None, {})
+            else:
+                if response.is_success:
+                    return call.read(response.headers, response.content)
+                failure = problem_of(response.status_code, response.headers, response.content)
+                pause_s = self._retry.pause_s(attempt, response.status_code, response.headers)
+            if pause_s is None:
+                raise failure
+            time.sleep(pause_s)
+            attempt += 1
+
+
+def options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:  # Any: arguments of httpx
+    """What both clients tell httpx."""
+    headers: Mapping[str, str] = {"User-Agent": "hourglass"} | ({"X-API-Key": key} if key else {})
+    return {"base_url": url, "headers": headers, "timeout": timeout_s}
+
+
+def unreachable(url: httpx.URL, error: httpx.TransportError) -> Unreachable:
+    """What is said where nothing was answered."""
+    reason = str(error) or type(error).__name__
+    return Unreachable(f"{url} does not answer: {reason}; is the service running there?")
+
+
+def _in_order(
+    threads: ThreadPoolExecutor, ask: Callable[[Path], T], files: Iterable[Path], ahead: int
+) -> Iterator[tuple[Path, Future[T]]]:
+    """Answers in the order of the files, with at most `ahead` of them asked for and not yet taken."""
+    remaining = iter(files)
+    waiting = [(file, threads.submit(ask, file)) for file in islice(remaining, ahead)]
+    while waiting:
+        yield waiting.pop(0)
+        waiting += [(file, threads.submit(ask, file)) for file in islice(remaining, 1)]

@@ -1,0 +1,363 @@
+"""The client and the command line, against a running service."""
+
+import asyncio
+import csv
+import io
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.client import (
+    AsyncHourglass,
+    BadRequest,
+    Busy,
+    Hourglass,
+    NotAllowed,
+    NotFound,
+    Picture,
+    TooLarge,
+    Unreachable,
+)
+from service.client.__main__ import main
+from service.client.calls import ImageLike
+from service.client.retry import Retry
+from tests.service.files import pixels_of, png
+from tests.service.slowmodel import Process, service_process
+from tests.service.toymodels import publish_toy
+
+LEVELS = np.full((4, 4), 100, np.uint8)
+NEVER = Retry(times=0)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    directory = tmp_path_factory.mktemp("models")
+    publish_toy(directory)
+    with service_process(directory, "--max-pixels", "10000") as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def url(served: Process) -> str:
+    return f"http://127.0.0.1:{served.port}"
+
+
+@pytest.fixture
+def hourglass(url: str) -> Iterator[Hourglass]:
+    with Hourglass(url) as hourglass:
+        yield hourglass
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "level.png"
+    path.write_bytes(png(LEVELS))
+    return path
+
+
+def format_of(path: Path) -> str | None:
+    with Image.open(path) as picture:
+        return picture.format
+
+
+def test_images_go_in_as_paths_bytes_pillow_and_arrays(hourglass: Hourglass, image: Path) -> None:
+    kinds: tuple[ImageLike, ...] = (image, str(image), image.read_bytes(), Image.fromarray(LEVELS))
+
+    for kind in kinds:
+        answer = hourglass.denoise(kind)
+        assert (answer.array() == 50).all()
+        assert np.array_equal(np.asarray(answer.pil()), answer.array())
+        assert (answer.media_type, answer.model) == ("image/png", "toy/1")
+    floats = hourglass.denoise(np.full((4, 4), 0.5))  # float64
+    assert floats.array().dtype == np.float32
+    assert (floats.array() == 0.25).all()
+    with pytest.raises(TypeError, match="not list"):
+        hourglass.denoise([1, 2])  # type: ignore[arg-type]
+
+
+def test_the_answer_has_the_form_that_was_asked_for(hourglass: Hourglass, image: Path, tmp_path: Path) -> None:
+    answer = hourglass.denoise(image, accept="image/webp")
+    answer.save(tmp_path / "clean.webp")
+
+    assert answer.media_type == "image/webp"
+    assert format_of(tmp_path / "clean.webp") == "WEBP"
+
+
+def test_latents_go_out_and_in_again(hourglass: Hourglass, image: Path) -> None:
+    latent = hourglass.encode(image)
+
+    assert latent.model == "toy/1"
+    assert latent.values.tolist() == pytest.approx([100 / 255] * 4)
+    assert (hourglass.decode(latent).array() == 100).all()
+    assert (hourglass.decode([1.0, 0.0, 0.0, 1.0]).array()[0] == [255, 255, 0, 0]).all()
+
+
+def test_a_verdict_has_its_parts(hourglass: Hourglass) -> None:
+    spot = np.zeros((4, 4), np.uint8)
+    spot[1, 2] = 255
+
+    verdict = hourglass.anomaly(spot)
+
+    assert verdict.score == pytest.approx(1 / 16)
+    assert not verdict.is_anomalous
+    assert hourglass.anomaly(spot, max_fpr=0.99).is_anomalous
+    (region,) = verdict.regions
+    assert (region.x, region.y, region.width, region.height) == (2, 1, 1, 1)
+    assert hourglass.heatmap(spot).array().shape == (3, 4, 4)
+
+
+def test_the_models_are_listed(hourglass: Hourglass) -> None:
+    (model,) = hourglass.models()
+
+    assert (model.name, model.version, set(model.tasks)) == ("toy", 1, {"denoise", "encode", "decode", "anomaly"})
+    assert hourglass.model("toy")["architecture"] == "toy"
+    assert hourglass.ready()["provider"] == "CPUExecutionProvider"
+
+
+def test_problems_are_typed_exceptions(hourglass: Hourglass, image: Path) -> None:
+    with pytest.raises(BadRequest, match="the image starts with") as broken:
+        hourglass.denoise(b"no image")
+    assert (broken.value.status, broken.value.code) == (415, "unsupported-media-type")
+    with pytest.raises(NotFound, match="no model 'none'; live models: toy"):
+        hourglass.denoise(image, model="none")
+    with pytest.raises(TooLarge):
+        hourglass.denoise(np.zeros((200, 200), np.uint8))
+    with pytest.raises(FileNotFoundError):
+        hourglass.denoise("nowhere.png")
+
+
+def test_a_key_is_sent(tmp_path: Path, image: Path) -> None:
+    publish_toy(tmp_path / "models")
+    with service_process(tmp_path / "models", "--api-keys", "a-key-of-sixteen-letters") as process:
+        url = f"http://127.0.0.1:{process.port}"
+        with Hourglass(url) as stranger, pytest.raises(NotAllowed):
+            stranger.denoise(image)
+        with Hourglass(url, key="a-key-of-sixteen-letters") as friend:
+            assert (friend.denoise(image).array() == 50).all()
+
+
+def test_the_asyncio_client_does_the_same(url: str, image: Path) -> None:
+    async def ask() -> None:
+        async with AsyncHourglass(url) as hourglass:
+            many = await asyncio.gather(*(hourglass.denoise(image) for _ in range(20)))
+            assert all((answer.array() == 50).all() for answer in many)
+            latent = await hourglass.encode(image)
+            assert (await hourglass.decode(latent)).array()[0, 0] == 100
+            assert (await hourglass.anomaly(image)).model == "toy/1"
+            assert (await hourglass.heatmap(image)).array().shape == (3, 4, 4)
+            assert [model.name for model in await hourglass.models()] == ["toy"]
+            assert (await hourglass.model("toy"))["version"] == 1
+            assert (await hourglass.ready())["status"] == "ready"
+            with pytest.raises(NotFound):
+                await hourglass.denoise(image, model="none")
+
+    asyncio.run(ask())
+
+
+# --- patience ---
+
+
+class Grumpy(BaseHTTPRequestHandler):
+    """Answers 503 as often as its server says, then 200."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        server = self.server
+        assert isinstance(server, GrumpyServer)
+        server.asked += 1
+        is_busy = server.asked <= server.refusals
+        body = b'{"code": "queue-full", "detail": "too much"}' if is_busy else png(LEVELS)
+        self.send_response(503 if is_busy else 200)
+        if is_busy and server.retry_after is not None:
+            self.send_header("Retry-After", server.retry_after)
+        self.send_header("Content-Type", "application/problem+json" if is_busy else "image/png")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+class GrumpyServer(ThreadingHTTPServer):
+    asked = 0
+
+    def __init__(self, refusals: int, retry_after: str | None) -> None:
+        super().__init__(("127.0.0.1", 0), Grumpy)
+        self.refusals, self.retry_after = refusals, retry_after
+        self.thread = threading.Thread(target=self.serve_forever)
+        self.thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.shutdown()
+        self.server_close()
+        self.thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+def test_a_busy_service_is_asked_again_when_it_says() -> None:
+    with GrumpyServer(2, "0.2") as server, Hourglass(server.url) as hourglass:
+        started = time.monotonic()
+
+        hourglass.denoise(png(LEVELS))
+
+        assert server.asked == 3
+        assert 0.4 <= time.monotonic() - started < 5
+
+
+def test_patience_ends(image: Path) -> None:
+    retry = Retry(times=2, first_s=0.01)
+    with GrumpyServer(99, None) as server:
+        with Hourglass(server.url, retry=retry) as hourglass, pytest.raises(Busy, match="too much"):
+            hourglass.denoise(image)
+        assert server.asked == 3
+
+        async def ask() -> None:
+            async with AsyncHourglass(server.url, retry=retry) as hourglass:
+                await hourglass.denoise(image)
+
+        with pytest.raises(Busy):
+            asyncio.run(ask())
+        assert server.asked == 6
+
+
+def test_a_service_that_is_not_there_is_named() -> None:
+    with (
+        Hourglass("http://127.0.0.1:9", retry=Retry(times=1, first_s=0.01)) as hourglass,
+        pytest.raises(Unreachable, match=r"http://127.0.0.1:9.* does not answer"),
+    ):
+        hourglass.models()
+
+
+def test_pauses_follow_retry_after_and_grow_without_it() -> None:
+    retry = Retry(times=3, first_s=1.0, most_s=30.0)
+
+    assert retry.pause_s(0, 503, {"retry-after": "7"}) == 7
+    in_ten = retry.pause_s(0, 503, {"retry-after": formatdate(time.time() + 10, usegmt=True)})
+    assert in_ten is not None
+    assert 8 < in_ten <= 10
+    assert retry.pause_s(0, 503, {"retry-after": "31"}) is None
+    assert retry.pause_s(0, 422, {}) is None
+    assert retry.pause_s(0, 504, {}) is None
+    assert retry.pause_s(3, 503, {}) is None
+    for attempt in range(3):
+        pause = retry.pause_s(attempt, None, {})
+        assert pause is not None
+        assert 0.5 * 2**attempt <= pause <= 2**attempt
+
+
+# --- folders and the command line ---
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "scans"
+    (folder / "deeper").mkdir(parents=True)
+    for i in range(9):
+        (folder / f"{i}.png").write_bytes(png(np.full((4, 4), 20 * i, np.uint8)))
+    (folder / "deeper" / "bright.PNG").write_bytes(png(np.full((4, 4), 250, np.uint8)))
+    (folder / "notes.txt").write_text("no image")
+    (folder / "broken.png").write_bytes(png(LEVELS)[:40])
+    return folder
+
+
+def test_a_folder_is_asked_in_order_and_a_problem_stops_nothing(hourglass: Hourglass, folder: Path) -> None:
+    results = list(hourglass.each(hourglass.denoise, [folder], at_once=3))
+
+    assert [path.name for path, _ in results] == [*(f"{i}.png" for i in range(9)), "broken.png", "bright.PNG"]
+    levels = [result.array()[0, 0] for _, result in results if isinstance(result, Picture)]
+    assert levels == [*range(0, 90, 10), 125]
+    (problem,) = [result for _, result in results if not isinstance(result, Picture)]
+    assert isinstance(problem, BadRequest)
+
+
+def run(url: str, *words: str | Path) -> int:
+    return main(["--url", url, *map(str, words)])
+
+
+def test_denoise_writes_one_file_or_a_folder(
+    url: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(url, "denoise", folder / "5.png", tmp_path / "one.webp") == 0
+    assert format_of(tmp_path / "one.webp") == "WEBP"
+
+    assert run(url, "denoise", folder, tmp_path / "clean") == 1
+    assert f"{folder / 'broken.png'}: PNG" in capsys.readouterr().err
+    assert pixels_of((tmp_path / "clean" / "5.png").read_bytes())[0, 0] == 50
+    assert pixels_of((tmp_path / "clean" / "deeper" / "bright.png").read_bytes())[0, 0] == 125
+    assert not (tmp_path / "clean" / "broken.png").exists()
+
+
+def test_files_that_would_overwrite_each_other_are_refused_before_anything_is_done(
+    url: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "deeper" / "5.jpg").write_bytes(png(LEVELS))
+
+    assert run(url, "denoise", folder / "5.png", folder / "deeper" / "5.jpg", tmp_path / "clean") == 2
+
+    assert "would both become" in capsys.readouterr().err
+    assert not (tmp_path / "clean").exists()
+
+
+def test_anomaly_prints_sentences_or_a_table(url: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "broken.png").unlink()
+    assert run(url, "anomaly", folder / "0.png", folder / "deeper" / "bright.PNG") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{folder / '0.png'}: normal, score 0, p = 1",
+        f"{folder / 'deeper' / 'bright.PNG'}: ANOMALOUS, score 0.9612, p = 0.03",
+    ]
+
+    assert run(url, "anomaly", folder, "--csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 10
+    assert [row["is_anomalous"] for row in rows] == ["0"] * 9 + ["1"]
+    assert float(rows[-1]["score"]) == pytest.approx((250 / 255) ** 2)
+
+
+def test_encode_and_decode_fit_together(
+    url: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(url, "encode", image) == 0
+    (tmp_path / "latent.json").write_text(capsys.readouterr().out)
+
+    assert run(url, "decode", tmp_path / "latent.json", tmp_path / "again.png") == 0
+
+    assert (pixels_of((tmp_path / "again.png").read_bytes()) == 100).all()
+
+
+def test_what_cannot_be_done_is_one_sentence(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, sentence in (
+        (("denoise", "nowhere.png", str(tmp_path / "a.png")), "nowhere.png"),
+        (("denoise", "only.png"), "name the image and where to write"),
+        (("denoise", __file__, str(tmp_path / "a.xyz")), "an ending that is none of"),
+    ):
+        assert run(url, *words) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_the_command_lists_models_and_imports_nothing_of_the_service(url: str) -> None:
+    code = (
+        "import sys; from service.client.__main__ import main; main(sys.argv[1:]); "
+        "print(sorted(m for m in sys.modules if m.startswith('service.') and not m.startswith('service.client')))"
+    )
+
+    output = subprocess.run(
+        [sys.executable, "-c", code, "--url", url, "models"], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert output.startswith("toy/1: ")
+    assert output.endswith("[]\n")
