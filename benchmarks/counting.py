@@ -56,7 +56,7 @@ def batch_us(meters: Meters) -> float:
 def main() -> None:
     """Prints the best of several rounds."""
     meters = Meters()
-    observed = Observing(app, routers=ROUTERS.values(), meters=meters)
+    observed = Observing(app, routers=ROUTERS.values(), meters=meters, is_logging=False)
     bare = min(asyncio.run(request_us(app)) for _ in range(ROUNDS))
     request = min(asyncio.run(request_us(observed)) for _ in range(ROUNDS)) - bare
     batch = min(batch_us(meters) for _ in range(ROUNDS))

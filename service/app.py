@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, Request, Response
@@ -31,7 +30,7 @@ from service.limits import probe_limits, run_limits
 from service.manifest import Manifest
 from service.meters import Meters
 from service.metrics import Metrics
-from service.observing import CLIENT_LEFT, Observing
+from service.observing import CLIENT_LEFT, REQUEST_ID, Observing, route_of
 from service.openapi import Schema, add_components, add_security
 from service.probe import Child
 from service.registry import Registry
@@ -150,10 +149,11 @@ class _App(FastAPI):
                 app,
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type"],
+                allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type", "X-Request-Id"],
                 expose_headers=["X-Model", "X-Resize", "X-Request-Id", "Retry-After"],
             )
-        return Observing(app, routers=ROUTERS.values(), meters=self.state.service.metrics.meters)
+        meters = self.state.service.metrics.meters
+        return Observing(app, routers=ROUTERS.values(), meters=meters, is_logging=settings.access_log)
 
 
 async def _watch(registry: Registry, loading: asyncio.Task[None], interval_s: float) -> None:
@@ -220,12 +220,14 @@ async def _on_disconnect(_: Request, __: Exception) -> Response:
 
 
 async def _on_unforeseen(request: Request, error: Exception) -> Response:
-    request_id = secrets.token_hex(8)
-    log.error("request %s: %s %s failed", request_id, request.method, shown(request.url.path), exc_info=error)
+    request_id = request.scope.get(REQUEST_ID, "unknown")
+    extra = {"request_id": request_id}
+    log.error(
+        "request %s: %s %s failed", request_id, request.method, route_of(request.scope), exc_info=error, extra=extra
+    )
     return problem_response(
         InternalError(
             f"something went wrong on our side; the log has it under request id {request_id}",
-            headers={"X-Request-Id": request_id},
             extra={"request_id": request_id},
         )
     )

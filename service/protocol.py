@@ -8,6 +8,7 @@ uvicorn waits for ever for headers, bodies and readers. This protocol gives each
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,6 +22,8 @@ from service.errors import PROBLEM_JSON, HeadersTooLarge, MalformedRequest, Requ
 from service.meters import Meters
 from service.observing import REFUSED
 from service.settings import Settings
+
+log = logging.getLogger("service.requests")
 
 # A client that has closed its sending half may be gone or may be waiting. Only a write tells: one that is gone answers
 # it with a reset. An interim response is a write that any HTTP/1.1 client ignores (RFC 9110, 15.2).
@@ -241,6 +244,9 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if not is_counted:
             self._meters.refused(error.code, error.status)
+            if self._settings.access_log:
+                fields = {"status": error.status, "problem": error.code}
+                log.info("refused before its address was looked at: %d %s", error.status, error.code, extra=fields)
         body = problem_bytes(error.problem())
         head = [
             STATUS_LINE[error.status],

@@ -53,12 +53,6 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def start_logging(settings: Settings) -> None:
-    """Lines of the chosen level and above, warnings of libraries among them, go to standard error."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    logging.captureWarnings(capture=True)
-
-
 def serve(settings: Settings, listener: socket.socket, first: Child | None = None, board: Board | None = None) -> None:
     """Serves until a signal says stop. Where requests are cut off by that, the process ends here.
 
@@ -157,6 +151,6 @@ def _uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
         ws="none",
         lifespan="on",
         log_config=None,
-        access_log=settings.access_log,
+        access_log=False,  # `observing.py` has one that tells less about people
         server_header=False,
     )

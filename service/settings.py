@@ -112,7 +112,8 @@ class Settings(BaseModel):
         default=(), description="web sites, comma separated, whose pages may call the service; * is every one"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe log line")
-    access_log: bool = Field(default=False, description="log every request; costs about a tenth of the throughput")
+    log_format: Literal["text", "json"] = Field(default="text", description="log lines for people, or for machines")
+    access_log: bool = Field(default=False, description="log a line per request, without what was sent")
 
 
 def read_settings(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:

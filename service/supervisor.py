@@ -15,7 +15,8 @@ from types import FrameType
 from service.board import Board
 from service.errors import NoTemporaryDirectory, StartupError
 from service.exitcodes import EXIT_CANNOT_START, EXIT_CUT_OFF, EXIT_STOPPED
-from service.server import serve, start_logging
+from service.logs import start_logging
+from service.server import serve
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
