@@ -47,5 +47,5 @@ clean:
 	touch $@ .venv/runtime.stamp
 
 .venv/test.stamp: .venv/pip.stamp pyproject.toml constraints.txt
-	$(BIN)/pip install -q -c constraints.txt -e '.[training,test]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[training,tracing,test]'
 	touch $@ .venv/train.stamp .venv/runtime.stamp

@@ -45,11 +45,12 @@ async def request_us(served: ASGIApp) -> float:
 
 def batch_us(meters: Meters) -> float:
     """Microseconds of one batch."""
-    meter, spent = meters.graph("digits", 1, "denoise"), Spent(0.0001, 0.0001, [(1, 0.0001)])
+    meter, spent = meters.graph("digits", 1, "denoise"), Spent(0.0, 0.0001, 0.0001, [(1, 0.0001)])
     started = time.process_time()
     for _ in range(TIMES):
-        meter.waited([0.0001])
-        meter.record(spent)
+        origins = [meter.came()]
+        meter.waited(origins)
+        meter.record(spent, origins)
     return (time.process_time() - started) / TIMES * 1e6
 
 

@@ -30,7 +30,7 @@ from service.limits import probe_limits, run_limits
 from service.manifest import Manifest
 from service.meters import Meters
 from service.metrics import Metrics
-from service.observing import CLIENT_LEFT, REQUEST_ID, Observing, route_of
+from service.observing import CLIENT_LEFT, Observing, request_id
 from service.openapi import Schema, add_components, add_security
 from service.probe import Child
 from service.registry import Registry
@@ -50,6 +50,7 @@ from service.session import start_provider
 from service.settings import Settings
 from service.shortcut import Shortcut
 from service.tasks import InputLimits
+from service.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -60,29 +61,23 @@ _DESCRIPTION = """Denoise, encode, decode and find anomalies with autoencoders.
 
 Send an image as the raw body; `Accept` chooses the form of the answer. Every error is `application/problem+json`."""
 
-# FastAPI's own tracing is off: it looks for exporters on every request.
-_NO_TELEMETRY: TelemetryConfig = {
-    "tracing": False,
-    "metrics": False,
-    "logs": False,
-    "operation_spans": False,
-    "auto_configure": False,
-}
 
-
-def create_app(settings: Settings, first: Child | None = None, board: Board | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, first: Child | None = None, board: Board | None = None, tracer: Tracer | None = None
+) -> FastAPI:
     """The application. Models are loaded when it starts: before the first request, unless that takes very long.
 
     Args:
         settings: Of this service.
         first: From `early.start_child`.
         board: Of all workers, where there are several.
+        tracer: Makes spans; without it there are none.
 
     Raises:
         ProviderUnavailable: The device that was asked for is not there.
     """
     board = board or Board()
-    meters = Meters(board.read_own())
+    meters = Meters(board.read_own(), tracer)
     registry = Registry(
         settings.models_dir,
         provider=start_provider(settings.device),
@@ -116,7 +111,7 @@ def create_app(settings: Settings, first: Child | None = None, board: Board | No
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        telemetry=_NO_TELEMETRY,
+        telemetry=_telemetry(is_tracing=tracer is not None),
     )
     limits = InputLimits(settings.max_pixels, settings.max_images, settings.max_frames)
     admission = Admission(max_images=settings.max_queue_images, timeout_s=settings.request_timeout_s)
@@ -154,6 +149,17 @@ class _App(FastAPI):
             )
         meters = self.state.service.metrics.meters
         return Observing(app, routers=ROUTERS.values(), meters=meters, is_logging=settings.access_log)
+
+
+def _telemetry(*, is_tracing: bool) -> TelemetryConfig:
+    # Metrics and logs are our own. What is not turned off costs time in every request: it looks for exporters.
+    return {
+        "tracing": is_tracing,
+        "metrics": False,
+        "logs": False,
+        "operation_spans": False,
+        "auto_configure": is_tracing,
+    }
 
 
 async def _watch(registry: Registry, loading: asyncio.Task[None], interval_s: float) -> None:
@@ -220,14 +226,10 @@ async def _on_disconnect(_: Request, __: Exception) -> Response:
 
 
 async def _on_unforeseen(request: Request, error: Exception) -> Response:
-    request_id = request.scope.get(REQUEST_ID, "unknown")
-    extra = {"request_id": request_id}
-    log.error(
-        "request %s: %s %s failed", request_id, request.method, route_of(request.scope), exc_info=error, extra=extra
-    )
+    found = request_id(request.scope)
+    route = getattr(request.scope.get("route"), "path", request.url.path)  # the short way has fixed addresses only
+    extra = {"request_id": found}
+    log.error("request %s: %s %s failed", found, request.method, route, exc_info=error, extra=extra)
     return problem_response(
-        InternalError(
-            f"something went wrong on our side; the log has it under request id {request_id}",
-            extra={"request_id": request_id},
-        )
+        InternalError(f"something went wrong on our side; the log has it under request id {found}", extra=dict(extra))
     )

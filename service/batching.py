@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import NonFiniteResult, RequestError
-from service.meters import GraphMeter, Meters, Spent
+from service.meters import GraphMeter, Meters, Origin, Spent
 
 Array = NDArray[np.float32]
 Outputs = tuple[Array, ...]
@@ -71,7 +71,7 @@ class Batcher:
         self._name = name
         self._meter = meter or Meters().graph(name, 0, "")
         # Any: jobs of every kind of answer share the queue; `submit` gives each caller its own type back.
-        self._queue: deque[tuple[Job[Any], asyncio.Future[Any], float]] = deque()  # and when it came
+        self._queue: deque[tuple[Job[Any], asyncio.Future[Any], Origin]] = deque()
         self._is_running = False
         self._small_job_s = math.inf  # CPU seconds of each job, when last a batch of small ones ran
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -84,7 +84,7 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[T | RequestError]] = [loop.create_future() for _ in jobs]
-        self._queue.extend(zip(jobs, futures, repeat(time.perf_counter())))
+        self._queue.extend(zip(jobs, futures, repeat(self._meter.came())))
         if not self._is_running:
             self._is_running = True
             loop.call_soon(self._start, loop)  # after the other requests that have just come in
@@ -95,25 +95,25 @@ class Batcher:
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         jobs: list[Job[Any]] = []
         futures: list[asyncio.Future[Any]] = []
-        now, waited_s = time.perf_counter(), []
+        origins: list[Origin] = []
         while self._queue and len(jobs) < self._max_batch:
-            job, future, came_at = self._queue.popleft()
+            job, future, origin = self._queue.popleft()
             if not future.done():  # done: its request was cancelled
                 jobs.append(job)
                 futures.append(future)
-                waited_s.append(now - came_at)
+                origins.append(origin)
         self._is_running = bool(jobs)
         if not jobs:
             return
-        self._meter.waited(waited_s)
+        self._meter.waited(origins)
         if len(jobs) == 1 and jobs[0].is_small and self._small_job_s <= _QUICK_S:
-            self._hand_out(futures, *self._work(jobs))
+            self._hand_out(futures, *self._work(jobs), origins)
             loop.call_soon(self._start, loop)
             return
         batch = self._thread.submit(self._work, jobs)
 
         def hand_out(batch: ThreadFuture[tuple[list[object], Spent]]) -> None:
-            self._hand_out(futures, *batch.result())
+            self._hand_out(futures, *batch.result(), origins)
             self._start(loop)
 
         def back_to_loop(batch: ThreadFuture[tuple[list[object], Spent]]) -> None:
@@ -122,9 +122,15 @@ class Batcher:
 
         batch.add_done_callback(back_to_loop)
 
-    def _hand_out(self, futures: list[asyncio.Future[Any]], results: list[object], spent: Spent) -> None:
+    def _hand_out(
+        self,
+        futures: list[asyncio.Future[Any]],
+        results: list[object],
+        spent: Spent,
+        origins: list[Origin],
+    ) -> None:
         _hand_out(futures, results)
-        self._meter.record(spent)
+        self._meter.record(spent, origins)
 
     def _work(self, jobs: list[Job[Any]]) -> tuple[list[object], Spent]:
         started = time.thread_time()
@@ -136,7 +142,8 @@ class Batcher:
     def _results(self, jobs: list[Job[Any]]) -> tuple[list[object], Spent]:
         results: list[object] = [None] * len(jobs)
         ready: list[tuple[int, Array]] = []
-        spent, since = Spent(), time.perf_counter()
+        since = time.perf_counter()
+        spent = Spent(started_at=since)
         for i, job in enumerate(jobs):
             try:
                 ready.append((i, job.prepare()))

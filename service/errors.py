@@ -6,6 +6,7 @@
     │   ├── InvalidSettings         an unknown setting or a value out of range
     │   ├── CannotListen            the address or port is taken, or not this machine's
     │   ├── NoTemporaryDirectory    several workers, and nowhere to share what they count
+    │   ├── TracingUnavailable      a collector is named, and nothing is installed to send spans there
     │   └── ProviderUnavailable     device=cuda without a working CUDA provider
     ├── ModelRejected               a model version that must not go live
     └── RequestError                one answer: a status, a stable code, a sentence
@@ -72,6 +73,10 @@ class CannotListen(StartupError):
 
 class NoTemporaryDirectory(StartupError):
     """Several workers need a directory for temporary files."""
+
+
+class TracingUnavailable(StartupError):
+    """OpenTelemetry was asked for and is not installed."""
 
 
 class ProviderUnavailable(StartupError):

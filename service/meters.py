@@ -6,11 +6,16 @@ Only the event loop writes here. What a batch costs is measured in its thread an
 """
 
 import math
+import time
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from opentelemetry.context import Context
+
+from service.tracing import Tracer
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -98,10 +103,20 @@ class State:
     scores: dict[str, list[float]] = field(default_factory=dict)
 
 
+# When a file came, by `perf_counter`, and where its request is in a trace.
+Origin = tuple[float, Context | None]
+
+
 @dataclass
 class Spent:
-    """What one batch cost in its thread: seconds, images and seconds of each inference, files that failed."""
+    """What one batch cost in its thread, seconds; its start is by `perf_counter`.
 
+    Attributes:
+        runs: Images and seconds of each inference.
+        failed: How many files got a problem.
+    """
+
+    started_at: float = 0.0
     decode_s: float = 0.0
     encode_s: float = 0.0
     runs: list[tuple[int, float]] = field(default_factory=list)
@@ -115,6 +130,8 @@ class GraphMeter:
     def __init__(self, meters: "Meters", model: str, version: int, task: str) -> None:
         self.has_scores = task == "anomaly"
         labels = (model, task)
+        self._tracer = meters.tracer
+        self._span_attributes = {"hourglass.model": model, "hourglass.task": task}
         self._images: Key = ("hourglass_images", *labels)
         self._failed: Key = ("hourglass_failed_files", *labels)
         self._values = meters.values
@@ -126,13 +143,18 @@ class GraphMeter:
             self._score = meters.histogram("hourglass_anomaly_score", model)
             self._recent = meters.scores.setdefault(f"{model}/{version}", deque(maxlen=RECENT_SCORES))
 
-    def waited(self, seconds: Iterable[float]) -> None:
-        """The files of a batch have left the queue."""
-        for value in seconds:
-            self._queue.observe(value)
+    def came(self) -> Origin:
+        """A file has come: now, and from here in its trace."""
+        return time.perf_counter(), None if self._tracer is None else self._tracer.here()
 
-    def record(self, spent: Spent) -> None:
-        """A batch is done."""
+    def waited(self, origins: Sequence[Origin]) -> None:
+        """The files of a batch have left the queue."""
+        now = time.perf_counter()
+        for came_at, _ in origins:
+            self._queue.observe(now - came_at)
+
+    def record(self, spent: Spent, origins: Sequence[Origin]) -> None:
+        """A batch is done; its files came from `origins`."""
         self._decode.observe(spent.decode_s)
         self._encode.observe(spent.encode_s)
         if spent.failed:
@@ -146,6 +168,10 @@ class GraphMeter:
             for score in finite:
                 self._score.observe(score)
             self._recent.extend(finite)
+        if self._tracer is not None:
+            stages = {"decode": spent.decode_s, "run": sum(s for _, s in spent.runs), "encode": spent.encode_s}
+            attributes = self._span_attributes | {"hourglass.batch_images": sum(images for images, _ in spent.runs)}
+            self._tracer.batch(origins, spent.started_at, stages, attributes)
 
 
 class Meters:
@@ -153,9 +179,11 @@ class Meters:
 
     Args:
         before: What an earlier worker in this one's place had counted: counters never fall.
+        tracer: Makes spans of batches; None makes none.
     """
 
-    def __init__(self, before: State | None = None) -> None:
+    def __init__(self, before: State | None = None, tracer: Tracer | None = None) -> None:
+        self.tracer = tracer
         before = before or State()
         self.values: Counter[Key] = Counter()
         self.histograms: dict[Key, Histogram] = {}

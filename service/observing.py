@@ -1,10 +1,9 @@
-"""What every request passes first: it gets an id, is timed, counted, and logged if that is asked for."""
+"""What every request passes first: it is timed, counted, and logged under its id if that is asked for."""
 
 import logging
 import re
 import secrets
 from collections.abc import Iterable
-from itertools import count
 from time import perf_counter
 
 from fastapi import APIRouter
@@ -17,12 +16,11 @@ from service.responses import PROBLEM
 
 log = logging.getLogger("service.requests")
 
-# Where a request's scope holds what the protocol has answered in our place, and its id.
-REFUSED, REQUEST_ID = "hourglass.refused", "hourglass.request_id"
+REFUSED = "hourglass.refused"  # where a request's scope holds what the protocol has answered in our place
 CLIENT_LEFT = 499  # as nginx logs it: nobody was there to read an answer
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-_ROUTE = "hourglass.route"
+_REQUEST_ID = "hourglass.request_id"
 # What may stand in a log and a header as it is; anything else gets an id of ours.
 _SOUND_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -43,24 +41,26 @@ class Observing:
         self._is_logging = is_logging
         routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
         self._fixed = {route.path for route in routes if "{" not in route.path}
-        self._prefix = secrets.token_hex(4)  # of this process; 0.1 us instead of the 1 us of a random id for each
-        self._numbers = count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hands the request on. Its id is the one in `X-Request-ID`, if there is one that can stand in a log."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         started, status = perf_counter(), CLIENT_LEFT
-        request_id = _sent_id(scope) or f"{self._prefix}{next(self._numbers):08x}"
-        scope[REQUEST_ID] = request_id
-        if scope["path"] in self._fixed:
-            scope[_ROUTE] = scope["path"]
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                _take_id(scope, value)
+                break
+        else:
+            if self._is_logging:
+                request_id(scope)
 
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                if _REQUEST_ID in scope:
+                    message["headers"] = [*message["headers"], (b"x-request-id", scope[_REQUEST_ID].encode())]
             await send(message)
 
         try:
@@ -74,31 +74,32 @@ class Observing:
             assert isinstance(refused, RequestError)  # noqa: S101  for the type checker: the protocol has put it there
             status, code = refused.status, refused.code
         method = scope["method"] if scope["method"] in _METHODS else OTHER
-        route = route_of(scope)
+        route = scope["path"] if scope["path"] in self._fixed else getattr(scope.get("route"), "path", OTHER)
         self._meters.answered(route, method, status, seconds)
         if code is not None:
             self._meters.failed(code)
         if self._is_logging:
             fields = {
-                "request_id": scope[REQUEST_ID],
+                "request_id": request_id(scope),
                 "method": method,
                 "route": route,
                 "status": status,
                 "seconds": round(seconds, 6),
                 "problem": code,
             }
+            if self._meters.tracer is not None:
+                fields["trace_id"] = self._meters.tracer.trace_id()
             what = f"{method} {route} {status}" + (f" {code}" if code else "")
-            log.info("%s in %.1f ms, request %s", what, seconds * 1e3, scope[REQUEST_ID], extra=fields)
+            log.info("%s in %.1f ms, request %s", what, seconds * 1e3, request_id(scope), extra=fields)
 
 
-def route_of(scope: Scope) -> str:
-    """The address as the API page has it, `/models/{name}`; whatever else is asked for is "other"."""
-    route: str | None = scope.get(_ROUTE) or getattr(scope.get("route"), "path", None)
-    return route or OTHER
+def request_id(scope: Scope) -> str:
+    """The id of a request: what it came with, or a new one. One that nobody asks for is not made: that costs 1 %."""
+    if _REQUEST_ID not in scope:
+        scope[_REQUEST_ID] = secrets.token_hex(8)
+    found: str = scope[_REQUEST_ID]
+    return found
 
 
-def _sent_id(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            return value.decode("ascii") if _SOUND_ID.fullmatch(value) else None
-    return None
+def _take_id(scope: Scope, sent: bytes) -> None:
+    scope[_REQUEST_ID] = sent.decode("ascii") if _SOUND_ID.fullmatch(sent) else secrets.token_hex(8)

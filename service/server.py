@@ -24,6 +24,7 @@ from service.exitcodes import EXIT_CUT_OFF, EXIT_STOPPED
 from service.probe import Child
 from service.protocol import protocol_for
 from service.settings import Settings
+from service.tracing import Tracer, is_wanted
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +65,12 @@ def serve(settings: Settings, listener: socket.socket, first: Child | None = Non
 
     Raises:
         ProviderUnavailable: The device that was asked for is not there.
+        TracingUnavailable: So is what sends spans.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end_before_start)
-    app = create_app(settings, first, board)
+    app = create_app(settings, first, board, Tracer() if is_wanted(os.environ) else None)
     server = Server(_uvicorn_config(settings, app), app.state.service.admission, grace_s=settings.grace_s)
     server.run(sockets=[listener])
     if server.is_cut_off:

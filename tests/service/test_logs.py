@@ -40,7 +40,10 @@ def test_an_id_that_could_not_stand_in_a_log_is_replaced(toy: TestClient, sent: 
     assert re.fullmatch("[0-9a-f]{16}", response.headers["x-request-id"])
 
 
-def test_every_request_has_an_id_of_its_own(toy: TestClient) -> None:
+def test_with_a_line_for_each_every_request_has_an_id_of_its_own(models_dir: Path, make_client: MakeClient) -> None:
+    publish_toy(models_dir)
+    toy = make_client(access_log=True)
+
     ids = {toy.post("/denoise", content=IMAGE).headers["x-request-id"] for _ in range(50)}
 
     assert len(ids) == 50
