@@ -108,6 +108,7 @@ def create_app(
         title="Hourglass",
         version=__version__,
         description=_DESCRIPTION,
+        openapi_url=None,  # `routes/pages.py` has it, with an ETag
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,

@@ -90,11 +90,14 @@ LATENT_BODY: Schema = {
 
 _HEADERS: Schema = {
     "X-Model": {"description": "The model that answered: name/version", "schema": {"type": "string"}},
+    "ETag": {"description": "Send it in If-None-Match: 304 if nothing has changed", "schema": {"type": "string"}},
     "X-Resize": {
         "description": "What was done to the size, width x height: `fit 640x480 -> 28x21 in 28x28`; absent if nothing",
         "schema": {"type": "string"},
     },
 }
+
+NOT_MODIFIED: dict[int | str, Schema] = {304: {"description": "What If-None-Match names is still right", "content": {}}}
 
 PROBLEM_SCHEMA: Schema = {
     "title": "Problem",
@@ -125,7 +128,7 @@ def json_content(*models: type[BaseModel], is_list: bool = False, or_several: bo
 
 
 def success(description: str, content: dict[str, Schema], *, headers: Sequence[str] = ()) -> dict[int | str, Schema]:
-    """The 200 of an endpoint, with those of `X-Model` and `X-Resize` that it has."""
+    """The 200 of an endpoint, with those of our headers that it has."""
     return {
         200: {"description": description, "content": content, "headers": {name: _HEADERS[name] for name in headers}}
     }

@@ -2,9 +2,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.conditional import conditional
 from service.errors import InvalidParameter, ModelNotFound, VersionNotFound
 from service.manifest import TASKS, Manifest
-from service.openapi import json_content, problems, success
+from service.openapi import NOT_MODIFIED, json_content, problems, success
 from service.responses import json_response
 from service.schemas import ModelSummary, VersionQuery
 from service.serving import service_of
@@ -19,19 +20,19 @@ router = APIRouter(prefix="/models", tags=["models"])
     summary="The live models",
     response_class=Response,
     responses={
-        **success("One entry per model, by name.", json_content(ModelSummary, is_list=True)),
+        **success("One entry per model, by name.", json_content(ModelSummary, is_list=True), headers=["ETag"]),
+        **NOT_MODIFIED,
         **problems(),
     },
 )
 async def list_models(request: Request) -> Response:
     """Lists what answers: the newest working version of every model, with its tasks, input and figures."""
     snapshot = service_of(request).registry.snapshot
-    return json_response(
-        [
-            _summary(snapshot, model.manifest).model_dump(mode="json")
-            for _, model in sorted(snapshot.model_by_name.items())
-        ]
-    )
+    summaries = [
+        _summary(snapshot, model.manifest).model_dump(mode="json")
+        for _, model in sorted(snapshot.model_by_name.items())
+    ]
+    return conditional(request, json_response(summaries))
 
 
 @router.get(
@@ -41,8 +42,11 @@ async def list_models(request: Request) -> Response:
     response_class=Response,
     responses={
         **success(
-            "The manifest: contract, provenance, figures and limits.", json_content(Manifest), headers=["X-Model"]
+            "The manifest: contract, provenance, figures and limits.",
+            json_content(Manifest),
+            headers=["X-Model", "ETag"],
         ),
+        **NOT_MODIFIED,
         **problems(ModelNotFound, VersionNotFound, InvalidParameter),
     },
 )
@@ -50,7 +54,8 @@ async def get_model(request: Request, name: str, query: Annotated[VersionQuery, 
     """Gives everything that is known about a model version."""
     registry = service_of(request).registry
     model = await registry.find_version(registry.snapshot, name, query.version)
-    return json_response(model.manifest.model_dump(mode="json"), headers={"X-Model": model.label})
+    document = model.manifest.model_dump(mode="json")
+    return conditional(request, json_response(document, headers={"X-Model": model.label}))
 
 
 def _summary(snapshot: Snapshot, manifest: Manifest) -> ModelSummary:

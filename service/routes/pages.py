@@ -8,7 +8,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import PlainTextResponse, RedirectResponse
 
+from service.conditional import conditional
 from service.errors import PROBLEMS, RouteNotFound, shown
+from service.responses import json_response
 
 router = APIRouter(include_in_schema=False)
 
@@ -39,22 +41,30 @@ async def docs(request: Request) -> Response:
 
 
 @router.get("/docs/{asset}")
-async def docs_asset(asset: str) -> Response:
+async def docs_asset(request: Request, asset: str) -> Response:
     """The files of Swagger UI, out of the package that carries them."""
     if asset not in _TYPE_BY_ASSET:
         raise RouteNotFound(f"no page '/docs/{shown(asset)[1:-1]}'")
-    return Response(_read_asset(asset), media_type=_TYPE_BY_ASSET[asset], headers={"Cache-Control": "max-age=86400"})
+    headers = {"Cache-Control": "max-age=86400"}
+    return conditional(request, Response(_read_asset(asset), media_type=_TYPE_BY_ASSET[asset], headers=headers))
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    """The description of the API."""
+    return conditional(request, json_response(request.app.openapi()))
 
 
 @router.get("/problems/{code}")
-async def explain_problem(code: str) -> Response:
+async def explain_problem(request: Request, code: str) -> Response:
     """What the `type` of a problem points to."""
     error = PROBLEMS.get(code)
     if error is None:
         raise RouteNotFound(f"no problem {shown(code)}; there are {', '.join(sorted(PROBLEMS))}")
-    return PlainTextResponse(
+    page = PlainTextResponse(
         f"{error.title} ({error.status} {code})\n\n{cleandoc(error.__doc__ or '')}\n\nFor example: {error.example}\n"
     )
+    return conditional(request, page)
 
 
 @cache

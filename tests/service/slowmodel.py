@@ -72,14 +72,26 @@ class Process:
 
 
 @contextlib.contextmanager
-def service_process(models_dir: Path, *flags: str, workers: int = 1) -> Iterator[Process]:
-    """`python -m service` on a free port, ready; killed at the end if it still runs."""
+def service_process(
+    models_dir: Path, *flags: str, workers: int = 1, cwd: Path = ROOT, path: Path | None = None
+) -> Iterator[Process]:
+    """`python -m service` on a free port, ready; killed at the end if it still runs.
+
+    Args:
+        models_dir: What it serves.
+        flags: Of its command line.
+        workers: Processes that answer.
+        cwd: Where it runs.
+        path: Where the packages are that it runs; those of this folder if left out.
+    """
     environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    if path is not None:
+        environ["PYTHONPATH"] = str(path)
     command: Sequence[str] = (
         *(sys.executable, "-m", "service", "--port", "0", "--models-dir", str(models_dir)),
         *("--workers", str(workers), "--device", "cpu", *flags),
     )
-    popen = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
+    popen = subprocess.Popen(command, cwd=cwd, env=environ, stderr=subprocess.PIPE, text=True)
     process = Process(popen)
 
     def read() -> None:

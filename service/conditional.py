@@ -1,0 +1,25 @@
+"""Conditional GET (RFC 9110, section 13): who still has an answer is told so instead of being sent it again."""
+
+import hashlib
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+
+def conditional(request: Request, response: Response) -> Response:
+    """The answer with an ETag of its content, or 304 if `If-None-Match` has it.
+
+    For answers that depend on nothing but the address and what the service holds.
+    """
+    tag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
+    response.headers["ETag"] = tag
+    if not _has(request.headers.get("if-none-match", ""), tag):
+        return response
+    kept = {name: value for name, value in response.headers.items() if name not in {"content-length", "content-type"}}
+    return Response(status_code=304, headers=kept)
+
+
+def _has(if_none_match: str, tag: str) -> bool:
+    # Weak comparison: a cache in between may have marked the tag as weak.
+    sent = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
+    return tag in sent or sent == ["*"]
