@@ -1,0 +1,223 @@
+"""What deploys the service holds together: every file is valid by its published schema, and every name in it exists."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes_validate import validate
+
+from service.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parent.parent
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+VERSION = "1.35"  # the strict schemas refuse unknown members
+OVERLAYS = sorted(path.parent.name for path in KUBERNETES.glob("*/kustomization.yaml"))
+Manifest = dict[str, Any]  # Any: YAML
+
+
+def load(path: Path) -> Manifest:
+    document: Manifest = yaml.safe_load(path.read_text())
+    return document
+
+
+# --- Kustomize: the few of its features that are used here ---
+
+
+def built(folder: Path) -> list[Manifest]:
+    """What `kubectl kustomize` makes of a folder."""
+    recipe = load(folder / "kustomization.yaml")
+    assert recipe.keys() <= {"apiVersion", "kind", "resources", "labels", "images", "patches"}
+    found: list[Manifest] = []
+    for name in recipe["resources"]:
+        path = folder / name
+        found += built(path) if path.is_dir() else [load(path)]
+    for patch in recipe.get("patches", []):
+        (target,) = [
+            m for m in found if (m["kind"], m["metadata"]["name"]) == (patch["target"]["kind"], patch["target"]["name"])
+        ]
+        for step in yaml.safe_load(patch["patch"]):
+            apply(target, step)
+    for label in recipe.get("labels", []):
+        for manifest in found:
+            add_labels(manifest, label["pairs"])
+    for image in recipe.get("images", []):
+        for container in [c for m in found for c in containers(m)]:
+            if container["image"].partition(":")[0] == image["name"]:
+                container["image"] = f"{image.get('newName', image['name'])}:{image['newTag']}"
+    return found
+
+
+def apply(manifest: Manifest, step: dict[str, Any]) -> None:
+    """One step of a JSON patch (RFC 6902), as far as `add` and `replace` go."""
+    *parents, last = (part.replace("~1", "/") for part in step["path"].split("/")[1:])
+    place: Any = manifest
+    for part in parents:
+        place = place[int(part) if isinstance(place, list) else part]
+    if isinstance(place, list):
+        assert (step["op"], last) == ("add", "-")
+        place.append(step["value"])
+    else:
+        assert step["op"] == "add" or last in place
+        place[last] = step["value"]
+
+
+def add_labels(manifest: Manifest, pairs: dict[str, str]) -> None:
+    manifest["metadata"].setdefault("labels", {}).update(pairs)
+    spec = manifest["spec"]
+    match manifest["kind"]:
+        case "Deployment":
+            spec.setdefault("selector", {}).setdefault("matchLabels", {}).update(pairs)
+            spec["template"].setdefault("metadata", {}).setdefault("labels", {}).update(pairs)
+        case "Service":
+            spec.setdefault("selector", {}).update(pairs)
+        case "PodDisruptionBudget":
+            spec.setdefault("selector", {}).setdefault("matchLabels", {}).update(pairs)
+        case "NetworkPolicy":
+            spec["podSelector"].setdefault("matchLabels", {}).update(pairs)
+
+
+def pod_specs(manifest: Manifest) -> list[Manifest]:
+    spec = manifest["spec"]
+    match manifest["kind"]:
+        case "Deployment" | "Job":
+            return [spec["template"]["spec"]]
+        case "PyTorchJob":
+            return [replica["template"]["spec"] for replica in spec["pytorchReplicaSpecs"].values()]
+        case "ServingRuntime":
+            return [{name: spec[name] for name in ("containers", "volumes")}]
+    return []
+
+
+def containers(manifest: Manifest) -> list[Manifest]:
+    return [container for spec in pod_specs(manifest) for container in spec["containers"]]
+
+
+def everything() -> dict[str, Manifest]:
+    found = {}
+    for overlay in OVERLAYS:
+        for manifest in built(KUBERNETES / overlay):
+            found[f"{overlay} {manifest['kind']}"] = manifest
+    for path in (KUBERNETES / "training").glob("*.yaml"):
+        manifest = load(path)
+        found[f"training {manifest['kind']}"] = manifest
+    return found
+
+
+MANIFESTS = everything()
+OURS = {"serving.kserve.io", "kubeflow.org"}  # their schemas are in no package; their pods are checked below
+
+
+def is_core(manifest: Manifest) -> bool:
+    return manifest["apiVersion"].partition("/")[0] not in OURS
+
+
+@pytest.mark.parametrize("name", [name for name, manifest in MANIFESTS.items() if is_core(manifest)])
+def test_a_manifest_is_what_the_api_of_kubernetes_takes(name: str) -> None:
+    validate(MANIFESTS[name], VERSION, strict=True)
+
+
+@pytest.mark.parametrize("name", [name for name, manifest in MANIFESTS.items() if pod_specs(manifest)])
+def test_every_pod_is_valid_and_has_no_rights(name: str) -> None:
+    for spec in pod_specs(MANIFESTS[name]):
+        validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}, VERSION, strict=True)
+        mounted = {volume["name"] for volume in spec.get("volumes", [])}
+        for container in spec["containers"]:
+            security = {**spec.get("securityContext", {}), **container["securityContext"]}
+            assert security["runAsNonRoot"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"]["drop"] == ["ALL"]
+            assert {mount["name"] for mount in container["volumeMounts"]} <= mounted
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_the_schemas_refuse_what_is_wrong() -> None:
+    wrong = copy.deepcopy(MANIFESTS["base Deployment"])
+    wrong["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+
+    with pytest.raises(Exception, match="readynessProbe"):
+        validate(wrong, VERSION, strict=True)
+
+
+def test_selectors_find_the_pods_and_the_drain_fits_into_the_grace_period() -> None:
+    deployment = MANIFESTS["base Deployment"]["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    for kind in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
+        spec = MANIFESTS[f"base {kind}"]["spec"]
+        selector = spec.get("podSelector") or spec["selector"]
+        assert (selector.get("matchLabels") or selector).items() <= labels.items()
+    spec = deployment["template"]["spec"]
+    (container,) = spec["containers"]
+    environ = {variable["name"]: variable.get("value") for variable in container["env"]}
+    pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pause + int(environ["HOURGLASS_GRACE_S"]) < spec["terminationGracePeriodSeconds"]
+    assert MANIFESTS["queue-depth HorizontalPodAutoscaler"]["spec"]["metrics"][1]["type"] == "Pods"
+    assert container["image"] == "hourglass:0.1.0"
+    assert containers(MANIFESTS["gpu Deployment"])[0]["image"] == "hourglass:0.1.0-cuda"
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    texts = [path.read_text() for path in KUBERNETES.rglob("*.yaml")]
+    texts += [(ROOT / name).read_text() for name in ("docker-compose.yml", "service/Dockerfile", "training/Dockerfile")]
+
+    named = set(re.findall(rf"\b{PREFIX}([A-Z_]+)\b", "\n".join(texts)))
+    assert len(named) >= 5
+    assert {name.lower() for name in named} <= set(Settings.model_fields)
+
+
+# --- containers ---
+
+
+def test_the_compose_file_is_valid_by_the_published_schema() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+
+    done = subprocess.run([*command, "docker-compose.yml"], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_what_compose_mounts_and_builds_is_there() -> None:
+    services = load(ROOT / "docker-compose.yml")["services"]
+
+    for service in services.values():
+        for volume in service["volumes"]:
+            source = volume.partition(":")[0]
+            assert not source.startswith("./deploy") or (ROOT / source).exists()
+        if "build" in service:
+            text = (ROOT / service["build"]["dockerfile"]).read_text()
+            target = service["build"].get("target")
+            assert target is None or f" AS {target}\n" in text
+    assert {profile for service in services.values() for profile in service.get("profiles", [])} == {
+        "gpu",
+        "training",
+        "monitoring",
+    }
+    assert services["training"]["volumes"][0] == "models:/app/models"
+    assert services["service"]["volumes"] == ["models:/app/models:ro"]
+
+
+@pytest.mark.parametrize("name", ["service", "training"])
+def test_a_dockerfile_copies_only_what_is_let_in_and_ends_without_root(name: str) -> None:
+    text = (ROOT / name / "Dockerfile").read_text()
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+
+    copied = [
+        source for line in re.findall(r"^COPY (?!--from)(.*)", text, re.MULTILINE) for source in line.split()[:-1]
+    ]
+    assert copied
+    for source in copied:
+        assert (ROOT / source).exists()
+        assert source.split("/")[0] in let_in
+    assert re.findall(r"^USER (.*)", text, re.MULTILINE) == ["10001:10001"]
+
+
+def test_the_service_image_has_no_pytorch() -> None:
+    text = (ROOT / "service" / "Dockerfile").read_text()
+
+    assert "training]" not in text
+    assert json.dumps(re.findall(r"pip install.*", text)).count("torch") == 0
