@@ -154,6 +154,16 @@ def test_help_teaches_every_setting() -> None:
         assert f"--{name.replace('_', '-')}" in output
 
 
+@pytest.mark.parametrize("package", ["service.session", "training.export"])
+def test_onnxruntime_reports_nothing_and_leaves_nothing_at_home(package: str, tmp_path: Path) -> None:
+    code = f"import numpy, {package}; from service.session import start_provider; start_provider('cpu')"
+    environ = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**environ, "HOME": str(tmp_path)}, check=True)
+
+    assert [path for path in tmp_path.rglob("*") if "icrosoft" in str(path)] == []
+
+
 def test_the_service_loads_nothing_of_pytorch_or_training() -> None:
     code = (
         "import sys, service.__main__; "
