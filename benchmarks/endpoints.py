@@ -38,9 +38,9 @@ def npy(png: bytes) -> Body:
 
 
 WAYS: dict[str, tuple[str, Callable[[bytes], Body]]] = {
-    "/denoise, PNG": ("/denoise", raw),
-    "/denoise, form": ("/denoise", lambda png: form("file", png)),
-    "/denoise, NPY": ("/denoise", npy),
+    "/denoise, PNG": ("/denoise?model=digits", raw),
+    "/denoise, form": ("/denoise?model=digits", lambda png: form("file", png)),
+    "/denoise, NPY": ("/denoise?model=digits", npy),
     "/encode, PNG": ("/encode", raw),
     "/anomaly, PNG": ("/anomaly", raw),
 }
@@ -98,7 +98,7 @@ def workers(folder: Path, clients: int, rounds: int, seconds: int) -> None:
             with running("endpoints", service(port, count), cores=[0, 1]) as process:
                 wait_until_ready(port)
                 time.sleep(1)  # the second worker may be a little later
-                url = f"http://127.0.0.1:{port}/denoise"
+                url = f"http://127.0.0.1:{port}/denoise?model=digits"
                 request = write_request(folder, name="workers", url=url, content_type="image/png", body=DIGIT)
                 found.append(visit(process, request, clients, seconds, [0, 1])[0])
     one, two = (statistics.median(rates[count]) for count in (1, 2))

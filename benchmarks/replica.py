@@ -87,7 +87,11 @@ def replica(folder: Path, workers: int, rounds: int) -> None:
         time.sleep(1)  # other workers may be a little later
         start_s, memory, idle = process.cpu_s, own_bytes(process.pids), idle_share(process)
         request = write_request(
-            folder, name="replica", url=f"http://127.0.0.1:{port}/denoise", content_type="image/png", body=DIGIT
+            folder,
+            name="replica",
+            url=f"http://127.0.0.1:{port}/denoise?model=digits",
+            content_type="image/png",
+            body=DIGIT,
         )
         per_second, _ = rates(process, request, rounds, [0] if workers == 1 else cores)
         print(

@@ -54,7 +54,7 @@ def one_start() -> tuple[float, int, int]:
                 time.sleep(0.005)
             seconds, before = time.perf_counter() - started, resident_bytes(process.pid)
             for _ in range(REQUESTS):
-                assert answer_of(port, "POST", "/denoise", DIGIT) == 200
+                assert answer_of(port, "POST", "/denoise?model=digits", DIGIT) == 200
             return seconds, before, resident_bytes(process.pid)
         finally:
             process.terminate()

@@ -39,7 +39,7 @@ unshare --mount bash -c '
 pid=$!
 url=http://127.0.0.1:${PORT:-8765}
 for _ in $(seq 100); do curl --silent --fail --output /dev/null "$url/health/ready" && break; sleep 0.2; done
-curl --silent --fail --data-binary @tests/data/digit_noisy.png "$url/denoise" -o "$work/clean.png"
+curl --silent --fail --data-binary @tests/data/digit_noisy.png "$url/denoise?model=digits" -o "$work/clean.png"
 grep --quiet Uid:.*10001 "/proc/$pid/status"
 file "$work/clean.png"
 kill -TERM "$pid" && wait "$pid" && echo "it ran as user 10001 on a read-only file system, answered, and ended with 0"

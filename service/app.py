@@ -146,7 +146,7 @@ class _App(FastAPI):
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST"],
                 allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type", "X-Request-Id"],
-                expose_headers=["X-Model", "X-Resize", "X-Request-Id", "Retry-After"],
+                expose_headers=["X-Model", "X-Resize", "X-Sigma", "X-Request-Id", "Retry-After"],
             )
         meters = self.state.service.metrics.meters
         return Observing(app, routers=ROUTERS.values(), meters=meters, is_logging=settings.access_log)

@@ -18,6 +18,7 @@ from service.errors import NonFiniteResult, RequestError
 from service.meters import GraphMeter, Meters, Origin, Spent
 
 Array = NDArray[np.float32]
+Inputs = tuple[Array, ...]
 Outputs = tuple[Array, ...]
 Answer_co = TypeVar("Answer_co", covariant=True)
 T = TypeVar("T")
@@ -32,8 +33,8 @@ class Job(Protocol[Answer_co]):
     def is_small(self) -> bool:
         """Whether it surely takes no longer than other small ones, judged by its size alone."""
 
-    def prepare(self) -> Array:
-        """The model's input, (n, ...). Decoding happens here, in the worker thread."""
+    def prepare(self) -> Array | Inputs:
+        """The graph's input, (n, ...), or its inputs, all of n rows. Decoding happens here, in the worker thread."""
 
     def finish(self, outputs: Outputs) -> Answer_co:
         """The answer, made from this job's n rows of every output. Encoding happens here, in the same thread."""
@@ -58,7 +59,7 @@ class Batcher:
 
     def __init__(
         self,
-        run: Callable[[Array], Outputs],
+        run: Callable[..., Outputs],
         *,
         max_batch: int,
         max_pixels: int,
@@ -141,15 +142,16 @@ class Batcher:
 
     def _results(self, jobs: list[Job[Any]]) -> tuple[list[object], Spent]:
         results: list[object] = [None] * len(jobs)
-        ready: list[tuple[int, Array]] = []
+        ready: list[tuple[int, Inputs]] = []
         since = time.perf_counter()
         spent = Spent(started_at=since)
         for i, job in enumerate(jobs):
             try:
-                ready.append((i, job.prepare()))
+                made = job.prepare()
+                ready.append((i, made if isinstance(made, tuple) else (made,)))
             except Exception as error:  # noqa: BLE001  one request's failure is not another's
                 results[i] = error
-            if sum(x.size for _, x in ready) >= self._max_pixels:  # decoded images must not pile up
+            if sum(x[0].size for _, x in ready) >= self._max_pixels:  # decoded images must not pile up
                 spent.decode_s += time.perf_counter() - since
                 self._infer(jobs, ready, results, spent)
                 ready, since = [], time.perf_counter()
@@ -158,11 +160,14 @@ class Batcher:
         spent.failed = sum(isinstance(result, Exception) for result in results)
         return results, spent
 
-    def _infer(self, jobs: list[Job[Any]], ready: list[tuple[int, Array]], results: list[object], spent: Spent) -> None:
+    def _infer(
+        self, jobs: list[Job[Any]], ready: list[tuple[int, Inputs]], results: list[object], spent: Spent
+    ) -> None:
         for group in _groups(ready, self._max_batch):
             try:
-                x_all = np.concatenate([x for _, x in group]) if len(group) > 1 else group[0][1]
-                outputs = self._run_in_chunks(x_all, spent)
+                columns = zip(*(inputs for _, inputs in group), strict=True)
+                together = tuple(map(np.concatenate, columns)) if len(group) > 1 else group[0][1]
+                outputs = self._run_in_chunks(together, spent)
             except Exception as error:  # noqa: BLE001  the batch failed, the service has not
                 for i, _ in group:
                     results[i] = error
@@ -171,7 +176,7 @@ class Batcher:
             if self._meter.has_scores:
                 spent.scores += outputs[0].tolist()
             start, is_finite = 0, all_finite(outputs)  # once for all: rows are looked at only where something is wrong
-            for i, x in group:
+            for i, (x, *_) in group:
                 rows = tuple(output[start : start + len(x)] for output in outputs)
                 start += len(x)
                 try:
@@ -185,17 +190,19 @@ class Batcher:
                     results[i] = error
             spent.encode_s += time.perf_counter() - since
 
-    def _run_in_chunks(self, x: Array, spent: Spent) -> Outputs:
+    def _run_in_chunks(self, inputs: Inputs, spent: Spent) -> Outputs:
+        x = inputs[0]
         size = max(1, min(self._max_batch, self._max_pixels * len(x) // max(1, x.size)))  # images in one inference
         if len(x) <= size:
-            return self._run_once(x, spent)
-        chunks = [self._run_once(x[start : start + size], spent) for start in range(0, len(x), size)]
+            return self._run_once(inputs, spent)
+        starts = range(0, len(x), size)
+        chunks = [self._run_once(tuple(rows[i : i + size] for rows in inputs), spent) for i in starts]
         return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
 
-    def _run_once(self, x: Array, spent: Spent) -> Outputs:
+    def _run_once(self, inputs: Inputs, spent: Spent) -> Outputs:
         started = time.perf_counter()
-        outputs = self._run(x)
-        spent.runs.append((len(x), time.perf_counter() - started))
+        outputs = self._run(*inputs)
+        spent.runs.append((len(inputs[0]), time.perf_counter() - started))
         return outputs
 
 
@@ -215,13 +222,14 @@ def all_finite(outputs: Outputs) -> bool:
     return all(math.isfinite(output.min()) and math.isfinite(output.max()) for output in outputs if output.size)
 
 
-def _groups(ready: list[tuple[int, Array]], max_batch: int) -> Iterator[list[tuple[int, Array]]]:
+def _groups(ready: list[tuple[int, Inputs]], max_batch: int) -> Iterator[list[tuple[int, Inputs]]]:
     """Jobs of one shape, in groups of at most `max_batch` rows; a job with more rows than that is its own group."""
-    by_shape: dict[tuple[int, ...], list[tuple[int, Array]]] = {}
-    for i, x in ready:
+    by_shape: dict[tuple[int, ...], list[tuple[int, Inputs]]] = {}
+    for i, inputs in ready:
+        x = inputs[0]
         group = by_shape.setdefault(x.shape[1:], [])
-        if group and sum(len(rows) for _, rows in group) + len(x) > max_batch:
+        if group and sum(len(rows[0]) for _, rows in group) + len(x) > max_batch:
             yield group
             group = by_shape[x.shape[1:]] = []
-        group.append((i, x))
+        group.append((i, inputs))
     yield from by_shape.values()

@@ -17,6 +17,11 @@ from service.errors import BrokenImage, TooManyImages, TooManyPixels, Unsupporte
 MAX_JPEG_SCANS = 40
 MAX_PNG_CHUNKS = 100_000
 MAX_TIFF_PAGES_WALKED = 65_536
+_PNG_COLOUR_AT = 25
+# A start of frame: marker, length, bits, height, width, and then how many components there are.
+_JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc2]..\x08....(.)", re.DOTALL)
+_JPEG_LOOK_BYTES = 1 << 18
+_NPY_MAGIC, _NPY_SHAPE = b"\x93NUMPY", re.compile(rb"'shape': \(([0-9, ]*)\)")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _INFLATE_STEP = 1 << 20
 
@@ -91,6 +96,23 @@ def png_size(data: bytes) -> tuple[int, int] | None:
         return None
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
+
+
+def is_colour(data: bytes) -> bool:
+    """Whether a file says that it has colour: of PNG, JPEG and NPY files only the headers are looked at.
+
+    Others are taken to be in colour, which what reads them also handles if they are grey.
+    """
+    if data.startswith(PNG_SIGNATURE):
+        return len(data) > _PNG_COLOUR_AT and data[_PNG_COLOUR_AT] not in {0, 4}
+    if data.startswith(b"\xff\xd8"):
+        frame = _JPEG_FRAME.search(data, 0, _JPEG_LOOK_BYTES)
+        return frame is None or frame[1] != b"\x01"
+    if data.startswith(_NPY_MAGIC):
+        shape = _NPY_SHAPE.search(data, 0, 256)
+        axes = [axis for axis in shape[1].split(b",") if axis.strip()] if shape else []
+        return len(axes) > 2 and axes[-3].strip() == b"3"  # (..., C, H, W)
+    return True
 
 
 def check_size(width: int, height: int, *, max_pixels: int) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -46,6 +47,18 @@ _READ_AS = {
     "CMYK": "RGB",
     "YCbCr": "RGB",
 }
+_TYPE_BY_FORMAT: dict[str, ImageType] = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "TIFF": "image/tiff",
+}
+# Description, maker, model, resolution and its unit, software, time, artist, copyright; then of camera and place.
+_EXIF_TAGS = {0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298}
+_EXIF_GROUPS = (0x8769, 0x8825)
+_MAX_ICC_BYTES, _MAX_EXIF_BYTES = 4 << 20, 60_000  # JPEG's EXIF segment holds 65,533
+DEFAULT_QUALITY = 95
+_FULL_CHROMA_QUALITY = 90
 _LONGEST_SIDE = {"image/png": 2**31 - 1, "image/jpeg": 65_500, "image/webp": 16_383, "image/tiff": 2**31 - 1}
 
 
@@ -68,14 +81,14 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int) -> Image:
     if outline.is_plain and outline.width and outline.height:
         pixels = read_png(data, width=outline.width, height=outline.height)
         if pixels is not None:
-            return _image(pixels)
+            return _image(pixels, media_type="image/png")
     try:
         with PillowImage.open(io.BytesIO(data), formats=[outline.format]) as picture:
             check_size(*picture.size, max_pixels=max_pixels)
             _check_tiff(picture, max_pixels=max_pixels)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
-            return _read(picture)
+            return _with_what_it_says(_read(picture), picture)
     except RequestError:
         raise
     except Exception as error:  # decoders raise anything from struct.error to RecursionError on hostile files
@@ -116,18 +129,46 @@ def _read(picture: PillowImage.Image) -> Image:
     )
 
 
-def _image(values: NDArray[np.uint8], *, is_one_bit: bool = False) -> Image:
+def _with_what_it_says(image: Image, picture: PillowImage.Image) -> Image:
+    """The image with its colour profile and EXIF data, where those are sound and of a size that people use."""
+    icc: object = picture.info.get("icc_profile")
+    kind = _TYPE_BY_FORMAT.get(picture.format or "")
+    # A profile of CMYK says nothing of the RGB that was made of it.
+    space = b"GRAY" if image.channels == 1 else b"RGB "
+    fits = isinstance(icc, bytes) and icc[16:20] == space and len(icc) <= _MAX_ICC_BYTES
+    return replace(
+        image, media_type=kind, icc=icc if fits and isinstance(icc, bytes) else None, exif=_exif(picture.getexif())
+    )
+
+
+def _exif(found: PillowImage.Exif) -> bytes | None:
+    """What of it speaks of the picture and not of the file: a TIFF's has the layout of its own strips, too."""
+    kept = PillowImage.Exif()
+    try:
+        for tag in _EXIF_TAGS & found.keys():
+            kept[tag] = found[tag]
+        for tag in _EXIF_GROUPS:
+            if group := found.get_ifd(tag):
+                kept[tag] = group
+        told = kept.tobytes() if kept else b""
+    except Exception:  # noqa: BLE001  written by strangers, and nobody needs it
+        return None
+    return told if 0 < len(told) <= _MAX_EXIF_BYTES else None
+
+
+def _image(values: NDArray[np.uint8], *, is_one_bit: bool = False, media_type: ImageType | None = None) -> Image:
     planes = values[None] if values.ndim == 2 else np.moveaxis(values, 2, 0)  # (C or C + alpha, H, W)
     has_alpha = len(planes) in {2, 4}
     return Image(
         (planes[:-1] if has_alpha else planes)[None],  # a view: whoever makes pixels of it reads it once anyway
         alpha=planes[-1] if has_alpha else None,
         is_one_bit=is_one_bit,
+        media_type=media_type,
     )
 
 
 def image_types(image: Image) -> tuple[ImageType, ...]:
-    """The formats that hold this image without losing depth or transparency, best first."""
+    """The formats that hold this image without losing depth or transparency: the one it came in, then the best."""
     if len(image.values) != 1:
         return ()
     types: list[ImageType] = ["image/png", "image/jpeg", "image/webp", "image/tiff"]
@@ -135,18 +176,20 @@ def image_types(image: Image) -> tuple[ImageType, ...]:
         types = ["image/png", "image/tiff"]
     elif image.alpha is not None:
         types.remove("image/jpeg")
+    types.sort(key=lambda kind: kind != image.media_type)
     return tuple(kind for kind in types if max(image.size) <= _LONGEST_SIDE[kind])
 
 
-def encode_image(image: Image, kind: ImageType) -> bytes:
-    """The file. `kind` must be one of `image_types(image)`.
+def encode_image(image: Image, kind: ImageType, *, quality: int = DEFAULT_QUALITY) -> bytes:
+    """The file, with the image's colour profile and EXIF data, if any. `kind` must be one of `image_types(image)`.
 
-    PNG and TIFF are exact. JPEG has quality 95 without chroma subsampling; WebP has quality 95.
+    PNG and TIFF are exact. JPEG and WebP have the quality; JPEG has no chroma subsampling from 90 on.
     """
     values = image.values[0] if image.values.dtype == np.uint16 else to_8_bit(image.values[0])
     if image.alpha is not None:
         values = np.concatenate([values, image.alpha[None]])
-    if kind == "image/png" and not image.is_one_bit:
+    beside = {name: value for name, value in (("icc_profile", image.icc), ("exif", image.exif)) if value is not None}
+    if kind == "image/png" and not image.is_one_bit and not beside:
         return write_png(values)
     picture = PillowImage.fromarray(values[0] if len(values) == 1 else np.ascontiguousarray(np.moveaxis(values, 0, 2)))
     if image.is_one_bit:
@@ -154,13 +197,15 @@ def encode_image(image: Image, kind: ImageType) -> bytes:
     file = io.BytesIO()
     match kind:
         case "image/png":
-            picture.save(file, "PNG", compress_level=1)  # one bit per pixel
+            picture.save(file, "PNG", compress_level=1, **beside)
         case "image/jpeg":
-            picture.convert("L" if image.channels == 1 else "RGB").save(file, "JPEG", quality=95, subsampling=0)
+            subsampling = 0 if quality >= _FULL_CHROMA_QUALITY else 2  # 4:4:4 or 4:2:0
+            picture = picture.convert("L" if image.channels == 1 else "RGB")
+            picture.save(file, "JPEG", quality=quality, subsampling=subsampling, **beside)
         case "image/webp":
-            picture.save(file, "WEBP", quality=95, method=2)
+            picture.save(file, "WEBP", quality=quality, method=2, **beside)
         case "image/tiff":
-            picture.save(file, "TIFF", compression="tiff_adobe_deflate")
+            picture.save(file, "TIFF", compression="tiff_adobe_deflate", **beside)
     return file.getvalue()
 
 

@@ -8,6 +8,7 @@ https://github.com/kserve/open-inference-protocol and Triton's binary tensor dat
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.batching import Outputs, all_finite
+from service.batching import Inputs, Outputs, all_finite
 from service.coding import encode
 from service.errors import InvalidArray, MalformedBody, TooManyImages, TooManyPixels, shown
 from service.manifest import Manifest, Task, TensorSpec
@@ -70,8 +71,8 @@ class Infer:
         """16 KiB of tensor at most. JSON takes longer to read than its tensor to run."""
         return self.json_bytes is not None and len(self.body) <= _SMALL_BYTES
 
-    def prepare(self) -> NDArray[np.float32]:
-        """The input tensor.
+    def prepare(self) -> Inputs:
+        """The input tensors.
 
         Raises:
             MalformedBody: The JSON is none, or not as the protocol has it.
@@ -86,13 +87,14 @@ class Infer:
             raise MalformedBody(f"the first {length} bytes of the body are not JSON: {error}") from error
         graph = self.manifest.tasks[self.task]
         match request:
-            case {"inputs": [dict() as tensor]}:
+            case {"inputs": [*tensors]} if len(tensors) == len(graph.inputs) and all(type(t) is dict for t in tensors):
                 pass
             case _:
-                raise MalformedBody(f'the request needs one input: {{"inputs": [{{"name": "{graph.inputs[0].name}"…')
+                needed = "one input" if len(graph.inputs) == 1 else f"{len(graph.inputs)} inputs"
+                raise MalformedBody(f'the request needs {needed}: {{"inputs": [{{"name": "{graph.inputs[0].name}"…')
         self.request_id = _optional_text(request, "id")
         self.is_binary_by_output = _outputs(request, [output.name for output in graph.outputs])
-        return self._read(tensor, graph.inputs[0], self.body[length:])
+        return self._read_all(tensors, graph.inputs, self.body[length:])
 
     def finish(self, outputs: Outputs) -> InferAnswer:
         """The answer in the form that the request asked for."""
@@ -115,10 +117,32 @@ class Infer:
         content, coding = encode(b"".join([json, *binary]), self.coding)
         return InferAnswer(content, len(json) if binary else None, coding)
 
+    def _read_all(self, tensors: list[Json], specs: Sequence[TensorSpec], binary: bytes) -> Inputs:
+        """The inputs in the order of the graph; their bytes are in the order of the request."""
+        spec_by_name = {spec.name: spec for spec in specs}
+        names = ", ".join(map(repr, spec_by_name))
+        value_by_name: dict[str, NDArray[np.float32]] = {}
+        for tensor in tensors:
+            name = tensor.get("name")
+            if not isinstance(name, str) or name not in spec_by_name:
+                raise MalformedBody(f"{self.model_name} has no input {shown(name)}; it has {names}")
+            parameters = tensor.get("parameters")
+            size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+            mine = len(binary) if len(tensors) == 1 else max(0, size) if type(size) is int else 0
+            value_by_name[name] = self._read(tensor, spec_by_name[name], binary[:mine])
+            binary = binary[mine:]
+        if len(value_by_name) != len(spec_by_name):
+            raise MalformedBody(f"an input is there twice; {self.model_name} needs each once: {names}")
+        if binary:
+            raise MalformedBody(f"{len(binary)} bytes are left behind those of the inputs")
+        values = tuple(value_by_name[name] for name in spec_by_name)
+        if len({len(value) for value in values}) > 1:
+            rows = ", ".join(str(len(value)) for value in values)
+            raise InvalidArray(f"the inputs have {rows} rows; send as many of each")
+        return values
+
     def _read(self, tensor: Json, spec: TensorSpec, binary: bytes) -> NDArray[np.float32]:
         name, datatype, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
-        if name != spec.name:
-            raise MalformedBody(f"{self.model_name} has no input {shown(name)}; it has {spec.name!r}")
         if datatype != "FP32":
             raise InvalidArray(f"input {name!r} is {shown(datatype)}; send FP32")
         if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**31 for size in shape):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, model
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
 
-Task = Literal["denoise", "encode", "decode", "anomaly"]
+Task = Literal["denoise", "encode", "decode", "anomaly", "enhance"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
 # Input and output tensor names of every task's graph, in order. A graph that differs never goes live.
@@ -21,7 +21,10 @@ TENSORS_BY_TASK: dict[Task, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "encode": (("x",), ("z",)),
     "decode": (("z",), ("x_hat",)),
     "anomaly": (("x",), ("score", "map")),
+    "enhance": (("x",), ("x_hat",)),
 }
+# Inputs that a graph of the task may have behind those: sigma (N,) is the noise of each image in 0-255 units.
+OPTIONAL_INPUTS_BY_TASK: dict[Task, tuple[str, ...]] = {"denoise": ("sigma",)}
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 # One file beside the manifest: no separators, so no graph is ever read from outside its own directory.
@@ -88,6 +91,20 @@ class InputSpec(_Frozen):
         if (self.height is None) != (self.width is None):
             raise ValueError(f"height={self.height} and width={self.width}: give both, or neither for any size")
         return self
+
+
+class Noise(_Frozen):
+    """The noise levels a denoiser was trained for: standard deviations in 0-255 units."""
+
+    min_sigma: Annotated[float, Field(ge=0.0, le=255.0)]
+    max_sigma: Annotated[float, Field(gt=0.0, le=255.0)]
+
+
+class Enhance(_Frozen):
+    """How much larger the output is. With `luma_only` the graph takes the luma alone, full-range BT.601 in [0, 1]."""
+
+    scale: Annotated[int, Field(ge=2, le=8)]
+    luma_only: bool = False
 
 
 class Latent(_Frozen):
@@ -196,6 +213,8 @@ class Manifest(_Frozen):
     input: InputSpec
     latent: Latent | None
     anomaly: Calibration | None
+    noise: Noise | None = None
+    enhance: Enhance | None = None
     golden: Golden
     metrics: tuple[Metric, ...]
     provenance: Provenance
@@ -207,12 +226,21 @@ class Manifest(_Frozen):
             raise ValueError("a model needs at least one task")
         for task, graph in self.tasks.items():
             names = (tuple(t.name for t in graph.inputs), tuple(t.name for t in graph.outputs))
-            if names != TENSORS_BY_TASK[task]:
+            inputs, outputs = TENSORS_BY_TASK[task]
+            if names not in {(inputs, outputs), (inputs + OPTIONAL_INPUTS_BY_TASK.get(task, ()), outputs)}:
                 raise ValueError(f"{task}: tensors are {names}, the contract says {TENSORS_BY_TASK[task]}")
         if self.latent is None and {"encode", "decode"} & self.tasks.keys():
             raise ValueError("encode and decode need `latent`")
         if (self.anomaly is None) == ("anomaly" in self.tasks):
             raise ValueError("the anomaly task and its calibration come together")
+        if (self.enhance is None) == ("enhance" in self.tasks):
+            raise ValueError("the enhance task and `enhance` come together")
+        if (self.noise is None) == ("denoise" in self.tasks and len(self.tasks["denoise"].inputs) == 2):
+            raise ValueError("the input sigma of denoise and `noise` come together")
+        if (self.enhance or self.noise) and self.input.height is not None:
+            raise ValueError("models that enhance, or are told the noise, take any size: height and width are None")
+        if self.enhance and self.enhance.luma_only and self.input.channels != 1:
+            raise ValueError("a graph of luma alone has one channel")
         if missing := set(self.default_for) - self.tasks.keys():
             raise ValueError(f"default for {sorted(missing)}, which it does not offer")
         return self

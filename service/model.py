@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from service.batching import Array, Batcher, Outputs
 from service.errors import ModelRejected, shown
 from service.limits import Limits
-from service.manifest import MANIFEST_FILE, TENSORS_BY_TASK, Graph, Manifest, Task, TensorSpec
+from service.manifest import MANIFEST_FILE, Graph, Manifest, Task, TensorSpec
 from service.meters import Meters
 from service.onnxfile import check_onnx
 from service.session import Session, Tensor
@@ -127,8 +127,10 @@ def _check_signature(session: Session, task: Task, graph: Graph, manifest: Manif
             )
         for tensor, spec in zip(real, declared, strict=True):
             _check_tensor(tensor, spec)
-    for spec in (*graph.inputs, *graph.outputs):
-        _check_contract(spec, manifest)
+    for spec in graph.inputs:
+        _check_contract(spec, manifest, scale=1)
+    for spec in graph.outputs:
+        _check_contract(spec, manifest, scale=manifest.enhance.scale if manifest.enhance and task == "enhance" else 1)
 
 
 def _check_tensor(real: Tensor, declared: TensorSpec) -> None:
@@ -140,12 +142,14 @@ def _check_tensor(real: Tensor, declared: TensorSpec) -> None:
         raise ModelRejected(f"{real.name} is {list(real.shape)} in the graph, declared is {list(declared.shape)}")
 
 
-def _check_contract(spec: TensorSpec, manifest: Manifest) -> None:
-    height, width, channels = manifest.input.height, manifest.input.width, manifest.input.channels
+def _check_contract(spec: TensorSpec, manifest: Manifest, *, scale: int) -> None:
+    channels = manifest.input.channels
+    height, width = (side and side * scale for side in (manifest.input.height, manifest.input.width))
     latent = manifest.latent.dim if manifest.latent else None
     expected: dict[str, tuple[int | None, ...]] = {
         "x": (None, channels, height, width),
         "x_hat": (None, channels, height, width),
+        "sigma": (None,),
         "z": (None, latent),
         "score": (None,),
         "map": (None, height, width),
@@ -165,7 +169,7 @@ def _read_golden(directory: Path, manifest: Manifest) -> dict[str, NDArray[np.fl
 
 
 def _check_golden(session: Session, task: Task, golden: dict[str, Array], tolerance: float) -> None:
-    inputs, outputs = TENSORS_BY_TASK[task]
+    inputs, outputs = [t.name for t in session.inputs], [t.name for t in session.outputs]
     if missing := [name for tensor in (*inputs, *outputs) if (name := f"{task}.{tensor}") not in golden]:
         raise ModelRejected(f"the golden sample lacks {', '.join(missing)}")
     try:

@@ -95,6 +95,10 @@ _HEADERS: Schema = {
         "description": "What was done to the size, width x height: `fit 640x480 -> 28x21 in 28x28`; absent if nothing",
         "schema": {"type": "string"},
     },
+    "X-Sigma": {
+        "description": "How noisy the image was taken to be, 0-255 units; absent where the model does not ask",
+        "schema": {"type": "string"},
+    },
 }
 
 NOT_MODIFIED: dict[int | str, Schema] = {304: {"description": "What If-None-Match names is still right", "content": {}}}

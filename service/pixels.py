@@ -1,6 +1,6 @@
 """An image in memory: the values as they were sent, and their way to the model's pixels and back. Plain NumPy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,18 @@ class Image:
         alpha: (H, W), uint8; None where everything is opaque. Models never see it, results get it back.
         is_one_bit: The file had one bit per pixel; `values` are 0 and 255, and so are those of a result.
         array_rank: 2, 3 or 4 if it came as an array of that many axes; None for a file.
+        media_type: Of the file it came as, "image/png"; None for others than we write.
+        icc: Its colour profile, if that is of its kind of pixels.
+        exif: What else the file says of it, without the orientation, which has been applied.
     """
 
     values: Values
     alpha: NDArray[np.uint8] | None = None
     is_one_bit: bool = False
     array_rank: int | None = None
+    media_type: str | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -50,7 +56,7 @@ class Image:
         """
         values = self.values
         if self.channels == 3 and channels == 1:
-            values = _grey(values)
+            values = grey(values)
         if values.dtype != np.float32:
             top = _TOP[values.dtype.type]
             values = np.divide(values, top, out=np.empty(values.shape, np.float32), dtype=np.float32)
@@ -64,13 +70,14 @@ class Image:
             x_hat: (N, C, H, W), C is 1 or 3. Values outside [0, 1] are clipped.
         """
         if x_hat.shape[1] > self.channels:
-            x_hat = _grey(np.clip(x_hat, 0.0, 1.0))
-        values = self._to_depth(x_hat)
+            x_hat = grey(np.clip(x_hat, 0.0, 1.0))
+        values = self.to_depth(x_hat)
         if values.shape[1] < self.channels:
             values = np.repeat(values, self.channels, axis=1)
-        return Image(values, self.alpha, self.is_one_bit, self.array_rank)
+        return replace(self, values=values)
 
-    def _to_depth(self, x: Pixels) -> Values:
+    def to_depth(self, x: Pixels) -> Values:
+        """Pixels as values of this image's kind; those outside [0, 1] are clipped."""
         if self.is_one_bit:
             return np.where(x >= 0.5, np.uint8(255), np.uint8(0))
         if self.values.dtype == np.uint16:
@@ -109,12 +116,13 @@ def to_8_bit(values: Values) -> NDArray[np.uint8]:
     return to_levels(values if is_float else values.astype(np.float32) / np.float32(65535), np.uint8)
 
 
-def _grey(values: Values) -> Values:
-    grey: Values
+def grey(values: Values) -> Values:
+    """Colour (N, 3, H, W) as its luma (N, 1, H, W), of the same kind: integers, or floats in [0, 1]."""
+    luma: Values
     if values.dtype == np.float32:
         weights = np.array([_RED, _GREEN, _BLUE], np.float32) / np.float32(1 << _BITS)
-        grey = np.einsum("nchw,c->nhw", values, weights)[:, None].astype(np.float32)
+        luma = np.einsum("nchw,c->nhw", values, weights)[:, None].astype(np.float32)
     else:
         red, green, blue = (values[:, i : i + 1].astype(np.uint32) for i in range(3))
-        grey = ((red * _RED + green * _GREEN + blue * _BLUE + _HALF) >> _BITS).astype(values.dtype)
-    return grey
+        luma = ((red * _RED + green * _GREEN + blue * _BLUE + _HALF) >> _BITS).astype(values.dtype)
+    return luma

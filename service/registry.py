@@ -279,4 +279,5 @@ _VERBS: dict[Task, str] = {
     "encode": "encode",
     "decode": "decode",
     "anomaly": "find anomalies",
+    "enhance": "enhance",
 }

@@ -24,6 +24,8 @@ def single_response(answer: Answer, label: str) -> Response:
     headers = {"X-Model": label}
     if answer.resize is not None:
         headers["X-Resize"] = answer.resize
+    if answer.sigma is not None:
+        headers["X-Sigma"] = f"{answer.sigma:.4g}"
     return Response(answer.content, media_type=answer.media_type, headers=headers)
 
 
@@ -106,5 +108,6 @@ def _zip(results: Sequence[Answer | RequestError], label: str) -> bytes:
             continue
         name = f"{i:03}.{_EXTENSIONS[result.media_type]}"
         entries.append(Entry(name, result.content))
-        rows.append({"file": name, "model": label, "resize": result.resize})
+        sigma = {} if result.sigma is None else {"sigma": result.sigma}
+        rows.append({"file": name, "model": label, "resize": result.resize, **sigma})
     return write_zip([*entries, Entry("results.json", problem_bytes(rows))])

@@ -24,6 +24,30 @@ class ModelQuery(_Query):
     ] = None
 
 
+class _FileQuery(ModelQuery):
+    quality: Annotated[int, Field(ge=1, le=100, description="Of a JPEG or WebP answer")] = 95
+    metadata: Annotated[
+        Literal["drop", "keep"],
+        Field(description="Whether EXIF data (camera, time, place) of the file goes into the answer"),
+    ] = "drop"
+
+
+class DenoiseQuery(_FileQuery):
+    """Which model answers, how noisy the image is, and how the result is written."""
+
+    sigma: Annotated[
+        float | None,
+        Field(ge=0, le=255, description="Standard deviation of the noise, 0-255 units; estimated if left out"),
+    ] = None
+    strength: Annotated[
+        float, Field(ge=0, le=1, description="1 gives the clean image, 0 the one that was sent, between them a blend")
+    ] = 1.0
+
+
+class EnhanceQuery(_FileQuery):
+    """Which model answers, and how the result is written."""
+
+
 class AnomalyQuery(ModelQuery):
     """Which model answers, and how often it may cry wolf."""
 

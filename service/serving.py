@@ -1,28 +1,30 @@
 """What every endpoint shares: the state made at start, and the path of a request from its files to its answer."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.admission import Admission
-from service.batching import Job
+from service.batching import Batcher, Job
 from service.errors import RequestError
+from service.imagefile import is_colour
 from service.manifest import Manifest, Task
 from service.metrics import Metrics
 from service.negotiation import negotiate
 from service.payload import read_files
 from service.registry import Registry
 from service.responses import several_response, single_response
+from service.restoration import Restoration, Turns
 from service.schemas import ModelQuery
 from service.settings import Settings
 from service.tasks import Answer, InputLimits
 from service.tensors import count_rows
 
 # data, manifest, limits, accept -> the job of one file
-MakeJob = Callable[[bytes, Manifest, InputLimits, str | None], Job[Answer]]
+MakeJob = Callable[[bytes, Manifest, InputLimits, str | None], Job[Answer] | Restoration]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Service:
     limits: InputLimits
     admission: Admission
     metrics: Metrics
+    turns: Turns = field(default_factory=Turns)
 
 
 def service_of(request: Request) -> Service:
@@ -65,16 +68,35 @@ async def answer_files(
         )
         slot.start(request, sum(count_rows(file, rank=4, at_most=service.limits.max_images) for file in files))
         accept = request.headers.get("accept")
+        if query.model is None and query.version is None:
+            model = service.registry.snapshot.default_among(task, model, is_colour=any(map(is_colour, files)))
         batcher = model.batcher_by_task[task]
         if len(files) == 1:
-            (result,) = await batcher.submit([make_job(files[0], model.manifest, service.limits, accept)])
+            (result,) = await _run(service, batcher, [make_job(files[0], model.manifest, service.limits, accept)])
             if isinstance(result, RequestError):
                 raise result
             return single_response(result, model.label)
         kind = negotiate(accept, list(several))
         jobs = [make_job(file, model.manifest, service.limits, several[kind]) for file in files]
-        results = await batcher.submit(jobs)
+        results = await _run(service, batcher, jobs)
         for result in results:
             if isinstance(result, RequestError):
                 service.metrics.meters.failed(result.code)
         return await asyncio.to_thread(several_response, results, kind, model.label)
+
+
+async def _run(
+    service: Service, batcher: Batcher, jobs: Sequence[Job[Answer] | Restoration]
+) -> list[Answer | RequestError]:
+    """Every job's answer or its error. Restorations go one after another: their pictures are large."""
+    whole = [job for job in jobs if isinstance(job, Restoration)]
+    if not whole:
+        return await batcher.submit([job for job in jobs if not isinstance(job, Restoration)])
+    results: list[Answer | RequestError] = []
+    for restoration in whole:
+        try:
+            async with service.turns.turn_of(restoration.data, service.limits):
+                results.append(await restoration.answer(batcher))
+        except RequestError as error:
+            results.append(error)
+    return results

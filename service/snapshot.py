@@ -33,11 +33,16 @@ class Snapshot:
     rejected: Mapping[tuple[str, int], Rejected] = field(default_factory=dict)
     is_loading: bool = True
 
+    def default_among(self, task: Task, first: Model, *, is_colour: bool) -> Model:
+        """Of several models that claim a task, the one for such images: for colour, or for grey; else `first`."""
+        fitting = (m for m in self._claiming_by_task[task] if (m.manifest.input.channels == 3) == is_colour)
+        return next(fitting, first)
+
     def default_for(self, task: Task) -> Model | None:
         """The model that does a task when none is named.
 
         The one whose manifest says so; else, where exactly one model offers the task, that one. Of several claims
-        the alphabetically first name wins, so every worker and every restart agrees.
+        the alphabetically first name wins, so every worker and every restart agrees; see also `default_among`.
         """
         return self._default_by_task.get(task)
 
@@ -45,9 +50,13 @@ class Snapshot:
     def _default_by_task(self) -> dict[Task, Model | None]:  # every request asks
         return {task: self._choose(task) for task in TASKS}
 
+    @cached_property
+    def _claiming_by_task(self) -> dict[Task, list[Model]]:
+        models = [model for _, model in sorted(self.model_by_name.items())]
+        return {task: [model for model in models if task in model.manifest.default_for] for task in TASKS}
+
     def _choose(self, task: Task) -> Model | None:
-        offering = [model for _, model in sorted(self.model_by_name.items()) if task in model.manifest.tasks]
-        claiming = [model for model in offering if task in model.manifest.default_for]
-        if claiming:
-            return claiming[0]
+        if self._claiming_by_task[task]:
+            return self._claiming_by_task[task][0]
+        offering = [model for model in self.model_by_name.values() if task in model.manifest.tasks]
         return offering[0] if len(offering) == 1 else None

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +10,10 @@ from numpy.typing import NDArray
 from service.anomaly import find_regions, p_value, threshold_for
 from service.archive import Entry, write_zip
 from service.batching import Outputs
-from service.errors import TooManyPixels
+from service.errors import InvalidParameter, TooManyPixels
 from service.heatmap import draw_heatmap
 from service.imagefile import png_size
-from service.images import EXTENSION_BY_TYPE, ImageType, decode_image, encode_image, image_types
+from service.images import DEFAULT_QUALITY, EXTENSION_BY_TYPE, ImageType, decode_image, encode_image, image_types
 from service.manifest import Manifest
 from service.negotiation import negotiate
 from service.payload import JSON_TYPE
@@ -43,6 +44,16 @@ class InputLimits:
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a request may say of how an image is restored and written; see `schemas.DenoiseQuery`."""
+
+    sigma: float | None = None
+    strength: float = 1.0
+    quality: int = DEFAULT_QUALITY
+    metadata: Literal["drop", "keep"] = "drop"
+
+
+@dataclass(frozen=True)
 class Answer:
     """One file's result, ready to send.
 
@@ -51,12 +62,14 @@ class Answer:
         content: The body.
         value: What `content` was made from, where several results are sent as one: a document or an array.
         resize: What was done to the image's size, or None.
+        sigma: How noisy the image was taken to be, 0-255 units; None where the model does not ask.
     """
 
     media_type: str
     content: bytes
     value: dict[str, object] | NDArray[np.float32] | None = None
     resize: str | None = None
+    sigma: float | None = None
 
 
 @dataclass
@@ -106,16 +119,26 @@ class _ImageInput:
     def array(self, value: NDArray[np.float32]) -> Answer:
         return Answer(NPY_TYPE, write_npy(value), value, self.placement.description)
 
-    def picture(self, image: Image) -> Answer:
+    def picture(self, image: Image, *, quality: int = DEFAULT_QUALITY) -> Answer:
         kind: ImageType = self.media_type  # type: ignore[assignment]  # negotiate returned one of image_types
-        return Answer(kind, encode_image(image, kind), None, self.placement.description)
+        return Answer(kind, encode_image(image, kind, quality=quality), None, self.placement.description)
 
 
+@dataclass
 class Denoise(_ImageInput):
-    """x -> x_hat: the clean image at the size, mode and depth of the sent one."""
+    """x -> x_hat: the clean image at the size, mode and depth of the sent one, by a model of one size."""
+
+    options: Options = field(default_factory=Options)
 
     def prepare(self) -> Pixels:
+        if self.options.sigma is not None:
+            raise InvalidParameter(
+                f"sigma is {self.options.sigma:g}, but {self.manifest.name!r} was trained for noise of one strength; "
+                "leave it out"
+            )
         x = self.read()
+        if self.options.metadata == "drop":
+            self.image = replace(self.image, exif=None)
         images = image_types(self.image)
         is_array = self.image.array_rank is not None
         self.media_type = negotiate(self.accept, (NPY_TYPE, *images) if is_array else (*images, NPY_TYPE))
@@ -123,11 +146,13 @@ class Denoise(_ImageInput):
 
     def finish(self, outputs: Outputs) -> Answer:
         (x_hat,) = outputs
-        result = self.placement.restore(x_hat)
+        result, strength = self.placement.restore(x_hat), self.options.strength
+        if strength < 1:
+            result = strength * result + (1 - strength) * self.image.pixels(result.shape[1])
         if self.media_type == NPY_TYPE:
             as_floats = replace(self.image, values=np.empty((1, self.image.channels, 1, 1), np.float32))
-            return self.array(_as_sent(as_floats.with_pixels(result)))
-        return self.picture(self.image.with_pixels(result))
+            return self.array(as_sent(as_floats.with_pixels(result)))
+        return self.picture(self.image.with_pixels(result), quality=self.options.quality)
 
 
 class Encode(_ImageInput):
@@ -239,7 +264,7 @@ def image_offers(*, is_single: bool) -> tuple[str, ...]:
     return (*EXTENSION_BY_TYPE, NPY_TYPE) if is_single else (ZIP_TYPE, *EXTENSION_BY_TYPE, NPY_TYPE)
 
 
-def _as_sent(image: Image) -> NDArray[np.float32]:
+def as_sent(image: Image) -> NDArray[np.float32]:
     """Float pixels with as many axes as the array that was sent; (C, H, W) for a file."""
     axes_added = {None: 1, 2: 2, 3: 1, 4: 0}[image.array_rank]
     values: NDArray[np.float32] = image.values.reshape(image.values.shape[axes_added:])

@@ -72,7 +72,7 @@ def _module(name: str) -> Callable[[int, Files], list[str]]:
 
 
 SERVERS = {
-    "hourglass": Server(_service, raw),
+    "hourglass": Server(_service, raw, path="/denoise?model=digits"),
     "naive": Server(_module("naive"), lambda png: form("file", png), environment="naive", shows="fastapi"),
     "litserve": Server(_module("litserve"), raw, environment="litserve", shows="litserve", is_peer=True),
     "bentoml": Server(

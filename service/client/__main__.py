@@ -68,6 +68,10 @@ def _denoise(hourglass: Hourglass, options: argparse.Namespace) -> int:
     return _pictures(hourglass.denoise, hourglass, options)
 
 
+def _enhance(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    return _pictures(hourglass.enhance, hourglass, options)
+
+
 def _heatmap(hourglass: Hourglass, options: argparse.Namespace) -> int:
     return _pictures(hourglass.heatmap, hourglass, options)
 
@@ -142,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (
         add("denoise", _denoise, "clean images"),
+        add("enhance", _enhance, "enlarge images"),
         add("heatmap", _heatmap, "show where images are unusual"),
     ):
         add_many(command, "images or folders, and last the file or folder to write")

@@ -47,10 +47,27 @@ class AsyncHourglass:
         await self._http.aclose()
 
     async def denoise(
+        self,
+        image: ImageLike,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        sigma: float | None = None,
+        strength: float | None = None,
+        accept: str | None = None,
+    ) -> Picture:
+        """The clean image; `accept` chooses its form, such as "image/webp".
+
+        `sigma` is the noise level, 0-255 units, estimated if left out; `strength` blends with what is sent.
+        """
+        query = {"model": model, "version": version, "sigma": sigma, "strength": strength}
+        return await self.picture("/denoise", image, accept=accept, **query)
+
+    async def enhance(
         self, image: ImageLike, *, model: str | None = None, version: int | None = None, accept: str | None = None
     ) -> Picture:
-        """The clean image."""
-        return await self.picture("/denoise", image, accept=accept, model=model, version=version)
+        """The image, enlarged."""
+        return await self.picture("/enhance", image, accept=accept, model=model, version=version)
 
     async def encode(self, image: ImageLike, *, model: str | None = None, version: int | None = None) -> Latent:
         """The image's latent."""

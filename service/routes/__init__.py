@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter
 
-from service.routes import anomaly, decode, denoise, encode, health, metrics, models, pages, v2
+from service.routes import anomaly, decode, denoise, encode, enhance, health, metrics, models, pages, v2
 
 ROUTERS: dict[str, APIRouter] = {
     "denoise": denoise.router,
+    "enhance": enhance.router,
     "encode": encode.router,
     "decode": decode.router,
     "anomaly": anomaly.router,

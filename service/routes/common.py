@@ -51,3 +51,4 @@ MODEL_ERRORS: tuple[type[RequestError], ...] = (
 )
 IMAGE_ERRORS: tuple[type[RequestError], ...] = (*MODEL_ERRORS, BrokenImage, UnsupportedImage, SizeMismatch)
 IMAGE_HEADERS = ("X-Model", "X-Resize")
+RESTORED_HEADERS = (*IMAGE_HEADERS, "X-Sigma")

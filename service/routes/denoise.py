@@ -3,11 +3,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.images import EXTENSION_BY_TYPE
+from service.manifest import Manifest
 from service.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
-from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
-from service.schemas import ModelQuery
+from service.restoration import Restoration
+from service.routes.common import IMAGE_ERRORS, RESTORED_HEADERS
+from service.schemas import DenoiseQuery
 from service.serving import answer_files
-from service.tasks import ZIP_TYPE, Denoise
+from service.tasks import ZIP_TYPE, Denoise, InputLimits, Options
 from service.tensors import NPY_TYPE
 
 router = APIRouter(tags=["images"])
@@ -24,15 +26,25 @@ SEVERAL: dict[str, str | None] = {ZIP_TYPE: None, **{kind: kind for kind in EXTE
         **success(
             "The clean image: same size, channels, depth and transparency. Several files come as a ZIP.",
             {**PICTURES, **NPY, **ZIP},
-            headers=IMAGE_HEADERS,
+            headers=RESTORED_HEADERS,
         ),
         **problems(*IMAGE_ERRORS),
     },
 )
-async def denoise(request: Request, query: Annotated[ModelQuery, Query()]) -> Response:
-    """Removes the noise a model was trained on.
+async def denoise(request: Request, query: Annotated[DenoiseQuery, Query()]) -> Response:
+    """Removes the noise a model was trained on. Without `model`, the default for grey or for colour images answers.
 
-    `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY. A 16-bit image stays 16-bit, so it cannot become JPEG or
-    WebP; an image with transparency cannot become JPEG. An NPY array is answered with an NPY array by default.
+    Models for photographs take any size and any noise: `sigma` says how strong it is (standard deviation, 0-255 units),
+    or it is estimated; `X-Sigma` says what was used. `strength` blends the result with what was sent.
+
+    The answer has the format of the file, or `Accept` chooses PNG, JPEG, WebP, TIFF or NPY. A 16-bit image stays
+    16-bit, so it cannot become JPEG or WebP; an image with transparency cannot become JPEG. An NPY array is answered
+    with an NPY array by default.
     """
-    return await answer_files(request, query, "denoise", Denoise, several=SEVERAL)
+    options = Options(sigma=query.sigma, strength=query.strength, quality=query.quality, metadata=query.metadata)
+
+    def job(data: bytes, manifest: Manifest, limits: InputLimits, accept: str | None) -> Denoise | Restoration:
+        make = Denoise if manifest.input.height else Restoration
+        return make(data, manifest, limits, accept, options)
+
+    return await answer_files(request, query, "denoise", job, several=SEVERAL)

@@ -39,6 +39,7 @@ def test_every_endpoint_is_there_with_an_id_a_tag_and_a_summary(document: dict[s
         "POST /encode",
         "POST /decode",
         "POST /anomaly",
+        "POST /enhance",
         "GET /models",
         "GET /models/{name}",
         "GET /health/live",
@@ -69,7 +70,7 @@ def test_every_error_is_listed_with_an_example_at_some_endpoint(document: dict[s
     assert listed == set(PROBLEMS) - {error.code for error in unlisted}
 
 
-@pytest.mark.parametrize("path", ["/denoise", "/encode", "/anomaly"])
+@pytest.mark.parametrize("path", ["/denoise", "/enhance", "/encode", "/anomaly"])
 def test_images_can_be_uploaded_and_shown(document: dict[str, Any], path: str) -> None:
     operation = document["paths"][path]["post"]
 

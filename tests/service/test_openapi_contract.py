@@ -56,6 +56,7 @@ OPERATIONS = (
     ("POST", "/encode"),
     ("POST", "/decode"),
     ("POST", "/anomaly"),
+    ("POST", "/enhance"),
     ("GET", "/models"),
     ("GET", "/models/{name}"),
     ("GET", "/health/live"),

@@ -96,6 +96,53 @@ def toy_graphs(channels: int, height: Axis, width: Axis, factor: float = 0.5) ->
     return graphs
 
 
+def publish_blur(
+    models_dir: Path,
+    *,
+    name: str = "blur",
+    channels: int = 1,
+    scale: int = 1,
+    luma_only: bool = False,
+    default_for: Sequence[Task] = (),
+) -> Path:
+    """A model of any size that sees two pixels far: the mean of 5x5, times 1 - sigma/510; or enlarged `scale` times."""
+    image: list[Axis] = ["n", channels, "height", "width"]
+    large: list[Axis] = ["n", channels, "large_height", "large_width"]
+    node = helper.make_node
+    kernel = np.zeros((channels, channels, 5, 5), np.float32)
+    for c in range(channels):
+        kernel[c, c] = 1 / 25
+    blur = node("Conv", ["x", "kernel"], ["mean"], pads=[2, 2, 2, 2])
+    if scale > 1:
+        enlarge = node("Resize", ["mean", "", "scales"], ["x_hat"], mode="nearest", nearest_mode="floor",
+                       coordinate_transformation_mode="asymmetric")  # fmt: skip
+        scales = np.array([1, 1, scale, scale], np.float32)
+        graph = make_graph([blur, enlarge], {"x": image}, {"x_hat": large}, {"kernel": kernel, "scales": scales})
+        beside: dict[str, Any] = {"enhance": {"scale": scale, "luma_only": luma_only}}
+    else:
+        nodes = [
+            blur,
+            node("Reshape", ["sigma", "column"], ["level"]),
+            node("Mul", ["level", "slope"], ["lost"]),
+            node("Sub", ["one", "lost"], ["left"]),
+            node("Mul", ["mean", "left"], ["x_hat"]),
+        ]
+        constants: dict[str, np.ndarray[Any, Any]] = {
+            "kernel": kernel,
+            "column": np.array([-1, 1, 1, 1], np.int64),
+            "slope": np.array(1 / 510, np.float32),
+            "one": np.array(1, np.float32),
+        }
+        graph = make_graph(nodes, {"x": image, "sigma": ["n"]}, {"x_hat": image}, constants)
+        beside = {"noise": {"min_sigma": 0.0, "max_sigma": 50.0}}
+    source = {"channels": channels, "height": None, "width": None, "multiple_of": 4, "halo": 2, "resize": "reject"}
+    task: Task = "enhance" if scale > 1 else "denoise"
+    return publish_toy(
+        models_dir, name=name, channels=channels, side=None, graphs={task: graph}, default_for=default_for,
+        manifest_changes={"input": source, "latent": None, **beside},
+    )  # fmt: skip
+
+
 def publish_toy(
     models_dir: Path,
     *,
@@ -167,10 +214,11 @@ def _golden(graphs: dict[Task, bytes], channels: int, side: int) -> bytes:
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for task, graph in graphs.items():
         shape = (2, LATENT_DIM) if task == "decode" else (2, channels, side, side)
-        inputs, outputs = TENSORS_BY_TASK[task]
-        arrays[f"{task}.{inputs[0]}"] = x = rng.random(shape, np.float32)
         session = Session(graph, provider="CPUExecutionProvider", threads=1)
-        arrays |= {f"{task}.{name}": y for name, y in zip(outputs, session.run(x), strict=True)}
+        inputs = [rng.random(shape if i == 0 else shape[:1], np.float32) for i in range(len(session.inputs))]
+        arrays |= {f"{task}.{tensor.name}": x for tensor, x in zip(session.inputs, inputs, strict=True)}
+        outputs = zip(TENSORS_BY_TASK[task][1], session.run(*inputs), strict=True)
+        arrays |= {f"{task}.{name}": y for name, y in outputs}
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for its own options
     return file.getvalue()

@@ -1,0 +1,255 @@
+"""Pictures of any size through a graph: read once, run tile by tile, written once."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.batching import Batcher, Inputs, Outputs
+from service.errors import InvalidParameter, RequestError, TooManyPixels
+from service.imagefile import inspect
+from service.images import ImageType, decode_image, encode_image, image_types, resample
+from service.manifest import Manifest
+from service.negotiation import negotiate
+from service.noise import estimate_sigma
+from service.pixels import Image, Pixels, Values, grey
+from service.tasks import Answer, InputLimits, Options, as_sent
+from service.tensors import NPY_MAGIC, NPY_TYPE, read_npy_image, write_npy
+from service.tiles import UNTILED_PIXELS, Span, padded_window, plan
+
+# Tiles of one image that wait at a time: enough to fill a batch with another's, few enough to let others in between.
+_TILES_AT_ONCE = 2
+
+Inner = tuple[slice, slice, slice]  # of planes: what a tile answers for
+
+# Full-range BT.601, as JPEG has it; rows are Y, Cb, Cr.
+_TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
+_FROM_YCC = np.linalg.inv(_TO_YCC.astype(np.float64)).astype(np.float32)
+
+
+_LARGE_AT_ONCE, _SMALL_AT_ONCE = 2, 16
+
+
+class Turns:
+    """How many pictures are decoded and held at a time: two large ones, so that their tiles may meet, and some small.
+
+    A queue full of requests holds their files; their pixels would be a hundred times that.
+    """
+
+    def __init__(self) -> None:
+        self._large, self._small = asyncio.Semaphore(_LARGE_AT_ONCE), asyncio.Semaphore(_SMALL_AT_ONCE)
+
+    def turn_of(self, data: bytes, limits: InputLimits) -> asyncio.Semaphore:
+        """To be held while a file is restored: small pictures, by their headers, do not wait for large ones."""
+        if data.startswith(NPY_MAGIC):
+            return self._small if len(data) <= UNTILED_PIXELS else self._large
+        try:
+            outline = inspect(data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
+        except RequestError:
+            return self._small  # it will be refused
+        is_small = outline.width is not None and outline.width * (outline.height or 0) <= UNTILED_PIXELS
+        return self._small if is_small else self._large
+
+
+@dataclass
+class Restoration:
+    """One file for /denoise or /enhance by a model that takes any size."""
+
+    data: bytes
+    manifest: Manifest
+    limits: InputLimits
+    accept: str | None
+    options: Options = field(default_factory=Options)
+    is_enhance: bool = False
+    image: Image = field(init=False)
+    result: Values = field(init=False)
+    media_type: str = field(init=False)
+    sigmas: list[float] = field(init=False)
+
+    @property
+    def scale(self) -> int:
+        """How much larger the result is."""
+        return self.manifest.enhance.scale if self.is_enhance and self.manifest.enhance else 1
+
+    @property
+    def takes_sigma(self) -> bool:
+        """Whether the graph wants the noise level."""
+        return self.manifest.noise is not None and not self.is_enhance
+
+    async def answer(self, batcher: Batcher) -> Answer:
+        """The restored picture. Reading and writing happen in a thread, tiles in the batcher's; a few wait at a time.
+
+        Raises:
+            RequestError: The file cannot be read, or a tile fails.
+        """
+        await asyncio.to_thread(self.read)
+        tiles = self.tiles()
+        while taken := list(islice(tiles, _TILES_AT_ONCE)):
+            for outcome in await batcher.submit(taken):
+                if isinstance(outcome, RequestError):
+                    raise outcome
+        return await asyncio.to_thread(self.write)
+
+    def read(self) -> None:
+        """Reads the file, and how noisy it is."""
+        limits, scale = self.limits, self.scale
+        if self.data.startswith(NPY_MAGIC):
+            image = read_npy_image(self.data, max_pixels=limits.max_pixels, max_images=limits.max_images)
+        else:
+            image = decode_image(self.data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
+        self.image = image if self.options.metadata == "keep" else replace(image, exif=None)
+        count, (height, width) = len(image.values), image.size
+        cell = self.manifest.input.multiple_of
+        padded = -(-height // cell) * cell * (-(-width // cell) * cell)  # a sliver may grow much
+        if count * padded * scale**2 > limits.max_pixels:
+            raise TooManyPixels(
+                f"the answer would have {count} x {width * scale}x{height * scale} pixels, with sides filled up to "
+                f"multiples of {cell} on the way; the limit is {limits.max_pixels} (setting max_pixels)"
+            )
+        kinds = image_types(replace(image, values=_shape_only(image.values, height * scale, width * scale)))
+        self.media_type = negotiate(self.accept, (NPY_TYPE, *kinds) if image.array_rank else (*kinds, NPY_TYPE))
+        self.sigmas = [self._sigma(Image(values[None])) for values in image.values]
+        depth = np.float32 if self.media_type == NPY_TYPE else image.to_depth(np.zeros(1, np.float32)).dtype
+        channels = image.channels + (self.is_enhance and image.alpha is not None)
+        self.result = np.empty((count, channels, height * scale, width * scale), depth)
+
+    def tiles(self) -> Iterator["Tile"]:
+        """Jobs for the batcher, in reading order."""
+        for number in range(len(self.image.values)):
+            for rows, columns in plan(*self.image.size, self.manifest.input):
+                yield Tile(self, number, rows, columns)
+
+    def write(self) -> Answer:
+        """The answer, once all tiles have run."""
+        sigma = self.sigmas[0] if self.takes_sigma else None
+        image, alpha = self.image, self.image.alpha
+        if alpha is not None and self.is_enhance:
+            self.result, alpha = self.result[:, :-1], self._to_alpha(self.result[0, -1])
+        restored = replace(image, values=self.result, alpha=alpha)
+        if self.media_type == NPY_TYPE:
+            value = as_sent(restored)
+            return Answer(NPY_TYPE, write_npy(value), value, sigma=sigma)
+        kind: ImageType = self.media_type  # type: ignore[assignment]  # negotiate returned one of image_types
+        return Answer(kind, encode_image(restored, kind, quality=self.options.quality), sigma=sigma)
+
+    def _sigma(self, image: Image) -> float:
+        noise = self.manifest.noise
+        if noise is None or self.is_enhance:
+            if self.options.sigma is not None:
+                raise InvalidParameter(
+                    f"sigma is {self.options.sigma:g}, but {self.manifest.name!r} was trained for one kind of "
+                    "input and takes none; leave it out"
+                )
+            return 0.0
+        if self.options.sigma is None:
+            return min(max(estimate_sigma(image.pixels(image.channels)[0]), noise.min_sigma), noise.max_sigma)
+        if not noise.min_sigma <= self.options.sigma <= noise.max_sigma:
+            raise InvalidParameter(
+                f"sigma is {self.options.sigma:g}; {self.manifest.name!r} was trained for {noise.min_sigma:g} to "
+                f"{noise.max_sigma:g} (0-255 units)"
+            )
+        return self.options.sigma
+
+    def _to_alpha(self, values: Values) -> NDArray[np.uint8]:
+        return (
+            values.astype(np.uint8) if values.dtype == np.uint8 else np.rint(values * np.float32(255)).astype(np.uint8)
+        )
+
+
+@dataclass
+class Tile:
+    """A job: one part of one image of a restoration."""
+
+    whole: Restoration
+    number: int
+    rows: Span
+    columns: Span
+
+    is_small = False
+
+    def prepare(self) -> Inputs:
+        """The window as the model sees it: its rows are the image, or, for a model of one channel, each plane."""
+        x = self._planes()
+        window = padded_window(x, self.rows, self.columns, *self.whole.image.size)
+        if not self.whole.takes_sigma:
+            return (np.ascontiguousarray(window),)
+        return np.ascontiguousarray(window), np.full(len(x), self.whole.sigmas[self.number], np.float32)
+
+    def finish(self, outputs: Outputs) -> None:
+        """Puts what this tile answers for into the result."""
+        whole, s = self.whole, self.whole.scale
+        (x_hat,) = outputs
+        top, left = (self.rows.start - self.rows.left) * s, (self.columns.start - self.columns.left) * s
+        height, width = (self.rows.stop - self.rows.start) * s, (self.columns.stop - self.columns.start) * s
+        inner = (slice(None), slice(top, top + height), slice(left, left + width))
+        planes = self._together(x_hat, inner)
+        if whole.options.strength < 1:
+            sent = Image(self._cut(*((span.start, span.stop) for span in (self.rows, self.columns))))
+            planes = whole.options.strength * planes + (1 - whole.options.strength) * sent.pixels(sent.channels)[0]
+        at = (slice(self.rows.start * s, self.rows.stop * s), slice(self.columns.start * s, self.columns.stop * s))
+        values = np.clip(planes, 0, 1) if whole.result.dtype == np.float32 else whole.image.to_depth(planes)
+        whole.result[self.number, :, at[0], at[1]] = values
+
+    def _cut(self, rows: tuple[int, int], columns: tuple[int, int]) -> Values:
+        return self.whole.image.values[self.number : self.number + 1, :, slice(*rows), slice(*columns)]
+
+    def _planes(self) -> Pixels:
+        """(1, C, h, w), or (planes, 1, h, w) where the model has one channel."""
+        whole, channels = self.whole, self.whole.manifest.input.channels
+        part = Image(self._cut(*self._window))
+        x = part.pixels(max(channels, part.channels))
+        if channels == 3:
+            return x
+        if part.channels == 3 and self._is_luma_only:
+            x = x[:, :1] * _TO_YCC[0, 0] + x[:, 1:2] * _TO_YCC[0, 1] + x[:, 2:] * _TO_YCC[0, 2]
+        if whole.is_enhance and whole.image.alpha is not None:
+            x = np.concatenate([x, self._alpha(whole.image.alpha)[None]], axis=1)
+        return np.moveaxis(x, 1, 0)
+
+    def _together(self, x_hat: Pixels, inner: Inner) -> Pixels:
+        """The planes of the result, (C, h, w), with the alpha behind them where that was enlarged."""
+        whole, image = self.whole, self.whole.image
+        if whole.manifest.input.channels == 3:
+            planes: Pixels = x_hat[0][inner]
+            if image.channels == 1:
+                planes = grey(np.clip(planes, 0, 1)[None])[0]
+            if whole.is_enhance and image.alpha is not None:
+                planes = np.concatenate([planes, self._enlarged(self._alpha(image.alpha), inner)])
+            return planes
+        planes = x_hat[:, 0][inner]
+        if image.channels == 3 and self._is_luma_only:
+            colour = self._enlarged(self._chroma(), inner)
+            rgb = np.tensordot(_FROM_YCC, np.concatenate([planes[:1], colour]), axes=1)
+            planes = np.concatenate([rgb, planes[1:]])
+        return planes
+
+    @property
+    def _is_luma_only(self) -> bool:
+        enhance = self.whole.manifest.enhance
+        return self.whole.is_enhance and enhance is not None and enhance.luma_only
+
+    @property
+    def _window(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        return (self.rows.left, self.rows.right), (self.columns.left, self.columns.right)
+
+    def _chroma(self) -> Pixels:
+        chroma: Pixels = np.tensordot(_TO_YCC[1:], Image(self._cut(*self._window)).pixels(3)[0], axes=1)
+        return chroma
+
+    def _alpha(self, alpha: NDArray[np.uint8]) -> Pixels:
+        rows, columns = (slice(*span) for span in self._window)
+        return np.divide(alpha[rows, columns], np.float32(255), dtype=np.float32)[None]
+
+    def _enlarged(self, planes: Pixels, inner: Inner) -> Pixels:
+        height, width = (side * self.whole.scale for side in planes.shape[1:])
+        enlarged = resample(planes, height, width)
+        part: Pixels = enlarged[inner]
+        return part
+
+
+def _shape_only(values: Values, height: int, width: int) -> Values:
+    """An array of that size and kind that takes no memory."""
+    return np.broadcast_to(np.zeros(1, values.dtype), (len(values), values.shape[1], height, width))

@@ -1,0 +1,44 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.manifest import Manifest
+from service.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
+from service.restoration import Restoration
+from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.routes.denoise import SEVERAL
+from service.schemas import EnhanceQuery
+from service.serving import answer_files
+from service.tasks import InputLimits, Options
+
+router = APIRouter(tags=["images"])
+
+
+@router.post(
+    "/enhance",
+    operation_id="enhance",
+    summary="Enlarge an image",
+    response_class=Response,
+    openapi_extra=IMAGE_BODY,
+    responses={
+        **success(
+            "The image, as many times larger as the model says: same channels, depth and transparency. Several files "
+            "come as a ZIP.",
+            {**PICTURES, **NPY, **ZIP},
+            headers=IMAGE_HEADERS,
+        ),
+        **problems(*IMAGE_ERRORS),
+    },
+)
+async def enhance(request: Request, query: Annotated[EnhanceQuery, Query()]) -> Response:
+    """Makes an image larger with the detail that its model has learned.
+
+    The answer has the format of the file, or `Accept` chooses PNG, JPEG, WebP, TIFF or NPY. `max_pixels` of the
+    settings bounds the answer, which is larger than what was sent.
+    """
+    options = Options(quality=query.quality, metadata=query.metadata)
+
+    def job(data: bytes, manifest: Manifest, limits: InputLimits, accept: str | None) -> Restoration:
+        return Restoration(data, manifest, limits, accept, options, is_enhance=True)
+
+    return await answer_files(request, query, "enhance", job, several=SEVERAL)

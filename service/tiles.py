@@ -1,0 +1,66 @@
+"""Large images in tiles that overlap by the reach of the network, so that tiled equals untiled."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.manifest import InputSpec
+from service.pixels import Pixels
+
+TILE = 768  # pixels a side; with a halo of 112 that is one inference of 0.98 megapixels
+UNTILED_PIXELS = 1 << 20  # an image of at most so many goes through whole
+
+
+@dataclass(frozen=True)
+class Span:
+    """A tile along one axis: it answers for [start, stop), and the network sees [left, right) of the padded image."""
+
+    start: int
+    stop: int
+    left: int
+    right: int
+
+
+def spans(side: int, padded: int, spec: InputSpec, tile: int) -> list[Span]:
+    """The tiles of one axis.
+
+    Args:
+        side: Of the image.
+        padded: The same, filled up to a multiple of `spec.multiple_of`.
+        spec: Of the model. Every tile begins where one of its cells does.
+        tile: What a tile answers for, at most.
+    """
+    cell = spec.multiple_of
+    step, halo = max(cell, tile // cell * cell), -(-spec.halo // cell) * cell
+    starts = range(0, padded, step)
+    return [Span(s, min(s + step, side), max(0, s - halo), min(padded, s + step + halo)) for s in starts if s < side]
+
+
+def plan(height: int, width: int, spec: InputSpec, *, tile: int = TILE) -> Iterator[tuple[Span, Span]]:
+    """Rows and columns of every tile, in reading order; one tile for an image of a megapixel or less."""
+    if height * width <= UNTILED_PIXELS and tile == TILE:
+        tile = max(height, width) + spec.multiple_of
+    cell = spec.multiple_of
+    padded_height, padded_width = (-(-side // cell) * cell for side in (height, width))
+    for rows in spans(height, padded_height, spec, tile):
+        for columns in spans(width, padded_width, spec, tile):
+            yield rows, columns
+
+
+def padded_window(x: Pixels, rows: Span, columns: Span, height: int, width: int) -> Pixels:
+    """What the network sees: the window of an image, continued by its mirror image beyond the bottom and right edges.
+
+    Args:
+        x: (..., window height, window width), the part of [left, right) that lies inside the image.
+        rows: Of the tile.
+        columns: Of the tile.
+        height: Of the whole image. A sliver, which has too few pixels to mirror, gets its edge repeated.
+        width: The same.
+    """
+    bottom, right = rows.right - rows.left - x.shape[-2], columns.right - columns.left - x.shape[-1]
+    if not bottom and not right:
+        return x
+    mirrors = bottom < height and right < width
+    padding = [(0, 0)] * (x.ndim - 2) + [(0, bottom), (0, right)]
+    return np.pad(x, padding, mode="reflect" if mirrors else "edge")

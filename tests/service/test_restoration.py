@@ -1,0 +1,362 @@
+"""Pictures of any size, depth and mode through models of any size: /denoise with a noise level, and /enhance."""
+
+import asyncio
+import io
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+from PIL import ImageCms
+from starlette.testclient import TestClient
+
+from service import tiles
+from service.limits import Limits
+from service.manifest import InputSpec
+from service.model import Model, load_model
+from service.noise import estimate_sigma
+from service.restoration import Restoration, Turns
+from service.tasks import Answer, InputLimits, Options
+from service.tiles import plan
+from tests.service.conftest import MakeClient
+from tests.service.files import Array, from_npy, pixels_of, png, save, to_npy
+from tests.service.toymodels import publish_blur, publish_toy
+
+RNG = np.random.default_rng(11)
+LIMITS = InputLimits(25_000_000, 256, 256)
+
+
+@pytest.fixture
+def blur(models_dir: Path, make_client: MakeClient) -> TestClient:
+    """Models that denoise grey and colour, and enlarge twice by luma."""
+    publish_blur(models_dir, name="grey", default_for=["denoise"])
+    publish_blur(models_dir, name="colour", channels=3, default_for=["denoise"])
+    publish_blur(models_dir, name="twice", scale=2, luma_only=True)
+    return make_client()
+
+
+def opened(models_dir: Path, name: str) -> Model:
+    limits = Limits(threads=1, max_batch=8, max_pixels=25_000_000)
+    return load_model(models_dir / name / "1", provider="CPUExecutionProvider", limits=limits)
+
+
+def mean_of_5x5(values: Array) -> Array:
+    """What the toy answers, for one plane, with zeros around what is padded to a multiple of 4 by reflection."""
+    height, width = values.shape
+    bottom, right = -height % 4, -width % 4
+    mode = "reflect" if bottom < height and right < width else "edge"
+    whole = np.pad(values.astype(np.float64), ((0, bottom), (0, right)), mode=mode)  # type: ignore[call-overload]
+    padded = np.pad(whole, 2)
+    return sum(padded[i : i + height, j : j + width] for i in range(5) for j in range(5)) / 25  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (4, 4), (37, 50)])
+def test_any_size_goes_through_by_reflection(blur: TestClient, size: tuple[int, int]) -> None:
+    values = RNG.integers(0, 256, size, np.uint8)
+
+    response = blur.post("/denoise?sigma=0", content=png(values))
+
+    assert response.status_code == 200
+    assert np.abs(pixels_of(response.content) - mean_of_5x5(values)).max() <= 0.51
+
+
+def test_sigma_reaches_the_graph_and_the_answer_says_it(blur: TestClient) -> None:
+    flat = np.full((16, 16), 200, np.uint8)
+
+    response = blur.post("/denoise?sigma=25.5", content=png(flat))
+
+    assert response.headers["x-sigma"] == "25.5"
+    assert pixels_of(response.content)[8, 8] == 190  # 200 * (1 - 25.5 / 510)
+
+
+def test_without_sigma_the_level_is_estimated(blur: TestClient) -> None:
+    noisy = np.clip(128 + RNG.normal(0, 20, (200, 200)), 0, 255).astype(np.uint8)
+
+    said = float(blur.post("/denoise", content=png(noisy)).headers["x-sigma"])
+
+    assert said == pytest.approx(20, rel=0.05)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 5.0, 25.0, 50.0])
+def test_the_estimate_is_right_beside_edges(sigma: float) -> None:
+    picture = np.zeros((1, 300, 300), np.float32)
+    picture[:, 100:, 50:] = 0.6
+    noisy = picture + RNG.normal(0, sigma / 255, picture.shape).astype(np.float32)
+
+    assert estimate_sigma(noisy) == pytest.approx(sigma, rel=0.03, abs=0.01)
+
+
+@pytest.mark.parametrize("query", ["sigma=51", "sigma=-1", "sigma=300", "strength=1.5", "quality=0", "metadata=maybe"])
+def test_what_cannot_be_is_refused(blur: TestClient, query: str) -> None:
+    response = blur.post(f"/denoise?{query}", content=png(np.zeros((8, 8), np.uint8)))
+
+    assert response.status_code == 422
+    assert response.json()["code"] == "invalid-parameter"
+
+
+def test_a_model_of_one_noise_takes_no_sigma(client: TestClient) -> None:
+    response = client.post("/denoise?sigma=5", content=png(np.zeros((4, 4), np.uint8)))
+
+    assert response.status_code == 422
+    assert "leave it out" in response.json()["detail"]
+
+
+def test_strength_blends(blur: TestClient, client: TestClient) -> None:
+    values = RNG.integers(0, 256, (20, 20), np.uint8)
+    full, half, none = (
+        pixels_of(blur.post(f"/denoise?sigma=10&strength={s}", content=png(values)).content).astype(int)
+        for s in (1, 0.5, 0)
+    )
+
+    assert (none == values).all()
+    assert np.abs(half - (full + values) / 2).max() <= 1
+    toy = client.post("/denoise?strength=0.5", content=png(np.full((4, 4), 100, np.uint8)))
+    assert (pixels_of(toy.content) == 75).all()  # it halves
+
+
+def test_the_default_goes_by_colour(blur: TestClient) -> None:
+    grey, colour = np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.uint8)
+
+    def model_of(content: bytes) -> str:
+        return blur.post("/denoise", content=content).headers["x-model"]
+
+    jpegs = [save(PillowImage.fromarray(values), "JPEG") for values in (grey, colour)]
+    arrays = [to_npy(np.zeros(shape, np.float32)) for shape in ((8, 8), (1, 8, 8), (3, 8, 8), (2, 3, 8, 8))]
+    assert [model_of(png(grey)), model_of(png(colour))] == ["grey/1", "colour/1"]
+    assert [model_of(jpeg) for jpeg in jpegs] == ["grey/1", "colour/1"]
+    assert [model_of(array) for array in arrays] == ["grey/1", "grey/1", "colour/1", "colour/1"]
+
+
+def test_a_grey_model_cleans_colour_plane_by_plane(blur: TestClient) -> None:
+    values = RNG.integers(0, 256, (12, 12, 3), np.uint8)
+
+    result = pixels_of(blur.post("/denoise?model=grey&sigma=0", content=png(values)).content)
+
+    for plane in range(3):
+        assert np.abs(result[..., plane] - mean_of_5x5(values[..., plane])).max() <= 0.51
+
+
+def test_a_colour_model_cleans_grey_and_it_stays_grey(blur: TestClient) -> None:
+    values = RNG.integers(0, 256, (12, 12), np.uint8)
+
+    result = pixels_of(blur.post("/denoise?model=colour&sigma=0", content=png(values)).content)
+
+    assert result.shape == (12, 12)
+    assert np.abs(result - mean_of_5x5(values)).max() <= 1.51
+
+
+def test_sixteen_bits_stay_sixteen_bits(blur: TestClient) -> None:
+    values = RNG.integers(0, 65536, (12, 12), np.uint16)
+
+    for name in ("PNG", "TIFF"):
+        response = blur.post("/denoise?sigma=0", content=save(PillowImage.fromarray(values), name))
+        assert response.headers["content-type"] == f"image/{name.lower()}"
+        result = pixels_of(response.content)
+        assert result.dtype == np.uint16
+        assert np.abs(result - mean_of_5x5(values)).max() <= 1
+
+
+def test_alpha_passes_through_denoise_and_is_enlarged_by_enhance(blur: TestClient) -> None:
+    for channels in (2, 4):
+        values = RNG.integers(0, 256, (16, 16, channels), np.uint8)
+        values[..., -1] = 60  # flat: blurred it stays so, but at the border
+        clean = pixels_of(blur.post("/denoise?sigma=0", content=png(values)).content)
+        large = pixels_of(blur.post("/enhance", content=png(values)).content)
+        assert (clean[..., -1] == 60).all()
+        assert large.shape == (32, 32, channels)
+        assert (large[4:-4, 4:-4, -1] == 60).all()
+
+
+def test_enhance_keeps_the_colour_of_a_flat_picture(blur: TestClient) -> None:
+    flat = np.empty((20, 24, 3), np.uint8)
+    flat[:] = (200, 30, 90)
+
+    response = blur.post("/enhance", content=png(flat))
+
+    result = pixels_of(response.content)
+    assert response.headers["x-model"] == "twice/1"
+    assert "x-sigma" not in response.headers
+    assert result.shape == (40, 48, 3)
+    assert np.abs(result[4:-4, 4:-4].astype(int) - (200, 30, 90)).max() <= 1
+
+
+def test_enhance_refuses_an_answer_that_is_too_large(models_dir: Path, make_client: MakeClient) -> None:
+    publish_blur(models_dir, name="twice", scale=2)
+
+    response = make_client(max_pixels=1000).post("/enhance", content=png(np.zeros((20, 20), np.uint8)))
+
+    assert response.status_code == 413
+    assert "40x40" in response.json()["detail"]
+
+
+def test_the_answer_has_the_format_of_the_file(blur: TestClient) -> None:
+    picture = PillowImage.fromarray(RNG.integers(0, 256, (16, 16, 3), np.uint8))
+
+    for name, kind in (("JPEG", "jpeg"), ("WEBP", "webp"), ("TIFF", "tiff"), ("PNG", "png"), ("BMP", "png")):
+        assert blur.post("/denoise", content=save(picture, name)).headers["content-type"] == f"image/{kind}"
+    asked = blur.post("/denoise", content=save(picture, "JPEG"), headers={"Accept": "image/webp"})
+    assert asked.headers["content-type"] == "image/webp"
+
+
+def test_quality_makes_files_smaller(blur: TestClient) -> None:
+    file = save(PillowImage.fromarray(RNG.integers(0, 256, (64, 64, 3), np.uint8)), "JPEG", quality=95)
+
+    low, high = (len(blur.post(f"/denoise?quality={q}", content=file).content) for q in (10, 100))
+
+    assert low < high / 3
+
+
+def test_profile_stays_and_other_data_only_if_asked_for(blur: TestClient) -> None:
+    picture = PillowImage.fromarray(RNG.integers(0, 256, (8, 16, 3), np.uint8))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = PillowImage.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 6  # to be turned by 90 degrees
+
+    for name in ("JPEG", "PNG", "WEBP", "TIFF"):
+        file = save(picture, name, icc_profile=profile, exif=exif.tobytes())
+        dropped, kept = (
+            PillowImage.open(io.BytesIO(blur.post(f"/denoise?sigma=0&metadata={how}", content=file).content))
+            for how in ("drop", "keep")
+        )
+        assert dropped.size == kept.size == (8, 16)  # upright
+        assert dropped.info["icc_profile"] == kept.info["icc_profile"] == profile
+        assert dropped.getexif().get(0x010F) is None
+        assert kept.getexif()[0x010F] == "Maker"
+        assert kept.getexif().get(0x0112, 1) == 1
+
+
+def test_several_files_come_as_a_zip_in_order(blur: TestClient) -> None:
+    files = [("file", (f"{i}.png", png(np.full((8, 8 + i), 10 * i, np.uint8)))) for i in range(3)]
+    files.insert(1, ("file", ("broken.png", b"\x89PNG\r\n\x1a\nbroken")))
+
+    response = blur.post("/denoise?sigma=3", files=files)
+
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        assert archive.namelist() == ["000.png", "002.png", "003.png", "results.json"]
+        assert [pixels_of(archive.read(name)).shape[1] for name in archive.namelist()[:3]] == [8, 9, 10]
+        assert b'"sigma":3.0' in archive.read("results.json").replace(b" ", b"")
+
+
+def test_arrays_come_back_as_arrays(blur: TestClient) -> None:
+    x = RNG.random((2, 3, 10, 9), np.float32)
+
+    result = from_npy(blur.post("/denoise?sigma=0", content=to_npy(x)).content)
+
+    assert result.shape == x.shape
+    assert result.dtype == np.float32
+    assert np.abs(result[1, 2] - mean_of_5x5(x[1, 2])).max() < 1e-5
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 64), (64, 64), (61, 130), (200, 3)])
+def test_tiles_cover_every_pixel_once_and_see_the_halo(height: int, width: int) -> None:
+    spec = InputSpec(channels=1, height=None, width=None, multiple_of=4, halo=6, resize="reject")
+    seen = np.zeros((height, width), int)
+    cell_height, cell_width = (-(-side // 4) * 4 for side in (height, width))
+    for rows, columns in plan(height, width, spec, tile=16):
+        seen[rows.start : rows.stop, columns.start : columns.stop] += 1
+        for span, end in ((rows, cell_height), (columns, cell_width)):
+            assert span.left % 4 == span.right % 4 == 0
+            assert span.left == 0 or span.start - span.left >= 6
+            assert span.right == end or span.right - span.stop >= 6
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour", "twice", "large"])
+def test_tiled_equals_untiled(models_dir: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    publish_blur(models_dir, name="grey")
+    publish_blur(models_dir, name="colour", channels=3)
+    publish_blur(models_dir, name="twice", scale=2, luma_only=True)
+    publish_blur(models_dir, name="large", scale=3, channels=3)
+    values = RNG.integers(0, 256, (101, 67, 4), np.uint8)
+
+    async def run() -> bytes:
+        model = opened(models_dir, kind)
+        is_enhance = "enhance" in model.manifest.tasks
+        options = Options(sigma=None if is_enhance else 12.0)
+        job = Restoration(png(values), model.manifest, LIMITS, None, options, is_enhance=is_enhance)
+        return (await job.answer(next(iter(model.batcher_by_task.values())))).content
+
+    untiled = pixels_of(asyncio.run(run())).astype(int)
+    monkeypatch.setattr(tiles, "UNTILED_PIXELS", 0)
+    monkeypatch.setattr(tiles.plan, "__kwdefaults__", {"tile": 24})
+    tiled = pixels_of(asyncio.run(run())).astype(int)
+
+    assert np.abs(tiled - untiled).max() <= (1 if kind in {"twice", "large"} else 0)  # chroma and alpha by a filter
+
+
+def test_a_client_that_leaves_stops_the_work(models_dir: Path) -> None:
+    publish_blur(models_dir)
+    ran = 0
+
+    async def run() -> None:
+        nonlocal ran
+        model = opened(models_dir, "blur")
+        batcher = model.batcher_by_task["denoise"]
+        inner = batcher._run
+
+        def counted(*inputs: Array) -> object:
+            nonlocal ran
+            ran += 1
+            return inner(*inputs)
+
+        batcher._run = counted  # type: ignore[assignment]
+        big = png(np.zeros((3000, 3000), np.uint8))  # 16 tiles
+        task = asyncio.create_task(Restoration(big, model.manifest, LIMITS, None).answer(batcher))
+        while not ran:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0.2)
+
+    asyncio.run(run())
+
+    assert ran <= 4
+
+
+def test_models_of_one_size_still_come_first_where_they_claim(models_dir: Path, make_client: MakeClient) -> None:
+    publish_toy(models_dir, default_for=["denoise"])
+    publish_blur(models_dir)
+
+    response = make_client().post("/denoise", content=png(np.full((4, 4), 100, np.uint8)))
+
+    assert response.headers["x-model"] == "toy/1"
+
+
+def test_small_pictures_do_not_wait_for_large_ones() -> None:
+    turns = Turns()
+    small, large = png(np.zeros((100, 100), np.uint8)), png(np.zeros((1100, 1100), np.uint8))
+    jpeg = save(PillowImage.fromarray(np.zeros((1100, 1100), np.uint8)), "JPEG")
+
+    assert turns.turn_of(small, LIMITS) is turns.turn_of(b"rubbish", LIMITS)
+    assert turns.turn_of(small, LIMITS) is not turns.turn_of(large, LIMITS)
+    assert turns.turn_of(large, LIMITS) is turns.turn_of(jpeg, LIMITS)
+
+
+def test_many_large_pictures_are_held_one_or_two_at_a_time(
+    models_dir: Path, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_blur(models_dir)
+    held, most = 0, 0
+    read, write = Restoration.read, Restoration.write
+
+    def reading(self: Restoration) -> None:
+        nonlocal held, most
+        held += 1
+        most = max(most, held)
+        read(self)
+
+    def writing(self: Restoration) -> Answer:
+        nonlocal held
+        held -= 1
+        return write(self)
+
+    monkeypatch.setattr(Restoration, "read", reading)
+    monkeypatch.setattr(Restoration, "write", writing)
+    client, large = make_client(), png(np.zeros((1100, 1100), np.uint8))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.post("/denoise?sigma=1", content=large).status_code, range(8)))
+
+    assert answers == [200] * 8
+    assert most == 2
