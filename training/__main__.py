@@ -13,14 +13,20 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.manifest import Name
 from training.architectures import ARCHITECTURES
-from training.config import RecipeError, load_recipe, recipe_names
+from training.config import Recipe, RecipeError, recipe_names
 from training.distributed import first_process_first, process_group, rank_and_world
 from training.errors import PipelineError
 from training.loop import TrainingError
+from training.restoration.benchmark import benchmark as benchmark_restoration
+from training.restoration.compare import benchmark_blind
+from training.restoration.config import RestorationRecipe, load_any_recipe
+from training.restoration.fit import Sources, Where
+from training.restoration.fit import fit as fit_restoration
 from training.run import Run, open_run, start_run
 from training.stages import STAGES, Options, check_recipe, find_device
 from training.verify import verify
 
+BENCHMARKS = {"blind": benchmark_blind, "restoration": benchmark_restoration}
 INTERRUPTED = 130  # the shell's status for Ctrl-C
 
 
@@ -51,7 +57,17 @@ def _run(options: argparse.Namespace) -> None:
         manifest = verify(options.run)
         print(f"{options.run} holds what its manifest says: {manifest.name} {manifest.version}")
         return
-    run = _new_run(options) if options.stage == "fit" else open_run(options.run)
+    if options.stage == "benchmark":
+        BENCHMARKS[options.what](options.data, options.models, options.docs, is_quick=options.quick)
+        return
+    if options.stage == "fit":
+        recipe = load_any_recipe(options.recipe, tuple(options.overrides))
+        if isinstance(recipe, RestorationRecipe):
+            _fit_restoration(recipe, options)
+            return
+        run = _new_run(recipe, options)
+    else:
+        run = open_run(options.run)
     beside = tuple(open_run(directory) for directory in options.beside)
     settings = Options(options.device, options.models, beside, not options.quiet)
     stages = list(STAGES) if options.stage == "fit" else [options.stage]
@@ -66,8 +82,16 @@ def _run(options: argparse.Namespace) -> None:
         STAGES[name].run(run, settings)
 
 
-def _new_run(options: argparse.Namespace) -> Run:
-    recipe = load_recipe(options.recipe, tuple(options.overrides))
+def _fit_restoration(recipe: RestorationRecipe, options: argparse.Namespace) -> None:
+    if rank_and_world()[1] > 1:
+        raise RecipeError(f"recipe {recipe.name} trains in one process; start it without torchrun")
+    where = Where(options.runs, options.models, find_device(options.device), not options.quiet, options.restart)
+    sources = Sources(options.data, options.noisy, options.clean)
+    command = _command(options, names_data=True)
+    fit_restoration(recipe, options.name or recipe.name, sources, where, command=command)
+
+
+def _new_run(recipe: Recipe, options: argparse.Namespace) -> Run:
     check_recipe(recipe)
     name = options.name or recipe.name
     with first_process_first():
@@ -84,8 +108,9 @@ def _new_run(options: argparse.Namespace) -> Run:
 def _command(options: argparse.Namespace, *, names_data: bool) -> str:
     """What makes this model again, without paths that exist only here."""
     words = ["python", "-m", "training", "fit", options.recipe]
-    if options.data and names_data:
-        words += ["--data", options.data.resolve().name]
+    for name in ("data", "noisy", "clean") if names_data else ():
+        if folder := getattr(options, name):
+            words += [f"--{name}", folder.resolve().name]
     if options.name:
         words += ["--name", options.name]
     if options.threads:
@@ -100,6 +125,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.overrides = rest
+    if options.stage == "fit" and options.scale:
+        options.overrides = [f"scale={options.scale}", *rest]
     return options
 
 
@@ -119,10 +146,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     fit.add_argument("recipe", help=f"one of {', '.join(recipe_names())}, or the path of a .toml file")
     fit.add_argument("--data", type=Path, help="folder of images (digits: of MNIST's four files; default: download)")
+    fit.add_argument("--noisy", type=Path, help="restore: folder of bad pictures, named as in --clean")
+    fit.add_argument("--clean", type=Path, help="restore: folder of good pictures")
+    fit.add_argument("--scale", type=_count, default=0, help="enhance: how many times larger, 2 to 8 (default: 2)")
     fit.add_argument("--name", type=_name, help="the model's name (default: the recipe's)")
     fit.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
     fit.add_argument("--restart", action="store_true", help="throw away what an earlier run of this name has done")
     _add_shared_options(fit)
+    bench = commands.add_parser("benchmark", help="The shipped models beside their peers, on public test sets.")
+    bench.add_argument("what", choices=sorted(BENCHMARKS), help="which models")
+    bench.add_argument("--data", type=Path, required=True, help="folder with the test sets")
+    bench.add_argument("--docs", type=Path, default=Path("docs"), help="whose page and pictures are made anew")
+    bench.add_argument("--quick", action="store_true", help="two pictures of every set; the page stays as it is")
+    _add_shared_options(bench)
     for name, stage in STAGES.items():
         command = commands.add_parser(name, help=stage.run.__doc__)
         command.add_argument("run", type=Path, help="the run's directory, e.g. runs/digits")
@@ -143,7 +179,7 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
 def _overview() -> str:
     width = max(20, shutil.get_terminal_size().columns - 24)
     stages = [f"  {name:<12}{stage.run.__doc__}" for name, stage in STAGES.items()]
-    recipes = [f"  {name:<14}{load_recipe(name).summary}" for name in recipe_names()]
+    recipes = [f"  {name:<14}{load_any_recipe(name).summary}" for name in recipe_names()]
     architectures = [
         line
         for name, network in ARCHITECTURES.items()
@@ -166,6 +202,10 @@ def _overview() -> str:
         "  python -m training fit digits",
         "  python -m training fit images --data my_photos --name mine training.epochs=30",
         "  python -m training evaluate runs/mine",
+        "  python -m training fit denoise --data my_photos --name my-photos",
+        "  python -m training fit restore --noisy scans --clean clean_scans --name my-scans",
+        "  python -m training fit blind --data my_noisy_photos --name mine  (no clean pictures)",
+        "  python -m training fit enhance --data my_photos --scale 2 --name my-x2",
         "  torchrun --nproc-per-node 2 -m training fit digits --threads 1",
     ]
     return "\n".join(lines)

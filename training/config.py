@@ -7,7 +7,7 @@ field = value        any of them can be overridden on the command line as `secti
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt, ValidationError
 
@@ -17,22 +17,27 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 PartShare = Annotated[float, Field(gt=0.0, lt=1.0)]  # every part is used: validated on, calibrated on, measured on
 
 
+AnyRecipe = TypeVar("AnyRecipe", bound=BaseModel)
+
+
 class RecipeError(ValueError):
     """A recipe or an override that cannot be used; the message says which and what would work."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a recipe: it refuses what it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ArchitectureConfig(_Section):
+class ArchitectureConfig(Section):
     """Which network. `options` are the keyword arguments of its class, see `python -m training --help`."""
 
     name: str
     options: dict[str, JsonValue] = {}
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which images, and how they are brought to one size and cut into parts that share no image.
 
     `licence` goes on the model's card; MNIST's own is known.
@@ -49,7 +54,7 @@ class DataConfig(_Section):
     test_share: PartShare = 0.1  # ignored where the data set has its own test part (MNIST)
 
 
-class AugmentationConfig(_Section):
+class AugmentationConfig(Section):
     """How far training images are moved before they are corrupted; off while `share` is 0. See `augmentation.py`."""
 
     share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
@@ -59,7 +64,7 @@ class AugmentationConfig(_Section):
     shift_pixels: Annotated[float, Field(ge=0.0)] = 1.0
 
 
-class CorruptionConfig(_Section):
+class CorruptionConfig(Section):
     """What the network is trained to undo. `clean_share` of the images stay clean, so encoding clean ones works."""
 
     name: str = "gaussian"
@@ -67,8 +72,11 @@ class CorruptionConfig(_Section):
     clean_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
 
 
-class TrainingConfig(_Section):
-    """The loop. Learning rates are peaks: a linear warm-up leads to them and a cosine (or nothing) away from them."""
+class OptimisationConfig(Section):
+    """How weights are found.
+
+    Learning rates are peaks: a linear warm-up leads to them and a cosine (or nothing) away from them.
+    """
 
     loss: str = "mse"
     optimiser: Literal["adam", "muon"] = "muon"
@@ -77,7 +85,6 @@ class TrainingConfig(_Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_share: Share = 0.05
-    epochs: PositiveInt = 30
     batch_size: PositiveInt = 128
     ema_decay: Share = 0.998  # 0 turns the moving average of the weights off
     precision: Literal["bf16", "fp32"] = "fp32"
@@ -85,7 +92,13 @@ class TrainingConfig(_Section):
     seed: int = 0
 
 
-class ExportConfig(_Section):
+class TrainingConfig(OptimisationConfig):
+    """The loop over images of one size."""
+
+    epochs: PositiveInt = 30
+
+
+class ExportConfig(Section):
     """The graphs that are served. With int8, `calibration_images` training images set the ranges of the activations."""
 
     precision: Literal["float32", "int8"] = "float32"
@@ -93,7 +106,7 @@ class ExportConfig(_Section):
     max_loss_rise: Annotated[float, Field(ge=0.0)] = 0.03  # of the validation loss, int8 over float32
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One model to be made: which tasks it offers, from which data, by which network and training."""
 
     name: Name
@@ -119,10 +132,19 @@ def recipe_names() -> tuple[str, ...]:
 def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     """The recipe called `name`, or read from the path `name` if that ends in .toml, with `section.field=value` applied.
 
+    Raises:
+        RecipeError: No such recipe, an override that is not `field=value`, an unknown field or an unfit value.
+    """
+    return as_recipe(Recipe, name, read_fields(name, overrides))
+
+
+def read_fields(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The fields of a recipe, not yet checked, with `section.field=value` applied.
+
     Values are TOML (`3`, `1e-3`, `true`, `[1, 2]`); a bare word is a string.
 
     Raises:
-        RecipeError: No such recipe, an override that is not `field=value`, an unknown field or an unfit value.
+        RecipeError: No such recipe, no TOML, or an override that is not `field=value`.
     """
     if name.endswith(".toml"):
         source = _read_file(name)
@@ -138,8 +160,17 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
         raise RecipeError(f"{name}: not TOML: {error}") from error
     for override in overrides:
         _apply(fields, override)
+    return fields
+
+
+def as_recipe(kind: type[AnyRecipe], name: str, fields: dict[str, Any]) -> AnyRecipe:
+    """The fields as a recipe of that kind.
+
+    Raises:
+        RecipeError: An unknown field or an unfit value.
+    """
     try:
-        return Recipe.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as error:
         lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
         raise RecipeError(f"recipe {name}:\n  " + "\n  ".join(lines)) from error

@@ -112,8 +112,18 @@ def _make_int8(described: dict[Task, Graph], directory: Path, int8: Int8) -> Non
         described[task] = _describe(path, content_by_task[task], task, graph.parity, precision="int8")
 
 
-def to_onnx(network: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """The network as ONNX with a dynamic batch axis: the same bytes every time, nothing of this machine inside."""
+def to_onnx(
+    network: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    *,
+    multiple_of: int = 0,
+) -> bytes:
+    """The network as ONNX with a dynamic batch axis: the same bytes every time, nothing of this machine inside.
+
+    With `multiple_of`, height and width of images are dynamic too: any multiple of it.
+    """
     name = type(network).__name__
     batch = torch.export.Dim("batch")
     # The exporter warns of its own internals, and reports on optional packages; neither is for our user.
@@ -128,7 +138,7 @@ def to_onnx(network: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[st
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=tuple({0: batch} for _ in example),
+            dynamic_shapes=tuple({0: batch, **_any_size(x, multiple_of)} for x in example),
         )
     if program is None:
         raise ExportError(f"{name}: the exporter returned nothing")
@@ -142,6 +152,8 @@ def to_onnx(network: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[st
     for value in [*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer]:
         del value.metadata_props[:]
         value.doc_string = ""
+    if multiple_of:
+        _name_axes(model.graph)
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]  # onnxruntime infers shapes itself
     try:
@@ -151,10 +163,27 @@ def to_onnx(network: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[st
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def run_graph(path: Path, x: Array) -> list[Array]:
-    """Every output of the graph at `path` for the one input `x`, by onnxruntime on the CPU."""
+def _name_axes(graph: onnx.GraphProto) -> None:
+    """The exporter names a dynamic axis by its arithmetic, "8*rows"; readers want to know what it is."""
+    names = ("batch", "channels", "height", "width")
+    known = [axis.dim_param for axis in graph.input[0].type.tensor_type.shape.dim]
+    for value in [*graph.input, *graph.output]:
+        for i, axis in enumerate(value.type.tensor_type.shape.dim):
+            if axis.dim_param:
+                axis.dim_param = names[i] if axis.dim_param in known else f"enlarged_{names[i]}"
+
+
+def _any_size(example: Tensor, multiple_of: int) -> dict[int, object]:
+    if not multiple_of or example.ndim < 4:  # images are (N, C, H, W)
+        return {}
+    return {axis: multiple_of * torch.export.Dim(name) for axis, name in ((2, "rows"), (3, "columns"))}
+
+
+def run_graph(path: Path, *inputs: Array) -> list[Array]:
+    """Every output of the graph at `path` for its inputs, in order, by onnxruntime on the CPU."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return [np.asarray(y, np.float32) for y in session.run(None, {session.get_inputs()[0].name: x})]
+    feed = dict(zip((tensor.name for tensor in session.get_inputs()), inputs, strict=True))
+    return [np.asarray(y, np.float32) for y in session.run(None, feed)]
 
 
 def served(graph: Path | bytes) -> Callable[[Tensor], Tensor]:

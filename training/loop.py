@@ -25,7 +25,7 @@ from tqdm import tqdm
 from training.architectures import build
 from training.augmentation import augment
 from training.checkpoint import Checkpoint
-from training.config import Recipe, RecipeError, TrainingConfig
+from training.config import OptimisationConfig, Recipe, RecipeError
 from training.corruptions import corrupt, training_input
 from training.data import Dataset
 from training.distributed import rank_and_world, sum_over_processes
@@ -100,7 +100,7 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
         epoch, at = divmod(step, steps_per_epoch)
         order = _epoch_order(len(data.train), config.seed, epoch)
         x = to_pixels(data.train[order[at * batch_size : (at + 1) * batch_size]])  # (batch, C, H, W)
-        generator = _generator(config.seed, step)
+        generator = generator_for(config.seed, step)
         x = augment(x, recipe.augmentation, generator)
         x_in = training_input(x, recipe.corruption, generator)
         x, x_in = (t[rank::world].to(device, memory_format=torch.channels_last) for t in (x, x_in))
@@ -117,7 +117,7 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
                 group["lr"] = group["initial_lr"] * factor
             optimiser.step()
             optimiser.zero_grad()
-        _update_average(state.average, model, decay=min(config.ema_decay, (1 + step) / (10 + step)))
+        update_average(state.average, model, decay=min(config.ema_decay, (1 + step) / (10 + step)))
 
         state.step = step + 1
         state.epoch_loss += sum_over_processes(loss.item()) / world / steps_per_epoch
@@ -180,7 +180,7 @@ def to_pixels(images: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return images.float().div_(255.0)
 
 
-def learning_rate_factor(step: int, steps: int, config: TrainingConfig) -> float:
+def learning_rate_factor(step: int, steps: int, config: OptimisationConfig) -> float:
     """The share of the peak learning rate: up linearly over the warm-up, then down a half cosine, or level."""
     warmup = config.warmup_share * steps
     if step < warmup:
@@ -199,7 +199,7 @@ def validation_loss(
 ) -> float:
     """Mean loss over `images`, all corrupted, with the same corruption at every call."""
     loss_of = LOSSES[recipe.training.loss]
-    generator = _generator(recipe.training.seed, VALIDATION_STEP)
+    generator = generator_for(recipe.training.seed, VALIDATION_STEP)
     total = 0.0
     for chunk in torch.split(images, VALIDATION_BATCH):
         x = to_pixels(chunk)
@@ -208,17 +208,19 @@ def validation_loss(
     return total / len(images)
 
 
-def _generator(seed: int, step: int) -> torch.Generator:
+def generator_for(seed: int, step: int) -> torch.Generator:
+    """What everything random in a step is drawn from."""
     digest = hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
 @lru_cache(maxsize=1)
 def _epoch_order(images: int, seed: int, epoch: int) -> Int64[Tensor, " images"]:
-    return torch.randperm(images, generator=_generator(seed, -1 - epoch))
+    return torch.randperm(images, generator=generator_for(seed, -1 - epoch))
 
 
 @torch.no_grad()
-def _update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
+def update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
+    """Moves the weights of `average` towards those of `model`, which count 1 - decay."""
     for mean, weight in zip(average.parameters(), model.parameters(), strict=True):
         mean.lerp_(weight, 1.0 - decay)

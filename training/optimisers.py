@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from training.config import TrainingConfig
+from training.config import OptimisationConfig
 
 
 class Muon(torch.optim.Optimizer):
@@ -63,7 +63,7 @@ def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
     return nearest
 
 
-def build_optimisers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+def build_optimisers(model: nn.Module, config: OptimisationConfig) -> list[torch.optim.Optimizer]:
     """Optimisers that together hold every parameter once: Adam for all, or Muon for matrices and Adam for the rest."""
     matrices = [p for p in model.parameters() if p.ndim >= 2] if config.optimiser == "muon" else []
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]

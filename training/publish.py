@@ -32,7 +32,7 @@ from training.graphs import graph_for
 from training.loop import load_weights, to_pixels
 from training.metrics import TEST_NOISE_SEED
 from training.picture import rows_of_images
-from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, REPORT, Run
+from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, REPORT, Run, RunDirectory
 
 SHOWN_IMAGES = 12
 
@@ -47,7 +47,7 @@ def assemble(run: Run, version: int) -> Path:
         shutil.copyfile(run.path(file), directory / file)
     with write_atomically(directory / PICTURE) as out:
         out.write(_picture(run))
-    _write_card_and_manifest(directory, manifest)
+    write_card_and_manifest(directory, manifest)
     return directory
 
 
@@ -109,7 +109,7 @@ def build_manifest(run: Run, version: int) -> Manifest:
     )
 
 
-def publish(run: Run, models: Path) -> Path:
+def publish(run: RunDirectory, models: Path) -> Path:
     """Copy the run's verified `model/` to the next free version of `models/<name>/` and return that directory.
 
     It is written under a hidden name, synced to disk, then renamed: a reader sees all of it or none.
@@ -128,7 +128,7 @@ def publish(run: Run, models: Path) -> Path:
         manifest = Manifest.model_validate_json((staging / MANIFEST_FILE).read_bytes())
         while True:
             version = next_version(home)
-            _write_card_and_manifest(staging, manifest.model_copy(update={"version": version}))
+            write_card_and_manifest(staging, manifest.model_copy(update={"version": version}))
             _sync(staging)
             target = home / str(version)
             try:
@@ -176,7 +176,8 @@ def _picture(run: Run) -> bytes:
     return rows_of_images({"original": x, "noisy": x_noisy, "denoised": x_hat})
 
 
-def _write_card_and_manifest(directory: Path, manifest: Manifest) -> None:
+def write_card_and_manifest(directory: Path, manifest: Manifest) -> None:
+    """Both into a version's directory; the manifest is the last file of it."""
     with write_atomically(directory / "README.md") as out:
         out.write(card(manifest).encode())
     with write_atomically(directory / MANIFEST_FILE) as out:  # last: a directory without it is no version

@@ -31,19 +31,11 @@ class _RunFile(BaseModel):
 
 
 @dataclass(frozen=True)
-class Run:
-    """A model in the making: its recipe, its images, and the directory that holds the rest."""
+class RunDirectory:
+    """A model in the making: the directory that holds what its stages leave, and the name that it will have."""
 
     directory: Path
     name: str
-    recipe: Recipe
-    data_path: Path | None
-    command: str
-
-    @cached_property
-    def data(self) -> Dataset:
-        """The images, read when first needed."""
-        return load_data(self.recipe.data, self.data_path, seed=self.recipe.training.seed)
 
     def path(self, file: str) -> Path:
         """Where the run keeps `file`."""
@@ -68,12 +60,31 @@ class Run:
             out.write(json.dumps(content, indent=1).encode())
 
 
+@dataclass(frozen=True)
+class Run(RunDirectory):
+    """A model of images of one size in the making: its recipe and its images beside the directory."""
+
+    recipe: Recipe
+    data_path: Path | None
+    command: str
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The images, read when first needed."""
+        return load_data(self.recipe.data, self.data_path, seed=self.recipe.training.seed)
+
+
+# Fields of a recipe that no stage before publishing reads.
+SHOWN_FIELDS = ("summary ", "default_for ", "limits ")
+
+
 def start_run(
     directory: Path, *, name: str, recipe: Recipe, data_path: Path | None, command: str, restart: bool
 ) -> Run:
     """A new run in `directory`, or the one already there if it has the same recipe and images.
 
-    Where only the recipe's `[export]` differs, the weights are kept and everything after them is done again.
+    Where only the recipe's `[export]` differs, the weights are kept and everything after them is done again. What only
+    the card and the service see may differ, too: then a new version is published.
 
     Raises:
         RunError: Another recipe or other images were used there, and `restart` is not set; or it is set and
@@ -83,7 +94,7 @@ def start_run(
     run = Run(directory, name, recipe, data_path.resolve() if data_path else None, command)
     is_first = rank_and_world()[0] == 0
     if restart and is_first:
-        _discard(directory)
+        discard(directory)
     new = _RunFile(
         name=name,
         recipe=recipe,
@@ -96,7 +107,9 @@ def start_run(
         old = _read(directory)
         is_exported_anew = old.recipe.export != recipe.export
         cure = "give --restart to begin anew, or another --name"
-        differing = [field for field in _differences(old.recipe, recipe) if not field.startswith("export.")]
+        differing = [
+            text for text in differences(old.recipe, recipe) if not text.startswith(("export.", *SHOWN_FIELDS))
+        ]
         if differing:
             raise RunError(f"{directory} was begun with another recipe ({'; '.join(differing)}): {cure}")
         if old.data_sha256 != new.data_sha256:
@@ -123,7 +136,12 @@ def open_run(directory: Path) -> Run:
     return Run(directory, old.name, old.recipe, Path(old.data_path) if old.data_path else None, old.command)
 
 
-def _discard(directory: Path) -> None:
+def discard(directory: Path) -> None:
+    """Removes a run.
+
+    Raises:
+        RunError: `directory` holds something else.
+    """
     if not directory.exists():
         return
     if not (directory / RUN_FILE).exists() and any(directory.iterdir()):
@@ -142,7 +160,8 @@ def _read(directory: Path) -> _RunFile:
         raise RunError(f"{directory / RUN_FILE} cannot be read: {error}") from error
 
 
-def _differences(old: Recipe, new: Recipe) -> list[str]:
+def differences(old: BaseModel, new: BaseModel) -> list[str]:
+    """What differs between two recipes, in words."""
     before, after = _flat(old.model_dump()), _flat(new.model_dump())
     return [
         f"{key} was {before.get(key)!r}, now {after.get(key)!r}"

@@ -34,7 +34,7 @@ def verify(directory: Path) -> Manifest:
             raise VerifyError(f"{path}: SHA-256 is {found}, its manifest says {sha256}")
     with np.load(directory / manifest.golden.file, allow_pickle=False) as golden:
         for task, graph in manifest.tasks.items():
-            outputs = run_graph(directory / graph.file, golden[f"{task}.{graph.inputs[0].name}"])
+            outputs = run_graph(directory / graph.file, *(golden[f"{task}.{tensor.name}"] for tensor in graph.inputs))
             for spec, output in zip(graph.outputs, outputs, strict=True):
                 expected = golden[f"{task}.{spec.name}"]
                 worst = float(np.max(np.abs(output - expected) / (1 + np.abs(expected))))

@@ -29,7 +29,7 @@ def main() -> None:
     with TestClient(create_app(Settings(models_dir=HERE.parent.parent / "models"))) as client:
         latent = client.post("/encode", content=digit, headers=png).json()["latent"]
         keep("noisy", noisy)
-        keep("clean", client.post("/denoise", content=noisy, headers=png).content)
+        keep("clean", client.post("/denoise?model=digits", content=noisy, headers=png).content)
         keep("digit", digit)
         keep("decoded", client.post("/decode", json={"latent": latent}).content)
         keep("damaged", damaged)

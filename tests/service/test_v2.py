@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 from service.session import Session
 from tests.service.conftest import MakeClient
 from tests.service.slowmodel import ROOT, Process, service_process
-from tests.service.toymodels import publish_toy
+from tests.service.toymodels import publish_blur, publish_toy
 
 DIGITS = sorted((ROOT / "models" / "digits").iterdir(), key=lambda path: int(path.name))[-1]
 LEVELS = [None, "gzip", "deflate"]
@@ -342,3 +342,28 @@ def test_a_rejected_version_is_in_the_index_with_its_reason(models_dir: Path, ma
     assert (broken["name"], broken["version"]) == ("toy", "1")
     assert "denoise.onnx" in broken["reason"]
     assert {entry["state"] for entry in ready} == {"READY"}
+
+
+@pytest.mark.parametrize("order", [("x", "sigma"), ("sigma", "x")], ids=["in order", "the other way round"])
+@pytest.mark.parametrize("is_binary", [(True, True), (False, False), (True, False), (False, True)])
+def test_a_graph_with_two_inputs_gets_both(
+    tmp_path: Path, order: tuple[str, str], is_binary: tuple[bool, bool]
+) -> None:
+    directory = publish_blur(tmp_path)
+    rng = np.random.default_rng(3)
+    values = {"x": rng.random((2, 1, 8, 12), np.float32), "sigma": np.array([5, 40], np.float32)}
+    content = (directory / "denoise.onnx").read_bytes()
+    session = Session(content, provider="CPUExecutionProvider", threads=1)
+    with service_process(tmp_path) as process, triton.InferenceServerClient(f"127.0.0.1:{process.port}") as client:
+        inputs = [asked(values[name], is_binary=way, name=name) for name, way in zip(order, is_binary, strict=True)]
+
+        found = client.infer("blur.denoise", inputs).as_numpy("x_hat")
+
+        np.testing.assert_array_equal(found, session.run(values["x"], values["sigma"])[0])
+        with pytest.raises(InferenceServerException, match="needs 2 inputs"):
+            client.infer("blur.denoise", [asked(values["x"], is_binary=True)])
+        with pytest.raises(InferenceServerException, match="there twice"):
+            client.infer("blur.denoise", [asked(values["x"], is_binary=True)] * 2)
+        short = asked(values["sigma"][:1], is_binary=True, name="sigma")
+        with pytest.raises(InferenceServerException, match="2, 1 rows"):
+            client.infer("blur.denoise", [asked(values["x"], is_binary=True), short])

@@ -1,0 +1,300 @@
+"""`python -m training benchmark restoration`: the shipped models for pictures beside their peers, on public test sets.
+
+Peers are run where their packages are installed (pip install bm3d scikit-image). What is measured goes to the screen,
+and into docs/restoration.md between its two markers; picture strips go into docs/images.
+"""
+
+import importlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from service.manifest import Manifest
+from training.architectures.restorer import SIGMA_UNIT
+from training.baselines import median_filter
+from training.errors import DataError
+from training.files import write_atomically
+from training.loop import generator_for, to_pixels
+from training.metrics import TEST_NOISE_SEED, psnr_db
+from training.picture import rows_of_images
+from training.restoration.config import RestorationRecipe
+from training.restoration.degradations import DEGRADATIONS
+from training.restoration.measure import STUDIO_DB, Restore, Served, bicubic
+from training.restoration.patches import resized
+from training.restoration.photos import Pair, read_pairs, read_photos
+
+STRIP_SIDE = 160  # pixels of every picture in a strip
+MEDIAN_WINDOW = 31  # pixels; wider than any stroke of a letter
+
+
+@dataclass
+class Score:
+    """Means over pictures, and what it took."""
+
+    psnr: list[float] = field(default_factory=list)
+    ssim: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+    megapixels: float = 0.0
+
+    def row(self, name: str) -> str:
+        """A line of the table."""
+        ssim = f"{np.mean(self.ssim):.3f}" if self.ssim else "-"
+        return f"| {name} | {np.mean(self.psnr):.2f} | {ssim} | {self.cpu_s / self.megapixels:.2f} |"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture of a test set: what goes in, how noisy it is, and what should come out."""
+
+    x_in: Tensor
+    sigma: float
+    x: Tensor
+
+
+def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
+    """Measures everything for which there is data.
+
+    Args:
+        data: Folder with denoise/Set12, denoise/Set5, denoise/Set14, bsds500 and noisy_office_kaggle; what is missing
+            is left out, and the screen says so.
+        models: Directory of published models.
+        docs: Folder with restoration.md and images/.
+        is_quick: Two pictures of every set, and docs stay as they are.
+    """
+    lines: list[str] = []
+    strips: dict[str, bytes] = {}
+    for section in (_grey, _kinds, _colour, _enhance, _scan):
+        try:
+            for text, strip in section(data, models, most=2 if is_quick else 10_000):
+                tqdm.write(f"{text}\n")
+                lines.append(text)
+                strips |= strip
+        except DataError as error:
+            tqdm.write(f"left out: {error}")
+    if is_quick:
+        return
+    write_between(docs / "restoration.md", "measured", lines)
+    for name, content in strips.items():
+        with write_atomically(docs / "images" / f"{name}.png") as file:
+            file.write(content)
+
+
+def write_between(page: Path, name: str, lines: list[str]) -> None:
+    """Puts paragraphs between the markers `<!-- name: begin -->` and `<!-- name: end -->` of a page."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = page.read_text("utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    with write_atomically(page) as file:
+        file.write("\n\n".join([f"{before}{begin}", *lines, f"{end}{after}"]).encode())
+
+
+Section = Iterator[tuple[str, dict[str, bytes]]]
+
+
+def _grey(data: Path, models: Path, *, most: int) -> Section:
+    served = _open(models, "photo-grey", "denoise")
+    methods: dict[str, Restore] = {"photo-grey": served, **_denoisers(is_colour=False)}
+    for sigma in (15.0, 25.0, 50.0):
+        cases = list(noisy(pictures(data / "denoise/Set12", 1, most), sigma, "gaussian"))
+        yield from table(
+            f"Set12, grey, Gaussian noise of {sigma:g}", methods, cases, strip=f"restoration-grey-{sigma:g}"
+        )
+    kept = [pair.clean for pair in _held_out(data, 1)[:most]]
+    yield from table("20 pictures of BSDS500 kept out of training, grey, Gaussian noise of 25", methods,
+                      list(noisy(kept, 25.0, "gaussian")))  # fmt: skip
+
+
+def _kinds(data: Path, models: Path, *, most: int) -> Section:
+    served = _open(models, "photo-grey", "denoise")
+    free: dict[str, Restore] = {"median 3x3": lambda x, _: median_filter(x), "as it comes": lambda x, _: x}
+    for kind in ("clipped", "poisson", "jpeg"):
+        cases = list(noisy(pictures(data / "denoise/Set12", 1, most), 25.0, kind))
+        yield from table(f"Set12, grey, {kind} noise of 25", {"photo-grey": served, **free}, cases)
+
+
+def _colour(data: Path, models: Path, *, most: int) -> Section:
+    served = _open(models, "photo", "denoise")
+    kept = [pair.clean for pair in _held_out(data, 3)[:most]]
+    yield from table("20 pictures of BSDS500 kept out of training, colour, Gaussian noise of 25",
+                      {"photo": served, **_denoisers(is_colour=True)}, list(noisy(kept, 25.0, "gaussian")),
+                      strip="restoration-colour-25")  # fmt: skip
+
+
+def _enhance(data: Path, models: Path, *, most: int) -> Section:
+    served = _open(models, "photo-x2", "enhance")
+    methods: dict[str, Restore] = {"photo-x2": served, "bicubic": lambda x, _: bicubic(x, 2)}
+    for name in ("Set5", "Set14"):
+        cases = []
+        for photo in pictures(data / "denoise" / name, 1, most):
+            height, width = (side // 2 * 2 for side in photo.shape[1:])
+            large = photo[:, :height, :width]
+            cases.append(Case(to_pixels(resized(large, height // 2, width // 2))[None], 0.0, to_pixels(large)[None]))
+        yield from table(f"{name}, luma (219 steps), twice as large", methods, cases, edge=2, add_db=STUDIO_DB,
+                          strip=f"restoration-{name.lower()}")  # fmt: skip
+
+
+def _scan(data: Path, models: Path, *, most: int) -> Section:
+    served = _open(models, "scan", "denoise")
+    folder, recipe = data / "noisy_office_kaggle", _recipe(models, "scan")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    pairs = read_pairs(folder / "train", folder / "train_cleaned", 1, validation=recipe.data.validation, least_side=1,
+                       progress=False).validation  # fmt: skip
+    cases = [Case(to_pixels(pair.degraded)[None], 0.0, to_pixels(pair.clean)[None]) for pair in pairs[:most]]
+    methods: dict[str, Restore] = {
+        "scan": served,
+        "median background removed": lambda x, _: _without_background(x),
+        "median 3x3": lambda x, _: median_filter(x),
+        "as it comes": lambda x, _: x,
+    }
+    yield from table("noisy office, pages in a typeface that training has not seen", methods, cases,
+                      strip="restoration-scan")  # fmt: skip
+
+
+def table(
+    title: str,
+    methods: dict[str, Restore],
+    cases: Iterable[Case],
+    *,
+    edge: int = 0,
+    add_db: float = 0.0,
+    strip: str = "",
+) -> Section:
+    """A table of all methods, and where `strip` names a picture, the first case as each of them restores it.
+
+    Args:
+        title: Of the table.
+        methods: By name.
+        cases: What they get.
+        edge: Pixels at the border that do not count.
+        add_db: Added to every PSNR.
+        strip: Name of the picture.
+    """
+    cases, scores = list(cases), {name: Score() for name in methods}
+    shown: dict[str, Tensor] = {}
+    for number, case in enumerate(tqdm(cases, desc=title, leave=False)):
+        for name, restore in methods.items():
+            started = time.process_time()
+            x_hat = restore(case.x_in, case.sigma).clamp(0.0, 1.0)
+            scores[name].cpu_s += time.process_time() - started
+            _add(scores[name], x_hat, case.x, edge, add_db)
+            if number == 0:
+                shown[name] = x_hat
+    lines = [
+        f"**{title}** ({len(cases)} pictures)",
+        "",
+        "| | PSNR, dB | SSIM | CPU s per megapixel |",
+        "| --- | --- | --- | --- |",
+    ]
+    text = "\n".join([*lines, *(score.row(name) for name, score in scores.items())])
+    first = cases[0]
+    enlarged = first.x_in if first.x_in.shape == first.x.shape else bicubic(first.x_in, 2)
+    rows = {"input": enlarged.clamp(0, 1), **shown, "clean": first.x}
+    pictures = {strip: _strip(rows)} if strip else {}
+    yield (f"{text}\n\n![{title}](images/{strip}.png)" if strip else text), pictures
+
+
+def _add(score: Score, x_hat: Tensor, x: Tensor, edge: int, add_db: float) -> None:
+    inner = (..., slice(edge, x.shape[2] - edge), slice(edge, x.shape[3] - edge))
+    score.psnr.append(psnr_db(F.mse_loss(x_hat[inner], x[inner]).item()) + add_db)
+    score.megapixels += x[0, 0].numel() / 1e6
+    metrics = _package("skimage.metrics")
+    if metrics is not None:
+        a, b = (np.moveaxis(t[0].numpy(), 0, 2) for t in (x_hat[inner], x[inner]))
+        score.ssim.append(float(metrics.structural_similarity(a, b, channel_axis=2, data_range=1.0)))
+
+
+def _strip(rows: dict[str, Tensor]) -> bytes:
+    cut = {}
+    for name, image in rows.items():
+        top, left = (max(0, (side - STRIP_SIDE) // 2) for side in image.shape[2:])
+        cut[name] = image[:, :, top : top + STRIP_SIDE, left : left + STRIP_SIDE]
+    return rows_of_images(cut)
+
+
+def _denoisers(*, is_colour: bool) -> dict[str, Restore]:
+    found: dict[str, Restore] = {}
+    if (bm3d := _package("bm3d")) is not None:
+        run: Callable[..., np.ndarray] = bm3d.bm3d_rgb if is_colour else bm3d.bm3d
+        found["CBM3D" if is_colour else "BM3D"] = lambda x, sigma: _as_image(run(_as_array(x), sigma / SIGMA_UNIT))
+    if (restoration := _package("skimage.restoration")) is not None:
+        found["non-local means"] = lambda x, sigma: _as_image(
+            restoration.denoise_nl_means(
+                _as_array(x), h=0.6 * sigma / SIGMA_UNIT, sigma=sigma / SIGMA_UNIT, patch_size=5, patch_distance=6,
+                channel_axis=2 if is_colour else None,
+            )
+        )  # fmt: skip
+    found["median 3x3"] = lambda x, _: median_filter(x)
+    found["as it comes"] = lambda x, _: x
+    return found
+
+
+def _without_background(x: Tensor) -> Tensor:
+    ndimage = _package("scipy.ndimage")
+    if ndimage is None:
+        return x
+    page = x[0, 0].numpy()
+    background = np.maximum(ndimage.median_filter(page, MEDIAN_WINDOW), page)
+    return torch.from_numpy(np.clip(page / np.maximum(background, 1e-3), 0, 1).astype(np.float32))[None, None]
+
+
+def noisy(photos: Iterable[Tensor], sigma: float, kind: str) -> Iterator[Case]:
+    """The photographs with noise of one kind, the same at every call."""
+    for number, photo in enumerate(photos):
+        generator = generator_for(TEST_NOISE_SEED, 1000 * int(sigma) + number)
+        x = to_pixels(photo)[None]
+        yield Case(DEGRADATIONS[kind](x, torch.full((1,), sigma), generator), sigma, x)
+
+
+def pictures(folder: Path, channels: int, most: int) -> list[Tensor]:
+    """The first pictures of a folder."""
+    photos = read_photos(folder, channels, validation=0, least_side=1, progress=False)
+    return [pair.clean for pair in photos.train][:most]
+
+
+def _held_out(data: Path, channels: int) -> tuple[Pair, ...]:
+    return read_photos(data / "bsds500", channels, validation=20, least_side=64, progress=False).validation
+
+
+def _newest(models: Path, name: str) -> Path:
+    versions = [p for p in (models / name).glob("*") if p.name.isdecimal()]
+    if not versions:
+        raise DataError(f"{models / name}: no such model; train it with `python -m training fit {name}`")
+    return max(versions, key=lambda p: int(p.name))
+
+
+def _open(models: Path, name: str, task: str) -> Served:
+    directory = _newest(models, name)
+    manifest = Manifest.model_validate_json((directory / "manifest.json").read_bytes())
+    graph = next(graph for t, graph in manifest.tasks.items() if t == task)
+    scale = manifest.enhance.scale if manifest.enhance else 1
+    return Served((directory / graph.file).read_bytes(), manifest.input.multiple_of, scale)
+
+
+def _recipe(models: Path, name: str) -> RestorationRecipe:
+    manifest = Manifest.model_validate_json((_newest(models, name) / "manifest.json").read_bytes())
+    return RestorationRecipe.model_validate(manifest.provenance.config)
+
+
+def _package(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def _as_array(x: Tensor) -> np.ndarray:
+    return x[0, 0].numpy() if x.shape[1] == 1 else np.moveaxis(x[0].numpy(), 0, 2)
+
+
+def _as_image(values: np.ndarray) -> Tensor:
+    planes = values[None] if values.ndim == 2 else np.moveaxis(values, 2, 0)
+    return torch.from_numpy(np.ascontiguousarray(planes, np.float32))[None]

@@ -1,0 +1,87 @@
+"""`python -m training benchmark blind`: what it costs to have no clean pictures.
+
+The same network, twice, on the same noisy photographs, for as many steps: once with the clean ones beside them, once
+without (Noise2Void). Both are measured on Set12 with the same noise, which is that of an 8-bit file.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from tqdm import tqdm
+
+from training.architectures.restorer import SIGMA_UNIT
+from training.loop import generator_for, to_pixels
+from training.restoration.benchmark import Case, noisy, pictures, write_between
+from training.restoration.benchmark import table as table_of
+from training.restoration.config import RestorationRecipe, load_any_recipe
+from training.restoration.degradations import clipped
+from training.restoration.loop import build_network, train
+from training.restoration.measure import Restore
+from training.restoration.photos import Pair, Photos, read_photos
+
+SIGMA = 25.0  # 0-255 units
+STEPS, QUICK_STEPS = 2000, 20
+
+
+def benchmark_blind(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
+    """Trains and measures both.
+
+    Args:
+        data: Folder with bsds500 and denoise/Set12.
+        docs: Folder with restoration.md.
+        is_quick: A few steps, and the page stays as it is.
+    """
+    recipe = load_any_recipe("blind", ("data.channels=1", f"training.steps={QUICK_STEPS if is_quick else STEPS}"))
+    assert isinstance(recipe, RestorationRecipe)  # noqa: S101  for the type checker: we wrote it
+    photos = read_photos(data / "bsds500", 1, validation=20, least_side=64, progress=False)
+    photos = _noisy_copy(photos, SIGMA, recipe.training.seed)
+    methods: dict[str, Restore] = {
+        "with clean pictures": _trained(photos, recipe.model_copy(update={"kind": "restore"})),
+        "noisy pictures alone": _trained(_without_clean(photos), recipe),
+        "as it comes": lambda x, _: x,
+    }
+    cases: list[Case] = list(noisy(pictures(data / "denoise/Set12", 1, 100), SIGMA, "clipped"))
+    title = f"Set12, grey, clipped noise of {SIGMA:g}, after {recipe.training.steps} steps"
+    lines = [text for text, _ in table_of(title, methods, cases)]
+    tqdm.write("\n".join(lines))
+    if not is_quick:
+        write_between(docs / "restoration.md", "blind", lines)
+
+
+def _trained(photos: Photos, recipe: RestorationRecipe) -> Restore:
+    with TemporaryDirectory() as folder:
+        train(photos, recipe, run_dir=Path(folder), device=torch.device("cpu"), progress=True)
+        network = build_network(recipe)
+        network.load_state_dict(torch.load(Path(folder) / "weights.pt", weights_only=True))
+    network.eval()
+
+    @torch.no_grad()
+    def restore(x: torch.Tensor, _: float) -> torch.Tensor:
+        answer: torch.Tensor = network(x)
+        return answer
+
+    return restore
+
+
+def _noisy_copy(photos: Photos, sigma: float, seed: int) -> Photos:
+    """The same pictures as an 8-bit file with noise of `sigma` (0-255 units) holds them, the same at every call."""
+
+    def pairs(part: tuple[Pair, ...], offset: int) -> tuple[Pair, ...]:
+        made: list[Pair] = []
+        for number, pair in enumerate(part):
+            noise = generator_for(seed, offset + number)
+            noisy = clipped(to_pixels(pair.clean)[None], torch.full((1,), sigma), noise)[0]
+            made.append(replace(pair, degraded=(noisy * SIGMA_UNIT).round().byte()))
+        return tuple(made)
+
+    return replace(photos, train=pairs(photos.train, 0), validation=pairs(photos.validation, 1_000_000))
+
+
+def _without_clean(photos: Photos) -> Photos:
+    """The same, in which nobody knows the clean pictures."""
+    train, validation = (
+        tuple(replace(pair, clean=pair.degraded) for pair in part) for part in (photos.train, photos.validation)
+    )
+    return replace(photos, train=train, validation=validation)

@@ -1,0 +1,108 @@
+"""Recipes for pictures of any size."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PositiveInt
+
+from service.manifest import Name, Task
+from training.config import OptimisationConfig, Recipe, Section, Share, as_recipe, read_fields
+from training.restoration.degradations import DEGRADATIONS
+
+
+class NetworkConfig(Section):
+    """Widths and blocks of `Restorer`."""
+
+    widths: tuple[PositiveInt, ...] = (32, 64, 128)
+    blocks: tuple[PositiveInt, ...] = (2, 2, 3)
+
+
+def _is_expression(value: int | str) -> int | str:
+    try:
+        re.compile(str(value))
+    except re.error as error:
+        raise ValueError(f"{value!r} is neither a number nor a regular expression: {error}") from error
+    return value
+
+
+class PhotosConfig(Section):
+    """Which pictures. `validation` is how many are kept back, or a regular expression of their names.
+
+    `sizes` are the scales at which training sees each photograph: a smaller one has finer detail per pixel.
+    """
+
+    channels: Literal[1, 3] = 3
+    licence: str = ""
+    validation: Annotated[int | str, AfterValidator(_is_expression)] = 20
+    sizes: tuple[Annotated[float, Field(gt=0.1, le=1.0)], ...] = (1.0, 0.85, 0.7)
+
+
+def _are_known(kinds: dict[str, float]) -> dict[str, float]:
+    if unknown := kinds.keys() - DEGRADATIONS.keys():
+        raise ValueError(f"no kind of noise {min(unknown)!r}; there are {', '.join(DEGRADATIONS)}")
+    return kinds
+
+
+class DegradationConfig(Section):
+    """How clean pictures are spoiled: noise of 0 to `max_sigma` (0-255 units), its kinds in these proportions."""
+
+    max_sigma: Annotated[float, Field(ge=0.0, le=255.0)] = 55.0
+    kinds: Annotated[dict[str, Annotated[float, Field(gt=0.0)]], AfterValidator(_are_known)] = Field(
+        default={"gaussian": 1.0}, min_length=1
+    )
+
+
+class RestorationTraining(OptimisationConfig):
+    """The loop over patches of `patch` pixels (of the network's input)."""
+
+    loss: Literal["l1", "mse"] = "l1"
+    muon_learning_rate: Annotated[float, Field(gt=0.0)] = 1e-2
+    ema_decay: Share = 0.999
+    batch_size: PositiveInt = 32
+    patch: PositiveInt = 64
+    steps: PositiveInt = 20_000
+    validate_every: PositiveInt = 1000
+
+
+class RestorationRecipe(Section):
+    """One model for pictures: what it does to which pictures.
+
+    `denoise` makes its own noise, and the network is told how much; `restore` learns from pairs; `enhance` makes its
+    own small pictures; `blind` has noisy pictures only.
+    """
+
+    kind: Literal["denoise", "restore", "enhance", "blind"]
+    name: Name
+    summary: str
+    default_for: tuple[Task, ...] = ()
+    scale: Annotated[int, Field(ge=2, le=8)] = 2  # of enhance
+    network: NetworkConfig = NetworkConfig()
+    data: PhotosConfig = PhotosConfig()
+    degradation: DegradationConfig = DegradationConfig()
+    training: RestorationTraining = RestorationTraining()
+    limits: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        """What the service will offer."""
+        return "enhance" if self.kind == "enhance" else "denoise"
+
+    @property
+    def takes_sigma(self) -> bool:
+        """Whether the network is told how strong the noise is."""
+        return self.kind == "denoise"
+
+    @property
+    def factor(self) -> int:
+        """How much larger the output is: 1 but for enhance."""
+        return self.scale if self.kind == "enhance" else 1
+
+
+def load_any_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe | RestorationRecipe:
+    """As `training.config.load_recipe`, for recipes of both kinds: those of this module have a field `kind`.
+
+    Raises:
+        RecipeError: See there.
+    """
+    fields = read_fields(name, overrides)
+    return as_recipe(RestorationRecipe, name, fields) if "kind" in fields else as_recipe(Recipe, name, fields)

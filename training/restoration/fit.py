@@ -1,0 +1,275 @@
+"""From photographs to a published model: train, export, measure, publish. What is done is not done again."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+from tqdm import tqdm
+
+from service.manifest import (
+    Data,
+    Enhance,
+    Golden,
+    Graph,
+    InputSpec,
+    Manifest,
+    Noise,
+    Parity,
+    Provenance,
+    Split,
+    TensorSpec,
+)
+from training.architectures.restorer import Restorer, Served, reach
+from training.card import PICTURE
+from training.data import UNSTATED
+from training.errors import DataError, ExportError, RunError
+from training.export import GOLDEN_FILE, GOLDEN_TOLERANCE, OPSET, PARITY_TOLERANCE, to_onnx
+from training.files import write_atomically
+from training.loop import generator_for
+from training.picture import rows_of_images
+from training.publish import git_commit, next_version, publish, write_card_and_manifest
+from training.restoration.config import RestorationRecipe
+from training.restoration.loop import build_network, train
+from training.restoration.measure import Served as ServedGraph
+from training.restoration.measure import baselines, measure, noisy_pairs
+from training.restoration.photos import Photos, read_pairs, read_photos
+from training.run import MODEL, REPORT, RUN_FILE, SHOWN_FIELDS, WEIGHTS, RunDirectory, differences, discard
+from training.verify import verify
+
+GOLDEN_SEED, GOLDEN_SIGMA = 7, 25.0
+PARITY_SIZES = ((1, 8, 8), (3, 12, 4), (2, 31, 17))  # images, rows and columns in cells of `multiple_of`
+SHOWN, SHOWN_SIDE = 6, 96  # pictures on the card, and pixels of each
+
+
+class _RunFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    recipe: RestorationRecipe
+    data_sha256: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the pictures are: in one folder, or pairs of the same names in two."""
+
+    data: Path | None = None
+    noisy: Path | None = None
+    clean: Path | None = None
+
+    def read(self, recipe: RestorationRecipe, *, progress: bool) -> Photos:
+        """The pictures that a recipe asks for.
+
+        Raises:
+            DataError: A folder is missing, or there is too little in it.
+        """
+        config, least = recipe.data, recipe.training.patch * recipe.factor
+        if recipe.kind == "restore":
+            if self.noisy is None or self.clean is None:
+                raise DataError("restore learns from pairs: give --noisy DIR and --clean DIR, same names in both")
+            return read_pairs(
+                self.noisy, self.clean, config.channels, validation=config.validation, least_side=least,
+                progress=progress,
+            )  # fmt: skip
+        if self.data is None:
+            raise DataError("which photographs? Give --data FOLDER")
+        count = int(config.validation) if str(config.validation).isdecimal() else 0
+        return read_photos(self.data, config.channels, validation=count, least_side=least, progress=progress)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Directories and the device of a fit."""
+
+    runs: Path
+    models: Path
+    device: torch.device
+    progress: bool
+    is_restart: bool = False
+
+
+def fit(recipe: RestorationRecipe, name: str, sources: Sources, where: Where, *, command: str) -> Path:
+    """Make a model and return its directory; a fit that was stopped goes on where it was.
+
+    Raises:
+        DataError: The pictures cannot be used.
+        RunError: The run's directory belongs to another recipe or other pictures.
+        ExportError, VerifyError, PublishError, TrainingError: That stage failed.
+    """
+    photos = sources.read(recipe, progress=where.progress)
+    for reason in photos.skipped[:20]:
+        tqdm.write(f"skipped {reason}")
+    run = RunDirectory(where.runs / name, name)
+    _start(run, _RunFile(name=name, recipe=recipe, data_sha256=photos.sha256, command=command), where)
+    if not run.path(REPORT).exists():
+        report = train(photos, recipe, run_dir=run.directory, device=where.device, progress=where.progress)
+        device = torch.cuda.get_device_name(where.device) if where.device.type == "cuda" else "CPU"
+        run.write(REPORT, {**asdict(report), "device": device})
+    network = build_network(recipe)
+    network.load_state_dict(torch.load(run.path(WEIGHTS), weights_only=True, map_location="cpu"))
+    directory = run.path(MODEL)
+    discard_folder(directory)
+    graph, content = _export(network.eval(), recipe, directory)
+    manifest = _manifest(run, recipe, photos, network, graph, content, where)
+    _golden_and_picture(directory, content, recipe, photos, network)
+    sha256 = hashlib.sha256((directory / GOLDEN_FILE).read_bytes()).hexdigest()
+    golden = Golden(file=GOLDEN_FILE, sha256=sha256, tolerance=GOLDEN_TOLERANCE)
+    write_card_and_manifest(directory, manifest.model_copy(update={"golden": golden}))
+    verify(directory)
+    for metric in manifest.metrics:
+        beside = ", ".join(f"{b} {value:.2f}" for b, value in metric.baselines.items())
+        tqdm.write(f"{metric.name} {metric.value:.2f}  (beside: {beside})")
+    target = publish(run, where.models)
+    verify(target)
+    tqdm.write(f"published {target}")
+    return target
+
+
+def discard_folder(directory: Path) -> None:
+    """An empty folder in its place."""
+    if directory.exists():
+        for file in directory.iterdir():
+            file.unlink()
+    directory.mkdir(exist_ok=True)
+
+
+def _start(run: RunDirectory, new: _RunFile, where: Where) -> None:
+    if where.is_restart:
+        discard(run.directory)
+    if run.path(RUN_FILE).exists():
+        try:
+            old = _RunFile.model_validate_json(run.path(RUN_FILE).read_bytes())
+        except ValidationError as error:
+            raise RunError(f"{run.directory} is a run of another kind: give --restart, or another --name") from error
+        found = [text for text in differences(old.recipe, new.recipe) if not text.startswith(SHOWN_FIELDS)]
+        cure = "give --restart to begin anew, or another --name"
+        if found:
+            raise RunError(f"{run.directory} was begun with another recipe ({'; '.join(found)}): {cure}")
+        if old.data_sha256 != new.data_sha256:
+            raise RunError(f"{run.directory} was begun with other pictures ({old.data_sha256[:12]}...): {cure}")
+    run.directory.mkdir(parents=True, exist_ok=True)
+    with write_atomically(run.path(RUN_FILE)) as file:
+        file.write(json.dumps(new.model_dump(mode="json"), indent=1).encode())
+
+
+def _export(network: Restorer, recipe: RestorationRecipe, directory: Path) -> tuple[Graph, bytes]:
+    served, cell = Served(network).eval(), network.multiple_of
+    names = ["x", "sigma"] if recipe.takes_sigma else ["x"]
+    content = to_onnx(served, _inputs(recipe, 2, 8 * cell, 6 * cell), names, ["x_hat"], multiple_of=cell)
+    graph = ServedGraph(content, cell, recipe.factor)
+    worst = 0.0
+    for images, rows, columns in PARITY_SIZES:
+        x, *sigma = _inputs(recipe, images, rows * cell, columns * cell)
+        with torch.no_grad():
+            expected = served(x, *sigma)
+        answers = torch.cat([graph(row[None], GOLDEN_SIGMA) for row in x])
+        worst = max(worst, float((answers - expected).abs().max()))
+    if not worst <= PARITY_TOLERANCE:
+        raise ExportError(f"{recipe.task}.onnx: onnxruntime and PyTorch differ by {worst:.2e}, at most 1e-4 is allowed")
+    path = directory / f"{recipe.task}.onnx"
+    with write_atomically(path) as file:
+        file.write(content)
+    specs = [
+        tuple(TensorSpec(name=t.name, dtype="float32", shape=tuple(t.shape)) for t in tensors)
+        for tensors in (graph.session.get_inputs(), graph.session.get_outputs())
+    ]
+    parity = Parity(max_abs_diff=worst, tolerance=PARITY_TOLERANCE)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Graph(file=path.name, sha256=sha256, opset=OPSET, inputs=specs[0], outputs=specs[1], parity=parity), content
+
+
+def _inputs(recipe: RestorationRecipe, images: int, height: int, width: int) -> tuple[Tensor, ...]:
+    x = torch.rand(images, recipe.data.channels, height, width, generator=generator_for(GOLDEN_SEED, height))
+    return (x, torch.full((images,), GOLDEN_SIGMA)) if recipe.takes_sigma else (x,)
+
+
+def _manifest(  # noqa: PLR0917  what all stages have found
+    run: RunDirectory,
+    recipe: RestorationRecipe,
+    photos: Photos,
+    network: Restorer,
+    graph: Graph,
+    content: bytes,
+    where: Where,
+) -> Manifest:
+    report = run.read(REPORT, "fit")
+    command = json.loads(run.path(RUN_FILE).read_bytes())["command"]
+    served = ServedGraph(content, network.multiple_of, recipe.factor)
+    # Training only watches the pictures that were kept back: nothing is chosen by them, so the figures may be theirs.
+    split = Split(train=len(photos.train), validation=0, calibration=0, test=len(photos.validation))
+    is_luma = recipe.kind == "enhance" and recipe.data.channels == 1
+    return Manifest(
+        name=run.name,
+        version=next_version(where.models / run.name),
+        created=datetime.now(UTC).replace(microsecond=0),
+        summary=recipe.summary,
+        architecture="restorer",
+        default_for=recipe.default_for,
+        tasks={recipe.task: graph},
+        input=InputSpec(
+            channels=recipe.data.channels, height=None, width=None, multiple_of=network.multiple_of,
+            halo=reach(network), resize="reject",
+        ),
+        latent=None,
+        anomaly=None,
+        noise=Noise(min_sigma=0.0, max_sigma=recipe.degradation.max_sigma) if recipe.takes_sigma else None,
+        enhance=Enhance(scale=recipe.scale, luma_only=is_luma) if recipe.kind == "enhance" else None,
+        golden=Golden(file=GOLDEN_FILE, sha256="0" * 64, tolerance=GOLDEN_TOLERANCE),
+        metrics=measure(served, photos.validation, recipe, photos.name),
+        provenance=Provenance(
+            data=Data(
+                name=photos.name, source=f"a folder of {photos.count} pictures",
+                licence=recipe.data.licence or UNSTATED, sha256=photos.sha256, images=photos.count, split=split,
+            ),
+            seed=recipe.training.seed,
+            config=recipe.model_dump(mode="json"),
+            command=command,
+            commit=git_commit(),
+            torch_version=torch.__version__,
+            device=report["device"],
+            parameters=report["parameters"],
+            images_seen=report["images_seen"],
+            wall_s=report["wall_s"],
+            cpu_s=report["cpu_s"],
+        ),
+        limits=recipe.limits,
+    )  # fmt: skip
+
+
+def _golden_and_picture(
+    directory: Path, content: bytes, recipe: RestorationRecipe, photos: Photos, network: Restorer
+) -> None:
+    graph = ServedGraph(content, network.multiple_of, recipe.factor)
+    side = 8 * network.multiple_of
+    x, *sigma = _inputs(recipe, 1, side, side)
+    arrays = {f"{recipe.task}.x": x.numpy(), f"{recipe.task}.x_hat": graph(x, GOLDEN_SIGMA).numpy()}
+    if sigma:
+        arrays[f"{recipe.task}.sigma"] = sigma[0].numpy()
+    with write_atomically(directory / GOLDEN_FILE) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+    rows: dict[str, list[Tensor]] = {"clean": [], "input": [], "restored": []}
+    sides = [side for pair in photos.validation[:SHOWN] for side in pair.clean.shape[1:]]
+    shown_side = min(SHOWN_SIDE, min(sides) // recipe.factor * recipe.factor)
+    free = baselines(recipe)
+    enlarge = free["bicubic"] if recipe.factor > 1 else free["as it comes"]
+    for x_in, x in noisy_pairs(photos.validation[:SHOWN], recipe, GOLDEN_SIGMA):
+        shown = (x, enlarge(x_in, 0.0), graph(x_in, GOLDEN_SIGMA))
+        for row, image in zip(rows.values(), shown, strict=True):
+            row.append(_middle(image.clamp(0.0, 1.0), shown_side))
+    with write_atomically(directory / PICTURE) as file:
+        shown_rows = {label: torch.cat(images) for label, images in rows.items()}
+        if recipe.kind == "blind":
+            del shown_rows["clean"]  # nobody knows it
+        file.write(rows_of_images(shown_rows))
+
+
+def _middle(image: Tensor, side: int) -> Tensor:
+    top, left = ((whole - side) // 2 for whole in image.shape[2:])
+    return image[:, :, top : top + side, left : left + side]

@@ -1,0 +1,128 @@
+"""Figures of an exported graph on photographs that training has not seen, beside what is free."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import onnxruntime
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from service.manifest import Metric
+from training.architectures.restorer import SIGMA_UNIT
+from training.baselines import median_filter
+from training.loop import generator_for, to_pixels
+from training.metrics import TEST_NOISE_SEED, psnr_db
+from training.restoration.blind import mean_of_neighbours
+from training.restoration.config import RestorationRecipe
+from training.restoration.loop import hidden_error
+from training.restoration.patches import prepare, resized
+from training.restoration.photos import Pair
+
+SIGMAS = (15.0, 25.0, 50.0)  # 0-255 units
+# From full-range luma to that of ITU-R BT.601 with 219 steps, on which the literature on enlarging measures.
+STUDIO_DB = 20 * np.log10(255 / 219)
+
+Image = Float[Tensor, "1 _ _ _"]  # (1, C, H, W)
+Restore = Callable[[Image, float], Image]
+
+
+class Served:
+    """An exported graph as a function of one image of any size, padded as the service does."""
+
+    def __init__(self, graph: bytes, multiple_of: int, scale: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._inputs = [tensor.name for tensor in self.session.get_inputs()]
+        self._multiple_of, self._scale = multiple_of, scale
+
+    def __call__(self, x: Image, sigma: float) -> Image:
+        """Restored: (1, C, scale * H, scale * W)."""
+        height, width = x.shape[2:]
+        padding = ((0, 0), (0, 0), (0, -height % self._multiple_of), (0, -width % self._multiple_of))
+        feed: dict[str, NDArray[np.float32]] = {"x": np.pad(x.numpy(), padding, mode="reflect")}
+        if "sigma" in self._inputs:
+            feed["sigma"] = np.full(1, sigma, np.float32)
+        answer = np.asarray(self.session.run(None, feed)[0], np.float32)
+        return torch.from_numpy(answer[:, :, : height * self._scale, : width * self._scale])
+
+
+def noisy_pairs(pairs: tuple[Pair, ...], recipe: RestorationRecipe, sigma: float) -> Iterator[tuple[Image, Image]]:
+    """What goes in and what should come out, of every picture, with the same noise at every call."""
+    generator = generator_for(TEST_NOISE_SEED, int(sigma))
+    for pair in pairs:
+        made = prepare(pair, recipe)
+        if made is None:
+            continue
+        x_in, x = (to_pixels(photo)[None] for photo in made)
+        if recipe.kind == "denoise":
+            x_in = x_in + torch.randn(x_in.shape, generator=generator) * (sigma / SIGMA_UNIT)
+        yield x_in, x
+
+
+def mean_psnr(restore: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, sigma: float) -> float:
+    """The mean over pictures of each one's PSNR in dB; without a border of `scale` pixels where it was enlarged."""
+    values = []
+    for x_in, x in noisy_pairs(pairs, recipe, sigma):
+        x_hat = restore(x_in, sigma).clamp(0.0, 1.0)
+        edge = recipe.factor if recipe.factor > 1 else 0
+        inner = (..., slice(edge, x.shape[2] - edge), slice(edge, x.shape[3] - edge))
+        values.append(psnr_db(max(F.mse_loss(x_hat[inner], x[inner]).item(), 1e-10)))
+    return float(np.mean(values))
+
+
+def bicubic(x: Image, scale: int) -> Image:
+    """Enlarged by Pillow's bicubic filter."""
+    height, width = (side * scale for side in x.shape[2:])
+    return to_pixels(resized((x[0] * SIGMA_UNIT).round().byte(), height, width))[None]
+
+
+def baselines(recipe: RestorationRecipe) -> dict[str, Restore]:
+    """What costs nothing, by name."""
+    if recipe.kind == "enhance":
+        return {"bicubic": lambda x, _: bicubic(x, recipe.scale)}
+    return {"as it comes": lambda x, _: x, "median 3x3": lambda x, _: median_filter(x)}
+
+
+def measure(graph: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, name: str) -> tuple[Metric, ...]:
+    """Mean PSNR of the graph and the baselines on `pairs`."""
+    if recipe.kind == "blind":
+        return (_of_hidden_pixels(graph, pairs, name),)
+    sigmas = SIGMAS if recipe.kind == "denoise" else (0.0,)
+    metrics = []
+    for sigma in sigmas:
+        noise = f", Gaussian noise of {sigma:g}" if recipe.kind == "denoise" else ""
+        metrics.append(
+            Metric(
+                name=f"{recipe.task}_psnr_db{f'_sigma_{sigma:g}' if recipe.kind == 'denoise' else ''}",
+                task=recipe.task,
+                value=mean_psnr(graph, pairs, recipe, sigma),
+                unit="dB, mean over pictures",
+                data=f"{len(pairs)} pictures of {name} kept out of training{noise}",
+                higher_is_better=True,
+                baselines={b: mean_psnr(f, pairs, recipe, sigma) for b, f in baselines(recipe).items()},
+            )
+        )
+    return tuple(metrics)
+
+
+def _of_hidden_pixels(graph: Restore, pairs: tuple[Pair, ...], name: str) -> Metric:
+    functions = {"graph": lambda x: graph(x, 0.0), "mean of the eight around it": mean_of_neighbours}
+    errors = {
+        label: float(
+            np.mean([hidden_error(f, to_pixels(pair.clean)[None], generator_for(TEST_NOISE_SEED, 0)) for pair in pairs])
+        )
+        for label, f in functions.items()
+    }
+    return Metric(
+        name="denoise_hidden_pixel_mse",
+        task="denoise",
+        value=errors.pop("graph"),
+        unit="mse, with the noise of those pixels in it",
+        data=f"{len(pairs)} noisy pictures of {name} kept out of training; no clean ones are known",
+        higher_is_better=False,
+        baselines=errors,
+    )

@@ -1,0 +1,119 @@
+"""From photographs to batches of patches, and to whole pictures to validate on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image as PillowImage
+from torch import Generator, Tensor
+
+from training.loop import to_pixels
+from training.restoration.blind import hide
+from training.restoration.config import RestorationRecipe
+from training.restoration.degradations import DEGRADATIONS
+from training.restoration.photos import Pair, Photo
+
+Images = Float[Tensor, "batch _ _ _"]  # (N, C, H, W)
+Sigmas = Float[Tensor, " batch"]
+VALIDATION_SIGMA = 25.0  # 0-255 units
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the network sees, how noisy each is, and what it should answer (scale times larger)."""
+
+    x_in: Images
+    sigma: Sigmas
+    x: Images
+    mask: Bool[Tensor, "batch 1 _ _"] | None = None  # the only pixels that are judged; None: all
+
+
+class Patches:
+    """Draws batches. Photographs are held at every size that the recipe wants, as bytes."""
+
+    def __init__(self, pairs: Sequence[Pair], recipe: RestorationRecipe) -> None:
+        self._recipe = recipe
+        least = recipe.training.patch * recipe.factor
+        sizes = recipe.data.sizes if recipe.kind != "restore" else (1.0,)
+        pictures = [made for pair in pairs for size in sizes if (made := prepare(pair, recipe, size)) is not None]
+        self._pictures = [(small, large) for small, large in pictures if min(large.shape[1:]) >= least]
+        areas = torch.tensor([float(large[0].numel()) for _, large in self._pictures])
+        self._weights = areas / areas.sum()
+        shares = torch.tensor(list(recipe.degradation.kinds.values()))
+        self._bounds = (shares / shares.sum()).cumsum(0)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def draw(self, generator: Generator) -> Batch:
+        """A batch: patches at random places, turned and mirrored at random, spoiled at random."""
+        training = self._recipe.training
+        numbers = torch.multinomial(self._weights, training.batch_size, replacement=True, generator=generator)
+        places = torch.rand(training.batch_size, 2, generator=generator)
+        turns = torch.randint(8, (training.batch_size,), generator=generator)
+        small, large = [], []
+        for number, place, turn in zip(numbers.tolist(), places.tolist(), turns.tolist(), strict=True):
+            patch = _crop(self._pictures[number], place, training.patch, self._recipe.factor)
+            small.append(_turned(patch[0], turn))
+            large.append(_turned(patch[1], turn))
+        return self._spoil(to_pixels(torch.stack(small)), to_pixels(torch.stack(large)), generator)
+
+    def _spoil(self, x_in: Images, x: Images, generator: Generator) -> Batch:
+        sigma = torch.rand(len(x), generator=generator) * self._recipe.degradation.max_sigma
+        if self._recipe.kind == "blind":
+            hidden = hide(x, generator)
+            return Batch(hidden.x_in, sigma, x, hidden.mask)
+        if self._recipe.kind != "denoise":
+            return Batch(x_in, sigma, x)
+        drawn = torch.bucketize(torch.rand(len(x), generator=generator), self._bounds[:-1], right=True)
+        noisy = x_in.clone()
+        for i, name in enumerate(self._recipe.degradation.kinds):
+            chosen = drawn == i
+            if chosen.any():
+                noisy[chosen] = DEGRADATIONS[name](x_in[chosen], sigma[chosen], generator)
+        return Batch(noisy, sigma, x)
+
+
+def prepare(pair: Pair, recipe: RestorationRecipe, size: float = 1.0) -> tuple[Photo, Photo] | None:
+    """What the network sees of a picture and what it should make of it, before noise: bytes.
+
+    Args:
+        pair: The picture.
+        recipe: For enhance, the first one is made smaller, by Pillow's bicubic filter.
+        size: Both are first made so much smaller.
+    """
+    if recipe.kind == "restore":
+        return pair.degraded, pair.clean
+    height, width = (int(side * size) // recipe.factor * recipe.factor for side in pair.clean.shape[1:])
+    if min(height, width) < 1:
+        return None
+    large = pair.clean[:, :height, :width] if size == 1.0 else resized(pair.clean, height, width)
+    if recipe.factor == 1:
+        return large, large
+    return resized(large, height // recipe.factor, width // recipe.factor), large
+
+
+def resized(photo: Photo, height: int, width: int) -> Photo:
+    """The picture at another size, by Pillow's bicubic filter, which looks at all pixels that one stands for."""
+    planes = [
+        np.asarray(PillowImage.fromarray(plane).resize((width, height), PillowImage.Resampling.BICUBIC))
+        for plane in photo.numpy()
+    ]
+    return torch.from_numpy(np.stack(planes))
+
+
+def _crop(pair: tuple[Photo, Photo], place: Sequence[float], side: int, factor: int) -> tuple[Tensor, Tensor]:
+    small, large = pair
+    top, left = (int(share * (whole - side + 1)) for share, whole in zip(place, small.shape[1:], strict=True))
+    at, at_large = (
+        (slice(None), slice(top * s, (top + side) * s), slice(left * s, (left + side) * s)) for s in (1, factor)
+    )
+    return small[at], large[at_large]
+
+
+def _turned(patch: UInt8[Tensor, "channel side side"], turn: int) -> UInt8[Tensor, "channel side side"]:
+    if turn & 4:
+        patch = patch.transpose(1, 2)
+    return patch.flip([axis for axis, is_on in ((1, turn & 1), (2, turn & 2)) if is_on])
