@@ -100,3 +100,38 @@ def test_the_served_verdict_follows_from_the_calibration_in_the_manifest(folder:
     assert answer["p_value"] == pytest.approx((1 + at_or_above) / (len(calibration.scores) + 1))
     assert answer["is_anomalous"] == (answer["score"] >= answer["threshold"])
     assert answer["threshold"] == calibration.threshold
+
+
+def test_the_shipped_models_clean_a_photograph_better_than_it_came() -> None:
+    models = Path(__file__).parent.parent / "models"
+    photo = np.asarray(Image.open(Path(__file__).parent / "data" / "hazelnut.jpg"))
+    rng = np.random.default_rng(5)
+    with TestClient(create_app(Settings(models_dir=models))) as client:
+        for values, model in ((photo, "photo"), (photo[..., 1], "photo-grey")):
+            noisy = np.clip(values + rng.normal(0, 25, values.shape), 0, 255).astype(np.uint8)
+            file = io.BytesIO()
+            Image.fromarray(noisy).save(file, "PNG")
+
+            response = client.post("/denoise", content=file.getvalue())
+
+            assert response.headers["X-Model"].partition("/")[0] == model
+            assert float(response.headers["X-Sigma"]) == pytest.approx(25, rel=0.15)
+            clean = np.asarray(Image.open(io.BytesIO(response.content)))
+            before, after = (np.square(a.astype(float) - values).mean() for a in (noisy, clean))
+            assert 10 * np.log10(before / after) > 8  # dB
+
+
+def test_the_shipped_model_enlarges_better_than_a_filter() -> None:
+    models = Path(__file__).parent.parent / "models"
+    large = Image.open(Path(__file__).parent / "data" / "hazelnut.jpg").convert("L")
+    small = large.resize((96, 96), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    small.save(file, "PNG")
+    with TestClient(create_app(Settings(models_dir=models))) as client:
+        response = client.post("/enhance", content=file.getvalue())
+
+    assert response.headers["X-Model"].partition("/")[0] == "photo-x2"
+    ours = np.asarray(Image.open(io.BytesIO(response.content)))
+    bicubic = small.resize((192, 192), Image.Resampling.BICUBIC)
+    errors = [np.square(np.asarray(a, float) - np.asarray(large, float))[4:-4, 4:-4].mean() for a in (ours, bicubic)]
+    assert errors[0] < errors[1]

@@ -69,7 +69,7 @@ def test_denoise_is_told_how_noisy_and_takes_any_size(tmp_path: Path, photos: Pa
     assert manifest.tasks["denoise"].inputs[0].shape == ("batch", channels, "height", "width")
     assert {m.name for m in manifest.metrics} == {f"denoise_psnr_db_sigma_{s}" for s in (15, 25, 50)}
     assert all(m.baselines.keys() == {"as it comes", "median 3x3"} for m in manifest.metrics)
-    assert (manifest.provenance.data.split.train, manifest.provenance.data.split.validation) == (4, 2)
+    assert (manifest.provenance.data.split.train, manifest.provenance.data.split.test) == (4, 2)
     session = onnxruntime.InferenceSession(directory / "denoise.onnx", providers=["CPUExecutionProvider"])
     for batch, height, width in ((1, 4, 8), (3, 20, 12)):
         x = np.zeros((batch, channels, height, width), np.float32)
