@@ -25,6 +25,7 @@ from service.errors import (
     RouteNotFound,
     shown,
 )
+from service.images import allow_pixels
 from service.keys import KeyGate
 from service.limits import probe_limits, run_limits
 from service.manifest import Manifest
@@ -76,6 +77,7 @@ def create_app(
     Raises:
         ProviderUnavailable: The device that was asked for is not there.
     """
+    allow_pixels(settings.max_pixels)
     board = board or Board()
     meters = Meters(board.read_own(), tracer)
     registry = Registry(

@@ -62,6 +62,11 @@ _FULL_CHROMA_QUALITY = 90
 _LONGEST_SIDE = {"image/png": 2**31 - 1, "image/jpeg": 65_500, "image/webp": 16_383, "image/tiff": 2**31 - 1}
 
 
+def allow_pixels(max_pixels: int) -> None:
+    """Lets Pillow open images of that size, where it would refuse them by itself; for this process, and never less."""
+    PillowImage.MAX_IMAGE_PIXELS = max(max_pixels, PillowImage.MAX_IMAGE_PIXELS or 0)
+
+
 def decode_image(data: bytes, *, max_pixels: int, max_frames: int) -> Image:
     """The first frame of a PNG, JPEG, WebP, GIF, BMP or TIFF file, upright as its EXIF orientation says.
 

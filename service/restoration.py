@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +18,6 @@ from service.pixels import Image, Pixels, Values, grey
 from service.tasks import Answer, InputLimits, Options, as_sent
 from service.tensors import NPY_MAGIC, NPY_TYPE, read_npy_image, write_npy
 from service.tiles import UNTILED_PIXELS, Span, padded_window, plan
-
-# Tiles of one image that wait at a time: enough to fill a batch with another's, few enough to let others in between.
-_TILES_AT_ONCE = 2
 
 Inner = tuple[slice, slice, slice]  # of planes: what a tile answers for
 
@@ -80,17 +76,16 @@ class Restoration:
         return self.manifest.noise is not None and not self.is_enhance
 
     async def answer(self, batcher: Batcher) -> Answer:
-        """The restored picture. Reading and writing happen in a thread, tiles in the batcher's; a few wait at a time.
+        """The restored picture. Reading and writing happen in a thread, tiles in the batcher's, one after another.
 
         Raises:
             RequestError: The file cannot be read, or a tile fails.
         """
         await asyncio.to_thread(self.read)
-        tiles = self.tiles()
-        while taken := list(islice(tiles, _TILES_AT_ONCE)):
-            for outcome in await batcher.submit(taken):
-                if isinstance(outcome, RequestError):
-                    raise outcome
+        for tile in self.tiles():  # one at a time: others get in between, and memory is that of one
+            (outcome,) = await batcher.submit([tile])
+            if isinstance(outcome, RequestError):
+                raise outcome
         return await asyncio.to_thread(self.write)
 
     def read(self) -> None:

@@ -360,3 +360,14 @@ def test_many_large_pictures_are_held_one_or_two_at_a_time(
 
     assert answers == [200] * 8
     assert most == 2
+
+
+def test_the_setting_decides_how_large_a_picture_may_be_and_not_pillow(
+    models_dir: Path, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_blur(models_dir)
+    monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 1000)
+    palette = save(PillowImage.new("P", (200, 200)), "PNG")  # which our own reader leaves to Pillow
+
+    assert make_client(max_pixels=40_000).post("/denoise?sigma=1", content=palette).status_code == 200
+    assert PillowImage.MAX_IMAGE_PIXELS == 40_000
