@@ -22,11 +22,16 @@ from training.restoration.compare import benchmark_blind
 from training.restoration.config import RestorationRecipe, load_any_recipe
 from training.restoration.fit import Sources, Where
 from training.restoration.fit import fit as fit_restoration
+from training.restoration.real import benchmark_real_noise
 from training.run import Run, open_run, start_run
 from training.stages import STAGES, Options, check_recipe, find_device
 from training.verify import verify
 
-BENCHMARKS = {"blind": benchmark_blind, "restoration": benchmark_restoration}
+BENCHMARKS = {
+    "blind": benchmark_blind,
+    "real-noise": benchmark_real_noise,
+    "restoration": benchmark_restoration,
+}
 INTERRUPTED = 130  # the shell's status for Ctrl-C
 
 

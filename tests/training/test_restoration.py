@@ -70,6 +70,7 @@ def test_denoise_is_told_how_noisy_and_takes_any_size(tmp_path: Path, photos: Pa
     assert {m.name for m in manifest.metrics} == {f"denoise_psnr_db_sigma_{s}" for s in (15, 25, 50)}
     assert all(m.baselines.keys() == {"as it comes", "median 3x3"} for m in manifest.metrics)
     assert (manifest.provenance.data.split.train, manifest.provenance.data.split.test) == (4, 2)
+    assert (directory / "curve.png").read_bytes().startswith(b"\x89PNG")
     session = onnxruntime.InferenceSession(directory / "denoise.onnx", providers=["CPUExecutionProvider"])
     for batch, height, width in ((1, 4, 8), (3, 20, 12)):
         x = np.zeros((batch, channels, height, width), np.float32)

@@ -100,12 +100,12 @@ Section = Iterator[tuple[str, dict[str, bytes]]]
 
 
 def _grey(data: Path, models: Path, *, most: int) -> Section:
-    served = _open(models, "photo-grey", "denoise")
+    served = open_model(models, "photo-grey", "denoise")
     methods: dict[str, Restore] = {"photo-grey": served, **_denoisers(is_colour=False)}
     for sigma in (15.0, 25.0, 50.0):
         cases = list(noisy(pictures(data / "denoise/Set12", 1, most), sigma, "gaussian"))
         yield from table(
-            f"Set12, grey, Gaussian noise of {sigma:g}", methods, cases, strip=f"restoration-grey-{sigma:g}"
+            f"Set12, grey, Gaussian noise of {sigma:g}", methods, cases, picture=f"restoration-grey-{sigma:g}"
         )
     kept = [pair.clean for pair in _held_out(data, 1)[:most]]
     yield from table("20 pictures of BSDS500 kept out of training, grey, Gaussian noise of 25", methods,
@@ -113,7 +113,7 @@ def _grey(data: Path, models: Path, *, most: int) -> Section:
 
 
 def _kinds(data: Path, models: Path, *, most: int) -> Section:
-    served = _open(models, "photo-grey", "denoise")
+    served = open_model(models, "photo-grey", "denoise")
     free: dict[str, Restore] = {"median 3x3": lambda x, _: median_filter(x), "as it comes": lambda x, _: x}
     for kind in ("clipped", "poisson", "jpeg"):
         cases = list(noisy(pictures(data / "denoise/Set12", 1, most), 25.0, kind))
@@ -121,15 +121,15 @@ def _kinds(data: Path, models: Path, *, most: int) -> Section:
 
 
 def _colour(data: Path, models: Path, *, most: int) -> Section:
-    served = _open(models, "photo", "denoise")
+    served = open_model(models, "photo", "denoise")
     kept = [pair.clean for pair in _held_out(data, 3)[:most]]
     yield from table("20 pictures of BSDS500 kept out of training, colour, Gaussian noise of 25",
                       {"photo": served, **_denoisers(is_colour=True)}, list(noisy(kept, 25.0, "gaussian")),
-                      strip="restoration-colour-25")  # fmt: skip
+                      picture="restoration-colour-25")  # fmt: skip
 
 
 def _enhance(data: Path, models: Path, *, most: int) -> Section:
-    served = _open(models, "photo-x2", "enhance")
+    served = open_model(models, "photo-x2", "enhance")
     methods: dict[str, Restore] = {"photo-x2": served, "bicubic": lambda x, _: bicubic(x, 2)}
     for name in ("Set5", "Set14"):
         cases = []
@@ -138,11 +138,11 @@ def _enhance(data: Path, models: Path, *, most: int) -> Section:
             large = photo[:, :height, :width]
             cases.append(Case(to_pixels(resized(large, height // 2, width // 2))[None], 0.0, to_pixels(large)[None]))
         yield from table(f"{name}, luma (219 steps), twice as large", methods, cases, edge=2, add_db=STUDIO_DB,
-                          strip=f"restoration-{name.lower()}")  # fmt: skip
+                          picture=f"restoration-{name.lower()}")  # fmt: skip
 
 
 def _scan(data: Path, models: Path, *, most: int) -> Section:
-    served = _open(models, "scan", "denoise")
+    served = open_model(models, "scan", "denoise")
     folder, recipe = data / "noisy_office_kaggle", _recipe(models, "scan")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
@@ -156,7 +156,7 @@ def _scan(data: Path, models: Path, *, most: int) -> Section:
         "as it comes": lambda x, _: x,
     }
     yield from table("noisy office, pages in a typeface that training has not seen", methods, cases,
-                      strip="restoration-scan")  # fmt: skip
+                      picture="restoration-scan")  # fmt: skip
 
 
 def table(
@@ -166,9 +166,9 @@ def table(
     *,
     edge: int = 0,
     add_db: float = 0.0,
-    strip: str = "",
+    picture: str = "",
 ) -> Section:
-    """A table of all methods, and where `strip` names a picture, the first case as each of them restores it.
+    """A table of all methods, and where `picture` names one, the first case as each of them restores it.
 
     Args:
         title: Of the table.
@@ -176,7 +176,7 @@ def table(
         cases: What they get.
         edge: Pixels at the border that do not count.
         add_db: Added to every PSNR.
-        strip: Name of the picture.
+        picture: Its name.
     """
     cases, scores = list(cases), {name: Score() for name in methods}
     shown: dict[str, Tensor] = {}
@@ -198,8 +198,8 @@ def table(
     first = cases[0]
     enlarged = first.x_in if first.x_in.shape == first.x.shape else bicubic(first.x_in, 2)
     rows = {"input": enlarged.clamp(0, 1), **shown, "clean": first.x}
-    pictures = {strip: _strip(rows)} if strip else {}
-    yield (f"{text}\n\n![{title}](images/{strip}.png)" if strip else text), pictures
+    pictures = {picture: strip(rows)} if picture else {}
+    yield (f"{text}\n\n![{title}](images/{picture}.png)" if picture else text), pictures
 
 
 def _add(score: Score, x_hat: Tensor, x: Tensor, edge: int, add_db: float) -> None:
@@ -212,7 +212,8 @@ def _add(score: Score, x_hat: Tensor, x: Tensor, edge: int, add_db: float) -> No
         score.ssim.append(float(metrics.structural_similarity(a, b, channel_axis=2, data_range=1.0)))
 
 
-def _strip(rows: dict[str, Tensor]) -> bytes:
+def strip(rows: dict[str, Tensor]) -> bytes:
+    """A PNG of the middle of every image, one below the other with its name."""
     cut = {}
     for name, image in rows.items():
         top, left = (max(0, (side - STRIP_SIDE) // 2) for side in image.shape[2:])
@@ -271,7 +272,12 @@ def _newest(models: Path, name: str) -> Path:
     return max(versions, key=lambda p: int(p.name))
 
 
-def _open(models: Path, name: str, task: str) -> Served:
+def open_model(models: Path, name: str, task: str) -> Served:
+    """The newest version of a published model.
+
+    Raises:
+        DataError: There is none.
+    """
     directory = _newest(models, name)
     manifest = Manifest.model_validate_json((directory / "manifest.json").read_bytes())
     graph = next(graph for t, graph in manifest.tasks.items() if t == task)

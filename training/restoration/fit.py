@@ -32,7 +32,8 @@ from training.errors import DataError, ExportError, RunError
 from training.export import GOLDEN_FILE, GOLDEN_TOLERANCE, OPSET, PARITY_TOLERANCE, to_onnx
 from training.files import write_atomically
 from training.loop import generator_for
-from training.picture import rows_of_images
+from training.metrics import psnr_db
+from training.picture import curve, rows_of_images
 from training.publish import git_commit, next_version, publish, write_card_and_manifest
 from training.restoration.config import RestorationRecipe
 from training.restoration.loop import build_network, train
@@ -42,6 +43,7 @@ from training.restoration.photos import Photos, read_pairs, read_photos
 from training.run import MODEL, REPORT, RUN_FILE, SHOWN_FIELDS, WEIGHTS, RunDirectory, differences, discard
 from training.verify import verify
 
+CURVE = "curve.png"
 GOLDEN_SEED, GOLDEN_SIGMA = 7, 25.0
 PARITY_SIZES = ((1, 8, 8), (3, 12, 4), (2, 31, 17))  # images, rows and columns in cells of `multiple_of`
 SHOWN, SHOWN_SIDE = 6, 96  # pictures on the card, and pixels of each
@@ -118,6 +120,7 @@ def fit(recipe: RestorationRecipe, name: str, sources: Sources, where: Where, *,
     discard_folder(directory)
     graph, content = _export(network.eval(), recipe, directory)
     manifest = _manifest(run, recipe, photos, network, graph, content, where)
+    _draw_curve(run, directory)
     _golden_and_picture(directory, content, recipe, photos, network)
     sha256 = hashlib.sha256((directory / GOLDEN_FILE).read_bytes()).hexdigest()
     golden = Golden(file=GOLDEN_FILE, sha256=sha256, tolerance=GOLDEN_TOLERANCE)
@@ -241,6 +244,18 @@ def _manifest(  # noqa: PLR0917  what all stages have found
         ),
         limits=recipe.limits,
     )  # fmt: skip
+
+
+def _draw_curve(run: RunDirectory, directory: Path) -> None:
+    """What an hour of training buys: the validation figure of every look at it, over the CPU time so far."""
+    report = run.read(REPORT, "fit")
+    looks = [look["validation_loss"] for look in report["history"]]
+    if len(looks) < 2:
+        return
+    minutes = report["cpu_s"] / 60 / len(looks)
+    points = [(minutes * (i + 1), psnr_db(max(loss, 1e-10))) for i, loss in enumerate(looks)]
+    with write_atomically(directory / CURVE) as file:
+        file.write(curve(points, x_label="CPU minutes of training", y_label="pictures kept out of training, dB"))
 
 
 def _golden_and_picture(

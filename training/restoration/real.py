@@ -1,0 +1,69 @@
+"""`python -m training benchmark real-noise`: noise of real cameras and films, which training has not seen."""
+
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from training.errors import DataError
+from training.files import write_atomically
+from training.loop import to_pixels
+from training.restoration.benchmark import Case, open_model, pictures, strip, table, write_between
+from training.restoration.measure import Restore
+from training.restoration.photos import read_photos
+
+SIGMAS = (5.0, 10.0, 20.0)  # 0-255 units; nobody knows the right one
+RNI6_SIGMA = 15.0
+MOST = 40  # pairs
+
+
+def benchmark_real_noise(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
+    """Measures `photo` on pairs from cameras, and shows pictures whose truth nobody knows.
+
+    Args:
+        data: Folder with polyu_real_noise/CroppedImages and denoise/RNI6.
+        models: Directory of published models.
+        docs: Folder with restoration.md and images/.
+        is_quick: A few pairs, and the page stays as it is.
+    """
+    restore = open_model(models, "photo", "denoise")
+    cases = _pairs(data / "polyu_real_noise" / "CroppedImages")[: 3 if is_quick else MOST]
+    methods: dict[str, Restore] = {
+        f"told {sigma:g}": lambda x, _, sigma=sigma: restore(x, sigma)  # type: ignore[misc]
+        for sigma in SIGMAS
+    }
+    title = "PolyU, noise of real cameras"
+    found = list(table(title, {**methods, "as it comes": lambda x, _: x}, cases, picture="restoration-camera"))
+    lines, images = [text for text, _ in found], {name: content for _, made in found for name, content in made.items()}
+    noisy = [to_pixels(photo)[None] for photo in pictures(data / "denoise" / "RNI6", 3, 6)]
+    rows = {
+        "as it comes": torch.cat([_middle(x) for x in noisy]),
+        f"told {RNI6_SIGMA:g}": torch.cat([_middle(restore(x, RNI6_SIGMA).clamp(0, 1)) for x in noisy]),
+    }
+    images["restoration-rni6"] = strip(rows)
+    lines.append("RNI6, real noise without a truth\n\n![RNI6](images/restoration-rni6.png)")
+    tqdm.write("\n\n".join(lines))
+    if is_quick:
+        return
+    write_between(docs / "restoration.md", "real", lines)
+    for name, content in images.items():
+        with write_atomically(docs / "images" / f"{name}.png") as file:
+            file.write(content)
+
+
+def _pairs(folder: Path) -> list[Case]:
+    photos = read_photos(folder, 3, validation=0, least_side=1, progress=False).train
+    by_name = {pair.name: to_pixels(pair.clean)[None] for pair in photos}
+    pairs = [
+        Case(x, 0.0, by_name[clean])
+        for name, x in sorted(by_name.items())
+        if "_real" in name and (clean := name.replace("_real", "_mean").replace("_Real", "_mean")) in by_name
+    ]
+    if not pairs:
+        raise DataError(f"{folder}: no pairs of NAME_real and NAME_mean in it")
+    return pairs
+
+
+def _middle(x: torch.Tensor) -> torch.Tensor:
+    top, left = ((side - 160) // 2 for side in x.shape[2:])
+    return x[:, :, top : top + 160, left : left + 160]
