@@ -53,9 +53,9 @@ def curve(points: Sequence[tuple[float, float]], *, x_label: str, y_label: str) 
     sheet = Image.new("RGB", (width, height), BACKGROUND)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     across, up = width - left - 30, height - top - bottom
-    y_span = float(y.max() - y.min()) or 1.0
+    x_span, y_span = float(x.max()) or 1.0, float(y.max() - y.min()) or 1.0
     on_screen = [
-        (left + across * float(a) / float(x.max()), top + up * (1 - float(b - y.min()) / y_span))
+        (left + across * float(a) / x_span, top + up * (1 - float(b - y.min()) / y_span))
         for a, b in zip(x, y, strict=True)
     ]
     draw.line([(left, top), (left, top + up), (left + across, top + up)], fill=INK)
