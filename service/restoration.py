@@ -140,7 +140,7 @@ class Restoration:
                 )
             return 0.0
         if self.options.sigma is None:
-            return min(max(estimate_sigma(image.pixels(image.channels)[0]), noise.min_sigma), noise.max_sigma)
+            return min(max(estimate_sigma(image), noise.min_sigma), noise.max_sigma)
         if not noise.min_sigma <= self.options.sigma <= noise.max_sigma:
             raise InvalidParameter(
                 f"sigma is {self.options.sigma:g}; {self.manifest.name!r} was trained for {noise.min_sigma:g} to "

@@ -17,6 +17,7 @@ from service.limits import Limits
 from service.manifest import InputSpec
 from service.model import Model, load_model
 from service.noise import estimate_sigma
+from service.pixels import Image
 from service.restoration import Restoration, Turns
 from service.tasks import Answer, InputLimits, Options
 from service.tiles import plan
@@ -85,7 +86,7 @@ def test_the_estimate_is_right_beside_edges(sigma: float) -> None:
     picture[:, 100:, 50:] = 0.6
     noisy = picture + RNG.normal(0, sigma / 255, picture.shape).astype(np.float32)
 
-    assert estimate_sigma(noisy) == pytest.approx(sigma, rel=0.03, abs=0.01)
+    assert estimate_sigma(Image(noisy[None])) == pytest.approx(sigma, rel=0.03, abs=0.01)
 
 
 @pytest.mark.parametrize("query", ["sigma=51", "sigma=-1", "sigma=300", "strength=1.5", "quality=0", "metadata=maybe"])
