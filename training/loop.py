@@ -108,16 +108,7 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             x_hat = network(x_in)
         loss = loss_of(x_hat.float(), x)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch annotates it only in part
-        if config.gradient_clip:
-            nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        factor = learning_rate_factor(step, steps, config)
-        for optimiser in state.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = group["initial_lr"] * factor
-            optimiser.step()
-            optimiser.zero_grad()
-        update_average(state.average, model, decay=min(config.ema_decay, (1 + step) / (10 + step)))
+        descend(loss, state, config, step, steps)
 
         state.step = step + 1
         state.epoch_loss += sum_over_processes(loss.item()) / world / steps_per_epoch
@@ -154,6 +145,20 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
     if world > 1:
         dist.barrier()
     return report
+
+
+def descend(loss: Tensor, state: Checkpoint, config: OptimisationConfig, step: int, steps: int) -> None:
+    """One step down: gradients, clipped; every optimiser at its rate of this step; the average of the weights."""
+    loss.backward()  # type: ignore[no-untyped-call]  # torch annotates it only in part
+    if config.gradient_clip:
+        nn.utils.clip_grad_norm_(state.model.parameters(), config.gradient_clip)
+    factor = learning_rate_factor(step, steps, config)
+    for optimiser in state.optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        optimiser.step()
+        optimiser.zero_grad()
+    _update_average(state.average, state.model, decay=min(config.ema_decay, (1 + step) / (10 + step)))
 
 
 def load_weights(recipe: Recipe, run_dir: Path) -> nn.Module:
@@ -220,7 +225,6 @@ def _epoch_order(images: int, seed: int, epoch: int) -> Int64[Tensor, " images"]
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
-    """Moves the weights of `average` towards those of `model`, which count 1 - decay."""
+def _update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
     for mean, weight in zip(average.parameters(), model.parameters(), strict=True):
         mean.lerp_(weight, 1.0 - decay)

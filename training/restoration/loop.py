@@ -19,10 +19,9 @@ from training.loop import (
     VALIDATION_STEP,
     TrainingError,
     TrainingReport,
+    descend,
     generator_for,
-    learning_rate_factor,
     to_pixels,
-    update_average,
 )
 from training.losses import LOSSES
 from training.metrics import psnr_db
@@ -84,16 +83,7 @@ def train(
         else:
             mask = batch.mask.to(device)
             loss = loss_of(x_hat.float() * mask, x * mask) / mask.float().mean()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch annotates it only in part
-        if config.gradient_clip:
-            nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        factor = learning_rate_factor(step, config.steps, config)
-        for optimiser in state.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = group["initial_lr"] * factor
-            optimiser.step()
-            optimiser.zero_grad()
-        update_average(state.average, model, decay=min(config.ema_decay, (1 + step) / (10 + step)))
+        descend(loss, state, config, step, config.steps)
         state.step = step + 1
         state.epoch_loss += loss.item() / config.validate_every
         bar.update(config.batch_size)
