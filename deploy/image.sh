@@ -24,7 +24,7 @@ buildah bud --format docker --layers --build-arg PYTHON="$python" "$@" -f servic
 
 container=$(buildah from --pull-never localhost/hourglass)
 root=$(buildah mount "$container")
-trap 'kill "${pid:-}" 2>/dev/null; wait; buildah umount "$container" >/dev/null; buildah rm "$container" >/dev/null' EXIT
+trap '[ -z "${pid:-}" ] || kill "$pid" || true; wait; buildah umount "$container" >/dev/null; buildah rm "$container" >/dev/null' EXIT
 mb() { du --summarize --bytes "$1" | cut -f1 | numfmt --to=si; }
 echo "image: $(mb "$root") bytes, of them $(mb "$root/opt/hourglass") packages and $(mb "$root/app") models"
 
