@@ -26,16 +26,16 @@ def _limit_this_process(allowed: ProbeLimits) -> None:
         return  # no such limits there; the time on the clock still counts
     import resource  # noqa: PLC0415  Unix only
 
-    for what, value in (
-        (resource.RLIMIT_AS, allowed.memory_bytes),
-        (resource.RLIMIT_CPU, allowed.timeout_s),
-        (resource.RLIMIT_FSIZE, 0),  # it writes no files
-        (resource.RLIMIT_CORE, 0),  # nor its memory
+    for what, value, grace in (
+        (resource.RLIMIT_AS, allowed.memory_bytes, 0),
+        (resource.RLIMIT_CPU, allowed.timeout_s, 1),  # SIGXCPU says why it ends; at the hard limit it is SIGKILL
+        (resource.RLIMIT_FSIZE, 0, 0),  # it writes no files
+        (resource.RLIMIT_CORE, 0, 0),  # nor its memory
     ):
         _, hard = resource.getrlimit(what)
-        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        soft, most = (v if hard == resource.RLIM_INFINITY else min(v, hard) for v in (value, value + grace))
         with contextlib.suppress(ValueError, OSError):  # macOS has no RLIMIT_AS
-            resource.setrlimit(what, (most, most))
+            resource.setrlimit(what, (soft, most))
     os.nice(_NICE)
     with contextlib.suppress(OSError):  # Linux only: where memory runs out altogether, this process goes first
         Path("/proc/self/oom_score_adj").write_text("1000")
