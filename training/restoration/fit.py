@@ -27,13 +27,14 @@ from service.manifest import (
 )
 from training.architectures.restorer import Restorer, Served, reach
 from training.card import PICTURE
+from training.charts import lines
 from training.data import UNSTATED
 from training.errors import DataError, ExportError, RunError
 from training.export import GOLDEN_FILE, GOLDEN_TOLERANCE, OPSET, PARITY_TOLERANCE, to_onnx
 from training.files import write_atomically
 from training.loop import generator_for
 from training.metrics import psnr_db
-from training.picture import curve, rows_of_images
+from training.picture import rows_of_images
 from training.publish import git_commit, next_version, publish, write_card_and_manifest
 from training.restoration.config import RestorationRecipe
 from training.restoration.loop import build_network, train
@@ -255,7 +256,9 @@ def _draw_curve(run: RunDirectory, directory: Path) -> None:
     minutes = report["cpu_s"] / 60 / len(looks)
     points = [(minutes * (i + 1), psnr_db(max(loss, 1e-10))) for i, loss in enumerate(looks)]
     with write_atomically(directory / CURVE) as file:
-        file.write(curve(points, x_label="CPU minutes of training", y_label="pictures kept out of training, dB"))
+        file.write(
+            lines({run.name: points}, x_label="CPU minutes of training", y_label="pictures kept out of training, dB")
+        )
 
 
 def _golden_and_picture(
