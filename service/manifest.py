@@ -5,6 +5,7 @@ forgotten field fails when a model is made and not when it is served. Imports th
 """
 
 from datetime import datetime
+from itertools import pairwise
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, model_validator
@@ -126,17 +127,26 @@ class Calibration(_Frozen):
 
     `threshold` is the smallest score whose conformal p-value, (1 + number of `scores` at or above it) / (n + 1),
     is at most `target_fpr`: about that share of normal images will be flagged.
+
+    `map_peaks` are the largest values of the maps of the same images, also ascending, so in an order of their own: from
+    where on a place in a map is unusual. Empty where a model was calibrated without them.
     """
 
     score: str
     target_fpr: Share
     threshold: Finite
     scores: Annotated[tuple[Finite, ...], Field(min_length=1)]
+    map_peaks: tuple[Finite, ...] = ()
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
-        if any(a > b for a, b in zip(self.scores, self.scores[1:], strict=False)):
-            raise ValueError("scores must be in ascending order")
+        for name, values in (("scores", self.scores), ("map_peaks", self.map_peaks)):
+            if any(a > b for a, b in pairwise(values)):
+                raise ValueError(f"{name} must be in ascending order")
+        if self.map_peaks and len(self.map_peaks) != len(self.scores):
+            raise ValueError(
+                f"{len(self.map_peaks)} map_peaks and {len(self.scores)} scores: give one per image, or none"
+            )
         return self
 
 

@@ -1,12 +1,15 @@
 """Regions of an anomaly map, against a flood fill that is too slow to serve."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from service.anomaly import MAX_REGIONS, REGION_LEVEL, Region, find_regions
+from service.manifest import Calibration
 
 Map = NDArray[np.float32]
 MAPS = arrays(
@@ -59,3 +62,14 @@ def test_a_large_map_is_looked_at_in_blocks() -> None:
 
 def test_a_map_of_nothing_has_no_regions() -> None:
     assert find_regions(np.zeros((5, 7), np.float32)) == []
+
+
+@pytest.mark.parametrize(
+    ("map_peaks", "problem"),
+    [((2.0, 1.0), "map_peaks must be in ascending order"), ((1.0,), "1 map_peaks and 2 scores")],
+)
+def test_a_calibration_has_a_peak_for_every_score_in_ascending_order(
+    map_peaks: tuple[float, ...], problem: str
+) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        Calibration(score="any", target_fpr=0.1, threshold=1.0, scores=(0.0, 1.0), map_peaks=map_peaks)
