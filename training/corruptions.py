@@ -3,11 +3,14 @@
 Every function takes clean pixels in [0, 1], a generator on the CPU and keyword options, and returns pixels in [0, 1].
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from training.config import CorruptionConfig, RecipeError
 
@@ -24,7 +27,58 @@ def none(x: Images, generator: Generator) -> Images:
     return x
 
 
-CORRUPTIONS: dict[str, Callable[..., Images]] = {"gaussian": gaussian, "none": none}
+def permute(x: Images, generator: Generator, *, seed: int = 0) -> Images:
+    """The pixels of every image in the same wrong order, that of `seed`: neighbours are neighbours no more."""
+    order = _order(x.shape[2] * x.shape[3], seed)
+    return x.flatten(2)[:, :, order].reshape(x.shape)
+
+
+def rotate(x: Images, generator: Generator, *, degrees: float = 30.0) -> Images:
+    """Every image turned counterclockwise about its centre: its edge goes on outwards, what turns out is cut off."""
+    angle = math.radians(degrees)
+    cosine, sine, aspect = math.cos(angle), math.sin(angle), x.shape[2] / x.shape[3]
+    # From output to input in grid_sample's coordinates, whose unit is half the height down and half the width across.
+    rows = torch.tensor([[cosine, -sine * aspect, 0.0], [sine / aspect, cosine, 0.0]])
+    grid = F.affine_grid(rows.expand(len(x), 2, 3), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0.0, 1.0)
+
+
+def flip(x: Images, generator: Generator) -> Images:
+    """Every image as in a mirror: left is right."""
+    return x.flip(3)
+
+
+def one_of(
+    x: Images,
+    generator: Generator,
+    *,
+    names: Sequence[str],
+    options: Mapping[str, Mapping[str, float | int]] | None = None,
+) -> Images:
+    """Every image through one of several corruptions, drawn at random.
+
+    Args:
+        x: Clean images.
+        generator: Of the draw, and of the corruptions.
+        names: Of the corruptions, equally likely.
+        options: Name to its options, where they are not the defaults.
+    """
+    drawn = torch.randint(len(names), (len(x), 1, 1, 1), generator=generator)
+    out = x
+    for i, name in enumerate(names):
+        config = CorruptionConfig(name=name, options=dict((options or {}).get(name, {})))
+        out = torch.where(drawn == i, corrupt(x, config, generator), out)
+    return out
+
+
+CORRUPTIONS: dict[str, Callable[..., Images]] = {
+    "flip": flip,
+    "gaussian": gaussian,
+    "none": none,
+    "one_of": one_of,
+    "permute": permute,
+    "rotate": rotate,
+}
 
 
 def corrupt(x: Images, config: CorruptionConfig, generator: Generator) -> Images:
@@ -37,8 +91,13 @@ def corrupt(x: Images, config: CorruptionConfig, generator: Generator) -> Images
         raise RecipeError(f"no corruption {config.name!r}; there are {', '.join(sorted(CORRUPTIONS))}")
     try:
         return CORRUPTIONS[config.name](x, generator, **config.options)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise RecipeError(f"corruption {config.name} with options {config.options}: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def _order(pixels: int, seed: int) -> Int64[Tensor, " pixels"]:
+    return torch.randperm(pixels, generator=Generator().manual_seed(seed))
 
 
 def training_input(x: Images, config: CorruptionConfig, generator: Generator) -> Images:

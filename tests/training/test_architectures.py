@@ -1,5 +1,7 @@
 """One contract for every architecture: adding one to the table adds its tests."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,10 @@ from training.architectures import ARCHITECTURES, build
 from training.config import ArchitectureConfig, DataConfig, Recipe, RecipeError, TrainingConfig
 
 SIZES = [(1, 28, 28), (3, 32, 16)]
-OPTIONS = {"unet-global": ("unet", {"hidden": 8})}  # variants that are built from other parts
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {  # variants that are built from other parts; Any: as in a recipe
+    "unet-global": ("unet", {"hidden": 8}),
+    "mlp-unlike": ("mlp", {"hidden": [16], "decoder_hidden": [8, 12, 16]}),
+}
 each_architecture = pytest.mark.parametrize("name", sorted([*ARCHITECTURES, *OPTIONS]))
 each_size = pytest.mark.parametrize(("channels", "height", "width"), SIZES)
 

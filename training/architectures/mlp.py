@@ -14,18 +14,27 @@ class MLPAutoencoder(nn.Module):
     https://doi.org/10.1126/science.1127647
 
         x (N,C,H,W) ->[ flatten ]-> (N,C*H*W) ->[ linear, LeakyReLU ]-> (N,hidden[0]) -> ... -> z (N,latent_dim)
-        z ->[ the same widths backwards ]-> (N,C*H*W) ->[ sigmoid ]-> x_hat (N,C,H,W)
+        z ->[ the same widths backwards, or decoder_hidden ]-> (N,C*H*W) ->[ sigmoid ]-> x_hat (N,C,H,W)
+
+    Nothing asks for a mirror: with `decoder_hidden` the decoder has hidden layers of its own.
     """
 
     def __init__(
-        self, channels: int, height: int, width: int, *, latent_dim: int = 32, hidden: Sequence[int] = (128, 64)
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        *,
+        latent_dim: int = 32,
+        hidden: Sequence[int] = (128, 64),
+        decoder_hidden: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.shape = (channels, height, width)
-        widths = [channels * height * width, *hidden, latent_dim]
-        self.encoder = _layers(widths)
-        self.decoder = _layers(widths[::-1])
+        pixels = channels * height * width
+        self.encoder = _layers([pixels, *hidden, latent_dim])
+        self.decoder = _layers([latent_dim, *(hidden[::-1] if decoder_hidden is None else decoder_hidden), pixels])
 
     def encode(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch latent"]:
         z: Tensor = self.encoder(x.flatten(1))
