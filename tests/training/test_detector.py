@@ -1,0 +1,106 @@
+"""A detector learnt from tiny images finds what is unlike them, and its graph says the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from training.anomaly.detector import Detector, Neighbours, pooled
+from training.anomaly.learn import DetectorConfig, learn_detector
+from training.anomaly.measure import auroc, pixel_auroc
+from training.anomaly.synthetic import KINDS, synthesise
+from training.export import export_graphs, run_graph
+
+SMALL = DetectorConfig(features="gradients", dimensions=8, bank=200, widths=(16, 16), latent=4, steps=60)
+
+
+def stripes(count: int, seed: int) -> Tensor:
+    """Grey images of soft stripes with shifted phase and a little noise, bytes, (count, 1, 32, 32)."""
+    generator = Generator().manual_seed(seed)
+    phase = 6.3 * torch.rand(count, 1, 1, 1, generator=generator)
+    x = 0.5 + 0.3 * torch.sin(torch.arange(32) / 2 + phase).expand(count, 1, 32, 32)
+    return ((x + 0.02 * torch.randn(x.shape, generator=generator)).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return learn_detector(stripes(40, 0), stripes(12, 1), SMALL, seed=0, progress=False)
+
+
+def with_squares(images: Tensor) -> tuple[Tensor, Tensor]:
+    spoiled, mask = images.clone(), torch.zeros(images.shape, dtype=torch.bool)
+    mask[:, :, 12:20, 12:20] = True
+    spoiled[mask] = 128
+    return spoiled, mask[:, 0]
+
+
+def test_a_detector_ranks_damaged_images_above_normal_ones_and_shows_where(detector: Detector) -> None:
+    normal = stripes(20, 2)
+    damaged, mask = with_squares(normal)
+
+    score, _ = detector(normal / 255)
+    score_damaged, anomaly_map = detector(damaged / 255)
+
+    assert auroc(score, score_damaged) == 1.0
+    assert pixel_auroc(list(anomaly_map.numpy()), list(mask.numpy())) > 0.95
+
+
+def test_the_same_images_and_seed_give_the_same_detector(detector: Detector) -> None:
+    again = learn_detector(stripes(40, 0), stripes(12, 1), SMALL, seed=0, progress=False)
+
+    state = again.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in detector.state_dict().items())
+
+
+def test_the_weights_of_the_scores_add_up_to_one(detector: Detector) -> None:
+    assert float(detector.weights.sum()) == pytest.approx(1.0)
+    assert bool((detector.weights >= 0).all())
+
+
+def test_the_exported_graph_gives_the_score_and_map_of_the_detector(detector: Detector, tmp_path: Path) -> None:
+    x = (stripes(16, 3) / 255).float()
+
+    export_graphs({"anomaly": detector}, {"anomaly": x}, tmp_path)
+
+    score, anomaly_map = run_graph(tmp_path / "anomaly.onnx", x.numpy())
+    expected_score, expected_map = detector(x)
+    np.testing.assert_allclose(score, expected_score.numpy(), rtol=1e-3, atol=1e-4)  # float32 in another order
+    np.testing.assert_allclose(anomaly_map, expected_map.numpy(), rtol=1e-3, atol=1e-4)
+    assert anomaly_map.shape == (16, 32, 32)
+
+
+def test_neighbours_measure_the_distance_to_the_nearest_entry_of_the_bank() -> None:
+    neighbours = Neighbours(torch.tensor([[0.0, 0.0], [10.0, 0.0]]))
+
+    distances = neighbours(torch.tensor([[3.0, 9.0], [4.0, 0.0]]).reshape(1, 2, 1, 2))
+
+    torch.testing.assert_close(distances, torch.tensor([[[5.0, 1.0]]]))
+
+
+def test_maps_are_pooled_by_mean_top_one_percent_and_maximum() -> None:
+    maps = torch.zeros(1, 1, 20, 10)
+    maps[0, 0, 0, :2] = torch.tensor([4.0, 2.0])
+
+    torch.testing.assert_close(pooled(maps), torch.tensor([[[6 / 200, 3.0, 4.0]]]))
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_synthetic_anomalies_differ_only_inside_their_mask(kind: str) -> None:
+    x = (stripes(2, 4) / 255).float()
+
+    spoiled, mask = KINDS[kind](x[0], x[1], Generator().manual_seed(0))
+
+    assert 0 < int(mask.sum()) < mask.numel() / 2
+    assert torch.equal(spoiled[:, ~mask], x[0][:, ~mask])
+    assert not torch.equal(spoiled, x[0])
+
+
+def test_synthetic_anomalies_are_the_same_for_the_same_seed() -> None:
+    x = (stripes(6, 5) / 255).float()
+
+    first, second = (synthesise(x, Generator().manual_seed(7)) for _ in range(2))
+
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])

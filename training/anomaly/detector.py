@@ -1,0 +1,166 @@
+"""The detector: features, evidence from several sources, one score and one map. All of it is the exported graph."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Images = Float[Tensor, "batch channel height width"]
+FeatureMaps = Float[Tensor, "batch feature rows columns"]
+Map = Float[Tensor, "batch rows columns"]
+Maps = Float[Tensor, "batch evidence rows columns"]
+
+POOLINGS = ("mean", "top 1 %", "max")
+TOP_SHARE = 0.01
+BLUR = (0.25, 0.5, 0.25)  # over the positions of the feature map, in both directions
+
+
+class Features(Protocol):
+    """phi: x (N,C,H,W) in [0, 1] -> (N,channels,H/stride,W/stride). An nn.Module with nothing left to learn."""
+
+    channels: int
+    stride: int
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class FeatureAutoencoder(nn.Module):
+    """A convolutional autoencoder of feature maps.
+
+    f (N,K,h,w) ->[ 3x3 convolution, stride 2, per width ]-> ... ->[ 3x3 convolution ]-> z (N,latent,h/4,w/4) ->
+    [ bilinear x2, 3x3 convolution, per width ]-> ... -> f_hat (N,K,h,w), drawn for two widths.
+    """
+
+    def __init__(self, channels: int, *, widths: Sequence[int] = (64, 64), latent: int = 24) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise((channels, *widths)))
+        self.to_latent = nn.Conv2d(widths[-1], latent, 3, padding=1)
+        self.up = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise((latent, *reversed(widths))))
+        self.to_features = nn.Conv2d(widths[0], channels, 3, padding=1)
+
+    def forward(self, f: FeatureMaps) -> FeatureMaps:
+        sizes: list[torch.Size] = []
+        x = f
+        for convolution in self.down:
+            sizes.append(x.shape[2:])
+            x = F.gelu(convolution(x))
+        x = self.to_latent(x)
+        for convolution in self.up:
+            x = F.interpolate(x, size=sizes.pop(), mode="bilinear", align_corners=False)
+            x = F.gelu(convolution(x))
+        f_hat: Tensor = self.to_features(x)
+        return f_hat
+
+
+class Projection(nn.Module):
+    """Features minus their mean onto some directions: (N,D,h,w) -> (N,K,h,w)."""
+
+    mean: Tensor
+    directions: Tensor
+
+    def __init__(self, mean: Float[Tensor, " feature"], directions: Float[Tensor, "direction feature"]) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("directions", directions)
+
+    def forward(self, features: FeatureMaps) -> FeatureMaps:
+        return F.conv2d(features - self.mean[None, :, None, None], self.directions[:, :, None, None])
+
+
+class Reconstruction(nn.Module):
+    """How unusual what the autoencoder cannot reproduce is: the Mahalanobis length of its residual at every position.
+
+    f (N,K,h,w) ->[ f - autoencoder(f), whitened ]-> (N,h,w), in standard deviations (root mean square over K).
+    """
+
+    def __init__(self, autoencoder: nn.Module, whiten: Projection) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.whiten = whiten
+
+    def forward(self, f: FeatureMaps) -> Map:
+        residual: Tensor = self.whiten(f - self.autoencoder(f))
+        return residual.square().mean(dim=1).sqrt()
+
+
+class Neighbours(nn.Module):
+    """How far every position's features are from the nearest ones of normal images: f (N,K,h,w) -> (N,h,w).
+
+    The bank is a small subset of what training saw, as in PatchCore (Roth et al. 2022,
+    https://arxiv.org/abs/2106.08265).
+    """
+
+    bank: Tensor
+
+    def __init__(self, bank: Float[Tensor, "entry feature"]) -> None:
+        super().__init__()
+        self.register_buffer("bank", bank)
+
+    def forward(self, f: FeatureMaps) -> Map:
+        rows, columns = f.shape[2:]
+        flat = f.flatten(2)  # (N, K, hw)
+        to_entries = self.bank.square().sum(1)[:, None] - 2.0 * (self.bank @ flat)  # (N, M, hw)
+        square = (to_entries.amin(dim=1) + flat.square().sum(dim=1)).clamp_min(1e-8)
+        return square.sqrt().reshape(-1, rows, columns)
+
+
+class Detector(nn.Module):
+    """x (N,C,H,W) in [0, 1] -> score (N,), map (N,H,W); larger means less like the training images.
+
+    x ->[ features, projection ]-> f (N,K,h,w) ->[ each evidence, slight blur ]-> maps (N,E,h,w)
+    score: each map's mean, top 1 % and max, in standard deviations from those of held-out normal images, weighted.
+    map: each map as a share of the height that held-out normal images reach, weighted, enlarged to (H,W).
+
+    `centre`, `scale` and `weights` (E,3) and `height` (E,) are set by `learn.py`; until then the score is the plain
+    mean of all.
+    """
+
+    centre: Tensor
+    scale: Tensor
+    weights: Tensor
+    height: Tensor
+    blur: Tensor
+
+    def __init__(self, features: nn.Module, projection: nn.Module, evidence: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.features = features
+        self.projection = projection
+        self.evidence = nn.ModuleDict(evidence)
+        kinds, poolings = len(evidence), len(POOLINGS)
+        self.register_buffer("centre", torch.zeros(kinds, poolings))
+        self.register_buffer("scale", torch.ones(kinds, poolings))
+        self.register_buffer("weights", torch.full((kinds, poolings), 1 / (kinds * poolings)))
+        self.register_buffer("height", torch.ones(kinds))
+        blur = torch.tensor(BLUR)
+        self.register_buffer("blur", (blur[:, None] * blur)[None, None].repeat(kinds, 1, 1, 1))
+
+    def forward(self, x: Images) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch height width"]]:
+        maps = self.maps(self.projection(self.features(x)))
+        size = (int(x.shape[2]), int(x.shape[3]))
+        return self.score(pooled(maps)), self.whole_map(maps, size)
+
+    def maps(self, f: FeatureMaps) -> Maps:
+        """One map per evidence from projected features, blurred: (N,E,h,w)."""
+        maps = torch.stack([evidence(f) for evidence in self.evidence.values()], dim=1)
+        return F.conv2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), self.blur, groups=maps.shape[1])
+
+    def score(self, pooled_maps: Float[Tensor, "batch evidence pooling"]) -> Float[Tensor, " batch"]:
+        """Pooled maps in standard deviations of normal images, weighted: (N,)."""
+        return (((pooled_maps - self.centre) / self.scale) * self.weights).sum(dim=(1, 2))
+
+    def whole_map(self, maps: Maps, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+        """The maps as one of the image's size: 1 is about as high as normal images reach."""
+        share = self.weights.sum(dim=1)
+        combined = (maps * (share / share.sum() / self.height)[None, :, None, None]).sum(dim=1, keepdim=True)
+        return F.interpolate(combined, size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def pooled(maps: Maps) -> Float[Tensor, "batch evidence pooling"]:
+    """Mean, mean of the highest 1 % and maximum of every map."""
+    flat = maps.flatten(2)
+    count = max(1, round(TOP_SHARE * flat.shape[2]))
+    return torch.stack([flat.mean(2), flat.topk(count, dim=2).values.mean(2), flat.amax(2)], dim=2)

@@ -1,0 +1,172 @@
+"""From normal images to a detector. What is chosen is chosen by held-out normal images and synthetic anomalies."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from pydantic import PositiveFloat, PositiveInt
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from training.anomaly.backbone import Lite0
+from training.anomaly.detector import (
+    Detector,
+    FeatureAutoencoder,
+    Neighbours,
+    Projection,
+    Reconstruction,
+    pooled,
+)
+from training.anomaly.features import Gradients
+from training.anomaly.measure import auroc
+from training.anomaly.synthetic import synthesise
+from training.config import Section
+from training.loop import generator_for, to_pixels
+
+FEATURES: dict[str, Callable[[], nn.Module]] = {"gradients": Gradients, "lite0": Lite0}
+CHUNK = 8  # images at once through the features
+SAMPLED_POSITIONS = 40_000  # of all training images, for the projection and the bank
+SHRINKAGE = 0.01  # of every direction's variance towards the mean one, so that no direction counts without limit
+
+Images = UInt8[Tensor, "_ channel height width"]
+FeatureMaps = Float[Tensor, "_ feature rows columns"]
+
+
+class DetectorConfig(Section):
+    """How a detector is learnt. `dimensions` are kept of the features, `bank` entries of what training saw."""
+
+    features: Literal["gradients", "lite0"] = "lite0"
+    dimensions: PositiveInt = 96
+    bank: PositiveInt = 2000
+    widths: tuple[PositiveInt, ...] = (64, 64)
+    latent: PositiveInt = 24
+    steps: PositiveInt = 400
+    batch_size: PositiveInt = 16
+    learning_rate: PositiveFloat = 2e-3
+
+
+def learn_detector(
+    train: Images, selection: Images, config: DetectorConfig, *, seed: int, progress: bool = True
+) -> Detector:
+    """A detector in evaluation mode on the CPU; the same images and seed give the same weights on one machine.
+
+    Args:
+        train: Normal images that features, autoencoder and bank are learnt from.
+        selection: Other normal images: the scores are standardised on them and weighed by how well they tell them
+            from synthetic anomalies. They are part of what was learnt from: never calibrate on them.
+        config: See `DetectorConfig`.
+        seed: Of everything random.
+        progress: Whether bars are shown.
+    """
+    features = FEATURES[config.features]().eval()
+    found = feature_maps(features, train, progress=progress)
+    projection = fit_projection(found, config.dimensions, generator_for(seed, 1))
+    f = torch.cat([projection(part) for part in torch.split(found, CHUNK)])
+    del found
+    autoencoder = train_autoencoder(f, config, seed=seed, progress=progress)
+    evidence = {
+        "reconstruction": Reconstruction(autoencoder, fit_whitening(f, autoencoder, generator_for(seed, 2))),
+        "neighbours": Neighbours(coreset(f, config.bank, generator_for(seed, 3))),
+    }
+    detector = Detector(features, projection, evidence).eval()
+    weigh(detector, selection, generator_for(seed, 4))
+    return detector.requires_grad_(False)
+
+
+@torch.no_grad()
+def feature_maps(features: nn.Module, images: Images, *, progress: bool = False) -> FeatureMaps:
+    """What the features are of every image, (N,D,h,w)."""
+    chunks = tqdm(torch.split(images, CHUNK), desc="features", unit="batch", disable=not progress)
+    return torch.cat([features(to_pixels(chunk)) for chunk in chunks])
+
+
+def fit_projection(found: FeatureMaps, dimensions: int, generator: Generator) -> Projection:
+    """Onto the principal directions of the features, each standardised to unit variance before and after."""
+    sample = sampled(found, SAMPLED_POSITIONS, generator).double()
+    mean, std = sample.mean(0), sample.std(0).clamp_min(1e-6)
+    z = (sample - mean) / std
+    variances, directions = torch.linalg.eigh(z.T @ z / len(z))
+    kept = min(dimensions, z.shape[1])
+    variances, directions = variances.flip(0)[:kept], directions.flip(1)[:, :kept]
+    scaled = directions.T / variances.clamp_min(1e-6).sqrt()[:, None] / std
+    return Projection(mean.float(), scaled.float())
+
+
+def train_autoencoder(f: FeatureMaps, config: DetectorConfig, *, seed: int, progress: bool) -> FeatureAutoencoder:
+    """An autoencoder of projected features by Adam and a cosine schedule."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        autoencoder = FeatureAutoencoder(f.shape[1], widths=config.widths, latent=config.latent)
+    generator = generator_for(seed, 5)
+    optimiser = torch.optim.Adam(autoencoder.parameters(), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
+    with tqdm(range(config.steps), desc="autoencoder", unit="step", disable=not progress) as bar:
+        for step in bar:
+            batch = f[torch.randint(len(f), (config.batch_size,), generator=generator)]
+            loss = F.mse_loss(autoencoder(batch), batch)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch annotates it only in part
+            optimiser.step()
+            schedule.step()
+            if step % 20 == 0:
+                bar.set_postfix(loss=f"{loss.item():.4f}")
+    return autoencoder.eval()
+
+
+@torch.no_grad()
+def fit_whitening(f: FeatureMaps, autoencoder: nn.Module, generator: Generator) -> Projection:
+    """What makes residuals of normal images white: mean 0, covariance the identity."""
+    residuals = torch.cat([part - autoencoder(part) for part in torch.split(f, CHUNK)])
+    sample = sampled(residuals, SAMPLED_POSITIONS, generator).double()
+    mean = sample.mean(0)
+    covariance = (sample - mean).T @ (sample - mean) / len(sample)
+    covariance += SHRINKAGE * covariance.diagonal().mean() * torch.eye(len(covariance))
+    variances, directions = torch.linalg.eigh(covariance)
+    return Projection(mean.float(), (directions / variances.sqrt()).T.float())
+
+
+def coreset(f: FeatureMaps, entries: int, generator: Generator) -> Float[Tensor, "entry feature"]:
+    """Features that lie close to all others: again and again the one farthest from those chosen (k-centre, greedy)."""
+    candidates = sampled(f, SAMPLED_POSITIONS, generator)
+    if len(candidates) <= entries:
+        return candidates
+    shadow = candidates @ torch.randn(candidates.shape[1], 24, generator=generator)  # distances nearly stay, cheaper
+    chosen = [0]
+    nearest = torch.full((len(shadow),), torch.inf)
+    for _ in range(entries - 1):
+        nearest = torch.minimum(nearest, (shadow - shadow[chosen[-1]]).square().sum(1))
+        chosen.append(int(nearest.argmax()))
+    return candidates[chosen]
+
+
+def sampled(maps: FeatureMaps, count: int, generator: Generator) -> Float[Tensor, "position feature"]:
+    """At most `count` positions of all maps, drawn without repetition."""
+    flat = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+    return flat[torch.randperm(len(flat), generator=generator)[:count]]
+
+
+@torch.no_grad()
+def weigh(detector: Detector, selection: Images, generator: Generator) -> None:
+    """Standardise the detector's scores on held-out normal images and weigh them by what they find.
+
+    A score's weight is how far its AUROC on synthetic anomalies lies above chance; all weights together are 1.
+    """
+    spoiled, _ = synthesise(to_pixels(selection), generator)
+    normal, maps = _pooled_and_maps(detector, to_pixels(selection))
+    anomalous, _ = _pooled_and_maps(detector, spoiled)
+    detector.centre.copy_(normal.mean(0))
+    detector.scale.copy_(normal.std(0, correction=0).clamp_min(1e-3 * normal.mean(0).abs().clamp_min(1e-6)))
+    detector.height.copy_(maps.flatten(2).amax(2).mean(0).clamp_min(1e-6))
+    found = torch.tensor(
+        [[max(0.0, 2 * auroc(normal[:, e, p], anomalous[:, e, p]) - 1) for p in range(normal.shape[2])]
+         for e in range(normal.shape[1])]
+    )  # fmt: skip
+    if found.sum() > 0:
+        detector.weights.copy_(found / found.sum())
+
+
+def _pooled_and_maps(detector: Detector, x: Tensor) -> tuple[Tensor, Tensor]:
+    maps = torch.cat([detector.maps(detector.projection(detector.features(part))) for part in torch.split(x, CHUNK)])
+    return pooled(maps), maps
