@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, model
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
 
-Task = Literal["denoise", "encode", "decode", "anomaly", "enhance"]
+Task = Literal["denoise", "encode", "decode", "anomaly", "enhance", "generate"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
 # Input and output tensor names of every task's graph, in order. A graph that differs never goes live.
@@ -23,9 +23,12 @@ TENSORS_BY_TASK: dict[Task, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "decode": (("z",), ("x_hat",)),
     "anomaly": (("x",), ("score", "map")),
     "enhance": (("x",), ("x_hat",)),
+    "generate": (("e",), ("x_hat",)),
 }
-# Inputs that a graph of the task may have behind those: sigma (N,) is the noise of each image in 0-255 units.
-OPTIONAL_INPUTS_BY_TASK: dict[Task, tuple[str, ...]] = {"denoise": ("sigma",)}
+# Inputs that a graph of the task may have behind those: sigma (N,) is the noise of each image in 0-255 units, label
+# (N,) what each image shall show, as an index into `Generate.labels`.
+OPTIONAL_INPUTS_BY_TASK: dict[Task, tuple[str, ...]] = {"denoise": ("sigma",), "generate": ("label",)}
+MAX_NOISE_DIM = 4096  # numbers that `generate` may want for one image
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 # One file beside the manifest: no separators, so no graph is ever read from outside its own directory.
@@ -33,6 +36,7 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+_SHARES_TOLERANCE = 1e-3  # they may be written with few digits
 
 
 class _Frozen(BaseModel):
@@ -106,6 +110,27 @@ class Enhance(_Frozen):
 
     scale: Annotated[int, Field(ge=2, le=8)]
     luma_only: bool = False
+
+
+class Generate(_Frozen):
+    """What the fitted prior draws. The graph turns e (N, D), standard normal, into images.
+
+    With `labels` it is told by its second input what to draw; `shares` are how frequent each label was among the
+    training images. Without them it draws whatever comes.
+    """
+
+    labels: tuple[str, ...] = ()
+    shares: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = ()
+
+    @model_validator(mode="after")
+    def _one_share_each(self) -> Self:
+        if len(self.labels) != len(self.shares) or len(set(self.labels)) != len(self.labels):
+            raise ValueError(
+                f"{len(self.labels)} labels and {len(self.shares)} shares: give each label one share, once"
+            )
+        if self.shares and abs(sum(self.shares) - 1) > _SHARES_TOLERANCE:
+            raise ValueError(f"the shares sum to {sum(self.shares):g}, not to 1")
+        return self
 
 
 class Latent(_Frozen):
@@ -225,6 +250,7 @@ class Manifest(_Frozen):
     anomaly: Calibration | None
     noise: Noise | None = None
     enhance: Enhance | None = None
+    generate: Generate | None = None
     golden: Golden
     metrics: tuple[Metric, ...]
     provenance: Provenance
@@ -247,6 +273,10 @@ class Manifest(_Frozen):
             raise ValueError("the enhance task and `enhance` come together")
         if (self.noise is None) == ("denoise" in self.tasks and len(self.tasks["denoise"].inputs) == 2):
             raise ValueError("the input sigma of denoise and `noise` come together")
+        if (self.generate is None) == ("generate" in self.tasks):
+            raise ValueError("the generate task and `generate` come together")
+        if self.generate is not None:
+            self._check_generate(self.tasks["generate"], self.generate)
         if (self.enhance or self.noise) and self.input.height is not None:
             raise ValueError("models that enhance, or are told the noise, take any size: height and width are None")
         if self.enhance and self.enhance.luma_only and self.input.channels != 1:
@@ -254,3 +284,14 @@ class Manifest(_Frozen):
         if missing := set(self.default_for) - self.tasks.keys():
             raise ValueError(f"default for {sorted(missing)}, which it does not offer")
         return self
+
+    def _check_generate(self, graph: Graph, generate: Generate) -> None:
+        if bool(generate.labels) != (len(graph.inputs) == 2):
+            raise ValueError("the input label of generate and `generate.labels` come together")
+        if self.input.height is None:
+            raise ValueError("a model that generates has one size: height and width are numbers")
+        match graph.inputs[0].shape:
+            case (str(), int() as dim) if dim <= MAX_NOISE_DIM:
+                return
+            case shape:
+                raise ValueError(f"e is {list(shape)}; it is (N, D) with D at most {MAX_NOISE_DIM}")

@@ -146,10 +146,12 @@ def _check_contract(spec: TensorSpec, manifest: Manifest, *, scale: int) -> None
     channels = manifest.input.channels
     height, width = (side and side * scale for side in (manifest.input.height, manifest.input.width))
     latent = manifest.latent.dim if manifest.latent else None
-    expected: dict[str, tuple[int | None, ...]] = {
+    expected: dict[str, tuple[int | str | None, ...]] = {
         "x": (None, channels, height, width),
         "x_hat": (None, channels, height, width),
         "sigma": (None,),
+        "e": (None, *spec.shape[1:]),  # the manifest has checked it
+        "label": (None,),
         "z": (None, latent),
         "score": (None,),
         "map": (None, height, width),

@@ -280,4 +280,5 @@ _VERBS: dict[Task, str] = {
     "decode": "decode",
     "anomaly": "find anomalies",
     "enhance": "enhance",
+    "generate": "generate",
 }

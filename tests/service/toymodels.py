@@ -143,6 +143,46 @@ def publish_blur(
     )  # fmt: skip
 
 
+def publish_generator(
+    models_dir: Path,
+    *,
+    name: str = "prior",
+    labels: Sequence[str] = ("dark", "light"),
+    shares: Sequence[float] = (0.25, 0.75),
+    tasks: Sequence[Task] = ("encode", "decode", "generate"),
+    manifest_changes: dict[str, Any] | None = None,
+) -> Path:
+    """A grey 4x4 model that draws: each quadrant is 1/4 + label/2 + e/16; without labels, 1/2 + e/16."""
+    image: list[Axis] = ["n", 1, 4, 4]
+    node = helper.make_node
+    enlarge = node("Resize", ["changes", "", "scales"], ["drawn"], mode="nearest", nearest_mode="floor",
+                   coordinate_transformation_mode="asymmetric")  # fmt: skip
+    nodes = [node("Mul", ["e", "step"], ["change"]), node("Reshape", ["change", "grid"], ["changes"]), enlarge]
+    inputs: dict[str, Sequence[Axis]] = {"e": ["n", LATENT_DIM]}
+    if labels:
+        inputs["label"] = ["n"]
+        nodes += [
+            node("Reshape", ["label", "column"], ["index"]),
+            node("Mul", ["index", "half"], ["above"]),
+            node("Add", ["above", "quarter"], ["level"]),
+        ]
+    nodes.append(node("Add", ["drawn", "level" if labels else "half"], ["x_hat"]))
+    constants: dict[str, np.ndarray[Any, Any]] = {
+        "step": np.array(1 / 16, np.float32),
+        "grid": np.array([-1, 1, 2, 2], np.int64),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+        "column": np.array([-1, 1, 1, 1], np.int64),
+        "half": np.array(1 / 2, np.float32),
+        "quarter": np.array(1 / 4, np.float32),
+    }
+    graphs = toy_graphs(1, 4, 4) | {"generate": make_graph(nodes, inputs, {"x_hat": image}, constants)}
+    generate = {"labels": tuple(labels), "shares": tuple(shares) if labels else ()}
+    return publish_toy(
+        models_dir, name=name, graphs=graphs, tasks=tasks,
+        manifest_changes={"generate": generate if "generate" in tasks else None} | (manifest_changes or {}),
+    )  # fmt: skip
+
+
 def publish_toy(
     models_dir: Path,
     *,
@@ -213,7 +253,7 @@ def _golden(graphs: dict[Task, bytes], channels: int, side: int) -> bytes:
     rng = np.random.default_rng(0)
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for task, graph in graphs.items():
-        shape = (2, LATENT_DIM) if task == "decode" else (2, channels, side, side)
+        shape = (2, LATENT_DIM) if task in {"decode", "generate"} else (2, channels, side, side)
         session = Session(graph, provider="CPUExecutionProvider", threads=1)
         inputs = [rng.random(shape if i == 0 else shape[:1], np.float32) for i in range(len(session.inputs))]
         arrays |= {f"{task}.{tensor.name}": x for tensor, x in zip(session.inputs, inputs, strict=True)}
