@@ -195,13 +195,24 @@ class Data(_Frozen):
     split: Split
 
 
+class Start(_Frozen):
+    """The published model whose weights a training began with, and what had gone into those."""
+
+    name: Name
+    version: PositiveInt
+    sha256: Sha256  # of its graph
+    images_seen: int
+    cpu_s: Finite
+
+
 class Provenance(_Frozen):
-    """How the model was made, enough to make it again."""
+    """How the model was made, enough to make it again. `images_seen` and times do not count those of `start`."""
 
     data: Data
     seed: int
     config: dict[str, JsonValue]
     command: str
+    start: Start | None = None
     commit: str
     torch_version: str
     device: str

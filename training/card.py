@@ -1,6 +1,6 @@
 """The model card: what a person should know before using a model, written from its manifest alone."""
 
-from service.manifest import Manifest
+from service.manifest import Manifest, Provenance
 
 PICTURE = "preview.png"
 
@@ -28,13 +28,23 @@ def card(manifest: Manifest) -> str:
         f"Source: {made.data.source}. Licence: {made.data.licence}.\nSHA-256 of all pixels: `{made.data.sha256}`.",
         "## How to make it again",
         f"    {made.command}",
-        f"Architecture `{manifest.architecture}`, {made.parameters:,} parameters; seed {made.seed}; "
+        f"Architecture `{manifest.architecture}`, {made.parameters:,} parameters; seed {made.seed}; {_start(made)}"
         f"{made.images_seen:,} images seen in {made.cpu_s / 60:.0f} CPU-minutes ({made.wall_s / 60:.0f} minutes) on "
         f"{made.device}; PyTorch {made.torch_version}; commit `{made.commit}`. Every setting stands under "
         "`provenance.config` in manifest.json. The same command on the same machine gives the same graphs; another "
         "processor or number of threads adds floats in another order.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _start(made: Provenance) -> str:
+    if made.start is None:
+        return ""
+    start = made.start
+    return (
+        f"it began with the weights of {start.name}, version {start.version} (SHA-256 of the graph "
+        f"`{start.sha256[:12]}`; {start.images_seen:,} images, {start.cpu_s / 60:.0f} CPU-minutes); then "
+    )
 
 
 def _tasks(manifest: Manifest) -> str:

@@ -8,6 +8,8 @@ from torch import nn
 
 from training.files import write_atomically
 
+CHECKPOINT = "checkpoint.pt"
+
 
 @dataclass
 class Checkpoint:

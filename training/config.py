@@ -75,7 +75,8 @@ class CorruptionConfig(Section):
 class OptimisationConfig(Section):
     """How weights are found.
 
-    Learning rates are peaks: a linear warm-up leads to them and a cosine (or nothing) away from them.
+    Learning rates are peaks: a linear warm-up leads to them. From there a cosine goes to zero over all steps; `wsd`
+    (warm-up, stable, decay) stays and falls over the last fifth; `constant` stays.
     """
 
     loss: str = "mse"
@@ -83,7 +84,7 @@ class OptimisationConfig(Section):
     learning_rate: PositiveFloat = 2e-3  # Adam's: every parameter, or with muon the ones that are no matrix
     muon_learning_rate: PositiveFloat = 2e-2
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     warmup_share: Share = 0.05
     batch_size: PositiveInt = 128
     ema_decay: Share = 0.998  # 0 turns the moving average of the weights off

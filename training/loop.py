@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from training.architectures import build
 from training.augmentation import augment
-from training.checkpoint import Checkpoint
+from training.checkpoint import CHECKPOINT, Checkpoint
 from training.config import OptimisationConfig, Recipe, RecipeError
 from training.corruptions import corrupt, training_input
 from training.data import Dataset
@@ -34,6 +34,7 @@ from training.losses import LOSSES
 from training.optimisers import build_optimisers
 
 CHECKPOINT_INTERVAL_S = 30.0
+DECAY_SHARE = 0.2  # of the steps of schedule `wsd`; Hägele et al. find 10 to 20 % as good as a cosine
 VALIDATION_BATCH = 500
 VALIDATION_STEP = 2**62  # a step that no training reaches, so validation has noise of its own
 
@@ -80,7 +81,7 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
 
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     state = Checkpoint(model, deepcopy(model).eval(), build_optimisers(model, config))
-    checkpoint = run_dir / "checkpoint.pt"
+    checkpoint = run_dir / CHECKPOINT
     state.load(checkpoint, device)
     network: nn.Module = DistributedDataParallel(model) if world > 1 else model
     wall_start, cpu_start = time.monotonic() - state.wall_s, time.process_time() - state.cpu_s
@@ -186,13 +187,27 @@ def to_pixels(images: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def learning_rate_factor(step: int, steps: int, config: OptimisationConfig) -> float:
-    """The share of the peak learning rate: up linearly over the warm-up, then down a half cosine, or level."""
+    """The share of the peak learning rate: up linearly over the warm-up, then down, or level, as `schedule` says.
+
+    The fall of `wsd` is 1 - sqrt: Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training
+    Durations, 2024, https://arxiv.org/abs/2405.18392.
+    """
     warmup = config.warmup_share * steps
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    if config.schedule == "constant":
+    if config.schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    fall = round((1.0 - DECAY_SHARE) * steps)
+    if config.schedule == "constant" or step < fall:
         return 1.0
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    return 1.0 - math.sqrt((step - fall) / (steps - fall))
+
+
+def free_until(steps: int, config: OptimisationConfig) -> int:
+    """So many of `steps` steps are the same however many follow them."""
+    if config.warmup_share or config.schedule == "cosine":
+        return 0
+    return steps if config.schedule == "constant" else round((1.0 - DECAY_SHARE) * steps)
 
 
 @torch.no_grad()

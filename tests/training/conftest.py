@@ -45,3 +45,18 @@ def image_folder(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (10 + i, 20, 3), np.uint8)).save(path)
     return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Six smooth pictures of different sizes, one broken file and one that is too small."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(6):
+        height, width = 48 + 5 * i, 70 - 3 * i
+        y, x = np.mgrid[:height, :width]
+        planes = [127 + 100 * np.sin(x / (3 + c) + y / (5 + i)) for c in range(3)]
+        Image.fromarray(np.stack(planes, axis=2).astype(np.uint8)).save(folder / f"{i}.png")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "small.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    return folder

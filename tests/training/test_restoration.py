@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from service.manifest import Manifest
-from training.__main__ import main
+from tests.training.pictures import fit, published, recipe
 from training.architectures.restorer import Restorer, reach
 from training.config import RecipeError
 from training.errors import DataError
@@ -20,40 +19,6 @@ from training.restoration.loop import hidden_error
 from training.restoration.measure import Served
 from training.restoration.patches import Patches
 from training.restoration.photos import read_pairs, read_photos
-
-QUICK = ("training.steps=6", "training.batch_size=4", "training.patch=16", "training.validate_every=3")
-TINY = ("network.widths=[8, 8]", "network.blocks=[1, 1]", "data.validation=2")
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Six smooth pictures of different sizes, one broken file and one that is too small."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i in range(6):
-        height, width = 48 + 5 * i, 70 - 3 * i
-        y, x = np.mgrid[:height, :width]
-        planes = [127 + 100 * np.sin(x / (3 + c) + y / (5 + i)) for c in range(3)]
-        Image.fromarray(np.stack(planes, axis=2).astype(np.uint8)).save(folder / f"{i}.png")
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "small.png")
-    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    return folder
-
-
-def recipe(kind: str, *overrides: str) -> RestorationRecipe:
-    found = load_any_recipe(kind, (*QUICK, *TINY, *overrides))
-    assert isinstance(found, RestorationRecipe)
-    return found
-
-
-def fit(tmp_path: Path, *arguments: str) -> int:
-    places = ("--runs", str(tmp_path / "runs"), "--models", str(tmp_path / "models"), "--device", "cpu", "--quiet")
-    return main(["fit", arguments[0], *QUICK, *TINY, *arguments[1:], *places, "--threads", "1"])
-
-
-def published(tmp_path: Path, name: str, version: int = 1) -> tuple[Manifest, Path]:
-    directory = tmp_path / "models" / name / str(version)
-    return Manifest.model_validate_json((directory / "manifest.json").read_bytes()), directory
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -1,6 +1,7 @@
 """Recipes for pictures of any size."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt
@@ -61,6 +62,7 @@ class RestorationTraining(OptimisationConfig):
     batch_size: PositiveInt = 32
     patch: PositiveInt = 64
     steps: PositiveInt = 20_000
+    start_from: Path | None = None  # models/<name>/<version>: begin with its weights
     validate_every: PositiveInt = 1000
 
 

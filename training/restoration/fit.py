@@ -1,14 +1,12 @@
 """From photographs to a published model: train, export, measure, publish. What is done is not done again."""
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,7 +27,7 @@ from training.architectures.restorer import Restorer, Served, reach
 from training.card import PICTURE
 from training.charts import lines
 from training.data import UNSTATED
-from training.errors import DataError, ExportError, RunError
+from training.errors import DataError, ExportError
 from training.export import GOLDEN_FILE, GOLDEN_TOLERANCE, OPSET, PARITY_TOLERANCE, to_onnx
 from training.files import write_atomically
 from training.loop import generator_for
@@ -41,22 +39,15 @@ from training.restoration.loop import build_network, train
 from training.restoration.measure import Served as ServedGraph
 from training.restoration.measure import baselines, measure, noisy_pairs
 from training.restoration.photos import Photos, read_pairs, read_photos
-from training.run import MODEL, REPORT, RUN_FILE, SHOWN_FIELDS, WEIGHTS, RunDirectory, differences, discard
+from training.restoration.run import RunFile, start_run
+from training.restoration.start import read_start
+from training.run import MODEL, REPORT, WEIGHTS, RunDirectory
 from training.verify import verify
 
 CURVE = "curve.png"
 GOLDEN_SEED, GOLDEN_SIGMA = 7, 25.0
 PARITY_SIZES = ((1, 8, 8), (3, 12, 4), (2, 31, 17))  # images, rows and columns in cells of `multiple_of`
 SHOWN, SHOWN_SIDE = 6, 96  # pictures on the card, and pixels of each
-
-
-class _RunFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    recipe: RestorationRecipe
-    data_sha256: str
-    command: str
 
 
 @dataclass(frozen=True)
@@ -109,8 +100,9 @@ def fit(recipe: RestorationRecipe, name: str, sources: Sources, where: Where, *,
     photos = sources.read(recipe, progress=where.progress)
     for reason in photos.skipped[:20]:
         tqdm.write(f"skipped {reason}")
-    run = RunDirectory(where.runs / name, name)
-    _start(run, _RunFile(name=name, recipe=recipe, data_sha256=photos.sha256, command=command), where)
+    start = read_start(recipe.training.start_from) if recipe.training.start_from else None
+    begun = RunFile(name=name, recipe=recipe, data_sha256=photos.sha256, start=start, command=command)
+    run = start_run(where.runs / name, begun, is_restart=where.is_restart)
     if not run.path(REPORT).exists():
         report = train(photos, recipe, run_dir=run.directory, device=where.device, progress=where.progress)
         device = torch.cuda.get_device_name(where.device) if where.device.type == "cuda" else "CPU"
@@ -120,7 +112,7 @@ def fit(recipe: RestorationRecipe, name: str, sources: Sources, where: Where, *,
     directory = run.path(MODEL)
     discard_folder(directory)
     graph, content = _export(network.eval(), recipe, directory)
-    manifest = _manifest(run, recipe, photos, network, graph, content, where)
+    manifest = _manifest(run, begun, photos, network, graph, content, where)
     _draw_curve(run, directory)
     _golden_and_picture(directory, content, recipe, photos, network)
     sha256 = hashlib.sha256((directory / GOLDEN_FILE).read_bytes()).hexdigest()
@@ -142,25 +134,6 @@ def discard_folder(directory: Path) -> None:
         for file in directory.iterdir():
             file.unlink()
     directory.mkdir(exist_ok=True)
-
-
-def _start(run: RunDirectory, new: _RunFile, where: Where) -> None:
-    if where.is_restart:
-        discard(run.directory)
-    if run.path(RUN_FILE).exists():
-        try:
-            old = _RunFile.model_validate_json(run.path(RUN_FILE).read_bytes())
-        except ValidationError as error:
-            raise RunError(f"{run.directory} is a run of another kind: give --restart, or another --name") from error
-        found = [text for text in differences(old.recipe, new.recipe) if not text.startswith(SHOWN_FIELDS)]
-        cure = "give --restart to begin anew, or another --name"
-        if found:
-            raise RunError(f"{run.directory} was begun with another recipe ({'; '.join(found)}): {cure}")
-        if old.data_sha256 != new.data_sha256:
-            raise RunError(f"{run.directory} was begun with other pictures ({old.data_sha256[:12]}...): {cure}")
-    run.directory.mkdir(parents=True, exist_ok=True)
-    with write_atomically(run.path(RUN_FILE)) as file:
-        file.write(json.dumps(new.model_dump(mode="json"), indent=1).encode())
 
 
 def _export(network: Restorer, recipe: RestorationRecipe, directory: Path) -> tuple[Graph, bytes]:
@@ -196,15 +169,14 @@ def _inputs(recipe: RestorationRecipe, images: int, height: int, width: int) -> 
 
 def _manifest(  # noqa: PLR0917  what all stages have found
     run: RunDirectory,
-    recipe: RestorationRecipe,
+    begun: RunFile,
     photos: Photos,
     network: Restorer,
     graph: Graph,
     content: bytes,
     where: Where,
 ) -> Manifest:
-    report = run.read(REPORT, "fit")
-    command = json.loads(run.path(RUN_FILE).read_bytes())["command"]
+    recipe, report = begun.recipe, run.read(REPORT, "fit")
     served = ServedGraph(content, network.multiple_of, recipe.factor)
     # Training only watches the pictures that were kept back: nothing is chosen by them, so the figures may be theirs.
     split = Split(train=len(photos.train), validation=0, calibration=0, test=len(photos.validation))
@@ -234,7 +206,8 @@ def _manifest(  # noqa: PLR0917  what all stages have found
             ),
             seed=recipe.training.seed,
             config=recipe.model_dump(mode="json"),
-            command=command,
+            command=begun.command,
+            start=begun.start,
             commit=git_commit(),
             torch_version=torch.__version__,
             device=report["device"],

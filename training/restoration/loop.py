@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from training.architectures.restorer import SIGMA_UNIT, Restorer
-from training.checkpoint import Checkpoint
+from training.checkpoint import CHECKPOINT, Checkpoint
 from training.files import write_atomically
 from training.loop import (
     CHECKPOINT_INTERVAL_S,
@@ -30,6 +30,7 @@ from training.restoration.blind import hide
 from training.restoration.config import RestorationRecipe
 from training.restoration.patches import VALIDATION_SIGMA, Patches, prepare
 from training.restoration.photos import Pair, Photos
+from training.restoration.start import load_start
 
 
 def build_network(recipe: RestorationRecipe) -> Restorer:
@@ -58,8 +59,10 @@ def train(
     if not len(patches):
         raise TrainingError(f"no picture has {config.patch * recipe.factor} pixels a side; lower training.patch")
     model = build_network(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    checkpoint = run_dir / CHECKPOINT
+    if config.start_from and not checkpoint.exists():
+        load_start(model, config.start_from)
     state = Checkpoint(model, deepcopy(model).eval(), build_optimisers(model, config))
-    checkpoint = run_dir / "checkpoint.pt"
     state.load(checkpoint, device)
     wall_start, cpu_start = time.monotonic() - state.wall_s, time.process_time() - state.cpu_s
     saved_at = time.monotonic()

@@ -1,0 +1,88 @@
+"""Training longer: with the weights of a published model, or with more steps of the same run."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from tests.training.pictures import fit, published
+from training.loop import learning_rate_factor
+from training.restoration.config import RestorationTraining
+from training.restoration.patches import Patches
+
+STANDING_STILL = ("training.learning_rate=1e-12", "training.muon_learning_rate=1e-12", "training.steps=1")
+
+
+def answers(directory: Path) -> np.ndarray:
+    x = np.random.default_rng(0).random((2, 3, 16, 24), np.float32)
+    session = onnxruntime.InferenceSession((directory / "denoise.onnx").read_bytes())
+    return np.asarray(session.run(None, {"x": x, "sigma": np.full(2, 25, np.float32)})[0])
+
+
+def test_a_training_begins_with_the_weights_of_a_published_model(tmp_path: Path, photos: Path) -> None:
+    arguments = ("denoise", "--data", str(photos), "--name", "mine", "training.muon_learning_rate=0.1")
+    assert fit(tmp_path, *arguments) == 0
+    before, directory = published(tmp_path, "mine")
+
+    assert fit(tmp_path, *arguments[:-2], "next", f"training.start_from={directory}", *STANDING_STILL) == 0
+
+    after, longer = published(tmp_path, "next")
+    np.testing.assert_allclose(answers(longer), answers(directory), atol=1e-6)  # float32 steps of 1e-12
+    start = after.provenance.start
+    assert start is not None
+    assert (start.name, start.version, start.sha256) == ("mine", 1, before.tasks["denoise"].sha256)
+    assert (start.images_seen, after.provenance.images_seen) == (24, 4)
+    assert "it began with the weights of mine, version 1" in (longer / "README.md").read_text("utf-8")
+
+
+def test_a_start_that_cannot_be_is_explained(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("denoise", "--data", str(photos), "--name")
+    assert fit(tmp_path, *arguments, "mine") == 0
+    _, directory = published(tmp_path, "mine")
+    start = f"training.start_from={directory}"
+
+    assert fit(tmp_path, *arguments, "wide", start, "network.widths=[8, 12]") == 1
+    assert "before.0.0" not in (error := capsys.readouterr().err)
+    assert "down.0.weight is [8, 8, 2, 2], the recipe's is [12, 8, 2, 2]" in error
+    assert fit(tmp_path, *arguments, "nothing", f"training.start_from={photos}") == 1
+    assert "is no published model" in capsys.readouterr().err
+    (directory / "denoise.onnx").write_bytes(b"another graph")
+    assert fit(tmp_path, *arguments, "changed", start) == 1
+    assert "is not the file that" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_to_more_steps_as_if_it_had_been_asked_for_them_at_first(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("denoise", "--data", str(photos), "training.schedule=wsd", "training.warmup_share=0", "--name")
+    assert fit(tmp_path, *arguments, "whole", "training.steps=20") == 0
+    monkeypatch.setattr("training.restoration.loop.CHECKPOINT_INTERVAL_S", 0.0)
+    real, steps = Patches.draw, 0
+
+    def draw_and_die(self: Patches, generator: torch.Generator) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == 8:
+            raise KeyboardInterrupt
+        return real(self, generator)
+
+    monkeypatch.setattr(Patches, "draw", draw_and_die)
+    assert fit(tmp_path, *arguments, "longer", "training.steps=10") == 130
+
+    assert fit(tmp_path, *arguments, "longer", "training.steps=20") == 0
+
+    whole, longer = (published(tmp_path, name)[0].tasks["denoise"].sha256 for name in ("whole", "longer"))
+    assert steps == 8 + 13
+    assert whole == longer
+    assert fit(tmp_path, *arguments, "longer", "training.steps=40") == 1
+    assert "training.steps was 20, now 40): its learning rate has depended on them" in capsys.readouterr().err
+
+
+def test_wsd_stays_and_falls_over_the_last_fifth() -> None:
+    config = RestorationTraining(schedule="wsd", warmup_share=0.1)
+
+    factors = [learning_rate_factor(step, 100, config) for step in (0, 10, 79, 80, 85, 100)]
+
+    assert factors == pytest.approx([1 / 11, 1.0, 1.0, 1.0, 0.5, 0.0])
