@@ -40,6 +40,7 @@ from service.routes import ROUTERS
 from service.schemas import (
     AnomaliesAnswer,
     AnomalyAnswer,
+    GenerateBody,
     LatentAnswer,
     LatentsAnswer,
     Liveness,
@@ -148,7 +149,7 @@ class _App(FastAPI):
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST"],
                 allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type", "X-Request-Id"],
-                expose_headers=["X-Model", "X-Resize", "X-Sigma", "X-Request-Id", "Retry-After"],
+                expose_headers=["X-Model", "X-Resize", "X-Sigma", "X-Seed", "X-Request-Id", "Retry-After"],
             )
         meters = self.state.service.metrics.meters
         return Observing(app, routers=ROUTERS.values(), meters=meters, is_logging=settings.access_log)
@@ -185,7 +186,7 @@ def _complete_openapi(app: FastAPI, *, has_keys: bool) -> None:
     def openapi() -> Schema:
         if app.openapi_schema is None:
             answers = (LatentAnswer, LatentsAnswer, AnomalyAnswer, AnomaliesAnswer)
-            models = (*answers, ModelSummary, Manifest, Readiness, Liveness)
+            models = (*answers, GenerateBody, ModelSummary, Manifest, Readiness, Liveness)
             document = add_components(generate(), models)
             app.openapi_schema = add_security(document) if has_keys else document
         return app.openapi_schema

@@ -26,7 +26,7 @@
         ├── TooManyImages           413  max_images
         ├── UnsupportedMediaType    415  not an image format or array we read
         ├── UnsupportedEncoding     415  a Content-Encoding
-        ├── InvalidParameter        422  a query parameter
+        ├── InvalidParameter        422  in the query, or in a body of JSON
         ├── TaskNotOffered          422  the model cannot do that
         ├── BrokenImage             422  truncated, corrupt, or a bomb
         ├── UnsupportedImage        422  a sound file whose pixels we would falsify
@@ -240,9 +240,9 @@ class UnsupportedEncoding(RequestError):
 
 
 class InvalidParameter(RequestError):
-    """A query parameter is unknown, out of range or of the wrong type."""
+    """A parameter, in the query or in a body of JSON, is unknown, out of range or of the wrong type."""
 
-    status, code, title = 422, "invalid-parameter", "Invalid query parameter"
+    status, code, title = 422, "invalid-parameter", "Invalid parameter"
     example = "query parameter 'version': 'abc' is not a whole number"
 
 
@@ -250,7 +250,7 @@ class TaskNotOffered(RequestError):
     """No live model does this, or the model that was named does not."""
 
     status, code, title = 422, "task-not-offered", "The model cannot do that"
-    example = "model 'digits-unet' cannot encode; it offers denoise"
+    example = "model 'digits-unet' cannot encode; it offers denoise; digits can encode"
 
 
 class BrokenImage(RequestError):

@@ -3,7 +3,7 @@
 import io
 import warnings
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ EXTENSION_BY_TYPE: dict[ImageType, str] = {
     "image/webp": "webp",
     "image/tiff": "tiff",
 }
+AnimationType = Literal["image/webp", "image/gif"]
+ANIMATION_TYPES: tuple[AnimationType, ...] = get_args(AnimationType)
+_FRAME_MS, _END_MS = 80, 640  # how long the pictures of an animation stay; the first and the last are to be looked at
 
 # What a TIFF may be compressed with. Codecs that hide another image format in a strip would get around its guards.
 _TIFF_COMPRESSIONS = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "group3", "group4"} | {
@@ -211,6 +214,20 @@ def encode_image(image: Image, kind: ImageType, *, quality: int = DEFAULT_QUALIT
             picture.save(file, "WEBP", quality=quality, method=2, **beside)
         case "image/tiff":
             picture.save(file, "TIFF", compression="tiff_adobe_deflate", **beside)
+    return file.getvalue()
+
+
+def encode_animation(values: NDArray[np.uint8], kind: AnimationType) -> bytes:
+    """Pictures (N, C, H, W) one after another, for ever. WebP is exact; GIF has 256 colours, so grey is exact."""
+    first, *others = (
+        PillowImage.fromarray(frame[0] if len(frame) == 1 else np.ascontiguousarray(np.moveaxis(frame, 0, 2)))
+        for frame in values
+    )
+    durations = [_FRAME_MS] * len(values)
+    durations[0] = durations[-1] = _END_MS
+    file = io.BytesIO()
+    more = {"lossless": True, "method": 2} if kind == "image/webp" else {}
+    first.save(file, kind.partition("/")[2], save_all=True, append_images=others, duration=durations, loop=0, **more)
     return file.getvalue()
 
 

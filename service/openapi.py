@@ -14,7 +14,7 @@ from service.errors import (
     WrongApiKey,
     problem_head,
 )
-from service.images import EXTENSION_BY_TYPE
+from service.images import ANIMATION_TYPES, EXTENSION_BY_TYPE
 from service.keys import is_open
 from service.tensors import NPY_TYPE
 
@@ -25,6 +25,7 @@ BINARY: Schema = {"type": "string", "format": "binary"}
 IMAGES_IN = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
 PICTURES: dict[str, Schema] = {kind: {"schema": BINARY} for kind in EXTENSION_BY_TYPE}
 NPY: dict[str, Schema] = {NPY_TYPE: {"schema": BINARY}}
+ANIMATIONS: dict[str, Schema] = {kind: {"schema": BINARY} for kind in ANIMATION_TYPES}
 ZIP: dict[str, Schema] = {"application/zip": {"schema": BINARY}}
 TEXT: dict[str, Schema] = {
     kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")
@@ -88,6 +89,53 @@ LATENT_BODY: Schema = {
     }
 }
 
+GENERATE_BODY: Schema = {
+    "requestBody": {
+        "required": False,
+        "description": "What to draw; one image where there is no body.",
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/GenerateBody"},
+                "examples": {
+                    "one": {"summary": "One image", "value": {}},
+                    "several": {"summary": "Eight images that can be drawn again", "value": {"count": 8, "seed": 1}},
+                },
+            }
+        },
+    }
+}
+
+ENDS_BODY: Schema = {
+    "requestBody": {
+        "required": True,
+        "description": "A form with two images in fields `file`, or two latents: JSON, or an NPY array: float32, "
+        "(2, D).",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "array", "items": BINARY, "minItems": 2, "maxItems": 2}},
+                    "additionalProperties": False,
+                }
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["latents"],
+                    "properties": {
+                        "latents": {"type": "array", "minItems": 2, "maxItems": 2, "items": _LATENT},
+                        **_MADE_BY,
+                    },
+                    "additionalProperties": False,
+                },
+                "examples": {"two": {"summary": "Two latents", "value": {"latents": [[0] * 32, [1] * 32]}}},
+            },
+            **NPY,
+        },
+    }
+}
+
 _HEADERS: Schema = {
     "X-Model": {"description": "The model that answered: name/version", "schema": {"type": "string"}},
     "ETag": {"description": "Send it in If-None-Match: 304 if nothing has changed", "schema": {"type": "string"}},
@@ -95,6 +143,7 @@ _HEADERS: Schema = {
         "description": "What was done to the size, width x height: `fit 640x480 -> 28x21 in 28x28`; absent if nothing",
         "schema": {"type": "string"},
     },
+    "X-Seed": {"description": "Draws the same images again", "schema": {"type": "string"}},
     "X-Sigma": {
         "description": "How noisy the image was taken to be, 0-255 units; absent where the model does not ask",
         "schema": {"type": "string"},

@@ -28,16 +28,25 @@ async def read_body(request: Request, *, max_body_bytes: int) -> bytes:
     """The whole body.
 
     Raises:
-        UnsupportedEncoding: It has a Content-Encoding.
         MalformedBody: It is empty.
+        RequestError: See `read_plain_body`.
+    """
+    if not (body := await read_plain_body(request, max_body_bytes=max_body_bytes)):
+        raise MalformedBody("the body is empty")
+    return body
+
+
+async def read_plain_body(request: Request, *, max_body_bytes: int) -> bytes:
+    """The whole body, which may be nothing.
+
+    Raises:
+        UnsupportedEncoding: It has a Content-Encoding.
         RequestError: See `read_raw_body`.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise UnsupportedEncoding(f"Content-Encoding is {shown(encoding)}; send the body without one")
-    if not (body := await read_raw_body(request, max_body_bytes=max_body_bytes)):
-        raise MalformedBody("the body is empty")
-    return body
+    return await read_raw_body(request, max_body_bytes=max_body_bytes)
 
 
 async def read_raw_body(request: Request, *, max_body_bytes: int) -> bytes:

@@ -87,7 +87,10 @@ class Registry:
             model = await self.find_version(snapshot, self._name(snapshot, task, name), version)
         if task not in model.manifest.tasks:
             offered = ", ".join(model.manifest.tasks)
-            raise TaskNotOffered(f"model {model.manifest.name!r} cannot {_VERBS[task]}; it offers {offered}")
+            able = ", ".join(snapshot.offering(task)) or "no live model"
+            raise TaskNotOffered(
+                f"model {model.manifest.name!r} cannot {_VERBS[task]}; it offers {offered}; {able} can {_VERBS[task]}"
+            )
         return model
 
     def refuse_if_empty(self) -> None:
@@ -259,8 +262,7 @@ class Registry:
         return model.manifest.name
 
     def _no_default(self, snapshot: Snapshot, task: Task) -> NotReady | TaskNotOffered:
-        offering = sorted(name for name, model in snapshot.model_by_name.items() if task in model.manifest.tasks)
-        if offering:
+        if offering := snapshot.offering(task):
             return TaskNotOffered(f"several models can {_VERBS[task]} and none is the default; add ?model= {offering}")
         if snapshot.model_by_name:
             names = ", ".join(sorted(snapshot.model_by_name))

@@ -57,6 +57,44 @@ class AnomalyQuery(ModelQuery):
     ] = None
 
 
+Look = Literal["images", "sheet"]
+Way = Literal["linear", "spherical"]
+
+
+class GenerateQuery(ModelQuery):
+    """Which model answers, and what the answer looks like."""
+
+    view: Annotated[Look, Field(description="Each image, or all of them in one picture")] = "images"
+
+
+class GenerateBody(BaseModel):
+    """What to draw."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    count: Annotated[int, Field(ge=1, description="Images; at most the setting max_images")] = 1
+    seed: Annotated[
+        int | None, Field(ge=0, lt=2**53, description="The same seed draws the same images; a new one if null")
+    ] = None
+    temperature: Annotated[
+        float, Field(ge=0, le=4, description="1 draws as in training, less is more ordinary, more is stranger")
+    ] = 1.0
+    label: Annotated[
+        str | None, Field(max_length=100, description="What each image shall show; as frequent as in training if null")
+    ] = None
+
+
+class InterpolateQuery(ModelQuery):
+    """Which model answers, how many images there are, and on which way."""
+
+    steps: Annotated[int, Field(ge=2, lt=10**6, description="Images, with both ends; at most max_images")] = 9
+    path: Annotated[Way, Field(description="Straight, or along an arc around the mean of the latents")] = "linear"
+    view: Annotated[
+        Literal["strip", "frames", "animation"] | None,
+        Field(description="One picture of all, each in a ZIP or array, or one after another; by Accept if left out"),
+    ] = None
+
+
 class VersionQuery(_Query):
     """Which version of a model."""
 

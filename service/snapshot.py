@@ -46,6 +46,10 @@ class Snapshot:
         """
         return self._default_by_task.get(task)
 
+    def offering(self, task: Task) -> list[str]:
+        """The names of the models that do a task, in order."""
+        return sorted(name for name, model in self.model_by_name.items() if task in model.manifest.tasks)
+
     @cached_property
     def _default_by_task(self) -> dict[Task, Model | None]:  # every request asks
         return {task: self._choose(task) for task in TASKS}

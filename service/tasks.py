@@ -1,6 +1,7 @@
 """The four tasks as jobs for a `Batcher`: bytes from a request to the model's rows, and its results to an answer."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -13,7 +14,16 @@ from service.batching import Outputs
 from service.errors import InvalidParameter, TooManyPixels
 from service.heatmap import draw_heatmap
 from service.imagefile import png_size
-from service.images import DEFAULT_QUALITY, EXTENSION_BY_TYPE, ImageType, decode_image, encode_image, image_types
+from service.images import (
+    DEFAULT_QUALITY,
+    EXTENSION_BY_TYPE,
+    AnimationType,
+    ImageType,
+    decode_image,
+    encode_animation,
+    encode_image,
+    image_types,
+)
 from service.manifest import Manifest
 from service.negotiation import negotiate
 from service.payload import JSON_TYPE
@@ -249,14 +259,44 @@ class Decode:
     def finish(self, outputs: Outputs) -> Answer:
         (x_hat,) = outputs
         x_hat = np.clip(x_hat, 0.0, 1.0)
-        if self.media_type == NPY_TYPE:
-            return Answer(NPY_TYPE, write_npy(x_hat[0] if self.is_single else x_hat))
-        kind: ImageType = "image/png" if self.media_type == ZIP_TYPE else self.media_type  # type: ignore[assignment]
-        files = [encode_image(Image(to_levels(x[None], np.uint8)), kind) for x in x_hat]
-        if self.is_single:
-            return Answer(kind, files[0])
-        extension = EXTENSION_BY_TYPE[kind]
-        return Answer(ZIP_TYPE, write_zip([Entry(f"{i:03}.{extension}", file) for i, file in enumerate(files)]))
+        return draw(x_hat, self.media_type, is_single=self.is_single)
+
+
+def draw(
+    x_hat: Pixels, media_type: str, *, is_single: bool, notes: Sequence[dict[str, object]] | None = None
+) -> Answer:
+    """Images that a model has drawn, as one of `image_offers`.
+
+    Args:
+        x_hat: (N, C, H, W), in [0, 1].
+        media_type: What `negotiate` chose.
+        is_single: Whether it is one image, and not an array or ZIP of one.
+        notes: What `results.json` in a ZIP says of each image.
+    """
+    if media_type == NPY_TYPE:
+        return Answer(NPY_TYPE, write_npy(x_hat[0] if is_single else x_hat))
+    kind: ImageType = "image/png" if media_type == ZIP_TYPE else media_type  # type: ignore[assignment]
+    answers = [draw_one(Image(to_levels(x[None], np.uint8)), kind) for x in x_hat]
+    if is_single:
+        return answers[0]
+    names = [f"{i:03}.{EXTENSION_BY_TYPE[kind]}" for i in range(len(answers))]
+    entries = [Entry(name, answer.content) for name, answer in zip(names, answers, strict=True)]
+    if notes is not None:
+        rows = [{"file": name, **note} for name, note in zip(names, notes, strict=True)]
+        entries.append(Entry("results.json", write_json(rows)))
+    return Answer(ZIP_TYPE, write_zip(entries))
+
+
+def draw_one(image: Image, media_type: str) -> Answer:
+    """One image, as one of its `image_types`."""
+    kind: ImageType = media_type  # type: ignore[assignment]  # negotiate returned one of image_types
+    return Answer(kind, encode_image(image, kind))
+
+
+def draw_animation(x_hat: Pixels, media_type: str) -> Answer:
+    """Images (N, C, H, W) in [0, 1] one after another, as one of `ANIMATION_TYPES`."""
+    kind: AnimationType = media_type  # type: ignore[assignment]  # negotiate returned one of ANIMATION_TYPES
+    return Answer(kind, encode_animation(to_levels(x_hat, np.uint8), kind))
 
 
 def image_offers(*, is_single: bool) -> tuple[str, ...]:

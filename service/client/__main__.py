@@ -5,11 +5,12 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
-from service.client.answers import Picture, Verdict
+from service.client.answers import NPY_TYPE, Picture, Verdict
 from service.client.calls import find_images
 from service.client.errors import ClientError
 from service.client.sync import Hourglass
@@ -21,6 +22,8 @@ _EPILOG = """examples:
   hourglass denoise noisy.png clean.png
   hourglass denoise scans/ clean/                 every image of a folder, several at a time
   hourglass anomaly parts/*.png --csv > parts.csv
+  hourglass generate --count 25 --label 7 sevens.png
+  hourglass interpolate a.png b.png way.gif       or a strip: way.png
   hourglass encode digit.png > latent.json; hourglass decode latent.json digit.png
 
 The service is at --url or $HGCLIENT_URL, by default http://127.0.0.1:8000; its key is in $HGCLIENT_KEY.
@@ -115,6 +118,37 @@ def _decode(hourglass: Hourglass, options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _generate(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    accept = _type_of(options.output, more=_ARCHIVES)
+    drawn = hourglass.generate(
+        options.count,
+        seed=options.seed,
+        temperature=options.temperature,
+        label=options.label,
+        model=options.model,
+        version=options.version,
+        view="sheet" if options.count > 1 and accept in _TYPE_BY_ENDING.values() and accept != NPY_TYPE else None,
+        accept=accept,
+    )
+    drawn.save(options.output)
+    print(f"{options.output}: drawn by {drawn.model} with --seed {drawn.seed}", file=sys.stderr)
+    return EXIT_DONE
+
+
+def _interpolate(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    accept = _type_of(options.output, more=_ARCHIVES | _ANIMATIONS)
+    hourglass.interpolate(
+        options.first,
+        options.last,
+        steps=options.steps,
+        path=options.path,
+        model=options.model,
+        version=options.version,
+        accept=accept,
+    ).save(options.output)
+    return EXIT_DONE
+
+
 def _models(hourglass: Hourglass, _: argparse.Namespace) -> int:
     for model in hourglass.models():
         print(f"{model.name}/{model.version}: {', '.join(model.tasks)}\n    {model.summary}")
@@ -160,6 +194,20 @@ def _parser() -> argparse.ArgumentParser:
     decode = add("decode", _decode, "draw a latent that `encode` has printed")
     decode.add_argument("latent", type=Path)
     decode.add_argument("output", type=Path)
+    generate = add("generate", _generate, "draw new images: several into one picture, a .zip or an .npy")
+    generate.add_argument("output", type=Path)
+    generate.add_argument("--count", type=int, default=1, metavar="N", help="images (default 1)")
+    generate.add_argument("--seed", type=int, metavar="S", help="of an earlier answer, to draw the same again")
+    generate.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 to 4: below 1 more ordinary")
+    generate.add_argument("--label", metavar="L", help="what to draw, where the model knows labels")
+    interpolate = add(
+        "interpolate", _interpolate, "draw the way between two images: a strip, .gif, .webp, .zip or .npy"
+    )
+    interpolate.add_argument("first", type=Path)
+    interpolate.add_argument("last", type=Path)
+    interpolate.add_argument("output", type=Path)
+    interpolate.add_argument("--steps", type=int, default=9, metavar="N", help="images with both ends (default 9)")
+    interpolate.add_argument("--path", choices=["linear", "spherical"], default="linear", help="straight, or an arc")
     add("models", _models, "list the live models")
     return parser
 
@@ -187,11 +235,11 @@ def _targets(inputs: Sequence[Path], output: Path, ending: str) -> dict[Path, Pa
     return target_by_file
 
 
-def _type_of(output: Path) -> str:
-    ending = output.suffix.lower()
-    if ending not in _TYPE_BY_ENDING:
-        raise ValueError(f"{output} has an ending that is none of {', '.join(_TYPE_BY_ENDING)}")
-    return _TYPE_BY_ENDING[ending]
+def _type_of(output: Path, *, more: Mapping[str, str] = MappingProxyType({})) -> str:
+    ending, type_by_ending = output.suffix.lower(), {**_TYPE_BY_ENDING, **more}
+    if ending not in type_by_ending:
+        raise ValueError(f"{output} has an ending that is none of {', '.join(type_by_ending)}")
+    return type_by_ending[ending]
 
 
 _TYPE_BY_ENDING = {
@@ -201,8 +249,10 @@ _TYPE_BY_ENDING = {
     ".webp": "image/webp",
     ".tif": "image/tiff",
     ".tiff": "image/tiff",
-    ".npy": "application/x-npy",
+    ".npy": NPY_TYPE,
 }
+_ARCHIVES = {".zip": "application/zip"}
+_ANIMATIONS = {".gif": "image/gif"}
 
 
 if __name__ == "__main__":

@@ -84,6 +84,39 @@ class AsyncHourglass:
         """The image of a latent."""
         return await self.send(calls.decode(latent, accept=accept, query={"model": model, "version": version}))
 
+    async def generate(
+        self,
+        count: int = 1,
+        *,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        label: str | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        view: str | None = None,
+        accept: str | None = None,
+    ) -> Picture:
+        """New images; several give a ZIP, an array, or one picture (view="sheet")."""
+        body = {"count": count, "seed": seed, "temperature": temperature, "label": label}
+        query = {"model": model, "version": version, "view": view}
+        return await self.send(calls.generate(body, accept=accept, query=query))
+
+    async def interpolate(
+        self,
+        first: ImageLike | Latent,
+        last: ImageLike | Latent,
+        *,
+        steps: int = 9,
+        path: str = "linear",
+        model: str | None = None,
+        version: int | None = None,
+        view: str | None = None,
+        accept: str | None = None,
+    ) -> Picture:
+        """The images between two images or two latents, with both ends, as a strip."""
+        query = {"model": model, "version": version, "steps": steps, "path": path, "view": view}
+        return await self.send(calls.interpolate(first, last, accept=accept, query=query))
+
     async def anomaly(
         self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None
     ) -> Verdict:

@@ -22,12 +22,14 @@ class Picture:
         media_type: Of `content`: image/png, application/x-npy, application/zip ...
         model: "name/version" of who made it.
         resize: What was done to the size on the way, or None.
+        seed: Draws it again, if it was drawn.
     """
 
     content: bytes
     media_type: str
     model: str | None = None
     resize: str | None = None
+    seed: int | None = None
 
     def save(self, path: str | Path) -> None:
         """Writes the file as it is; its name does not change what it is."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ T = TypeVar("T")
 # (N, C, H, W).
 ImageLike = str | Path | bytes | Image.Image | NDArray[Any]
 Headers = Mapping[str, str]
+JSON_TYPE = "application/json"
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,37 @@ def encode(image: ImageLike, *, query: Mapping[str, object]) -> Call[Latent]:
 def decode(latent: Latent | ArrayLike, *, accept: str | None, query: Mapping[str, object]) -> Call[Picture]:
     """The image of a latent; several give a ZIP or an array. A `Latent` goes to the model that made it."""
     if isinstance(latent, Latent):
-        name, _, version = latent.model.partition("/")
-        query = {"model": name, "version": version, **{k: v for k, v in query.items() if v is not None}}
+        query = _made_by(latent) | {k: v for k, v in query.items() if v is not None}
         values = latent.values
     else:
         values = np.asarray(latent, np.float32)
     headers = {"Content-Type": NPY_TYPE} | ({"Accept": accept} if accept else {})
     return Call("POST", "/decode", read_picture, _query(query), headers, to_npy(values))
+
+
+def generate(body: Mapping[str, object], *, accept: str | None, query: Mapping[str, object]) -> Call[Picture]:
+    """New images; `body` holds count, seed, temperature and label."""
+    headers = {"Content-Type": JSON_TYPE} | ({"Accept": accept} if accept else {})
+    return Call("POST", "/generate", read_picture, _query(query), headers, json.dumps(body).encode())
+
+
+def interpolate(
+    first: ImageLike | Latent, last: ImageLike | Latent, *, accept: str | None, query: Mapping[str, object]
+) -> Call[Picture]:
+    """The images between two images or two latents of one model."""
+    if isinstance(first, Latent) and isinstance(last, Latent):
+        if first.model != last.model:
+            raise ValueError(f"the latents are of {first.model} and {last.model}; the way is through one model's")
+        query = _made_by(first) | {k: v for k, v in query.items() if v is not None}
+        content, kind = to_npy(np.stack([first.values, last.values])), NPY_TYPE
+    elif isinstance(first, Latent) or isinstance(last, Latent):
+        raise TypeError(
+            "the way leads from an image to an image or from a latent to a latent, not from one to the other"
+        )
+    else:
+        content, kind = _form([to_body(first), to_body(last)])
+    headers = {"Content-Type": kind} | ({"Accept": accept} if accept else {})
+    return Call("POST", "/interpolate", read_picture, _query(query), headers, content)
 
 
 def anomaly(image: ImageLike, *, query: Mapping[str, object]) -> Call[Verdict]:
@@ -124,7 +150,8 @@ def to_npy(array: NDArray[Any]) -> bytes:
 def read_picture(headers: Headers, content: bytes) -> Picture:
     """An image or array from an answer."""
     kind = headers.get("content-type", "").partition(";")[0]
-    return Picture(content, kind, headers.get("x-model"), headers.get("x-resize"))
+    seed = headers.get("x-seed")
+    return Picture(content, kind, headers.get("x-model"), headers.get("x-resize"), None if seed is None else int(seed))
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -137,6 +164,24 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
 
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".npy"}
+
+
+def _made_by(latent: Latent) -> dict[str, object]:
+    name, _, version = latent.model.partition("/")
+    return {"model": name, "version": version}
+
+
+_DISPOSITION = 'Content-Disposition: form-data; name="file"; filename="image"'
+
+
+def _form(files: Sequence[tuple[bytes, str]]) -> tuple[bytes, str]:
+    """The files as fields `file` of multipart/form-data, and its Content-Type."""
+    boundary = uuid.uuid4().hex  # in no file, but for a chance of 1 in 2^122
+    parts = [
+        f"--{boundary}\r\n{_DISPOSITION}\r\nContent-Type: {kind}\r\n\r\n".encode() + content + b"\r\n"
+        for content, kind in files
+    ]
+    return b"".join([*parts, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}"
 
 
 def _query(query: Mapping[str, object]) -> dict[str, str]:

@@ -95,6 +95,42 @@ class Hourglass:
         """The image of a latent, by the model that made it; several give a ZIP, or an array if `accept` says so."""
         return self.send(calls.decode(latent, accept=accept, query={"model": model, "version": version}))
 
+    def generate(
+        self,
+        count: int = 1,
+        *,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        label: str | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        view: str | None = None,
+        accept: str | None = None,
+    ) -> Picture:
+        """New images, and in `seed` what draws them again; several give a ZIP, an array, or with view="sheet" one."""
+        body = {"count": count, "seed": seed, "temperature": temperature, "label": label}
+        query = {"model": model, "version": version, "view": view}
+        return self.send(calls.generate(body, accept=accept, query=query))
+
+    def interpolate(
+        self,
+        first: ImageLike | Latent,
+        last: ImageLike | Latent,
+        *,
+        steps: int = 9,
+        path: str = "linear",
+        model: str | None = None,
+        version: int | None = None,
+        view: str | None = None,
+        accept: str | None = None,
+    ) -> Picture:
+        """The images between two images or two latents, with both ends, as a strip.
+
+        `path` is "linear" or "spherical"; `accept` "image/gif" or "image/webp" animates, "application/zip" has frames.
+        """
+        query = {"model": model, "version": version, "steps": steps, "path": path, "view": view}
+        return self.send(calls.interpolate(first, last, accept=accept, query=query))
+
     def anomaly(
         self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None
     ) -> Verdict:

@@ -2,7 +2,20 @@
 
 from fastapi import APIRouter
 
-from service.routes import anomaly, decode, denoise, encode, enhance, health, metrics, models, pages, v2
+from service.routes import (
+    anomaly,
+    decode,
+    denoise,
+    encode,
+    enhance,
+    generate,
+    health,
+    interpolate,
+    metrics,
+    models,
+    pages,
+    v2,
+)
 
 ROUTERS: dict[str, APIRouter] = {
     "denoise": denoise.router,
@@ -10,6 +23,8 @@ ROUTERS: dict[str, APIRouter] = {
     "encode": encode.router,
     "decode": decode.router,
     "anomaly": anomaly.router,
+    "generate": generate.router,
+    "interpolate": interpolate.router,
     "models": models.router,
     "health": health.router,
     "metrics": metrics.router,

@@ -40,6 +40,8 @@ def test_every_endpoint_is_there_with_an_id_a_tag_and_a_summary(document: dict[s
         "POST /decode",
         "POST /anomaly",
         "POST /enhance",
+        "POST /generate",
+        "POST /interpolate",
         "GET /models",
         "GET /models/{name}",
         "GET /health/live",

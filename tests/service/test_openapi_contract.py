@@ -16,7 +16,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.conftest import DATA
 from tests.service.files import save, to_npy
-from tests.service.toymodels import LATENT_DIM, publish_toy
+from tests.service.toymodels import LATENT_DIM, publish_generator, publish_toy
 
 GREY = np.arange(16, dtype=np.uint8).reshape(4, 4) * 16
 PICTURES = {
@@ -46,6 +46,7 @@ CONFIG = {"checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "
 def schema(tmp_path_factory: pytest.TempPathFactory) -> BaseSchema:
     directory = tmp_path_factory.mktemp("models")
     publish_toy(directory)
+    publish_generator(directory, tasks=["generate"])
     app = create_app(Settings(models_dir=directory, watch_interval_s=3600, device="cpu"))
     return schemathesis.openapi.from_asgi("/openapi.json", app, config=SchemathesisConfig.from_dict(CONFIG))
 
@@ -57,6 +58,8 @@ OPERATIONS = (
     ("POST", "/decode"),
     ("POST", "/anomaly"),
     ("POST", "/enhance"),
+    ("POST", "/generate"),
+    ("POST", "/interpolate"),
     ("GET", "/models"),
     ("GET", "/models/{name}"),
     ("GET", "/health/live"),

@@ -134,7 +134,7 @@ def test_a_task_that_a_model_lacks_names_those_it_has(models_dir: Path, make_cli
     named = client.post("/encode?model=toy", content=DIGIT)
     unnamed = client.post("/encode", content=DIGIT)
 
-    assert named.json()["detail"] == "model 'toy' cannot encode; it offers denoise"
+    assert named.json()["detail"] == "model 'toy' cannot encode; it offers denoise; no live model can encode"
     assert named.json()["code"] == unnamed.json()["code"] == "task-not-offered"
 
 

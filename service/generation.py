@@ -1,0 +1,116 @@
+"""Images out of the fitted prior: a seed to noise, noise to the `generate` graph, and its images to an answer."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.batching import Inputs, Outputs
+from service.errors import InvalidParameter, TooManyImages, TooManyPixels, shown
+from service.images import image_types
+from service.manifest import Generate, Manifest
+from service.negotiation import negotiate
+from service.schemas import GenerateBody, Look
+from service.sheet import Sheet, columns_for, draw_sheet
+from service.tasks import Answer, InputLimits, draw, draw_one, image_offers
+
+_NOISE, _LABELS = 0, 1  # streams of one seed: asking for a label does not change the noise
+
+
+@dataclass
+class Draw:
+    """Some images of one model, as a job for a `Batcher`.
+
+    The batcher of `generate` runs one image at a time (`model.py`), so neither the other images of a request nor those
+    of other requests change a bit of an image: it depends on the seed, its place, the temperature and the label.
+
+    Args:
+        body: What is wanted.
+        seed: Of everything that is random here.
+        manifest: Of a model with the task.
+        limits: On images and pixels.
+        accept: The header.
+        view: The images, or one sheet of all.
+    """
+
+    body: GenerateBody
+    seed: int
+    manifest: Manifest
+    limits: InputLimits
+    accept: str | None
+    view: Look
+    labels: NDArray[np.int64] | None = field(init=False)
+    media_type: str = field(init=False)
+
+    @property
+    def is_small(self) -> bool:
+        """One image is; it is as large as the model makes it."""
+        return self.body.count == 1
+
+    def prepare(self) -> Inputs:
+        """Noise (count, D), and the label of each image where the model wants labels."""
+        count, generate = self.body.count, self.manifest.generate
+        assert generate is not None  # noqa: S101  the manifest has it wherever it has the task
+        refuse_too_many(count, self.manifest, self.limits)
+        self.labels = choose_labels(self.body.label, count, generate, seed=self.seed, model=self.manifest.name)
+        sheet = Sheet.of(self.manifest, count, columns_for(count)) if self.view == "sheet" else None
+        offers = image_types(sheet.blank()) if sheet else image_offers(is_single=count == 1)
+        self.media_type = negotiate(self.accept, offers)
+        dim = self.manifest.tasks["generate"].inputs[0].shape[1]
+        e = draw_noise(count, int(dim), seed=self.seed) * np.float32(self.body.temperature)
+        return (e,) if self.labels is None else (e, self.labels.astype(np.float32))
+
+    def finish(self, outputs: Outputs) -> Answer:
+        """The images."""
+        x_hat = np.clip(outputs[0], 0.0, 1.0)
+        if self.view == "sheet":
+            return draw_one(draw_sheet(x_hat, columns_for(len(x_hat))), self.media_type)
+        return draw(x_hat, self.media_type, is_single=self.body.count == 1, notes=self._notes())
+
+    def _notes(self) -> list[dict[str, object]]:
+        assert self.manifest.generate is not None  # noqa: S101  as above
+        if self.labels is None:
+            return [{"seed": self.seed} for _ in range(self.body.count)]
+        return [{"seed": self.seed, "label": self.manifest.generate.labels[label]} for label in self.labels]
+
+
+def draw_noise(count: int, dim: int, *, seed: int) -> NDArray[np.float32]:
+    """Noise (count, dim), standard normal. The first rows are the same, however many follow."""
+    return np.random.default_rng([_NOISE, seed]).standard_normal((count, dim), np.float32)
+
+
+def choose_labels(
+    label: str | None, count: int, generate: Generate, *, seed: int, model: str
+) -> NDArray[np.int64] | None:
+    """What each image shall show, as an index: the one label that was asked for, or each as often as in training.
+
+    Returns:
+        (count,), or None where the model knows no labels.
+
+    Raises:
+        InvalidParameter: The label is none of the model's.
+    """
+    labels = generate.labels
+    if label is not None and label not in labels:
+        known = f"it knows {', '.join(labels)}" if labels else "it draws without labels; leave label out"
+        raise InvalidParameter(f"label is {shown(label)}, which model {model!r} cannot draw; {known}")
+    if not labels:
+        return None
+    if label is not None:
+        return np.full(count, labels.index(label))
+    rng = np.random.default_rng([_LABELS, seed])
+    limits = np.cumsum(generate.shares)
+    return np.minimum(np.searchsorted(limits, rng.random(count), side="right"), len(labels) - 1)
+
+
+def refuse_too_many(count: int, manifest: Manifest, limits: InputLimits) -> None:
+    """Nothing, if so many images of a model may be drawn in one request.
+
+    Raises:
+        TooManyImages, TooManyPixels: With the limit.
+    """
+    if count > limits.max_images:
+        raise TooManyImages(f"{count} images are asked for, the limit is {limits.max_images} (setting max_images)")
+    pixels = count * (manifest.input.height or 1) * (manifest.input.width or 1)
+    if count > 1 and pixels > limits.max_pixels:
+        raise TooManyPixels(f"{count} images have {pixels} pixels, the limit is {limits.max_pixels} (max_pixels)")

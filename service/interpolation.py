@@ -1,0 +1,124 @@
+"""Pictures on the way from one latent to another."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.batching import Outputs
+from service.errors import InvalidLatent
+from service.generation import refuse_too_many
+from service.images import ANIMATION_TYPES, image_types
+from service.manifest import Latent, Manifest
+from service.negotiation import negotiate
+from service.schemas import Way
+from service.sheet import Sheet, draw_sheet
+from service.tasks import ZIP_TYPE, Answer, InputLimits, draw, draw_animation, draw_one
+from service.tensors import NPY_MAGIC, NPY_TYPE, read_json_latents, read_npy_latents
+
+Vector = NDArray[np.float32]
+View = Literal["strip", "frames", "animation"]
+
+_PARALLEL = 1e-6  # of the sine of the angle: less than float32 can tell apart
+
+
+@dataclass
+class Walk:
+    """Decodes the latents between two, as a job for the `Batcher` of `decode`.
+
+    Args:
+        ends: Two latents: (2, D), or the body that they came in.
+        steps: Images, with both ends.
+        way: Straight, or along an arc.
+        manifest: Of a model that decodes.
+        limits: On images and pixels.
+        accept: The header.
+        view: What the answer looks like; by `accept` alone if None.
+    """
+
+    ends: bytes | Vector
+    steps: int
+    way: Way
+    manifest: Manifest
+    limits: InputLimits
+    accept: str | None
+    view: View | None
+    media_type: str = field(init=False)
+
+    @property
+    def is_small(self) -> bool:
+        """Several images never are."""
+        return False
+
+    def prepare(self) -> Vector:
+        """The latents, (steps, D)."""
+        assert self.manifest.latent is not None  # noqa: S101  the manifest has it wherever it has the task
+        first, last = self._read(self.ends) if isinstance(self.ends, bytes) else self.ends
+        refuse_too_many(self.steps, self.manifest, self.limits)
+        strip = image_types(Sheet.of(self.manifest, self.steps, self.steps).blank())
+        offers = {
+            "strip": strip,
+            "frames": (ZIP_TYPE, NPY_TYPE),
+            "animation": ANIMATION_TYPES,
+            None: (*(kind for kind in strip if kind not in ANIMATION_TYPES), ZIP_TYPE, NPY_TYPE, *ANIMATION_TYPES),
+        }[self.view]
+        self.media_type = negotiate(self.accept, offers)
+        return WAYS[self.way](first, last, np.linspace(0, 1, self.steps), self.manifest.latent)
+
+    def _read(self, data: bytes) -> Vector:
+        assert self.manifest.latent is not None  # noqa: S101  as above
+        dim, most = self.manifest.latent.dim, self.limits.max_images
+        if data.startswith(NPY_MAGIC):
+            z, _ = read_npy_latents(data, dim=dim, max_latents=most)
+        else:
+            model, version = self.manifest.name, self.manifest.version
+            z, _ = read_json_latents(data, dim=dim, max_latents=most, model=model, version=version)
+        if len(z) != 2:
+            raise InvalidLatent(f"{len(z)} latents were sent; the way leads from one to another, so send two")
+        return z
+
+    def finish(self, outputs: Outputs) -> Answer:
+        """The images on the way."""
+        x_hat = np.clip(outputs[0], 0.0, 1.0)
+        if self.media_type in {ZIP_TYPE, NPY_TYPE}:
+            return draw(x_hat, self.media_type, is_single=False)
+        if self.media_type in ANIMATION_TYPES and self.view != "strip":
+            return draw_animation(x_hat, self.media_type)
+        return draw_one(draw_sheet(x_hat, self.steps), self.media_type)
+
+
+def linear(first: Vector, last: Vector, t: NDArray[np.float64], _: Latent) -> Vector:
+    """The straight way: (1 - t) first + t last, (len(t), D)."""
+    return ((1 - t[:, None]) * first + t[:, None] * last).astype(np.float32)
+
+
+def spherical(first: Vector, last: Vector, t: NDArray[np.float64], latent: Latent) -> Vector:
+    """The way along an arc, after White (2016), "Sampling Generative Networks", (len(t), D).
+
+    In many dimensions nearly all latents lie at about the same distance from their mean, and a straight line cuts
+    through the empty middle. The arc is around the mean of the training latents, in units of their deviations.
+
+    Raises:
+        InvalidLatent: The two are opposite, so that there is no one arc.
+    """
+    mean, std = np.array(latent.mean), np.array(latent.std)
+    std = np.where(std > 0, std, 1.0)
+    u, v = (first - mean) / std, (last - mean) / std
+    lengths = float(np.linalg.norm(u)) * float(np.linalg.norm(v))
+    cosine = float(u @ v) / lengths if lengths > 0 else 1.0  # from the mean itself, the way is straight
+    angle = float(np.arccos(np.clip(cosine, -1.0, 1.0)))
+    if np.sin(angle) > _PARALLEL:
+        a, b = np.sin((1 - t) * angle) / np.sin(angle), np.sin(t * angle) / np.sin(angle)
+    elif cosine > 0:
+        a, b = 1 - t, t
+    else:
+        raise InvalidLatent(
+            "the two latents are opposite each other, so no arc leads from one to the other; use linear"
+        )
+    z: Vector = ((a[:, None] * u + b[:, None] * v) * std + mean).astype(np.float32)
+    z[0], z[-1] = first, last  # the ends as they were sent, to the last bit
+    return z
+
+
+WAYS = {"linear": linear, "spherical": spherical}

@@ -1,0 +1,73 @@
+import secrets
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ValidationError
+
+from service.errors import InvalidParameter, MalformedBody, RequestError, UnsupportedMediaType, shown
+from service.generation import Draw
+from service.openapi import GENERATE_BODY, NPY, PICTURES, ZIP, problems, success
+from service.payload import JSON_TYPE, media_type, read_plain_body
+from service.responses import single_response
+from service.routes.common import MODEL_ERRORS
+from service.schemas import GenerateBody, GenerateQuery
+from service.serving import service_of
+
+router = APIRouter(tags=["images"])
+_TYPES = {"", JSON_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
+_NEW_SEEDS = 2**32  # short enough to be typed
+
+
+@router.post(
+    "/generate",
+    operation_id="generate",
+    summary="Draw new images",
+    response_class=Response,
+    openapi_extra=GENERATE_BODY,
+    responses={
+        **success(
+            "The image; several come as a ZIP, as one array, or on one sheet.",
+            {**PICTURES, **NPY, **ZIP},
+            headers=["X-Model", "X-Seed"],
+        ),
+        **problems(*MODEL_ERRORS),
+    },
+)
+async def generate(request: Request, query: Annotated[GenerateQuery, Query()]) -> Response:
+    """Draws images like those that the model was trained on.
+
+    `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY: float32, (C, H, W), or (N, C, H, W) for several. `X-Seed`
+    names the seed: with the same model version, temperature and label it gives the same bytes again, and image i is the
+    same whatever `count` is.
+    """
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        model = await service.registry.find("generate", query.model, query.version)
+        if (kind := media_type(request)) not in _TYPES:
+            raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE}, or no body at all")
+        body = _read(await read_plain_body(request, max_body_bytes=service.settings.max_body_bytes))
+        slot.start(request, min(body.count, service.limits.max_images))
+        seed = secrets.randbelow(_NEW_SEEDS) if body.seed is None else body.seed
+        job = Draw(body, seed, model.manifest, service.limits, request.headers.get("accept"), query.view)
+        (result,) = await model.batcher_by_task["generate"].submit([job])
+        if isinstance(result, RequestError):
+            raise result
+        response = single_response(result, model.label)
+        response.headers["X-Seed"] = str(seed)
+        return response
+
+
+def _read(body: bytes) -> GenerateBody:
+    """What is wanted; no body is one image."""
+    try:
+        return GenerateBody.model_validate(orjson.loads(body or b"{}"))
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"the body is not JSON: {shown(str(error), limit=160)[1:-1]}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = shown(first["loc"][0])[1:-1] if first["loc"] else "the body"
+        members = ", ".join(GenerateBody.model_fields)
+        raise InvalidParameter(
+            f"{where}: {first['msg']}, found {shown(first['input'])}; the body is an object of {members}"
+        ) from error

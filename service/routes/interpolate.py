@@ -1,0 +1,92 @@
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+
+from service.errors import InvalidLatent, MalformedBody, RequestError, UnsupportedMediaType, shown
+from service.interpolation import Vector, Walk
+from service.model import Model
+from service.openapi import ANIMATIONS, ENDS_BODY, NPY, PICTURES, ZIP, problems, success
+from service.payload import FORM_TYPE, JSON_TYPE, media_type, read_body, read_files
+from service.responses import single_response
+from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.schemas import InterpolateQuery
+from service.serving import Service, service_of
+from service.tasks import Encode
+from service.tensors import NPY_TYPE
+
+router = APIRouter(tags=["images"])
+_LATENT_TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
+
+
+@router.post(
+    "/interpolate",
+    operation_id="interpolate",
+    summary="Draw the way from one image to another",
+    response_class=Response,
+    openapi_extra=ENDS_BODY,
+    responses={
+        **success(
+            "A strip of images; or each in a ZIP or array; or an animation.",
+            {**PICTURES, **NPY, **ZIP, **ANIMATIONS},
+            headers=IMAGE_HEADERS,
+        ),
+        **problems(*IMAGE_ERRORS, InvalidLatent),
+    },
+)
+async def interpolate(request: Request, query: Annotated[InterpolateQuery, Query()]) -> Response:
+    """Decodes the latents between those of two images, or between two latents.
+
+    `view` chooses a strip (PNG, JPEG, WebP, TIFF), frames (ZIP, or NPY: float32, (steps, C, H, W)) or an animation
+    (WebP, GIF). Without it `Accept` alone does, and the default is a strip as PNG.
+    """
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        is_form = media_type(request) == FORM_TYPE
+        model = await service.registry.find("encode" if is_form else "decode", query.model, query.version)
+        if is_form:  # the same model must draw what it has encoded
+            await service.registry.find("decode", model.manifest.name, model.manifest.version)
+            files = await read_files(
+                request, max_body_bytes=service.settings.max_body_bytes, max_files=service.limits.max_images
+            )
+        else:
+            files = [await _read_latents(request, service)]
+        slot.start(request, min(query.steps, service.limits.max_images))
+        ends, resize = await _encode(files, model, service) if is_form else (files[0], None)
+        job = Walk(
+            ends, query.steps, query.path, model.manifest, service.limits, request.headers.get("accept"), query.view
+        )
+        (result,) = await model.batcher_by_task["decode"].submit([job])
+        if isinstance(result, RequestError):
+            raise result
+        response = single_response(result, model.label)
+        if resize:
+            response.headers["X-Resize"] = resize
+        return response
+
+
+async def _read_latents(request: Request, service: Service) -> bytes:
+    if (kind := media_type(request)) not in _LATENT_TYPES:
+        raise UnsupportedMediaType(
+            f"Content-Type is {shown(kind)}; send two images as the fields 'file' of {FORM_TYPE}, or two latents as "
+            f"{JSON_TYPE} or {NPY_TYPE}"
+        )
+    return await read_body(request, max_body_bytes=service.settings.max_body_bytes)
+
+
+async def _encode(files: Sequence[bytes], model: Model, service: Service) -> tuple[Vector, str]:
+    """The latents of two images, (2, D), and what was done to their sizes."""
+    if len(files) != 2:
+        raise MalformedBody(f"the form has {len(files)} images; the way leads from one to another, so send two")
+    jobs = [Encode(file, model.manifest, service.limits, NPY_TYPE) for file in files]
+    ends, resized = [], []
+    for result in await model.batcher_by_task["encode"].submit(jobs):
+        if isinstance(result, RequestError):
+            raise result
+        z = np.atleast_2d(np.asarray(result.value))
+        if len(z) != 1:
+            raise MalformedBody(f"an array holds {len(z)} images; each field 'file' is one")
+        ends.append(z)
+        resized.append(result.resize)
+    return np.concatenate(ends), "; ".join(dict.fromkeys(filter(None, resized)))
