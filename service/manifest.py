@@ -28,6 +28,7 @@ TENSORS_BY_TASK: dict[Task, tuple[tuple[str, ...], tuple[str, ...]]] = {
 # Inputs that a graph of the task may have behind those: sigma (N,) is the noise of each image in 0-255 units, label
 # (N,) what each image shall show, as an index into `Generate.labels`.
 OPTIONAL_INPUTS_BY_TASK: dict[Task, tuple[str, ...]] = {"denoise": ("sigma",), "generate": ("label",)}
+MAX_EXAMPLES = 1000
 MAX_NOISE_DIM = 4096  # numbers that `generate` may want for one image
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -134,16 +135,39 @@ class Generate(_Frozen):
 
 
 class Latent(_Frozen):
-    """The latent space: its size, and mean and standard deviation of each latent over the training images."""
+    """The latent space: its size, and mean and standard deviation of each latent over the training images.
+
+    `directions` are the principal directions of the training images' latents, unit vectors by falling variance, and
+    `spread` is the standard deviation along each: what to turn to walk through the space. Both may be missing.
+    """
 
     dim: PositiveInt
     mean: tuple[Finite, ...]
     std: tuple[Finite, ...]
+    directions: tuple[tuple[Finite, ...], ...] = ()
+    spread: tuple[Annotated[float, Field(ge=0.0, allow_inf_nan=False)], ...] = ()
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
         if not len(self.mean) == len(self.std) == self.dim:
             raise ValueError(f"dim is {self.dim} but mean has {len(self.mean)} and std {len(self.std)} values")
+        if len(self.directions) != len(self.spread) or any(len(row) != self.dim for row in self.directions):
+            raise ValueError(f"directions are rows of {self.dim} numbers, each with one spread")
+        return self
+
+
+class Examples(_Frozen):
+    """Where some test images lie in the latent space, and what they show: for a map of it."""
+
+    labels: tuple[str, ...]
+    latents: tuple[tuple[Finite, ...], ...]
+
+    @model_validator(mode="after")
+    def _one_label_each(self) -> Self:
+        if len(self.labels) != len(self.latents) or len(self.labels) > MAX_EXAMPLES:
+            raise ValueError(
+                f"{len(self.labels)} labels and {len(self.latents)} latents: as many of each, at most {MAX_EXAMPLES}"
+            )
         return self
 
 
@@ -258,6 +282,7 @@ class Manifest(_Frozen):
     tasks: dict[Task, Graph]
     input: InputSpec
     latent: Latent | None
+    examples: Examples | None = None
     anomaly: Calibration | None
     noise: Noise | None = None
     enhance: Enhance | None = None
@@ -278,14 +303,18 @@ class Manifest(_Frozen):
                 raise ValueError(f"{task}: tensors are {names}, the contract says {TENSORS_BY_TASK[task]}")
         if self.latent is None and {"encode", "decode"} & self.tasks.keys():
             raise ValueError("encode and decode need `latent`")
-        if (self.anomaly is None) == ("anomaly" in self.tasks):
-            raise ValueError("the anomaly task and its calibration come together")
-        if (self.enhance is None) == ("enhance" in self.tasks):
-            raise ValueError("the enhance task and `enhance` come together")
+        if self.examples and any(len(z) != (self.latent.dim if self.latent else 0) for z in self.examples.latents):
+            raise ValueError("the latents of `examples` have another size than `latent` says")
+        parts: tuple[tuple[Task, BaseModel | None, str], ...] = (
+            ("anomaly", self.anomaly, "its calibration"),
+            ("enhance", self.enhance, "`enhance`"),
+            ("generate", self.generate, "`generate`"),
+        )
+        for task, part, name in parts:
+            if (part is None) == (task in self.tasks):
+                raise ValueError(f"the {task} task and {name} come together")
         if (self.noise is None) == ("denoise" in self.tasks and len(self.tasks["denoise"].inputs) == 2):
             raise ValueError("the input sigma of denoise and `noise` come together")
-        if (self.generate is None) == ("generate" in self.tasks):
-            raise ValueError("the generate task and `generate` come together")
         if self.generate is not None:
             self._check_generate(self.tasks["generate"], self.generate)
         if (self.enhance or self.noise) and self.input.height is not None:

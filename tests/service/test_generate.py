@@ -20,6 +20,7 @@ from tests.service.conftest import MakeClient
 from tests.service.files import Array, from_npy, pixels_of
 from tests.service.toymodels import LATENT_DIM, publish_generator, publish_toy
 
+LATENT = {"dim": LATENT_DIM, "mean": (0.0,) * LATENT_DIM, "std": (1.0,) * LATENT_DIM}
 NPY = {"Accept": "application/x-npy"}
 
 
@@ -211,10 +212,12 @@ def test_a_model_that_generates_goes_live_and_says_what_it_draws(models_dir: Pat
         ({"generate": {"labels": ("a", "a"), "shares": (0.5, 0.5)}}, "once"),
         ({"generate": {"labels": ("a", "b"), "shares": (0.5, 0.4)}}, "sum to 0.9"),
         ({"generate": {"labels": ("a", "b"), "shares": (1.0, 0.0)}}, "greater than 0"),
+        ({"latent": LATENT | {"directions": ((1.0, 0.0),), "spread": (1.0,)}}, "rows of 4 numbers"),
+        ({"latent": LATENT | {"directions": ((1.0, 0.0, 0.0, 0.0),)}}, "each with one spread"),
+        ({"examples": {"labels": ("a",), "latents": ((0.0, 0.0),)}}, "another size"),
+        ({"examples": {"labels": ("a", "b"), "latents": ((0.0,) * 4,)}}, "as many of each"),
     ],
 )
-def test_a_manifest_whose_labels_make_no_sense_is_refused(
-    models_dir: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_a_manifest_that_contradicts_itself_is_refused(models_dir: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         publish_generator(models_dir, manifest_changes=changes)
