@@ -19,10 +19,11 @@ import numpy as np
 
 from benchmarks.codecs import cpu_seconds
 from benchmarks.peers.environment import ROOT
+from service.anomaly import Anomaly
 from service.manifest import Manifest
 from service.model import read_manifest
 from service.session import Session
-from service.tasks import Anomaly, Denoise, InputLimits
+from service.tasks import Denoise, InputLimits
 
 BATCHES = (1, 16, 64)
 REPEATS = 20
@@ -43,7 +44,7 @@ def stages(directory: Path) -> dict[str, Callable[[], object]]:
     found["prepare"] = job.prepare
     found["finish denoise"] = partial(job.finish, graphs["denoise"].run(x))
     for name, png in (("noisy", NOISY), ("clean", CLEAN)):
-        anomaly = Anomaly(png, manifest, LIMITS, None, None)
+        anomaly = Anomaly(png, manifest, LIMITS, None)
         found[f"finish anomaly, {name}"] = partial(anomaly.finish, graphs["anomaly"].run(anomaly.prepare()))
     return found
 

@@ -1,145 +1,134 @@
-"""From anomaly scores to decisions: conformal p-values, thresholds, and where in the image it is."""
+"""The anomaly task as a job for a `Batcher`: the verdict on an image, its map, its mask, or a heat map over it."""
 
-import math
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import UnreachableRate
+from service.batching import Outputs
+from service.conformal import map_threshold, p_value, score_threshold, smallest_rate
+from service.heatmap import draw_heatmap
+from service.images import image_types
 from service.manifest import Calibration
+from service.negotiation import negotiate
+from service.payload import JSON_TYPE
+from service.pixels import Image, Pixels
+from service.regions import find_regions
+from service.tasks import Answer, ImageInput
+from service.tensors import NPY_TYPE
 
-# A region is where the map is at least this share of its own peak: half, as in "full width at half maximum".
-REGION_LEVEL = 0.5
-MAX_REGIONS = 16
-_MAX_CELLS = 256  # a side: larger maps are labelled in blocks, so that a hostile pattern stays cheap
+View = Literal["heatmap", "mask"]
+MASK_TYPES = ("image/png", "image/tiff")  # JPEG and WebP would invent values between 0 and 1
+
+Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Region:
-    """A connected part of an anomaly map: its box in map pixels, its largest value, its area in map pixels."""
+class _Finding:
+    """One image: its score, its map in the size that was sent, and from where on a place in it is unusual.
 
-    top: int
-    left: int
-    bottom: int
-    right: int
-    peak: float
-    area: int
-
-
-def p_value(score: float, calibration: Sequence[float]) -> float:
-    """The share of normal images that look at least this unusual, with the image itself counted among them.
-
-    (1 + number of calibration scores at or above `score`) / (n + 1): for a normal image it is below any p with
-    probability at most p (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005).
-
-    Args:
-        score: Of the image.
-        calibration: Scores of n normal images the model has not seen, ascending.
+    `level` is None where that is not known: the image is normal, and the model was calibrated without map peaks.
     """
-    above = len(calibration) - bisect_left(calibration, score)
-    return (1 + above) / (len(calibration) + 1)
+
+    score: float
+    is_anomalous: bool
+    anomaly_map: Map
+    level: float | None
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W): where it is unusual. Nowhere, if the image is normal."""
+        if not self.is_anomalous or self.level is None:
+            return np.zeros(self.anomaly_map.shape, np.bool_)
+        return self.anomaly_map >= np.float32(self.level)
 
 
-def threshold_for(calibration: Calibration, max_fpr: float | None) -> float:
-    """The score from which an image is anomalous, so that at most about `max_fpr` of normal images are.
+@dataclass
+class Anomaly(ImageInput):
+    """x -> score, map: a verdict with regions; a picture of the map or the mask; or either as an array.
 
-    Args:
-        calibration: Of the model.
-        max_fpr: None for the manifest's own threshold.
-
-    Raises:
-        UnreachableRate: There are too few calibration scores to promise so low a rate.
+    A normal image has no regions. An anomalous one has some: where its map reaches the calibrated level, or half its
+    own peak where that is less, since a score can be high with no place in the map standing out.
     """
-    if max_fpr is None:
-        return calibration.threshold
-    n = len(calibration.scores)
-    allowed = math.floor(max_fpr * (n + 1) + 1e-9) - 1  # calibration scores that may lie at or above the threshold
-    if allowed < 0:
-        raise UnreachableRate(
-            f"max_fpr={max_fpr} is below {1 / (n + 1):.3g}, the smallest rate that {n} calibration scores can promise"
-        )
-    return math.nextafter(calibration.scores[n - 1 - min(allowed, n - 1)], math.inf)
 
+    max_fpr: float | None = None
+    view: View | None = None
+    threshold: float = field(init=False)
+    map_level: float | None = field(init=False)
 
-def find_regions(anomaly_map: NDArray[np.float32]) -> list[Region]:
-    """The parts of a map that reach `REGION_LEVEL` of its peak, largest first, at most `MAX_REGIONS`.
+    def prepare(self) -> Pixels:
+        self.threshold = score_threshold(self._calibration, self.max_fpr)
+        self.map_level = map_threshold(self._calibration, self.max_fpr)
+        x = self.read()
+        self.media_type = negotiate(self.accept, self._offers(len(x)))
+        return x
 
-    Cells touch over edges and corners. Maps over 256 pixels a side are looked at in blocks by their maximum, so
-    boxes and areas are multiples of the block there.
+    def finish(self, outputs: Outputs) -> Answer:
+        scores, maps = outputs
+        if self.media_type == NPY_TYPE and self.view != "mask":
+            sent = self.placement.restore(maps, is_smooth=True)
+            return self.array(sent if self._is_several else sent[0])
+        found = [self._look(float(score), anomaly_map) for score, anomaly_map in zip(scores, maps, strict=True)]
+        if self.media_type == NPY_TYPE:
+            masks = np.stack([finding.mask for finding in found]).astype(np.uint8)
+            return self.array(masks if self._is_several else masks[0])
+        verdicts = [self._verdict(finding) for finding in found]
+        if self.media_type == JSON_TYPE:
+            verdict = {"results": verdicts} if self._is_several else verdicts[0]
+            return self.document({**self.head(), **verdict})
+        if self.view == "mask":
+            levels = np.where(found[0].mask, np.uint8(255), np.uint8(0))
+            return self.picture(Image(levels[None, None], is_one_bit=True), value=verdicts[0])
+        heatmap = draw_heatmap(self.image, found[0].anomaly_map, found[0].mask, level=found[0].level)
+        return self.picture(heatmap, value=verdicts[0])
 
-    Args:
-        anomaly_map: (H, W), larger means more unusual.
-    """
-    height, width = anomaly_map.shape
-    block = max(1, -(-max(height, width) // _MAX_CELLS))
-    cells = _block_maximum(anomaly_map, block)
-    peak = float(cells.max())
-    if peak <= 0:
-        return []
-    regions = []
-    for top, left, bottom, right, value, cell_count in _connected(cells, REGION_LEVEL * peak):
-        y, x, y_end, x_end = top * block, left * block, min(height, bottom * block), min(width, right * block)
-        area = min(cell_count * block**2, (y_end - y) * (x_end - x))
-        regions.append(Region(y, x, y_end, x_end, value, area))
-    return sorted(regions, key=lambda region: (-region.area, -region.peak))[:MAX_REGIONS]
+    def head(self) -> dict[str, object]:
+        """The first members of a JSON answer: what the verdict rests on."""
+        calibration = self._calibration
+        return {
+            **super().head(),
+            "threshold": self.threshold,
+            "max_fpr": calibration.target_fpr if self.max_fpr is None else self.max_fpr,
+            "calibration": {"images": len(calibration.scores), "smallest_fpr": smallest_rate(calibration)},
+        }
 
+    @property
+    def _calibration(self) -> Calibration:
+        assert self.manifest.anomaly is not None  # noqa: S101  the manifest has it wherever it has the task
+        return self.manifest.anomaly
 
-def _block_maximum(values: NDArray[np.float32], block: int) -> NDArray[np.float32]:
-    if block == 1:
-        return values
-    rows, columns = np.arange(0, values.shape[0], block), np.arange(0, values.shape[1], block)
-    reduced: NDArray[np.float32] = np.maximum.reduceat(np.maximum.reduceat(values, rows, axis=0), columns, axis=1)
-    return reduced
+    @property
+    def _is_several(self) -> bool:
+        return self.image.array_rank == 4
 
+    def _offers(self, count: int) -> tuple[str, ...]:
+        pictures = image_types(Image(np.empty((count, 3, *self.image.size), np.uint8)))
+        if self.view == "mask":
+            return (*(kind for kind in pictures if kind in MASK_TYPES), NPY_TYPE)
+        return (*pictures, NPY_TYPE) if self.view else (JSON_TYPE, *pictures, NPY_TYPE)
 
-Part = list[Any]  # top, left, bottom, right: int; peak: float; area: int
+    def _look(self, score: float, anomaly_map: Map) -> _Finding:
+        is_anomalous, level = score >= self.threshold, self.map_level
+        if not is_anomalous and self.media_type == JSON_TYPE:  # nobody will look at the map
+            return _Finding(score, is_anomalous, anomaly_map, level)
+        sent = self.placement.restore(anomaly_map, is_smooth=True)
+        if is_anomalous:
+            peak = float(sent.max())
+            half = min(peak, peak / 2)  # as in "full width at half maximum"; below 0 there is no half of a height
+            level = half if level is None else min(level, half)
+        return _Finding(score, is_anomalous, sent, level)
 
-
-def _connected(cells: NDArray[np.float32], level: float) -> Iterable[Part]:
-    """The 8-connected components of the cells from `level` on, by union of the runs of neighbouring rows."""
-    rows, starts, stops, peaks = _runs(cells, level)
-    parent = list(range(len(rows)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    i = 0  # the first run of the row above that may still touch run j
-    for j, row in enumerate(rows):
-        while rows[i] < row - 1 or (rows[i] == row - 1 and stops[i] < starts[j]):
-            i += 1
-        above = i
-        while rows[above] == row - 1 and starts[above] <= stops[j]:  # they overlap or touch at a corner
-            parent[root(above)] = root(j)
-            above += 1
-    parts: dict[int, Part] = {}
-    for j, row in enumerate(rows):
-        start, stop, peak = starts[j], stops[j], peaks[j]
-        part = parts.setdefault(root(j), [row, start, row + 1, stop, peak, 0])
-        part[1] = min(part[1], start)
-        part[2] = row + 1  # rows ascend
-        part[3] = max(part[3], stop)
-        part[4] = max(part[4], peak)
-        part[5] += stop - start
-    return parts.values()
-
-
-def _runs(cells: NDArray[np.float32], level: float) -> tuple[list[int], list[int], list[int], list[float]]:
-    """Row, first column, one past the last column, and largest value of every run of cells from `level` on."""
-    height, width = cells.shape
-    mask = np.zeros((height, width + 2), np.bool_)  # a gap on either side, so that no run goes on in the next row
-    np.greater_equal(cells, level, out=mask[:, 1:-1])
-    flat = mask.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    rows, columns = np.divmod(edges, width + 2)
-    flat_edges = rows * width + columns
-    if flat_edges[-1] == cells.size:  # what follows the last run would be empty, which reduceat does not know
-        flat_edges = flat_edges[:-1]
-    peaks = np.maximum.reduceat(cells.ravel(), flat_edges)[::2]
-    return rows[::2].tolist(), columns[::2].tolist(), columns[1::2].tolist(), peaks.tolist()
+    def _verdict(self, finding: _Finding) -> dict[str, object]:
+        regions = []
+        if finding.is_anomalous and finding.level is not None:
+            for top, left, bottom, right, peak, area in find_regions(finding.anomaly_map, finding.level):
+                box = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+                regions.append({**box, "area": area, "peak": peak})
+        return {
+            "score": finding.score,
+            "is_anomalous": finding.is_anomalous,
+            "p_value": p_value(finding.score, self._calibration.scores),
+            "map_threshold": finding.level,
+            "regions": regions,
+        }

@@ -1,4 +1,4 @@
-"""The anomaly map in colour over the image it belongs to."""
+"""The anomaly map in colour over the image it belongs to, with the parts that are unusual outlined."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,13 @@ from service.pixels import Image
 # Ten samples of "inferno" (Smith and van der Walt, 2015, CC0), which is perceptually uniform and survives both grey
 # printing and colour blindness. What lies between is linear.
 _INFERNO = (0x000004, 0x1B0C41, 0x4A0C6B, 0x781C6D, 0xA52C60, 0xCF4446, 0xED6925, 0xFB9B06, 0xF7D13D, 0xFCFFA4)
-_STRONGEST_COVER = 0.85  # the image still shines through where the map is at its peak
+_STRONGEST_COVER = 0.85  # the image still shines through where the map is at its highest
+_CALM, _HOTTEST = 0.5, 2.0  # in units of the level: below the one there is no colour, from the other on the last
+_OUTLINE = np.array([0, 255, 255], np.uint8)[:, None]  # cyan, which inferno does not have
+_PIXELS_PER_LINE = 300  # of the image's longer side, for each pixel of the outline's width
+_BAND_PIXELS = 1 << 20  # worked on at a time, so that memory is that of the result and little more
+
+Mask = NDArray[np.bool_]
 
 
 def _colour_table() -> NDArray[np.float32]:
@@ -21,20 +27,51 @@ def _colour_table() -> NDArray[np.float32]:
 _COLOURS = _colour_table()
 
 
-def draw_heatmap(image: Image, anomaly_map: NDArray[np.float32]) -> Image:
-    """The image in grey, covered in colour the more the map rises towards its own peak.
+def draw_heatmap(image: Image, anomaly_map: NDArray[np.float32], mask: Mask, *, level: float | None) -> Image:
+    """The image in grey, covered in colour where the map comes near the level or rises above it.
+
+    The same colour means the same in every picture of a model: a normal image stays grey.
 
     Args:
         image: One image, of height H and width W.
         anomaly_map: (H, W), larger means more unusual.
+        mask: (H, W), what is outlined.
+        level: From where on a place is unusual; without one, half of the map's own peak.
 
     Returns:
         8-bit RGB, H x W, opaque.
     """
-    grey = image.pixels(1)[0]  # (1, H, W)
-    peak = float(anomaly_map.max())
-    strength = np.clip(anomaly_map / peak, 0.0, 1.0) if peak > 0 else np.zeros_like(anomaly_map)
-    colour = _COLOURS[:, np.rint(strength * 255).astype(np.uint8)]  # (3, H, W)
-    cover = _STRONGEST_COVER * np.sqrt(strength)  # the root lifts weak places out of the grey
-    mixed = (1 - cover) * grey + cover * colour
-    return Image(np.rint(mixed * 255).astype(np.uint8)[None])
+    height, width = anomaly_map.shape
+    if level is None:
+        level = float(anomaly_map.max()) / 2
+    drawn = np.empty((3, height, width), np.uint8)
+    rows = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        band = slice(top, top + rows)
+        grey = Image(image.values[:, :, band]).pixels(1)[0]  # (1, rows, W)
+        drawn[:, band] = _mix(grey, anomaly_map[band], level)
+    drawn[:, _outline(mask)] = _OUTLINE
+    return Image(drawn[None])
+
+
+def _mix(grey: NDArray[np.float32], part: NDArray[np.float32], level: float) -> NDArray[np.uint8]:
+    heights = part / np.float32(level) if level > 0 else np.zeros_like(part)
+    strength = np.clip((heights - _CALM) / np.float32(_HOTTEST - _CALM), 0, 1)
+    colour = _COLOURS[:, np.rint(strength * 255).astype(np.uint8)]  # (3, rows, W)
+    cover = _STRONGEST_COVER * np.sqrt(strength)  # the root lifts what is near the level out of the grey
+    mixed: NDArray[np.float32] = (1 - cover) * grey + cover * colour
+    return np.rint(mixed * 255).astype(np.uint8)
+
+
+def _outline(mask: Mask) -> Mask:
+    """The pixels right around a mask, so that what lies inside can be seen."""
+    wide = mask.copy()
+    if mask.any():
+        for _ in range(max(1, round(max(mask.shape) / _PIXELS_PER_LINE))):
+            grown = wide.copy()
+            grown[1:] |= wide[:-1]
+            grown[:-1] |= wide[1:]
+            wide = grown.copy()
+            wide[:, 1:] |= grown[:, :-1]
+            wide[:, :-1] |= grown[:, 1:]
+    return wide & ~mask

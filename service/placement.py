@@ -1,6 +1,5 @@
 """Brings an image to the size a model takes, and the result back: the manifest's resize policy as two functions."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,12 +73,6 @@ class Placement:
     def crop(self, y: Pixels) -> Pixels:
         """(..., canvas_height, canvas_width) to (..., inner_height, inner_width): without the padding."""
         return y[..., self.top : self.top + self.inner_height, self.left : self.left + self.inner_width]
-
-    def box(self, top: float, left: float, bottom: float, right: float) -> tuple[int, int, int, int]:
-        """A box on the cropped canvas as (x, y, width, height) in whole pixels of the sent image."""
-        rows, columns = self.height / self.inner_height, self.width / self.inner_width
-        x, y = int(left * columns), int(top * rows)
-        return x, y, max(1, math.ceil(right * columns) - x), max(1, math.ceil(bottom * rows) - y)
 
 
 def plan_placement(spec: InputSpec, height: int, width: int) -> Placement:

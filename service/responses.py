@@ -1,6 +1,7 @@
 """Answers of the tasks as HTTP responses: one as it is, several as a JSON list, one array, or a ZIP."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from pydantic import JsonValue
@@ -108,6 +109,8 @@ def _zip(results: Sequence[Answer | RequestError], label: str) -> bytes:
             continue
         name = f"{i:03}.{_EXTENSIONS[result.media_type]}"
         entries.append(Entry(name, result.content))
-        sigma = {} if result.sigma is None else {"sigma": result.sigma}
-        rows.append({"file": name, "model": label, "resize": result.resize, **sigma})
+        beside: dict[str, Any] = {} if result.sigma is None else {"sigma": result.sigma}
+        if isinstance(result.value, dict):
+            beside |= result.value
+        rows.append({"file": name, "model": label, "resize": result.resize, **beside})
     return write_zip([*entries, Entry("results.json", problem_bytes(rows))])

@@ -49,11 +49,15 @@ class EnhanceQuery(_FileQuery):
 
 
 class AnomalyQuery(ModelQuery):
-    """Which model answers, and how often it may cry wolf."""
+    """Which model answers, how often it may cry wolf, and what one wants to see."""
 
     max_fpr: Annotated[
         float | None,
-        Field(gt=0, lt=1, description="Share of normal images that may be flagged; moves the threshold"),
+        Field(gt=0, lt=1, description="Share of normal images that may be flagged; moves both thresholds"),
+    ] = None
+    view: Annotated[
+        Literal["heatmap", "mask"] | None,
+        Field(description="A picture instead of the verdict: the heat map over the image, or the mask of the regions"),
     ] = None
 
 
@@ -120,7 +124,7 @@ class LatentsAnswer(BaseModel):
 
 
 class Region(BaseModel):
-    """A connected part of the anomaly map at or above half its peak; pixels of the sent image."""
+    """A connected part of the anomaly map from `map_threshold` on; pixels of the sent image."""
 
     x: int
     y: int
@@ -135,27 +139,41 @@ class Verdict(BaseModel):
 
     score: float
     is_anomalous: Annotated[bool, Field(description="score >= threshold")]
-    p_value: Annotated[float, Field(description="Share of normal images that look at least this unusual")]
-    regions: list[Region]
+    p_value: Annotated[float, Field(description="Share of normal images that look at least this unusual; never 0")]
+    map_threshold: Annotated[
+        float | None,
+        Field(
+            description="From where on a place in the map is unusual: as calibrated, or half the map's peak if the "
+            "image is anomalous and that is less. Null for a normal image if the calibration has no peaks of maps"
+        ),
+    ]
+    regions: Annotated[list[Region], Field(description="Largest first, at most 16; none if the image is normal")]
 
 
-class AnomalyAnswer(Verdict):
+class CalibrationSize(BaseModel):
+    """How sure one can be of a verdict."""
+
+    images: Annotated[int, Field(description="Normal images, never trained on, that the model was calibrated with")]
+    smallest_fpr: Annotated[float, Field(description="The smallest false-positive rate that so many can promise")]
+
+
+class _Calibrated(BaseModel):
+    model: str
+    version: int
+    threshold: Annotated[float, Field(description="The score from which an image is anomalous")]
+    max_fpr: Annotated[float, Field(description="The share of normal images that it flags: as asked, or the model's")]
+    calibration: CalibrationSize
+    resize: Resize = None
+
+
+class AnomalyAnswer(_Calibrated, Verdict):
     """The verdict on one image."""
 
-    model: str
-    version: int
-    threshold: float
-    resize: Resize = None
 
-
-class AnomaliesAnswer(BaseModel):
+class AnomaliesAnswer(_Calibrated):
     """The verdicts on an array of several images."""
 
-    model: str
-    version: int
-    threshold: float
     results: list[Verdict]
-    resize: Resize = None
 
 
 class ModelSummary(BaseModel):

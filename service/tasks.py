@@ -1,4 +1,4 @@
-"""The four tasks as jobs for a `Batcher`: bytes from a request to the model's rows, and its results to an answer."""
+"""What tasks are as jobs for a `Batcher`: bytes from a request to the model's rows, and its results to an answer."""
 
 import math
 from collections.abc import Sequence
@@ -8,11 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.anomaly import find_regions, p_value, threshold_for
 from service.archive import Entry, write_zip
 from service.batching import Outputs
 from service.errors import InvalidParameter, TooManyPixels
-from service.heatmap import draw_heatmap
 from service.imagefile import png_size
 from service.images import (
     DEFAULT_QUALITY,
@@ -70,20 +68,21 @@ class Answer:
     Attributes:
         media_type: Of `content`.
         content: The body.
-        value: What `content` was made from, where several results are sent as one: a document or an array.
+        value: What `content` was made from, where several results are sent as one: a document or an array. With a
+            picture, what else there is to say of it.
         resize: What was done to the image's size, or None.
         sigma: How noisy the image was taken to be, 0-255 units; None where the model does not ask.
     """
 
     media_type: str
     content: bytes
-    value: dict[str, object] | NDArray[np.float32] | None = None
+    value: dict[str, object] | NDArray[np.float32] | NDArray[np.uint8] | None = None
     resize: str | None = None
     sigma: float | None = None
 
 
 @dataclass
-class _ImageInput:
+class ImageInput:
     """What every image task does first: read the file, bring it to the model's channels and size."""
 
     data: bytes
@@ -126,16 +125,18 @@ class _ImageInput:
     def document(self, value: dict[str, object]) -> Answer:
         return Answer(JSON_TYPE, write_json(value), value, self.placement.description)
 
-    def array(self, value: NDArray[np.float32]) -> Answer:
+    def array(self, value: NDArray[np.float32] | NDArray[np.uint8]) -> Answer:
         return Answer(NPY_TYPE, write_npy(value), value, self.placement.description)
 
-    def picture(self, image: Image, *, quality: int = DEFAULT_QUALITY) -> Answer:
+    def picture(
+        self, image: Image, *, quality: int = DEFAULT_QUALITY, value: dict[str, object] | None = None
+    ) -> Answer:
         kind: ImageType = self.media_type  # type: ignore[assignment]  # negotiate returned one of image_types
-        return Answer(kind, encode_image(image, kind, quality=quality), None, self.placement.description)
+        return Answer(kind, encode_image(image, kind, quality=quality), value, self.placement.description)
 
 
 @dataclass
-class Denoise(_ImageInput):
+class Denoise(ImageInput):
     """x -> x_hat: the clean image at the size, mode and depth of the sent one, by a model of one size."""
 
     options: Options = field(default_factory=Options)
@@ -165,7 +166,7 @@ class Denoise(_ImageInput):
         return self.picture(self.image.with_pixels(result), quality=self.options.quality)
 
 
-class Encode(_ImageInput):
+class Encode(ImageInput):
     """x -> z: the latent of each image."""
 
     def prepare(self) -> Pixels:
@@ -178,50 +179,6 @@ class Encode(_ImageInput):
         if self.media_type == NPY_TYPE:
             return self.array(z if several else z[0])
         return self.document({**self.head(), "latents": z} if several else {**self.head(), "latent": z[0]})
-
-
-@dataclass
-class Anomaly(_ImageInput):
-    """x -> score, map: a verdict with regions, the heat map, or the raw map."""
-
-    max_fpr: float | None
-    threshold: float = field(init=False)
-
-    def prepare(self) -> Pixels:
-        assert self.manifest.anomaly is not None  # noqa: S101  the manifest has it wherever it has the task
-        self.threshold = threshold_for(self.manifest.anomaly, self.max_fpr)
-        x = self.read()
-        pictures = image_types(Image(np.empty((len(x), 3, *self.image.size), np.uint8)))
-        self.media_type = negotiate(self.accept, (JSON_TYPE, *pictures, NPY_TYPE))
-        return x
-
-    def finish(self, outputs: Outputs) -> Answer:
-        scores, maps = outputs
-        if self.media_type == JSON_TYPE:
-            verdicts = [self._verdict(float(score), m) for score, m in zip(scores, maps, strict=True)]
-            if self.image.array_rank == 4:
-                return self.document({**self.head(), "threshold": self.threshold, "results": verdicts})
-            return self.document({**self.head(), "threshold": self.threshold, **verdicts[0]})
-        sent = self.placement.restore(maps, is_smooth=True)
-        if self.media_type == NPY_TYPE:
-            return self.array(sent if self.image.array_rank == 4 else sent[0])
-        return self.picture(draw_heatmap(self.image, sent[0]))
-
-    def _verdict(self, score: float, anomaly_map: NDArray[np.float32]) -> dict[str, object]:
-        assert self.manifest.anomaly is not None  # noqa: S101  the manifest has it wherever it has the task
-        place = self.placement
-        scale = (place.height / place.inner_height) * (place.width / place.inner_width)
-        regions = []
-        for region in find_regions(place.crop(anomaly_map)):
-            x, y, width, height = place.box(region.top, region.left, region.bottom, region.right)
-            area = max(1, round(region.area * scale))
-            regions.append({"x": x, "y": y, "width": width, "height": height, "area": area, "peak": region.peak})
-        return {
-            "score": score,
-            "is_anomalous": score >= self.threshold,
-            "p_value": p_value(score, self.manifest.anomaly.scores),
-            "regions": regions,
-        }
 
 
 @dataclass

@@ -1,33 +1,33 @@
 """The command line: `hourglass denoise in.png out.png`. It talks to a running service and imports nothing of it."""
 
 import argparse
-import csv
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
 
-from service.client.answers import NPY_TYPE, Picture, Verdict
-from service.client.calls import find_images
+from service.client.answers import NPY_TYPE, Picture
 from service.client.errors import ClientError
+from service.client.folders import targets
 from service.client.sync import Hourglass
+from service.client.verdicts import EXIT_DONE, EXIT_SOME_FAILED, complain, judge
 
-EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 2
-T = TypeVar("T")
+EXIT_NOTHING = 2
 
 _EPILOG = """examples:
   hourglass denoise noisy.png clean.png
   hourglass denoise scans/ clean/                 every image of a folder, several at a time
-  hourglass anomaly parts/*.png --csv > parts.csv
+  hourglass anomaly parts/ --csv verdicts.csv --heatmaps bad/ || echo stop the line
+  hourglass mask part.png mask.png
   hourglass generate --count 25 --label 7 sevens.png
   hourglass interpolate a.png b.png way.gif       or a strip: way.png
   hourglass encode digit.png > latent.json; hourglass decode latent.json digit.png
 
 The service is at --url or $HGCLIENT_URL, by default http://127.0.0.1:8000; its key is in $HGCLIENT_KEY.
-Ends with 1 if some files had problems, which stand on standard error, and with 2 if nothing could be done."""
+Ends with 1 if some files had problems, which stand on standard error, and with 2 if nothing could be done; `anomaly`
+with 3 if it could judge every file and some are anomalous."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,11 +48,11 @@ def _pictures(ask: Callable[..., Picture], hourglass: Hourglass, options: argpar
     *inputs, output = map(Path, options.paths)
     if not inputs:
         raise ValueError("name the image and where to write the answer")
-    query = {"model": options.model, "version": options.version}
+    query = {name: getattr(options, name) for name in ("model", "version", "max_fpr") if hasattr(options, name)}
     if len(inputs) == 1 and not inputs[0].is_dir() and not output.is_dir():
         ask(inputs[0], accept=_type_of(output), **query).save(output)
         return EXIT_DONE
-    target_by_file = _targets(inputs, output, f".{options.format}")
+    target_by_file = targets(inputs, output, f".{options.format}")
 
     def answer(file: Path) -> Picture:
         return ask(file, accept=_TYPE_BY_ENDING[f".{options.format}"], **query)
@@ -63,7 +63,7 @@ def _pictures(ask: Callable[..., Picture], hourglass: Hourglass, options: argpar
             target_by_file[file].parent.mkdir(parents=True, exist_ok=True)
             result.save(target_by_file[file])
         else:
-            failed += _complain(file, result)
+            failed += complain(file, result)
     return EXIT_SOME_FAILED if failed else EXIT_DONE
 
 
@@ -79,26 +79,13 @@ def _heatmap(hourglass: Hourglass, options: argparse.Namespace) -> int:
     return _pictures(hourglass.heatmap, hourglass, options)
 
 
+def _mask(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    return _pictures(hourglass.mask, hourglass, options)
+
+
 def _anomaly(hourglass: Hourglass, options: argparse.Namespace) -> int:
-    columns = ("file", "score", "threshold", "is_anomalous", "p_value", "regions", "model")
-    table = csv.writer(sys.stdout) if options.csv else None
-    if table:
-        table.writerow(columns)
-
-    def answer(file: Path) -> Verdict:
-        return hourglass.anomaly(file, model=options.model, version=options.version, max_fpr=options.max_fpr)
-
-    failed = 0
-    for file, verdict in hourglass.each(answer, options.paths, at_once=options.at_once):
-        if not isinstance(verdict, Verdict):
-            failed += _complain(file, verdict)
-        elif table:
-            v = verdict
-            table.writerow([file, v.score, v.threshold, int(v.is_anomalous), v.p_value, len(v.regions), v.model])
-        else:
-            word = "ANOMALOUS" if verdict.is_anomalous else "normal"
-            print(f"{file}: {word}, score {verdict.score:.4g}, p = {verdict.p_value:.2g}")
-    return EXIT_SOME_FAILED if failed else EXIT_DONE
+    query = {"model": options.model, "version": options.version, "max_fpr": options.max_fpr}
+    return judge(hourglass, options.paths, query, at_once=options.at_once, table=options.csv, heatmaps=options.heatmaps)
 
 
 def _encode(hourglass: Hourglass, options: argparse.Namespace) -> int:
@@ -178,18 +165,29 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("paths", nargs="+", metavar="PATH", help=text)
         command.add_argument("--at-once", type=int, default=8, metavar="N", help="requests at a time (default 8)")
 
+    def add_rate(command: argparse.ArgumentParser) -> None:
+        text = "share of normal images that may be flagged (default: as the model was calibrated)"
+        command.add_argument("--max-fpr", type=float, metavar="P", help=text)
+
     for command in (
         add("denoise", _denoise, "clean images"),
         add("enhance", _enhance, "enlarge images"),
         add("heatmap", _heatmap, "show where images are unusual"),
+        add("mask", _mask, "draw where images are anomalous in white on black"),
     ):
         add_many(command, "images or folders, and last the file or folder to write")
         formats = [ending[1:] for ending in _TYPE_BY_ENDING]
         command.add_argument("--format", choices=formats, default="png", help="of files in a folder (default png)")
-    anomaly = add("anomaly", _anomaly, "say how unusual images are")
+        if command.prog.endswith((" heatmap", " mask")):
+            add_rate(command)
+    anomaly = add("anomaly", _anomaly, "say how unusual images are, and end with 3 if some are anomalous")
     add_many(anomaly, "images or folders")
-    anomaly.add_argument("--csv", action="store_true", help="a table instead of sentences")
-    anomaly.add_argument("--max-fpr", type=float, metavar="P", help="share of normal images that may be flagged")
+    add_rate(anomaly)
+    text = "a table instead of sentences: into a file that ends in .csv, or without a name to standard output"
+    anomaly.add_argument("--csv", nargs="?", const="-", metavar="FILE", help=text)
+    anomaly.add_argument(
+        "--heatmaps", type=Path, metavar="FOLDER", help="draw a heat map of every anomalous image there"
+    )
     add("encode", _encode, "print an image's latent as JSON").add_argument("image", type=Path)
     decode = add("decode", _decode, "draw a latent that `encode` has printed")
     decode.add_argument("latent", type=Path)
@@ -210,29 +208,6 @@ def _parser() -> argparse.ArgumentParser:
     interpolate.add_argument("--path", choices=["linear", "spherical"], default="linear", help="straight, or an arc")
     add("models", _models, "list the live models")
     return parser
-
-
-def _complain(file: Path, error: Exception) -> int:
-    print(f"{file}: {error}", file=sys.stderr)
-    return 1
-
-
-def _targets(inputs: Sequence[Path], output: Path, ending: str) -> dict[Path, Path]:
-    """Where the answer to every file goes: in the output folder as the file lies below the folder that was named.
-
-    Raises:
-        ValueError: Two would go to the same place.
-    """
-    target_by_file: dict[Path, Path] = {}
-    file_by_target: dict[Path, Path] = {}
-    for path in inputs:
-        for file in find_images([path]):
-            target = (output / file.relative_to(path if path.is_dir() else path.parent)).with_suffix(ending)
-            other = file_by_target.setdefault(target, file)
-            if other != file:
-                raise ValueError(f"{other} and {file} would both become {target}; name a folder above them")
-            target_by_file[file] = target
-    return target_by_file
 
 
 def _type_of(output: Path, *, more: Mapping[str, str] = MappingProxyType({})) -> str:

@@ -129,10 +129,25 @@ class AsyncHourglass:
         *,
         model: str | None = None,
         version: int | None = None,
+        max_fpr: float | None = None,
         accept: str = "image/png",
     ) -> Picture:
-        """Where the image is unusual."""
-        return await self.picture("/anomaly", image, accept=accept, model=model, version=version)
+        """Where the image is unusual, in colour over the image."""
+        query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "heatmap"}
+        return await self.picture("/anomaly", image, accept=accept, **query)
+
+    async def mask(
+        self,
+        image: ImageLike,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        max_fpr: float | None = None,
+        accept: str = "image/png",
+    ) -> Picture:
+        """Where the image is anomalous, in white."""
+        query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "mask"}
+        return await self.picture("/anomaly", image, accept=accept, **query)
 
     async def picture(self, path: str, image: ImageLike, *, accept: str | None = None, **query: object) -> Picture:
         """Any endpoint that takes an image and gives one."""

@@ -79,8 +79,12 @@ class Verdict:
         threshold: From which on an image is anomalous.
         is_anomalous: `score >= threshold`.
         p_value: Share of normal images that look at least this unusual.
-        regions: The most unusual parts, largest first.
+        regions: The most unusual parts, largest first; none if it is normal.
         model: "name/version".
+        max_fpr: The share of normal images that are flagged at this threshold.
+        map_threshold: From where on a place in the map is unusual; None where the model does not know.
+        calibration_images: How many normal images the model was calibrated with.
+        smallest_fpr: The smallest `max_fpr` that so many can promise.
     """
 
     score: float
@@ -89,6 +93,10 @@ class Verdict:
     p_value: float
     regions: tuple[Region, ...]
     model: str
+    max_fpr: float
+    map_threshold: float | None
+    calibration_images: int
+    smallest_fpr: float
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,10 @@ def verdict_of(document: Mapping[str, Any]) -> Verdict:
         p_value=document["p_value"],
         regions=tuple(regions),
         model=f"{document['model']}/{document['version']}",
+        max_fpr=document["max_fpr"],
+        map_threshold=document["map_threshold"],
+        calibration_images=document["calibration"]["images"],
+        smallest_fpr=document["calibration"]["smallest_fpr"],
     )
 
 

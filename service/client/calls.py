@@ -154,18 +154,6 @@ def read_picture(headers: Headers, content: bytes) -> Picture:
     return Picture(content, kind, headers.get("x-model"), headers.get("x-resize"), None if seed is None else int(seed))
 
 
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Files as they are, and the images in folders (by their endings, in order of names, deeper folders too)."""
-    found: list[Path] = []
-    for path in map(Path, paths):
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found += [file for file in inside if file == path or file.suffix.lower() in _ENDINGS]
-    return found
-
-
-_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".npy"}
-
-
 def _made_by(latent: Latent) -> dict[str, object]:
     name, _, version = latent.model.partition("/")
     return {"model": name, "version": version}

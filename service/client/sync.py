@@ -16,6 +16,7 @@ from service.client import calls
 from service.client.answers import Latent, Model, Picture, Verdict
 from service.client.calls import Call, ImageLike
 from service.client.errors import ClientError, Unreachable, problem_of
+from service.client.folders import find_images
 from service.client.retry import Retry
 
 T = TypeVar("T")
@@ -134,7 +135,7 @@ class Hourglass:
     def anomaly(
         self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None
     ) -> Verdict:
-        """How unusual the image is, and where; `max_fpr` moves the threshold."""
+        """How unusual the image is, and where; `max_fpr` moves the thresholds."""
         return self.send(calls.anomaly(image, query={"model": model, "version": version, "max_fpr": max_fpr}))
 
     def heatmap(
@@ -143,10 +144,25 @@ class Hourglass:
         *,
         model: str | None = None,
         version: int | None = None,
+        max_fpr: float | None = None,
         accept: str = "image/png",
     ) -> Picture:
-        """Where the image is unusual, in colour over the image."""
-        return self.picture("/anomaly", image, accept=accept, model=model, version=version)
+        """Where the image is unusual, in colour over the image, outlined if it is anomalous; NPY gives the map."""
+        query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "heatmap"}
+        return self.picture("/anomaly", image, accept=accept, **query)
+
+    def mask(
+        self,
+        image: ImageLike,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        max_fpr: float | None = None,
+        accept: str = "image/png",
+    ) -> Picture:
+        """Where the image is anomalous: white there, black elsewhere; `accept` is PNG, TIFF or NPY."""
+        query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "mask"}
+        return self.picture("/anomaly", image, accept=accept, **query)
 
     def picture(self, path: str, image: ImageLike, *, accept: str | None = None, **query: object) -> Picture:
         """Any endpoint that takes an image and gives one; `query` is its query."""
@@ -179,7 +195,7 @@ class Hourglass:
             at_once: Requests at a time: the service makes batches of them.
             what: Of the progress bar.
         """
-        files = calls.find_images(paths)
+        files = find_images(paths)
         with (
             ThreadPoolExecutor(at_once) as threads,
             tqdm(total=len(files), desc=what, unit="", delay=_SILENT_S, disable=None, leave=False) as bar,

@@ -1,8 +1,10 @@
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.anomaly import MASK_TYPES, Anomaly, View
 from service.errors import UnreachableRate
 from service.images import EXTENSION_BY_TYPE
 from service.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, json_content, problems, success
@@ -10,15 +12,17 @@ from service.payload import JSON_TYPE
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.schemas import AnomaliesAnswer, AnomalyAnswer, AnomalyQuery
 from service.serving import answer_files
-from service.tasks import ZIP_TYPE, Anomaly
+from service.tasks import ZIP_TYPE
 from service.tensors import NPY_TYPE
 
 router = APIRouter(tags=["images"])
-SEVERAL: dict[str, str | None] = {
-    JSON_TYPE: JSON_TYPE,
-    ZIP_TYPE: "image/png",
-    **{kind: kind for kind in EXTENSION_BY_TYPE},
-    NPY_TYPE: NPY_TYPE,
+_PICTURES: dict[str, str | None] = {ZIP_TYPE: "image/png", **{kind: kind for kind in EXTENSION_BY_TYPE}}
+_MASKS: dict[str, str | None] = {ZIP_TYPE: "image/png", **{kind: kind for kind in MASK_TYPES}}
+_ARRAY: dict[str, str | None] = {NPY_TYPE: NPY_TYPE}
+SEVERAL: dict[View | None, Mapping[str, str | None]] = {
+    None: {JSON_TYPE: JSON_TYPE, **_PICTURES, **_ARRAY},
+    "heatmap": {**_PICTURES, **_ARRAY},
+    "mask": {**_MASKS, **_ARRAY},
 }
 
 
@@ -30,7 +34,7 @@ SEVERAL: dict[str, str | None] = {
     openapi_extra=IMAGE_BODY,
     responses={
         **success(
-            "The verdict, the heat map over the image, or the raw map. Several files give a list or a ZIP.",
+            "The verdict; the heat map over the image, or the mask; the raw map. Several files give a list or a ZIP.",
             {**json_content(AnomalyAnswer, AnomaliesAnswer, or_several=True), **PICTURES, **NPY, **ZIP},
             headers=IMAGE_HEADERS,
         ),
@@ -38,9 +42,12 @@ SEVERAL: dict[str, str | None] = {
     },
 )
 async def anomaly(request: Request, query: Annotated[AnomalyQuery, Query()]) -> Response:
-    """Scores an image against what the model was trained on.
+    """Scores an image against what the model was trained on, and says where it is unusual.
 
     `Accept` chooses JSON (default), an image of the heat map, or the map as NPY: float32, (H, W) of the sent image.
-    `p_value` is the share of held-out normal images that score at least as high; `max_fpr` moves the threshold.
+    `view=heatmap` and `view=mask` ask for these pictures without a header; the mask is white where a region is, as PNG
+    or TIFF of one bit, or as NPY of 0 and 1. `p_value` is the share of held-out normal images that score at least as
+    high. `max_fpr` moves both thresholds, that of the score and that of the map.
     """
-    return await answer_files(request, query, "anomaly", partial(Anomaly, max_fpr=query.max_fpr), several=SEVERAL)
+    make_job = partial(Anomaly, max_fpr=query.max_fpr, view=query.view)
+    return await answer_files(request, query, "anomaly", make_job, several=SEVERAL[query.view])

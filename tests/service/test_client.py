@@ -24,6 +24,7 @@ from service.client import (
     NotAllowed,
     NotFound,
     Picture,
+    Region,
     TooLarge,
     Unreachable,
 )
@@ -106,13 +107,17 @@ def test_a_verdict_has_its_parts(hourglass: Hourglass) -> None:
     spot[1, 2] = 255
 
     verdict = hourglass.anomaly(spot)
+    moved = hourglass.anomaly(spot, max_fpr=0.99)
 
     assert verdict.score == pytest.approx(1 / 16)
-    assert not verdict.is_anomalous
-    assert hourglass.anomaly(spot, max_fpr=0.99).is_anomalous
-    (region,) = verdict.regions
-    assert (region.x, region.y, region.width, region.height) == (2, 1, 1, 1)
+    assert (verdict.is_anomalous, verdict.regions) == (False, ())
+    assert (verdict.max_fpr, verdict.calibration_images, verdict.smallest_fpr) == (0.05, 99, 0.01)
+    assert verdict.map_threshold == pytest.approx(0.94, abs=1e-6)
+    assert moved.is_anomalous
+    assert moved.regions == (Region(x=2, y=1, width=1, height=1, area=1, peak=1.0),)
     assert hourglass.heatmap(spot).array().shape == (3, 4, 4)
+    assert not hourglass.mask(spot).array().any()
+    np.testing.assert_array_equal(hourglass.mask(spot, max_fpr=0.99).array(), spot > 0)
 
 
 def test_the_models_are_listed(hourglass: Hourglass) -> None:
@@ -154,6 +159,7 @@ def test_the_asyncio_client_does_the_same(url: str, image: Path) -> None:
             assert (await hourglass.decode(latent)).array()[0, 0] == 100
             assert (await hourglass.anomaly(image)).model == "toy/1"
             assert (await hourglass.heatmap(image)).array().shape == (3, 4, 4)
+            assert (await hourglass.mask(image, max_fpr=0.99)).array().all()
             assert [model.name for model in await hourglass.models()] == ["toy"]
             assert (await hourglass.model("toy"))["version"] == 1
             assert (await hourglass.ready())["status"] == "ready"
@@ -313,19 +319,67 @@ def test_files_that_would_overwrite_each_other_are_refused_before_anything_is_do
     assert not (tmp_path / "clean").exists()
 
 
-def test_anomaly_prints_sentences_or_a_table(url: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "broken.png").unlink()
-    assert run(url, "anomaly", folder / "0.png", folder / "deeper" / "bright.PNG") == 0
-    assert capsys.readouterr().out.splitlines() == [
-        f"{folder / '0.png'}: normal, score 0, p = 1",
-        f"{folder / 'deeper' / 'bright.PNG'}: ANOMALOUS, score 0.9612, p = 0.03",
-    ]
+def test_anomaly_prints_sentences_and_ends_with_what_it_found(
+    url: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = folder / "0.png", folder / "deeper" / "bright.PNG"
 
-    assert run(url, "anomaly", folder, "--csv") == 0
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert len(rows) == 10
-    assert [row["is_anomalous"] for row in rows] == ["0"] * 9 + ["1"]
+    assert run(url, "anomaly", good) == 0
+    assert capsys.readouterr().out == f"{good}: normal, score 0, p = 1\n"
+    assert run(url, "anomaly", good, bad) == 3
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[1] == f"{bad}: ANOMALOUS, score 0.9612, p = 0.03, 4x4 at (0, 0)"
+    assert printed.err == "2 images, 1 anomalous\n"
+    assert run(url, "anomaly", folder) == 1
+    assert "11 images, 1 anomalous, 1 could not be judged\n" in capsys.readouterr().err
+    assert run(url, "anomaly", "--max-fpr", "0.99", good) == 0
+    assert run(url, "anomaly", "--max-fpr", "0.99", folder / "8.png") == 3
+
+
+def test_anomaly_writes_a_table_with_a_row_for_every_file(
+    url: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(url, "anomaly", folder, "--csv", tmp_path / "verdicts.csv") == 1
+    assert run(url, "anomaly", folder, "--csv") == 1
+
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "verdicts.csv").read_text())))
+    assert rows == list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["is_anomalous"] for row in rows] == [*"000000000", "", "1"]
     assert float(rows[-1]["score"]) == pytest.approx((250 / 255) ** 2)
+    assert [rows[-1][name] for name in ("regions", "x", "y", "width", "height")] == [*"10044"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["verdicts.csv"]
+
+
+def test_anomaly_draws_heat_maps_of_what_is_anomalous(url: str, folder: Path, tmp_path: Path) -> None:
+    run(url, "anomaly", folder, "--heatmaps", tmp_path / "bad")
+
+    drawn = [path for path in (tmp_path / "bad").rglob("*") if path.is_file()]
+    assert drawn == [tmp_path / "bad" / "deeper" / "bright.png"]
+    assert pixels_of(drawn[0].read_bytes()).shape == (4, 4, 3)
+
+
+def test_heatmap_and_mask_draw_pictures(url: str, folder: Path, tmp_path: Path) -> None:
+    bright = folder / "deeper" / "bright.PNG"
+
+    assert run(url, "heatmap", bright, tmp_path / "heat.webp") == 0
+    assert run(url, "mask", bright, tmp_path / "mask.png") == 0
+    assert run(url, "mask", "--max-fpr", "0.01", bright, tmp_path / "none.png") == 0
+
+    assert format_of(tmp_path / "heat.webp") == "WEBP"
+    assert pixels_of((tmp_path / "mask.png").read_bytes()).all()
+    assert not pixels_of((tmp_path / "none.png").read_bytes()).any()
+
+
+def test_anomaly_warns_where_the_calibration_is_too_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = {"score": "any", "target_fpr": 0.01, "threshold": 0.5, "scores": (0.1, 0.2, 0.3)}
+    publish_toy(tmp_path / "models", manifest_changes={"anomaly": few})
+    (tmp_path / "dark.png").write_bytes(png(np.zeros((4, 4), np.uint8)))
+    with service_process(tmp_path / "models") as process:
+        assert run(f"http://127.0.0.1:{process.port}", "anomaly", tmp_path / "dark.png") == 0
+
+    assert capsys.readouterr().err == (
+        "toy/1 was calibrated with 3 images, too few for its rate of 0.01: up to 0.25 of normal images may be flagged\n"
+    )
 
 
 def test_encode_and_decode_fit_together(
@@ -344,6 +398,8 @@ def test_what_cannot_be_done_is_one_sentence(url: str, tmp_path: Path, capsys: p
         (("denoise", "nowhere.png", str(tmp_path / "a.png")), "nowhere.png"),
         (("denoise", "only.png"), "name the image and where to write"),
         (("denoise", __file__, str(tmp_path / "a.xyz")), "an ending that is none of"),
+        (("anomaly", str(tmp_path)), "no images in"),
+        (("anomaly", __file__, "--csv", __file__), "ends in .csv"),
     ):
         assert run(url, *words) == 2
         assert sentence in capsys.readouterr().err

@@ -104,13 +104,3 @@ def test_a_colour_array_reaches_a_colour_model(models_dir: Path, make_client: Ma
     response = make_client().post("/denoise", content=to_npy(x))
 
     np.testing.assert_array_equal(from_npy(response.content), x * np.float32(0.5))
-
-
-def test_an_anomaly_is_found_where_it_is_in_the_sent_image(client: TestClient) -> None:
-    values = np.zeros((20, 40), np.uint8)
-    values[0:10, 30:40] = 255
-
-    (region,) = client.post("/anomaly", content=png(values)).json()["regions"]
-
-    assert (region["x"], region["y"], region["width"], region["height"]) == (30, 0, 10, 10)
-    assert region["area"] == 100

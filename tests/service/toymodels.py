@@ -220,7 +220,7 @@ def publish_toy(
         },
         "latent": {"dim": LATENT_DIM, "mean": (0.0,) * LATENT_DIM, "std": (1.0,) * LATENT_DIM},
         "anomaly": (
-            {"score": "mean of x^2", "target_fpr": 0.05, "threshold": 0.95, "scores": SCORES}
+            {"score": "mean of x^2", "target_fpr": 0.05, "threshold": 0.95, "scores": SCORES, "map_peaks": SCORES}
             if "anomaly" in chosen
             else None
         ),

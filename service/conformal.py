@@ -1,0 +1,74 @@
+"""From a calibration to decisions: p-values, and from where on a score or a place in a map is unusual."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+
+from service.errors import UnreachableRate
+from service.manifest import Calibration
+
+
+def p_value(score: float, calibration: Sequence[float]) -> float:
+    """The share of normal images that look at least this unusual, with the image itself counted among them.
+
+    (1 + number of calibration scores at or above `score`) / (n + 1): for a normal image it is below any p with
+    probability at most p (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005).
+
+    Args:
+        score: Of the image.
+        calibration: Scores of n normal images the model has not seen, ascending.
+    """
+    above = len(calibration) - bisect_left(calibration, score)
+    return (1 + above) / (len(calibration) + 1)
+
+
+def smallest_rate(calibration: Calibration) -> float:
+    """The smallest false-positive rate that the calibration can promise: the p-value above all its scores."""
+    return 1 / (len(calibration.scores) + 1)
+
+
+def score_threshold(calibration: Calibration, max_fpr: float | None) -> float:
+    """The score from which an image is anomalous, so that at most about `max_fpr` of normal images are.
+
+    Args:
+        calibration: Of the model.
+        max_fpr: None for the manifest's own threshold.
+
+    Raises:
+        UnreachableRate: There are too few calibration scores to promise so low a rate.
+    """
+    if max_fpr is None:
+        return calibration.threshold
+    n, smallest = len(calibration.scores), smallest_rate(calibration)
+    if (allowed := _allowed(n, max_fpr)) < 0:
+        rounded_up = math.ceil(smallest * 1e6) / 1e6
+        raise UnreachableRate(
+            f"max_fpr={max_fpr} is below {rounded_up:g}, the smallest rate that {n} calibration scores can promise"
+        )
+    return math.nextafter(calibration.scores[n - 1 - allowed], math.inf)
+
+
+def map_threshold(calibration: Calibration, max_fpr: float | None) -> float | None:
+    """The value from which a place in a map is unusual: at most about `max_fpr` of normal images have one.
+
+    Where the calibration is too small for the rate, no normal image of it has. Exact in float32, as maps are.
+
+    Args:
+        calibration: Of the model.
+        max_fpr: None for the manifest's own rate.
+
+    Returns:
+        None if the model was calibrated without the peaks of its maps.
+    """
+    peaks = calibration.map_peaks
+    if not peaks:
+        return None
+    allowed = max(0, _allowed(len(peaks), calibration.target_fpr if max_fpr is None else max_fpr))
+    return float(np.nextafter(np.float32(peaks[len(peaks) - 1 - allowed]), np.float32(np.inf)))
+
+
+def _allowed(n: int, max_fpr: float) -> int:
+    """How many of n calibration values may lie at or above a threshold; -1 for a rate that n cannot promise."""
+    return min(math.floor(max_fpr * (n + 1) + 1e-9), n) - 1
