@@ -1,6 +1,7 @@
 """What `/metrics` says: the counters of all workers, and what is live, in the forms that Prometheus reads."""
 
 import asyncio
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -22,7 +23,7 @@ T = TypeVar("T")
 PLAIN_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-# With fewer scores, chance alone is as large as what one looks for: 1.36 / sqrt(100) = 0.14 (see `drift`).
+# With fewer scores, chance alone is as large as what one looks for: 1.36 / sqrt(100) = 0.14 (see `drift_by_chance`).
 LEAST_SCORES = 100
 
 
@@ -71,8 +72,7 @@ def drift(scores: Sequence[float], calibration: Sequence[float]) -> float:
     """How far recent anomaly scores lie from those of normal images: 0 is as calibrated, 1 is all different.
 
     The Kolmogorov-Smirnov distance of their p-values from uniform, the largest difference between the two cumulative
-    distributions. For n scores of images like those of the calibration it stays below 1.36 / sqrt(n) in 95 of 100
-    cases (Kolmogorov 1933, Smirnov 1948), 0.06 for 500; a little more, as the calibration is a sample, too.
+    distributions. `drift_by_chance` says how large it gets for images like those of the calibration.
 
     Args:
         scores: At least one.
@@ -82,6 +82,18 @@ def drift(scores: Sequence[float], calibration: Sequence[float]) -> float:
     n = len(p)
     steps = np.arange(n + 1) / n
     return float(max((steps[1:] - p).max(), (p - steps[:-1]).max()))
+
+
+def drift_by_chance(scores: int, calibration: int) -> float:
+    """What `drift` stays below in 95 of 100 cases where nothing has changed (Smirnov 1948, two samples).
+
+    With few calibration images chance alone is large: 0.07 for 500 scores and 5000 images, 0.26 for 500 and 30.
+
+    Args:
+        scores: How many.
+        calibration: How many scores of normal images.
+    """
+    return 1.36 * math.sqrt(1 / scores + 1 / calibration)
 
 
 class _Collected(Collector):
@@ -125,14 +137,20 @@ def _live(snapshot: Snapshot, provider: str, scores: Mapping[str, Sequence[float
         "Kolmogorov-Smirnov distance of the latest scores' p-values from uniform: 0 as calibrated, 1 all different.",
         labels=("model",),
     )
+    chances = GaugeMetricFamily(
+        "hourglass_anomaly_drift_chance",
+        "What the drift stays below in 95 of 100 cases where nothing has changed.",
+        labels=("model",),
+    )
     used = GaugeMetricFamily("hourglass_anomaly_drift_scores", "How many scores that is about.", labels=("model",))
     for name, model in sorted(snapshot.model_by_name.items()):
         info.add_metric([name, str(model.manifest.version), provider], 1)
         recent, calibration = scores.get(model.label, ()), model.manifest.anomaly
         if calibration is not None and len(recent) >= LEAST_SCORES:
             drifts.add_metric([name], drift(recent, calibration.scores))
+            chances.add_metric([name], drift_by_chance(len(recent), len(calibration.scores)))
             used.add_metric([name], len(recent))
-    yield from (info, drifts, used)
+    yield from (info, drifts, chances, used)
     yield GaugeMetricFamily(
         "hourglass_rejected_versions",
         "Versions on disk that do not answer; /health/ready says why.",

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from service.meters import FAMILIES, Histogram
-from service.metrics import LEAST_SCORES, drift
+from service.metrics import LEAST_SCORES, drift, drift_by_chance
 from tests.service.conftest import MakeClient
 from tests.service.files import png, to_npy
 from tests.service.rawclient import RawClient, get, post
@@ -148,6 +148,18 @@ def test_drift_of_normal_images_is_small_and_of_others_is_not() -> None:
     assert drift(rng.normal(1, size=500).tolist(), calibration) == pytest.approx(0.383, abs=0.0728)
 
 
+@pytest.mark.parametrize("images", [10, 30, 300])
+def test_chance_alone_rarely_makes_more_drift_than_is_said(images: int) -> None:
+    rng = np.random.default_rng(0)
+    limit = drift_by_chance(500, images)
+    drifts = [drift(rng.normal(size=500).tolist(), np.sort(rng.normal(size=images)).tolist()) for _ in range(200)]
+
+    # The bound is asymptotic, so for few images it is a little too wide; 5 of 100 are 10, plus three deviations of 3.1.
+    assert sum(seen > limit for seen in drifts) <= 20
+    assert max(drifts) > 0.6 * limit
+    assert max(drifts) < 1.5 * limit  # what the alert asks for: 5 of 10,000
+
+
 def test_scores_and_their_drift_are_told_once_there_are_enough(toy: TestClient) -> None:
     dark = to_npy(np.zeros((LEAST_SCORES - 1, 1, 4, 4), np.float32))  # its score is 0, and p is 1
     toy.post("/anomaly", content=dark)
@@ -159,6 +171,9 @@ def test_scores_and_their_drift_are_told_once_there_are_enough(toy: TestClient) 
     assert value(page, "hourglass_anomaly_score_count", model="toy") == LEAST_SCORES
     assert value(page, "hourglass_anomaly_score_bucket", model="toy", le="0.1") == LEAST_SCORES - 1
     assert value(page, "hourglass_anomaly_drift_scores", model="toy") == LEAST_SCORES
+    assert value(page, "hourglass_anomaly_drift_chance", model="toy") == pytest.approx(
+        0.1928, abs=1e-4
+    )  # 1.36 sqrt(.0201)
     assert value(page, "hourglass_anomaly_drift", model="toy") == pytest.approx(0.99)  # one p in 100 lies below 1
 
 
@@ -178,6 +193,22 @@ def test_what_the_protocol_refuses_is_counted_once(models_dir: Path) -> None:
     assert value(page, "hourglass_requests_total", route="/denoise", method="POST", status="408") == 1
     assert value(page, "hourglass_failures_total", code="malformed-request") == 1
     assert value(page, "hourglass_failures_total", code="request-timeout") == 1
+
+
+def test_drift_is_that_of_the_scores_of_all_workers(models_dir: Path) -> None:
+    publish_toy(models_dir)
+    bodies = [to_npy(np.full((20, 1, 4, 4), level, np.float32)) for level in (0.0, 0.5)]  # p is 1, and 0.75
+    with service_process(models_dir, workers=2) as process:
+
+        def seen(name: str) -> float:
+            return value(get(process.port, "/metrics").body.decode(), name, model="toy")
+
+        for i in range(20):  # each on a connection of its own, so both workers get some
+            assert post(process.port, "/anomaly", bodies[i % 2]).status == 200
+        until(lambda: seen("hourglass_anomaly_drift_scores") == 400)
+        told = [seen("hourglass_anomaly_drift") for _ in range(10)]
+
+    assert told == pytest.approx([0.75] * 10)  # just before 0.75, no score of the 400 has been reached
 
 
 def test_any_worker_answers_for_all_and_counters_survive_a_worker(models_dir: Path) -> None:
