@@ -30,26 +30,25 @@ _COLOURS = _colour_table()
 def draw_heatmap(image: Image, anomaly_map: NDArray[np.float32], mask: Mask, *, level: float | None) -> Image:
     """The image in grey, covered in colour where the map comes near the level or rises above it.
 
-    The same colour means the same in every picture of a model: a normal image stays grey.
+    The same colour means the same in every picture of a model: a normal image stays grey. Outlines are a 300th of the
+    longer side, so images of less than 150 pixels have none: they would hide more than they show.
 
     Args:
         image: One image, of height H and width W.
         anomaly_map: (H, W), larger means more unusual.
         mask: (H, W), what is outlined.
-        level: From where on a place is unusual; without one, half of the map's own peak.
+        level: From where on a place is unusual; None if that is not known, and nothing is coloured.
 
     Returns:
         8-bit RGB, H x W, opaque.
     """
     height, width = anomaly_map.shape
-    if level is None:
-        level = float(anomaly_map.max()) / 2
     drawn = np.empty((3, height, width), np.uint8)
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height, rows):
         band = slice(top, top + rows)
         grey = Image(image.values[:, :, band]).pixels(1)[0]  # (1, rows, W)
-        drawn[:, band] = _mix(grey, anomaly_map[band], level)
+        drawn[:, band] = _mix(grey, anomaly_map[band], level or 0.0)
     drawn[:, _outline(mask)] = _OUTLINE
     return Image(drawn[None])
 
@@ -67,7 +66,7 @@ def _outline(mask: Mask) -> Mask:
     """The pixels right around a mask, so that what lies inside can be seen."""
     wide = mask.copy()
     if mask.any():
-        for _ in range(max(1, round(max(mask.shape) / _PIXELS_PER_LINE))):
+        for _ in range(round(max(mask.shape) / _PIXELS_PER_LINE)):
             grown = wide.copy()
             grown[1:] |= wide[:-1]
             grown[:-1] |= wide[1:]
