@@ -21,6 +21,7 @@
         ├── MethodNotAllowed        405  with Allow
         ├── NotAcceptable           406  the endpoint cannot answer in what Accept asks for
         ├── RequestTimeout          408  body_timeout_s
+        ├── OtherDecoder            409  a compressed file of another decoder or other tables
         ├── BodyTooLarge            413  max_body_bytes
         ├── TooManyPixels           413  max_pixels
         ├── TooManyImages           413  max_images
@@ -30,6 +31,7 @@
         ├── TaskNotOffered          422  the model cannot do that
         ├── BrokenImage             422  truncated, corrupt, or a bomb
         ├── UnsupportedImage        422  a sound file whose pixels we would falsify
+        ├── BrokenContainer         422  a compressed file that is cut off, damaged, or says nonsense
         ├── SizeMismatch            422  the model takes one size only
         ├── InvalidArray            422  NPY: header, dtype, shape or values
         ├── InvalidLatent           422  JSON or NPY latents
@@ -197,6 +199,16 @@ class RequestTimeout(RequestError):
     example = "the body did not arrive within 30 s of the headers (setting body_timeout_s)"
 
 
+class OtherDecoder(RequestError):
+    """A compressed file was made with another decoder or other tables than the model of its name and version has."""
+
+    status, code, title = 409, "other-decoder", "The file needs another decoder"
+    example = (
+        "the file was made by digits-compressed/1 with the decoder 3f0a…, but the decoder here is 91bb…; "
+        "put the version that made it back into models_dir"
+    )
+
+
 class HeadersTooLarge(RequestError):
     """Request line and headers are larger than the setting `max_header_bytes`. The connection is closed."""
 
@@ -265,6 +277,13 @@ class UnsupportedImage(RequestError):
 
     status, code, title = 422, "unsupported-image", "Unsupported kind of image"
     example = "PNG: 16-bit colour would silently lose its lower 8 bits; send 8-bit colour, 16-bit grey, or an NPY array"
+
+
+class BrokenContainer(RequestError):
+    """A compressed file is cut off, damaged, of a later format, or was never made by `/compress`."""
+
+    status, code, title = 422, "broken-container", "The compressed file is broken"
+    example = "the file has CRC32 00c0ffee, its header says 1badb002: it is cut off or damaged"
 
 
 class SizeMismatch(RequestError):

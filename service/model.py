@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service.batching import Array, Batcher, Outputs
-from service.errors import ModelRejected, shown
+from service.container import unpack_symbols
+from service.errors import BrokenContainer, ModelRejected, shown
 from service.limits import Limits
-from service.manifest import MANIFEST_FILE, Graph, Manifest, Task, TensorSpec
+from service.manifest import MANIFEST_FILE, Compression, Graph, Manifest, Task, TensorSpec
 from service.meters import Meters
 from service.onnxfile import check_onnx
 from service.session import Session, Tensor
@@ -103,6 +104,8 @@ def load_model(
         except ModelRejected as error:
             raise ModelRejected(f"{task}: {error}") from error
         session_by_task[task] = session
+    if manifest.compression is not None:
+        _check_coder(manifest.compression, golden)
     return Model(manifest, session_by_task, limits, meters or Meters())
 
 
@@ -148,6 +151,7 @@ def _check_contract(spec: TensorSpec, manifest: Manifest, *, scale: int) -> None
     channels = manifest.input.channels
     height, width = (side and side * scale for side in (manifest.input.height, manifest.input.width))
     latent = manifest.latent.dim if manifest.latent else None
+    symbols = manifest.compression.latents if manifest.compression else None
     expected: dict[str, tuple[int | str | None, ...]] = {
         "x": (None, channels, height, width),
         "x_hat": (None, channels, height, width),
@@ -155,12 +159,17 @@ def _check_contract(spec: TensorSpec, manifest: Manifest, *, scale: int) -> None
         "e": (None, *spec.shape[1:]),  # the manifest has checked it
         "label": (None,),
         "z": (None, latent),
+        "rate": (None,),
+        "y": (None, symbols),
+        "symbols": (None, symbols),
         "score": (None,),
         "map": (None, height, width),
     }
     sizes = tuple(axis if isinstance(axis, int) else None for axis in spec.shape)
     if sizes != expected[spec.name]:
-        raise ModelRejected(f"{spec.name} is {list(spec.shape)}; its input and latent say {list(expected[spec.name])}")
+        raise ModelRejected(
+            f"{spec.name} is {list(spec.shape)}; its input, latent and tables say {list(expected[spec.name])}"
+        )
 
 
 def _read_golden(directory: Path, manifest: Manifest) -> dict[str, NDArray[np.float32]]:
@@ -190,3 +199,18 @@ def _check_golden(session: Session, task: Task, golden: dict[str, Array], tolera
             raise ModelRejected(
                 f"{name} of the golden sample differs by {shown(float(difference.max()))}, tolerance is {tolerance}"
             )
+
+
+def _check_coder(compression: Compression, golden: dict[str, Array]) -> None:
+    """The range coder here reads the golden file as the one that made the model did: its symbols are integers."""
+    symbols, rates = golden["decompress.symbols"], set(golden["decompress.rate"].tolist())
+    points = dict(enumerate(compression.rates))
+    if len(rates) != 1 or not rates <= points.keys():
+        raise ModelRejected(f"decompress: the golden sample has the rates {shown(sorted(rates))}, not one that exists")
+    tables = points[int(rates.pop())].tables
+    try:
+        found = unpack_symbols(bytes.fromhex(compression.golden), len(symbols), tables)
+    except BrokenContainer as error:
+        raise ModelRejected(f"decompress: the golden file cannot be read: {error}") from error
+    if not np.array_equal(found, symbols):
+        raise ModelRejected("decompress: the golden file gives other symbols than were recorded: the tables differ")

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from service.container import HOURGLASS_TYPE
 from service.errors import (
     PROBLEM_JSON,
     PROBLEMS,
@@ -27,6 +28,7 @@ PICTURES: dict[str, Schema] = {kind: {"schema": BINARY} for kind in EXTENSION_BY
 NPY: dict[str, Schema] = {NPY_TYPE: {"schema": BINARY}}
 ANIMATIONS: dict[str, Schema] = {kind: {"schema": BINARY} for kind in ANIMATION_TYPES}
 ZIP: dict[str, Schema] = {"application/zip": {"schema": BINARY}}
+HOURGLASS: dict[str, Schema] = {HOURGLASS_TYPE: {"schema": BINARY}}
 TEXT: dict[str, Schema] = {
     kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")
 }
@@ -49,6 +51,10 @@ IMAGE_BODY: Schema = {
             },
         },
     }
+}
+
+HOURGLASS_BODY: Schema = {
+    "requestBody": {"required": True, "description": "A file of `/compress`.", "content": HOURGLASS}
 }
 
 _LATENT = {"type": "array", "items": {"type": "number"}}

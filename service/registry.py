@@ -283,4 +283,6 @@ _VERBS: dict[Task, str] = {
     "anomaly": "find anomalies",
     "enhance": "enhance",
     "generate": "generate",
+    "compress": "compress",
+    "decompress": "decompress",
 }

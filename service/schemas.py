@@ -99,6 +99,22 @@ class InterpolateQuery(ModelQuery):
     ] = None
 
 
+class CompressQuery(ModelQuery):
+    """Which model answers, and how small the file becomes."""
+
+    rate: Annotated[
+        int | None,
+        Field(ge=0, lt=256, description="Index of one of the model's rates, 0 for the smallest file; its default if "
+              "left out. `GET /models/{name}` says under `compression` what each gives"),
+    ] = None  # fmt: skip
+
+
+class DecompressQuery(_Query):
+    """How the images are written. The file itself names its model."""
+
+    quality: Annotated[int, Field(ge=1, le=100, description="Of a JPEG or WebP answer")] = 95
+
+
 class VersionQuery(_Query):
     """Which version of a model."""
 

@@ -13,6 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.manifest import Name
 from training.architectures import ARCHITECTURES
+from training.compression.config import CompressionRecipe
+from training.compression.fit import fit as fit_compression
 from training.config import Recipe, RecipeError, recipe_names
 from training.distributed import first_process_first, process_group, rank_and_world
 from training.errors import PipelineError
@@ -70,6 +72,9 @@ def _run(options: argparse.Namespace) -> None:
         if isinstance(recipe, RestorationRecipe):
             _fit_restoration(recipe, options)
             return
+        if isinstance(recipe, CompressionRecipe):
+            _fit_compression(recipe, options)
+            return
         run = _new_run(recipe, options)
     else:
         run = open_run(options.run)
@@ -88,12 +93,22 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _fit_restoration(recipe: RestorationRecipe, options: argparse.Namespace) -> None:
-    if rank_and_world()[1] > 1:
-        raise RecipeError(f"recipe {recipe.name} trains in one process; start it without torchrun")
-    where = Where(options.runs, options.models, find_device(options.device), not options.quiet, options.restart)
+    where = _where(recipe.name, options)
     sources = Sources(options.data, options.noisy, options.clean)
     command = _command(options, names_data=True)
     fit_restoration(recipe, options.name or recipe.name, sources, where, command=command)
+
+
+def _fit_compression(recipe: CompressionRecipe, options: argparse.Namespace) -> None:
+    where = _where(recipe.name, options)
+    command = _command(options, names_data=recipe.data.source == "folder")
+    fit_compression(recipe, options.name or recipe.name, options.data, where, command=command)
+
+
+def _where(recipe: str, options: argparse.Namespace) -> Where:
+    if rank_and_world()[1] > 1:
+        raise RecipeError(f"recipe {recipe} trains in one process; start it without torchrun")
+    return Where(options.runs, options.models, find_device(options.device), not options.quiet, options.restart)
 
 
 def _new_run(recipe: Recipe, options: argparse.Namespace) -> Run:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -50,14 +50,18 @@ class Int8:
 
 
 def export_graphs(
-    graph_by_task: dict[Task, nn.Module], examples: dict[Task, Tensor], directory: Path, *, int8: Int8 | None = None
+    graph_by_task: dict[Task, nn.Module],
+    examples: Mapping[Task, Tensor | tuple[Tensor, ...]],
+    directory: Path,
+    *,
+    int8: Int8 | None = None,
 ) -> tuple[dict[Task, Graph], Golden]:
     """Write `<task>.onnx` for every task and one golden.npz into `directory`.
 
     Args:
         graph_by_task: Networks in evaluation mode, on the CPU.
-        examples: At least 16 real inputs per task. Parity is measured on them and on random ones of their shape; the
-            first two become the golden sample.
+        examples: At least 16 real inputs per task, a tensor for every input of its graph. Parity is measured on them
+            and on random ones of their shape; the first two become the golden sample.
         directory: Where the files go.
         int8: What int8 graphs are made of. None for float32.
 
@@ -69,24 +73,26 @@ def export_graphs(
     for task, network in graph_by_task.items():
         path = directory / f"{task}.onnx"
         inputs, outputs = TENSORS_BY_TASK[task]
-        content = to_onnx(network, (examples[task][:2],), inputs, outputs)
+        content = to_onnx(network, tuple(x[:2] for x in _inputs(examples[task])), inputs, outputs)
         with write_atomically(path) as file:
             file.write(content)
-        described[task] = _describe(path, content, task, measure_parity(path, network, examples[task]))
+        described[task] = _describe(path, content, task, measure_parity(path, network, *_inputs(examples[task])))
     if int8 is not None:
         _make_int8(described, directory, int8)
     for task in graph_by_task:
         inputs, outputs = TENSORS_BY_TASK[task]
-        x = examples[task][:GOLDEN_IMAGES].numpy()
-        golden |= {f"{task}.{inputs[0]}": x}
-        golden |= {
-            f"{task}.{name}": y for name, y in zip(outputs, run_graph(directory / f"{task}.onnx", x), strict=True)
-        }
+        sample = [x[:GOLDEN_IMAGES].numpy() for x in _inputs(examples[task])]
+        answer = run_graph(directory / f"{task}.onnx", *sample)
+        golden |= {f"{task}.{name}": x for name, x in zip((*inputs, *outputs), (*sample, *answer), strict=True)}
     with write_atomically(directory / GOLDEN_FILE) as file:
         np.savez(file, **golden)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
     sha256 = hashlib.sha256((directory / GOLDEN_FILE).read_bytes()).hexdigest()
     tolerance = GOLDEN_TOLERANCE if int8 is None else INT8_GOLDEN_TOLERANCE
     return described, Golden(file=GOLDEN_FILE, sha256=sha256, tolerance=tolerance)
+
+
+def _inputs(example: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return example if isinstance(example, tuple) else (example,)
 
 
 def _make_int8(described: dict[Task, Graph], directory: Path, int8: Int8) -> None:
@@ -193,7 +199,7 @@ def served(graph: Path | bytes) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.from_numpy(np.asarray(session.run(None, {name: x.numpy()})[0], np.float32))
 
 
-def measure_parity(path: Path, network: nn.Module, examples: Tensor) -> Parity:
+def measure_parity(path: Path, network: nn.Module, *examples: Tensor) -> Parity:
     """The largest difference between onnxruntime and PyTorch on real and random inputs in batches of several sizes.
 
     Raises:
@@ -201,10 +207,11 @@ def measure_parity(path: Path, network: nn.Module, examples: Tensor) -> Parity:
     """
     worst = 0.0
     for batch in PARITY_BATCHES:
-        real = examples[:batch]
-        random = torch.rand(real.shape, generator=torch.Generator().manual_seed(batch))
+        real = [x[:batch] for x in examples]
+        generator = torch.Generator().manual_seed(batch)
+        random = [torch.rand(x.shape, generator=generator) for x in real]
         worst = float(
-            np.max([worst, *(_largest_difference(path, network, x) for x in (real, random))])
+            np.max([worst, *(_largest_difference(path, network, *x) for x in (real, random))])
         )  # NaN stays NaN
         if not worst <= PARITY_TOLERANCE:
             raise ExportError(
@@ -215,12 +222,12 @@ def measure_parity(path: Path, network: nn.Module, examples: Tensor) -> Parity:
 
 
 @torch.no_grad()
-def _largest_difference(path: Path, network: nn.Module, x: Tensor) -> float:
-    answer = network(x)
+def _largest_difference(path: Path, network: nn.Module, *inputs: Tensor) -> float:
+    answer = network(*inputs)
     expected = answer if isinstance(answer, tuple) else (answer,)
     differences = [
         np.max(np.abs(y.numpy() - y_onnx) / np.maximum(1.0, np.abs(y.numpy())))
-        for y, y_onnx in zip(expected, run_graph(path, x.numpy()), strict=True)
+        for y, y_onnx in zip(expected, run_graph(path, *(x.numpy() for x in inputs)), strict=True)
     ]
     return float(np.max(differences))
 

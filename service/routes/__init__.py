@@ -4,7 +4,9 @@ from fastapi import APIRouter
 
 from service.routes import (
     anomaly,
+    compress,
     decode,
+    decompress,
     denoise,
     encode,
     enhance,
@@ -25,6 +27,8 @@ ROUTERS: dict[str, APIRouter] = {
     "anomaly": anomaly.router,
     "generate": generate.router,
     "interpolate": interpolate.router,
+    "compress": compress.router,
+    "decompress": decompress.router,
     "models": models.router,
     "health": health.router,
     "metrics": metrics.router,

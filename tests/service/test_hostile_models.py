@@ -1,6 +1,9 @@
 """Harmful model versions stay out and take nothing down: the version before goes on answering."""
 
 import contextlib
+import hashlib
+import json
+import math
 import os
 import re
 import struct
@@ -8,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,12 +21,14 @@ from starlette.testclient import TestClient
 
 from service.errors import ModelRejected
 from service.limits import Limits, ProbeLimits
+from service.manifest import RatePoint, digest_of
 from service.model import load_model
 from service.onnxfile import check_onnx
 from service.probe import Child, Verdict, probe
+from service.session import Session
 from tests.service.conftest import MakeClient
 from tests.service.files import pixels_of, png
-from tests.service.toymodels import Axis, make_graph, publish_toy, replace_graph, toy_graphs
+from tests.service.toymodels import Axis, make_graph, publish_codec, publish_toy, replace_graph, toy_graphs
 
 LEVEL = png(np.full((4, 4), 200, np.uint8))
 SHAPE: list[Axis] = ["n", 1, 4, 4]
@@ -376,3 +382,76 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def with_compression(directory: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A codec whose manifest says something else of its compression."""
+    path = directory / "manifest.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+    return directory
+
+
+def other_table(document: dict[str, Any]) -> None:
+    """One count moved from a symbol to another; the digest is right again."""
+    counts = document["compression"]["rates"][0]["tables"][0]["counts"]
+    counts[0], counts[1] = counts[0] - 5000, counts[1] + 5000
+    rates = tuple(RatePoint.model_validate(point) for point in document["compression"]["rates"])
+    document["compression"]["tables_sha256"] = digest_of(rates)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["compression"]["rates"][0]["tables"][0]["counts"].append(1), "counts of a table sum to 65537"),
+        (lambda d: d["compression"]["rates"][0]["tables"][0].update(counts=[-1, 65537]), "greater than 0"),
+        (lambda d: d["compression"]["rates"][0]["tables"][0].update(first=2**40), "less than or equal"),
+        (lambda d: d["compression"]["rates"][0]["tables"].pop(), "a table for every latent"),
+        (lambda d: d["compression"].update(tables_sha256="0" * 64), "tables have sha256"),
+        (lambda d: d["compression"].update(default_rate=2), "there are 2 rates"),
+        (lambda d: d["compression"].update(golden="00"), "gives other symbols|cannot be read"),
+        (lambda d: d["compression"].update(golden="ff" * 9000), "cannot be read"),
+        (other_table, "gives other symbols|cannot be read"),
+        (lambda d: d.update(compression=None), "come together"),
+        (lambda d: d["tasks"].pop("compress"), "come together"),
+        (lambda d: d["input"].update(height=None, width=None), "takes one size"),
+    ],
+)
+def test_a_codec_whose_tables_are_not_what_they_should_be_stays_out(
+    models_dir: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    directory = with_compression(publish_codec(models_dir), change)
+
+    with pytest.raises(ModelRejected, match=message):
+        load_model(directory, provider="CPUExecutionProvider", limits=LIMITS)
+
+
+def test_a_codec_whose_graph_has_other_symbols_than_tables_stays_out(models_dir: Path) -> None:
+    directory = publish_codec(models_dir)
+
+    def fewer(document: dict[str, Any]) -> None:
+        rates = document["compression"]["rates"]
+        for point in rates:
+            point["tables"].pop()
+        found = tuple(RatePoint.model_validate(point) for point in rates)
+        document["compression"]["tables_sha256"] = digest_of(found)
+
+    with pytest.raises(ModelRejected, match="its input, latent and tables say"):
+        load_model(with_compression(directory, fewer), provider="CPUExecutionProvider", limits=LIMITS)
+
+
+@pytest.mark.parametrize("rate", [0.5, 7.0, -1.0, math.nan])
+def test_a_codec_whose_golden_sample_has_a_rate_that_is_none_stays_out(models_dir: Path, rate: float) -> None:
+    directory = publish_codec(models_dir)
+    with np.load(directory / "golden.npz") as arrays:
+        golden = {name: arrays[name] for name in arrays.files}
+    session = Session((directory / "decompress.onnx").read_bytes(), provider="CPUExecutionProvider", threads=1)
+    golden["decompress.rate"] = np.full(2, rate, np.float32)
+    (golden["decompress.x_hat"],) = session.run(golden["decompress.symbols"], golden["decompress.rate"])
+    np.savez(directory / "golden.npz", **golden)
+    sha256 = hashlib.sha256((directory / "golden.npz").read_bytes()).hexdigest()
+    with_compression(directory, lambda document: document["golden"].update(sha256=sha256))
+
+    with pytest.raises(ModelRejected, match=r"rates|differs by"):
+        load_model(directory, provider="CPUExecutionProvider", limits=LIMITS)

@@ -12,11 +12,22 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from service.manifest import TENSORS_BY_TASK, Manifest, Task
+from service.container import pack_symbols
+from service.manifest import (
+    TABLE_TOTAL,
+    TENSORS_BY_TASK,
+    Compression,
+    Manifest,
+    RatePoint,
+    SymbolTable,
+    Task,
+    digest_of,
+)
 from service.session import Session
 
 SCORES = tuple(float(i) / 100 for i in range(99))  # calibration: 0.00, 0.01 ... 0.98; so n + 1 is 100
 LATENT_DIM = 4
+GOLDEN_SYMBOLS = np.array([[0, 1, 2, 3], [4, 0, 1, 2]], np.float32)  # of `publish_codec`
 
 Axis = int | str
 
@@ -183,6 +194,76 @@ def publish_generator(
     )  # fmt: skip
 
 
+def publish_codec(
+    models_dir: Path,
+    *,
+    name: str = "codec",
+    version: int = 1,
+    resize: str = "fit",
+    first: int = 0,
+    default_for: Sequence[Task] = (),
+) -> Path:
+    """A model of grey 4x4 images that writes the mean of each quadrant: in quarters (rate 0) or in sixteenths (rate 1).
+
+    Symbols begin at `first`: with -1, say, a table has one that no image makes, and its digest is another.
+    """
+    image: list[Axis] = ["n", 1, 4, 4]
+    symbols: list[Axis] = ["n", LATENT_DIM]
+    node = helper.make_node
+    gain = [
+        node("Mul", ["rate", "twelve"], ["more"]),
+        node("Add", ["more", "four"], ["flat_gain"]),  # 4 at rate 0, 16 at rate 1
+        node("Reshape", ["flat_gain", "column"], ["gain"]),
+    ]
+    constants: dict[str, np.ndarray[Any, Any]] = {
+        "twelve": np.array(12, np.float32),
+        "four": np.array(4, np.float32),
+        "column": np.array([-1, 1], np.int64),
+    }
+    compress = [
+        node("AveragePool", ["x"], ["means"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("Flatten", ["means"], ["z"]),
+        node("Mul", ["z", "gain"], ["y"]),
+    ]
+    decompress = [
+        node("Div", ["symbols", "gain"], ["z"]),
+        node("Reshape", ["z", "grid"], ["quadrants"]),
+        node(
+            "Resize", ["quadrants", "", "scales"], ["x_hat"], mode="nearest", nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        ),
+    ]  # fmt: skip
+    resizing: dict[str, np.ndarray[Any, Any]] = {
+        "grid": np.array([-1, 1, 2, 2], np.int64),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+    }
+    graphs: dict[Task, bytes] = {
+        "compress": make_graph([*gain, *compress], {"x": image, "rate": ["n"]}, {"y": symbols}, constants),
+        "decompress": make_graph(
+            [*gain, *decompress], {"symbols": symbols, "rate": ["n"]}, {"x_hat": image}, {**constants, **resizing}
+        ),
+    }
+    rates = tuple(
+        RatePoint(
+            tables=(_falling_table(first, last),) * LATENT_DIM, images_per_file=1, bytes_per_image=size, psnr_db=20.0
+        )
+        for last, size in ((4, 52.0), (16, 53.0))
+    )
+    golden = pack_symbols(GOLDEN_SYMBOLS.astype(np.int32), rates[0].tables).hex()
+    compression = Compression(rates=rates, default_rate=0, tables_sha256=digest_of(rates), golden=golden)
+    return publish_toy(
+        models_dir, name=name, version=version, resize=resize, graphs=graphs, default_for=default_for,
+        manifest_changes={"latent": None, "compression": compression.model_dump()},
+    )  # fmt: skip
+
+
+def _falling_table(first: int, last: int) -> SymbolTable:
+    """Every symbol half as likely as the one before, as far as that goes."""
+    counts = [max(1, TABLE_TOTAL >> i + 1) for i in range(last - first + 1)]
+    counts[0] += TABLE_TOTAL - sum(counts)
+    return SymbolTable(first=first, counts=tuple(counts))
+
+
 def publish_toy(
     models_dir: Path,
     *,
@@ -256,6 +337,8 @@ def _golden(graphs: dict[Task, bytes], channels: int, side: int) -> bytes:
         shape = (2, LATENT_DIM) if task in {"decode", "generate"} else (2, channels, side, side)
         session = Session(graph, provider="CPUExecutionProvider", threads=1)
         inputs = [rng.random(shape if i == 0 else shape[:1], np.float32) for i in range(len(session.inputs))]
+        if task in {"compress", "decompress"}:
+            inputs = [GOLDEN_SYMBOLS if task == "decompress" else inputs[0], np.zeros(2, np.float32)]
         arrays |= {f"{task}.{tensor.name}": x for tensor, x in zip(session.inputs, inputs, strict=True)}
         outputs = zip(TENSORS_BY_TASK[task][1], session.run(*inputs), strict=True)
         arrays |= {f"{task}.{name}": y for name, y in outputs}

@@ -1,0 +1,47 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.compression import Compress
+from service.errors import RequestError
+from service.openapi import HOURGLASS, IMAGE_BODY, problems, success
+from service.payload import read_files
+from service.responses import single_response
+from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.schemas import CompressQuery
+from service.serving import service_of
+from service.tensors import count_rows
+
+router = APIRouter(tags=["images"])
+
+
+@router.post(
+    "/compress",
+    operation_id="compress",
+    summary="Turn images into one small file",
+    response_class=Response,
+    openapi_extra=IMAGE_BODY,
+    responses={
+        **success("One file, however many images were sent.", HOURGLASS, headers=IMAGE_HEADERS),
+        **problems(*IMAGE_ERRORS),
+    },
+)
+async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -> Response:
+    """Writes what a model keeps of images: `/decompress` makes images of it that are like them, not the same.
+
+    All images of a request, files of a form or rows of an array, go into one file and share its header. `rate` trades
+    bytes for likeness. A file needs the model version that made it.
+    """
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        model = await service.registry.find("compress", query.model, query.version)
+        limits = service.limits
+        files = await read_files(
+            request, max_body_bytes=service.settings.max_body_bytes, max_files=limits.max_images
+        )  # fmt: skip
+        slot.start(request, sum(count_rows(file, rank=4, at_most=limits.max_images) for file in files))
+        job = Compress(files, model.manifest, limits, request.headers.get("accept"), query.rate)
+        (result,) = await model.batcher_by_task["compress"].submit([job])
+        if isinstance(result, RequestError):
+            raise result
+        return single_response(result, model.label)

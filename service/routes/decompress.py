@@ -1,0 +1,50 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.compression import Decompress
+from service.container import HOURGLASS_TYPE, read_container
+from service.errors import BrokenContainer, OtherDecoder, RequestError, UnsupportedMediaType, shown
+from service.openapi import HOURGLASS_BODY, NPY, PICTURES, ZIP, problems, success
+from service.payload import media_type, read_body
+from service.responses import single_response
+from service.routes.common import MODEL_ERRORS
+from service.schemas import DecompressQuery
+from service.serving import service_of
+
+router = APIRouter(tags=["images"])
+_TYPES = {"", HOURGLASS_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
+
+
+@router.post(
+    "/decompress",
+    operation_id="decompress",
+    summary="Turn a compressed file into its images",
+    response_class=Response,
+    openapi_extra=HOURGLASS_BODY,
+    responses={
+        **success(
+            "The image; several give a ZIP or one array.", {**PICTURES, **NPY, **ZIP}, headers=["X-Model"]
+        ),
+        **problems(*MODEL_ERRORS, BrokenContainer, OtherDecoder),
+    },
+)  # fmt: skip
+async def decompress(request: Request, query: Annotated[DecompressQuery, Query()]) -> Response:
+    """Draws the images of a file of `/compress`, at the sizes that they had, by the model version that the file names.
+
+    `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY: float32, (C, H, W), or (N, C, H, W) for several images of
+    one size.
+    """
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        if (kind := media_type(request)) not in _TYPES:
+            raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {HOURGLASS_TYPE}")
+        body = await read_body(request, max_body_bytes=service.settings.max_body_bytes)
+        file = read_container(body, max_images=service.limits.max_images)
+        slot.start(request, file.count)
+        model = await service.registry.find("decompress", file.model, file.version)
+        job = Decompress(file, model.manifest, service.limits, request.headers.get("accept"), query.quality)
+        (result,) = await model.batcher_by_task["decompress"].submit([job])
+        if isinstance(result, RequestError):
+            raise result
+        return single_response(result, model.label)

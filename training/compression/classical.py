@@ -1,0 +1,100 @@
+"""What compresses pictures without learning: a sheet of images as one JPEG, WebP, AVIF, JPEG XL or PNG."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, features
+
+from training.metrics import psnr_db
+
+Bytes = UInt8[np.ndarray, "image channel height width"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A file's size for one image of it, and how like the original the images are."""
+
+    bytes_per_image: float
+    psnr_db: float
+
+
+Codec = Callable[[Image.Image, int], bytes]
+
+
+def lossy_codecs() -> dict[str, tuple[Codec, Sequence[int]]]:
+    """Name to (picture, quality -> file) and the qualities worth trying, of the formats that this Pillow can write."""
+    codecs: dict[str, tuple[Codec, Sequence[int]]] = {
+        "JPEG": (_writer("JPEG", optimize=True), range(1, 96, 2)),
+        "WebP": (_writer("WEBP", method=6), range(0, 96, 3)),
+    }
+    if features.check("avif"):
+        codecs["AVIF"] = (_writer("AVIF", speed=4), range(5, 91, 5))
+    try:
+        importlib.import_module("pillow_jxl")  # it registers itself with Pillow
+    except ImportError:
+        return codecs
+    codecs["JPEG XL"] = (_writer("JXL", lossless=False, effort=7), range(0, 91, 5))
+    return codecs
+
+
+def sheet_of(images: Bytes) -> Image.Image:
+    """The images as one picture, in rows as long as they are many; what is left of the last row is black."""
+    count, channels, height, width = images.shape
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    filled = np.zeros((rows * columns, channels, height, width), np.uint8)
+    filled[:count] = images
+    grid = filled.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)  # row, y, column, x, channel
+    sheet = grid.reshape(rows * height, columns * width, channels)
+    return Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet)
+
+
+def lossy_curve(sheets: Sequence[Bytes], codec: Codec, qualities: Sequence[int]) -> list[Point]:
+    """A point per quality over all sheets: bytes per image, and the PSNR of the mean squared error of all pixels."""
+    pictures = [sheet_of(images) for images in sheets]
+    images, pixels = sum(map(len, sheets)), sum(np.asarray(picture).size for picture in pictures)
+    points = []
+    for quality in qualities:
+        size, squares = 0, 0.0
+        for picture in pictures:
+            file = codec(picture, quality)
+            size += len(file)
+            with Image.open(BytesIO(file)) as read:
+                back = np.asarray(read.convert(picture.mode), np.float64)
+            squares += float(np.square((back - np.asarray(picture)) / 255.0).sum())
+        points.append(Point(size / images, psnr_db(max(squares / pixels, 1e-10))))
+    return points
+
+
+def lossless_size(sheets: Sequence[Bytes]) -> float:
+    """Bytes per image of the sheets as PNG."""
+    write = _writer("PNG", optimize=True)
+    return sum(len(write(sheet_of(images), 0)) for images in sheets) / sum(map(len, sheets))
+
+
+def size_at(points: Sequence[Point], psnr: float) -> float | None:
+    """Bytes per image at that PSNR, between the two points around it; None where the curve does not get there."""
+    below = [p for p in points if p.psnr_db <= psnr]
+    above = [p for p in points if p.psnr_db >= psnr]
+    if not below or not above:
+        return None
+    low = max(below, key=lambda p: p.psnr_db)
+    high = min(above, key=lambda p: p.psnr_db)
+    if high.psnr_db == low.psnr_db:
+        return low.bytes_per_image
+    share = (psnr - low.psnr_db) / (high.psnr_db - low.psnr_db)
+    return low.bytes_per_image + share * (high.bytes_per_image - low.bytes_per_image)
+
+
+def _writer(kind: str, **options: bool | int) -> Codec:
+    def write(picture: Image.Image, quality: int) -> bytes:
+        file = BytesIO()
+        chosen = options if kind == "PNG" else {**options, "quality": quality}
+        picture.save(file, kind, **chosen)
+        return file.getvalue()
+
+    return write

@@ -1,0 +1,121 @@
+"""An autoencoder with a price on its latents: how many bits they take, at each of several rates."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from training.architectures import ARCHITECTURES
+from training.compression.config import CompressionRecipe
+from training.config import RecipeError
+
+COMPONENTS = 3  # logistic distributions in the prior of one latent
+SMALLEST_PROBABILITY = 2.0**-20  # keeps the gradient of a symbol that the prior does not expect
+
+Images = Float[Tensor, "batch channel height width"]
+Rows = Float[Tensor, "batch latent"]
+
+
+class Codec(nn.Module):
+    """x -> y -> symbols -> x_hat, with a gain per latent and rate and a prior that says what a symbol costs.
+
+    Ballé et al., End-to-end Optimized Image Compression, 2017, https://arxiv.org/abs/1611.01704: rounding becomes
+    uniform noise where the bits are counted in training. Minnen and Singh, 2020, https://arxiv.org/abs/2007.08739: the
+    decoder still sees rounded values, with the gradient of the unrounded ones. Cui et al., Asymmetric Gained Deep Image
+    Compression, 2021, https://arxiv.org/abs/2003.02012: one network for all rates, by a gain on every latent.
+
+        x (N,C,H,W) ->[ encoder ]-> (N,D) ->[ * gain[rate] ]-> y (N,D) ->[ round ]-> symbols (N,D)
+        symbols ->[ / gain[rate] ]-> (N,D) ->[ decoder ]-> x_hat (N,C,H,W)
+
+    Args:
+        autoencoder: With `latent_dim`, `encode` and `decode`.
+        lambdas: One per rate, falling.
+    """
+
+    def __init__(self, autoencoder: nn.Module, lambdas: tuple[float, ...]) -> None:
+        super().__init__()
+        dim = int(autoencoder.latent_dim)  # type: ignore[arg-type]  # nn.Module types its attributes Tensor | Module
+        self.autoencoder = autoencoder
+        self.rates = len(lambdas)
+        middle = lambdas[len(lambdas) // 2]
+        # A step of quantisation costs its square: it may grow with the root of lambda.
+        gains = torch.tensor([2.0 * math.sqrt(middle / value) for value in lambdas])
+        self.log_gain = nn.Parameter(gains.log()[:, None].repeat(1, dim))  # (rate, latent)
+        self.weight = nn.Parameter(torch.zeros(self.rates, dim, COMPONENTS))
+        self.location = nn.Parameter(torch.linspace(-1.0, 1.0, COMPONENTS).repeat(self.rates, dim, 1))
+        self.log_scale = nn.Parameter(torch.zeros(self.rates, dim, COMPONENTS))
+
+    @property
+    def prior(self) -> list[nn.Parameter]:
+        """What says how likely a symbol is."""
+        return [self.weight, self.location, self.log_scale]
+
+    def encode(self, x: Images, rate: Int64[Tensor, " batch"]) -> Rows:
+        y: Tensor = self.autoencoder.encode(x)  # type: ignore[operator]  # as above
+        return y.float() * self.log_gain[rate].exp()
+
+    def decode(self, symbols: Rows, rate: Int64[Tensor, " batch"]) -> Images:
+        x_hat: Tensor = self.autoencoder.decode(symbols * torch.exp(-self.log_gain[rate]))  # type: ignore[operator]
+        return x_hat.float()
+
+    def bits(self, y: Rows, rate: Int64[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """What y takes: minus the logarithm of how much of the prior lies within half a step of it."""
+        shares, inverse = self.weight[rate].softmax(-1), torch.exp(-self.log_scale[rate])  # (N, D, components)
+        from_location = y[..., None] - self.location[rate]
+        above, below = (torch.sigmoid((from_location + half) * inverse) for half in (0.5, -0.5))
+        probability = (shares * (above - below)).sum(-1)
+        return -probability.clamp_min(SMALLEST_PROBABILITY).log2().sum(1)
+
+    def forward(self, x: Images, rate: Int64[Tensor, " batch"]) -> tuple[Images, Float[Tensor, " batch"]]:
+        """x_hat and the bits that it takes. In training, bits are counted of values with uniform noise on them."""
+        y = self.encode(x, rate)
+        rounded = y + (y.round() - y).detach()
+        counted = y + torch.rand_like(y) - 0.5 if self.training else rounded
+        return self.decode(rounded, rate), self.bits(counted, rate)
+
+
+class Compress(nn.Module):
+    """x (N,C,H,W), rate (N,) -> y (N,D), to be rounded. A rate that does not exist is the nearest that does."""
+
+    def __init__(self, codec: Codec) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, x: Images, rate: Float[Tensor, " batch"]) -> Rows:
+        return self.codec.encode(x, _index(rate, self.codec.rates))
+
+
+class Decompress(nn.Module):
+    """symbols (N,D), rate (N,) -> x_hat (N,C,H,W), in [0, 1]."""
+
+    def __init__(self, codec: Codec) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, symbols: Rows, rate: Float[Tensor, " batch"]) -> Images:
+        return self.codec.decode(symbols, _index(rate, self.codec.rates)).clamp(0.0, 1.0)
+
+
+def build_codec(recipe: CompressionRecipe) -> Codec:
+    """The recipe's network with weights drawn from its seed.
+
+    Raises:
+        RecipeError: Unknown architecture, one without a latent, or options that it does not take.
+    """
+    name, data = recipe.architecture.name, recipe.data
+    if name not in ARCHITECTURES:
+        raise RecipeError(f"no architecture {name!r}; there are {', '.join(sorted(ARCHITECTURES))}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)
+        try:
+            autoencoder = ARCHITECTURES[name](data.channels, data.height, data.width, **recipe.architecture.options)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"architecture {name} with options {recipe.architecture.options}: {error}") from error
+    if autoencoder.latent_dim is None:
+        raise RecipeError(f"architecture {name} has no latent, so nothing of it can be written to a file; try conv")
+    return Codec(autoencoder, recipe.lambdas)
+
+
+def _index(rate: Float[Tensor, " batch"], rates: int) -> Int64[Tensor, " batch"]:
+    return rate.long().clamp(0, rates - 1)
