@@ -42,6 +42,8 @@ def test_every_endpoint_is_there_with_an_id_a_tag_and_a_summary(document: dict[s
         "POST /enhance",
         "POST /generate",
         "POST /interpolate",
+        "POST /compress",
+        "POST /decompress",
         "GET /models",
         "GET /models/{name}",
         "GET /health/live",
@@ -72,14 +74,14 @@ def test_every_error_is_listed_with_an_example_at_some_endpoint(document: dict[s
     assert listed == set(PROBLEMS) - {error.code for error in unlisted}
 
 
-@pytest.mark.parametrize("path", ["/denoise", "/enhance", "/encode", "/anomaly"])
+@pytest.mark.parametrize("path", ["/denoise", "/enhance", "/encode", "/anomaly", "/compress"])
 def test_images_can_be_uploaded_and_shown(document: dict[str, Any], path: str) -> None:
     operation = document["paths"][path]["post"]
 
     body = operation["requestBody"]["content"]
     assert {"image/png", "image/jpeg", "multipart/form-data", "application/x-npy"} <= set(body)
     assert body["image/png"]["schema"] == {"type": "string", "format": "binary"}
-    if path != "/encode":
+    if path not in {"/encode", "/compress"}:
         assert "image/png" in operation["responses"]["200"]["content"]
 
 
@@ -94,6 +96,9 @@ def test_images_can_be_uploaded_and_shown(document: dict[str, Any], path: str) -
         ("POST", "/decode", "application/json", b"rubbish"),
         ("POST", "/decode", "application/json", b'{"latent":[]}'),
         ("POST", "/anomaly?max_fpr=7", "image/png", b"rubbish"),
+        ("POST", "/compress?rate=0", "image/png", b"rubbish"),
+        ("POST", "/decompress", "application/vnd.hourglass", b"rubbish"),
+        ("POST", "/decompress", "application/vnd.hourglass", b"\xf0HG rubbish"),
         ("GET", "/models/nobody", "", b""),
         ("GET", "/models", "", b""),
         ("GET", "/health/ready", "", b""),

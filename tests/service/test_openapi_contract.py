@@ -11,12 +11,14 @@ from PIL import Image
 from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
 from schemathesis.schemas import BaseSchema
+from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.container import HOURGLASS_TYPE
 from service.settings import Settings
 from tests.conftest import DATA
 from tests.service.files import save, to_npy
-from tests.service.toymodels import LATENT_DIM, publish_generator, publish_toy
+from tests.service.toymodels import LATENT_DIM, publish_codec, publish_generator, publish_toy
 
 GREY = np.arange(16, dtype=np.uint8).reshape(4, 4) * 16
 PICTURES = {
@@ -47,7 +49,12 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> BaseSchema:
     directory = tmp_path_factory.mktemp("models")
     publish_toy(directory)
     publish_generator(directory, tasks=["generate"])
+    publish_codec(directory)
     app = create_app(Settings(models_dir=directory, watch_interval_s=3600, device="cpu"))
+    with TestClient(app) as client:
+        file = client.post("/compress", content=PICTURES["image/png"]).content
+    others = (file[:-1], file[:4] + bytes(len(file) - 4), *BROKEN)
+    schemathesis.openapi.media_type(HOURGLASS_TYPE, st.sampled_from([file, *others]))
     return schemathesis.openapi.from_asgi("/openapi.json", app, config=SchemathesisConfig.from_dict(CONFIG))
 
 
@@ -60,6 +67,8 @@ OPERATIONS = (
     ("POST", "/enhance"),
     ("POST", "/generate"),
     ("POST", "/interpolate"),
+    ("POST", "/compress"),
+    ("POST", "/decompress"),
     ("GET", "/models"),
     ("GET", "/models/{name}"),
     ("GET", "/health/live"),
