@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from service.errors import NonFiniteResult, RequestError
 from service.meters import GraphMeter, Meters, Origin, Spent
+from service.tiles import UNTILED_PIXELS
 
 Array = NDArray[np.float32]
 Inputs = tuple[Array, ...]
@@ -49,10 +50,16 @@ class Batcher:
     each gets back its own rows, or its own error. The thread ends when the last reference to the batcher goes: a
     replaced model finishes what it has.
 
+    Tiles of a large picture come one after another, each when the last one is done. Where an inference has room for
+    several, those who have just been answered may send their next one before the batch is closed, so that tiles of
+    several pictures go together; where it has not, they take turns.
+
     Args:
         run: The graph.
         max_batch: Most images in one inference.
-        max_pixels: About how many numbers one inference takes, and are held decoded at a time.
+        max_pixels: About how many numbers are held decoded at a time.
+        max_batch_pixels: Most pixels (height x width) in one inference of several images: what a network makes of a
+            pixel on its way takes a hundred times its memory, and a megapixel fills a CPU core.
         name: Of the graph, in messages and of the thread: "digits/2 denoise".
         meter: Is told what every batch cost; nobody is if left out.
     """
@@ -63,12 +70,14 @@ class Batcher:
         *,
         max_batch: int,
         max_pixels: int,
+        max_batch_pixels: int = UNTILED_PIXELS,
         name: str,
         meter: GraphMeter | None = None,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_pixels = max_pixels
+        self._max_batch_pixels = max_batch_pixels
         self._name = name
         self._meter = meter or Meters().graph(name, 0, "")
         # Any: jobs of every kind of answer share the queue; `submit` gives each caller its own type back.
@@ -112,10 +121,14 @@ class Batcher:
             loop.call_soon(self._start, loop)
             return
         batch = self._thread.submit(self._work, jobs)
+        may_share = self._max_batch_pixels >= 2 * UNTILED_PIXELS and not all(job.is_small for job in jobs)
 
         def hand_out(batch: ThreadFuture[tuple[list[object], Spent]]) -> None:
             self._hand_out(futures, *batch.result(), origins)
-            self._start(loop)
+            if may_share:
+                loop.call_soon(self._start, loop)  # after those who have just been answered
+            else:
+                self._start(loop)
 
         def back_to_loop(batch: ThreadFuture[tuple[list[object], Spent]]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for these answers any more
@@ -192,7 +205,7 @@ class Batcher:
 
     def _run_in_chunks(self, inputs: Inputs, spent: Spent) -> Outputs:
         x = inputs[0]
-        size = max(1, min(self._max_batch, self._max_pixels * len(x) // max(1, x.size)))  # images in one inference
+        size = max(1, min(self._max_batch, self._max_batch_pixels // math.prod(x.shape[2:])))  # images in one inference
         if len(x) <= size:
             return self._run_once(inputs, spent)
         starts = range(0, len(x), size)

@@ -7,11 +7,12 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class Limits:
-    """How a model is run: threads inside an operator, most images and numbers in one inference."""
+    """How a model is run: threads inside an operator, most images and pixels in one inference, most numbers decoded."""
 
     threads: int
     max_batch: int
     max_pixels: int
+    max_batch_pixels: int = 2**20
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,12 @@ class ProbeLimits:
 
 def run_limits(settings: Settings) -> Limits:
     """How the service runs models."""
-    return Limits(threads=settings.threads, max_batch=settings.max_batch, max_pixels=settings.max_pixels)
+    return Limits(
+        threads=settings.threads,
+        max_batch=settings.max_batch,
+        max_pixels=settings.max_pixels,
+        max_batch_pixels=settings.max_batch_pixels,
+    )
 
 
 def probe_limits(settings: Settings) -> ProbeLimits:

@@ -42,6 +42,7 @@ class Model:
                 # another size, sums may end in other bits. One by one costs 1.6 times a batch for the shipped digits.
                 max_batch=1 if task == "generate" else limits.max_batch,
                 max_pixels=limits.max_pixels,
+                max_batch_pixels=limits.max_batch_pixels,
                 name=f"{self.label} {task}",
                 meter=meters.graph(manifest.name, manifest.version, task),
             )

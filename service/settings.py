@@ -81,6 +81,9 @@ class Settings(BaseModel):
     max_batch: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=64, description="most images in one inference; what has queued meanwhile goes together"
     )
+    max_batch_pixels: Annotated[int, Field(ge=1, le=2**30)] = Field(
+        default=MIB, description="most pixels (width x height) in one inference of several images"
+    )
     old_versions: Annotated[int, Field(ge=0, le=64)] = Field(
         default=2, description="how many older versions, asked for with version=, stay loaded"
     )

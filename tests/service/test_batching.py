@@ -19,7 +19,7 @@ from tests.service.files import pixels_of, png, save, to_npy
 
 
 class Half:
-    """A job of `rows` rows of one value; `None` fails to prepare."""
+    """A job of `rows` images of 1x`width` pixels of one value; `None` fails to prepare."""
 
     def __init__(self, value: float | None, rows: int = 1, width: int = 3, *, is_small: bool = False) -> None:
         self.value, self.rows, self.width, self.is_small = value, rows, width, is_small
@@ -27,21 +27,22 @@ class Half:
     def prepare(self) -> Array:
         if self.value is None:
             raise InvalidArray("no value")
-        return np.full((self.rows, self.width), self.value, np.float32)
+        return np.full((self.rows, 1, 1, self.width), self.value, np.float32)
 
     def finish(self, outputs: Outputs) -> list[float]:
-        assert outputs[0].shape == (self.rows, self.width)
-        return [float(row[0]) for row in outputs[0]]
+        assert outputs[0].shape == (self.rows, 1, 1, self.width)
+        return [float(row[0, 0, 0]) for row in outputs[0]]
 
 
-def make_batcher(*, max_batch: int = 8, max_pixels: int = 10_000) -> tuple[Batcher, list[int]]:
+def make_batcher(*, max_batch: int = 8, max_batch_pixels: int = 10_000) -> tuple[Batcher, list[int]]:
     sizes: list[int] = []
 
     def run(x: Array) -> Outputs:
         sizes.append(len(x))
         return (x * np.float32(0.5),)
 
-    return Batcher(run, max_batch=max_batch, max_pixels=max_pixels, name="half"), sizes
+    batcher = Batcher(run, max_batch=max_batch, max_pixels=10_000, max_batch_pixels=max_batch_pixels, name="half")
+    return batcher, sizes
 
 
 def test_jobs_submitted_together_run_together() -> None:
@@ -149,17 +150,17 @@ def test_shapes_are_kept_apart_and_batches_bounded() -> None:
 
 
 def test_large_images_run_in_small_batches() -> None:
-    batcher, sizes = make_batcher(max_batch=100, max_pixels=6)
+    batcher, sizes = make_batcher(max_batch=100, max_batch_pixels=6)
 
     results = asyncio.run(batcher.submit([Half(1, rows=5), Half(2)]))
 
     assert results == [[0.5] * 5, [1.0]]
-    assert max(sizes) == 2  # of 3 numbers each
+    assert max(sizes) == 2  # of 3 pixels each
 
 
 def test_an_unforeseen_failure_reaches_its_request_and_the_next_one_works() -> None:
     def run(x: Array) -> Outputs:
-        if x[0, 0] == 13:
+        if x[0, 0, 0, 0] == 13:
             raise ZeroDivisionError
         return (x * np.float32(0.5),)
 

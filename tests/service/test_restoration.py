@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,8 +39,8 @@ def blur(models_dir: Path, make_client: MakeClient) -> TestClient:
     return make_client()
 
 
-def opened(models_dir: Path, name: str) -> Model:
-    limits = Limits(threads=1, max_batch=8, max_pixels=25_000_000)
+def opened(models_dir: Path, name: str, *, max_batch_pixels: int = 2**20) -> Model:
+    limits = Limits(threads=1, max_batch=8, max_pixels=25_000_000, max_batch_pixels=max_batch_pixels)
     return load_model(models_dir / name / "1", provider="CPUExecutionProvider", limits=limits)
 
 
@@ -285,6 +286,44 @@ def test_tiled_equals_untiled(models_dir: Path, monkeypatch: pytest.MonkeyPatch,
     tiled = pixels_of(asyncio.run(run())).astype(int)
 
     assert np.abs(tiled - untiled).max() <= (1 if kind in {"twice", "large"} else 0)  # chroma and alpha by a filter
+
+
+@pytest.mark.parametrize(("max_batch_pixels", "sizes"), [(2**20, [1] * 8), (2**21, [1, 2, 2, 2, 1])])
+def test_tiles_of_two_pictures_share_an_inference_where_it_has_room_for_them(
+    models_dir: Path, max_batch_pixels: int, sizes: list[int]
+) -> None:
+    publish_blur(models_dir)
+    pictures = [png(RNG.integers(0, 256, (1536, 1536), np.uint8)) for _ in range(2)]  # 4 equal tiles each
+    ran: list[int] = []
+
+    async def run() -> tuple[list[bytes], list[bytes]]:
+        model = opened(models_dir, "blur", max_batch_pixels=max_batch_pixels)
+        batcher = model.batcher_by_task["denoise"]
+        inner = batcher._run
+
+        def counted(*inputs: Array) -> object:
+            ran.append(len(inputs[0]))
+            deadline = time.monotonic() + 60
+            while len(ran) == 1 and not batcher._queue:  # the second picture comes while the first one is under way
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            return inner(*inputs)
+
+        def job(picture: bytes) -> Restoration:
+            return Restoration(picture, model.manifest, LIMITS, None, Options(sigma=5.0))
+
+        alone = [await job(picture).answer(batcher) for picture in pictures]
+        batcher._run = counted  # type: ignore[assignment]
+        first = asyncio.create_task(job(pictures[0]).answer(batcher))
+        while not ran:
+            await asyncio.sleep(0.001)
+        both = await asyncio.gather(first, job(pictures[1]).answer(batcher))
+        return [answer.content for answer in alone], [answer.content for answer in both]
+
+    alone, both = asyncio.run(run())
+
+    assert both == alone
+    assert ran == sizes
 
 
 def test_a_client_that_leaves_stops_the_work(models_dir: Path) -> None:
