@@ -12,16 +12,20 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from service.manifest import Name
+from training.anomaly.config import AnomalyRecipe
+from training.anomaly.fit import Images
+from training.anomaly.fit import fit as fit_anomaly
 from training.architectures import ARCHITECTURES
 from training.compression.config import CompressionRecipe
 from training.compression.fit import fit as fit_compression
 from training.config import Recipe, RecipeError, recipe_names
 from training.distributed import first_process_first, process_group, rank_and_world
-from training.errors import PipelineError
+from training.errors import DataError, PipelineError
+from training.kinds import load_any_recipe
 from training.loop import TrainingError
 from training.restoration.benchmark import benchmark as benchmark_restoration
 from training.restoration.compare import benchmark_blind
-from training.restoration.config import RestorationRecipe, load_any_recipe
+from training.restoration.config import RestorationRecipe
 from training.restoration.fit import Sources, Where
 from training.restoration.fit import fit as fit_restoration
 from training.restoration.real import benchmark_real_noise
@@ -75,6 +79,9 @@ def _run(options: argparse.Namespace) -> None:
         if isinstance(recipe, CompressionRecipe):
             _fit_compression(recipe, options)
             return
+        if isinstance(recipe, AnomalyRecipe):
+            _fit_anomaly(recipe, options)
+            return
         run = _new_run(recipe, options)
     else:
         run = open_run(options.run)
@@ -111,6 +118,19 @@ def _where(recipe: str, options: argparse.Namespace) -> Where:
     return Where(options.runs, options.models, find_device(options.device), not options.quiet, options.restart)
 
 
+def _fit_anomaly(recipe: AnomalyRecipe, options: argparse.Namespace) -> None:
+    if options.data is None:
+        raise DataError("which images? Give --data FOLDER, a folder of images of good parts")
+    if options.masks is not None and options.defects is None:
+        raise DataError("--masks says where defects are: give the images with --defects FOLDER, too")
+    sources = Images(options.data, options.defects, options.masks)
+    command = _command(options, names_data=True)
+    fit_anomaly(
+        recipe, options.name or recipe.name, sources, runs=options.runs, models=options.models, command=command,
+        progress=not options.quiet,
+    )  # fmt: skip
+
+
 def _new_run(recipe: Recipe, options: argparse.Namespace) -> Run:
     check_recipe(recipe)
     name = options.name or recipe.name
@@ -128,7 +148,7 @@ def _new_run(recipe: Recipe, options: argparse.Namespace) -> Run:
 def _command(options: argparse.Namespace, *, names_data: bool) -> str:
     """What makes this model again, without paths that exist only here."""
     words = ["python", "-m", "training", "fit", options.recipe]
-    for name in ("data", "noisy", "clean") if names_data else ():
+    for name in ("data", "noisy", "clean", "defects", "masks") if names_data else ():
         if folder := getattr(options, name):
             words += [f"--{name}", folder.resolve().name]
     if options.name:
@@ -145,8 +165,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.overrides = rest
-    if options.stage == "fit" and options.scale:
-        options.overrides = [f"scale={options.scale}", *rest]
+    if options.stage == "fit":
+        said = {"scale": options.scale, "data.size": options.size}
+        options.overrides = [*(f"{field}={value}" for field, value in said.items() if value), *rest]
     return options
 
 
@@ -169,6 +190,9 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--noisy", type=Path, help="restore: folder of bad pictures, named as in --clean")
     fit.add_argument("--clean", type=Path, help="restore: folder of good pictures")
     fit.add_argument("--scale", type=_count, default=0, help="enhance: how many times larger, 2 to 8 (default: 2)")
+    fit.add_argument("--size", type=_count, default=0, help="anomaly: side of the square whose area images are seen at")
+    fit.add_argument("--defects", type=Path, help="anomaly: folder of images with defects, for the figures alone")
+    fit.add_argument("--masks", type=Path, help="anomaly: folder of masks, named as in --defects, defects white")
     fit.add_argument("--name", type=_name, help="the model's name (default: the recipe's)")
     fit.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
     fit.add_argument("--restart", action="store_true", help="throw away what an earlier run of this name has done")
@@ -226,6 +250,7 @@ def _overview() -> str:
         "  python -m training fit restore --noisy scans --clean clean_scans --name my-scans",
         "  python -m training fit blind --data my_noisy_photos --name mine  (no clean pictures)",
         "  python -m training fit enhance --data my_photos --scale 2 --name my-x2",
+        "  python -m training fit anomaly --data parts/good --name my-part  (good images of parts, nothing else)",
         "  torchrun --nproc-per-node 2 -m training fit digits --threads 1",
     ]
     return "\n".join(lines)

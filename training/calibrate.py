@@ -1,20 +1,31 @@
 """From anomaly scores of normal images to a threshold that flags a known share of them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import torch
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from service.manifest import Calibration, Metric
-from training.export import run_graph
 from training.graphs import Score
 from training.loop import to_pixels
-from training.metrics import CHUNK
 from training.run import CALIBRATION, GRAPHS, Run
+
+CHUNK_PIXELS = 1_000_000  # at once through the graph: 15 images of 256x256, or 1275 of 28x28
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a graph says of images, in their order: scores, and the largest value of each map."""
+
+    scores: NDArray[np.float32]
+    peaks: NDArray[np.float32]
 
 
 def calibrate(run: Run, *, progress: bool = True) -> None:
@@ -25,47 +36,61 @@ def calibrate(run: Run, *, progress: bool = True) -> None:
     run.read(GRAPHS, "export")
     graph = run.path("anomaly.onnx")
     target = run.recipe.target_fpr
-    calibration = calibration_of(anomaly_scores(graph, run.data.calibration, progress=progress), target)
-    test_scores = anomaly_scores(graph, run.data.test, progress=progress)
-    flagged = sum(score >= calibration.threshold for score in test_scores) / len(test_scores)
-    metric = Metric(
-        name="false_positive_rate",
-        task="anomaly",
-        value=flagged,
-        unit="share of images",
-        data=f"{len(run.data.test)} test images of {run.data.name}, all normal",
-        higher_is_better=False,
-        baselines={"asked for": target},
+    answers = answers_of(graph, run.data.calibration, progress=progress)
+    calibration = calibration_of(answers, target, score=Score.description)
+    metric = false_positive_rate(
+        calibration, answers_of(graph, run.data.test, progress=progress), data=f"test images of {run.data.name}"
     )
     run.write(CALIBRATION, {"calibration": calibration.model_dump(), "metrics": [metric.model_dump()]})
 
 
-def anomaly_scores(
-    graph: Path, images: UInt8[Tensor, "image channel height width"], *, progress: bool = False
-) -> list[float]:
-    """The score of every image by the graph that will be served, in order."""
-    scores: list[float] = []
-    for chunk in tqdm(torch.split(images, CHUNK), desc="score", unit="batch", disable=not progress):
-        score, _ = run_graph(graph, to_pixels(chunk).numpy())
-        scores += score.tolist()
-    return scores
+def answers_of(graph: Path, images: UInt8[Tensor, "image channel height width"], *, progress: bool = False) -> Answers:
+    """The score and the map's peak of every image by the graph that will be served."""
+    scores, peaks = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    chunks = torch.split(images, max(1, CHUNK_PIXELS // images[0, 0].numel())) if len(images) else ()
+    for chunk in tqdm(chunks, desc="score", unit="batch", disable=not progress):
+        score, anomaly_map = session.run(None, {"x": to_pixels(chunk).numpy()})
+        scores.append(score)
+        peaks.append(anomaly_map.max(axis=(1, 2)))
+    return Answers(np.concatenate(scores), np.concatenate(peaks))
 
 
-def calibration_of(scores: Sequence[float], target_fpr: float) -> Calibration:
-    """The calibration that flags about `target_fpr` of images like those that gave `scores`.
+def false_positive_rate(calibration: Calibration, answers: Answers, *, data: str) -> Metric:
+    """The share of normal images that the threshold flags, beside the one that was asked for."""
+    return Metric(
+        name="false_positive_rate",
+        task="anomaly",
+        value=float(np.mean(answers.scores >= calibration.threshold)),
+        unit="share of images",
+        data=f"{len(answers.scores)} {data}, all normal",
+        higher_is_better=False,
+        baselines={"asked for": calibration.target_fpr},
+    )
 
-    The threshold is the smallest calibration score whose conformal p-value is at most `target_fpr`. With fewer than
-    1 / target_fpr - 1 scores there is none; the threshold then lies just above the largest, and `too_few` says so.
+
+def calibration_of(answers: Answers, target_fpr: float, *, score: str) -> Calibration:
+    """The calibration that flags about `target_fpr` of images like those that gave `answers`; `score` is in words."""
+    return Calibration(
+        score=score,
+        target_fpr=target_fpr,
+        threshold=conformal_threshold(answers.scores, target_fpr),
+        scores=tuple(np.sort(answers.scores.astype(np.float64)).tolist()),
+        map_peaks=tuple(np.sort(answers.peaks.astype(np.float64)).tolist()),
+    )
+
+
+def conformal_threshold(values: NDArray[np.floating] | Sequence[float], rate: float) -> float:
+    """The smallest of the values whose conformal p-value is at most `rate`.
+
+    With fewer than 1 / rate - 1 values there is none; then it lies just above the largest, and `too_few` says so.
     """
-    ascending = np.sort(np.asarray(scores, np.float64))
+    ascending = np.sort(np.asarray(values, np.float64))
     n = len(ascending)
     at_or_above = n - np.searchsorted(ascending, ascending, side="left")
     p_values = (1 + at_or_above) / (n + 1)
-    fit = ascending[p_values <= target_fpr]
-    threshold = fit[0] if len(fit) else np.nextafter(np.float32(ascending[-1]), np.float32(np.inf))
-    return Calibration(
-        score=Score.description, target_fpr=target_fpr, threshold=float(threshold), scores=tuple(ascending.tolist())
-    )
+    fit = ascending[p_values <= rate]
+    return float(fit[0] if len(fit) else np.nextafter(np.float32(ascending[-1]), np.float32(np.inf)))
 
 
 def too_few(calibration: Calibration) -> str | None:

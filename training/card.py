@@ -12,7 +12,7 @@ def card(manifest: Manifest) -> str:
     parts = [
         f"# {manifest.name}, version {manifest.version}",
         manifest.summary[:1].upper() + manifest.summary[1:] + ".",
-        f"![Originals over noisy over denoised test images]({PICTURE})",
+        f"![{_caption(manifest)}]({PICTURE})",
         "## What it does",
         _tasks(manifest),
         "## Figures",
@@ -45,6 +45,12 @@ def _start(made: Provenance) -> str:
         f"it began with the weights of {start.name}, version {start.version} (SHA-256 of the graph "
         f"`{start.sha256[:12]}`; {start.images_seen:,} images, {start.cpu_s / 60:.0f} CPU-minutes); then "
     )
+
+
+def _caption(manifest: Manifest) -> str:
+    if set(manifest.tasks) == {"anomaly"}:
+        return "Good and unusual images, their maps as heat over them, and what is marked"
+    return "Originals over noisy over denoised test images"
 
 
 def _tasks(manifest: Manifest) -> str:

@@ -54,7 +54,8 @@ def load_data(config: DataConfig, path: Path | None, *, seed: int, progress: boo
         return _load_mnist(config, path or download(), seed)
     if path is None:
         raise DataError("which images? Give --data FOLDER, a folder of PNG, JPEG, WebP, TIFF or BMP files")
-    images, skipped = read_folder(path, config, progress=progress)
+    found = read_folder(path, config, progress=progress)
+    images, skipped = found.images, found.skipped
     if len(images) < SMALLEST_DATASET:
         raise DataError(
             f"{path}: {len(images)} different readable images, at least {SMALLEST_DATASET} are needed"

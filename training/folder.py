@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,24 +32,50 @@ class Skipped:
     reason: str
 
 
-def read_folder(
-    folder: Path, config: DataConfig, *, progress: bool
-) -> tuple[UInt8[Tensor, "image channel height width"], tuple[Skipped, ...]]:
-    """All different images below `folder` in the order of their paths, (N, C, H, W), and the files that were left out.
+@dataclass(frozen=True)
+class FolderImages:
+    """Images of one size, (N, C, H, W), the file of each, and the files that were left out."""
+
+    images: UInt8[Tensor, "image channel height width"]
+    paths: tuple[Path, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All files below `folder` whose names say that they are images, in the order of their paths.
 
     Raises:
-        DataError: No file with a known suffix, or none that can be read.
+        DataError: There is none.
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
         raise DataError(f"{folder}: no image in it; looked for {', '.join(sorted(SUFFIXES))} in all folders below")
+    return paths
+
+
+def read_folder(folder: Path, config: DataConfig, *, progress: bool) -> FolderImages:
+    """All different images below `folder` in the order of their paths.
+
+    Raises:
+        DataError: No file with a known suffix, or none that can be read.
+    """
+    return read_files(find_images(folder), config, label=str(folder), progress=progress)
+
+
+def read_files(paths: Sequence[Path], config: DataConfig, *, label: str, progress: bool) -> FolderImages:
+    """All different images among some files, in their order; `label` says what they are.
+
+    Raises:
+        DataError: None can be read.
+    """
     images: list[NDArray[np.uint8]] = []
+    kept: list[Path] = []
     skipped: list[Skipped] = []
     first_by_digest: dict[bytes, Path] = {}
     with warnings.catch_warnings(), ThreadPoolExecutor(READERS) as pool:
         warnings.simplefilter("ignore")  # Pillow's: broken files are listed below, large ones refused in read_image
         answers = pool.map(lambda path: _read_or_reason(path, config), paths)
-        bar = tqdm(answers, total=len(paths), desc=f"read {folder}", unit="img", disable=not progress)
+        bar = tqdm(answers, total=len(paths), desc=f"read {label}", unit="img", disable=not progress)
         for path, answer in zip(paths, bar, strict=True):
             if isinstance(answer, str):
                 skipped.append(Skipped(path, answer))
@@ -59,10 +86,11 @@ def read_folder(
                 skipped.append(Skipped(path, f"the same pixels as {first}"))
                 continue
             images.append(answer)
+            kept.append(path)
     if not images:
         reasons = "".join(f"\n  {s.path}: {s.reason}" for s in skipped[:20])
-        raise DataError(f"{folder}: none of {len(paths)} files can be used:{reasons}")
-    return torch.from_numpy(np.stack(images)), tuple(skipped)
+        raise DataError(f"{label}: none of {len(paths)} files can be used:{reasons}")
+    return FolderImages(torch.from_numpy(np.stack(images)), tuple(kept), tuple(skipped))
 
 
 def _read_or_reason(path: Path, config: DataConfig) -> NDArray[np.uint8] | str:

@@ -148,6 +148,14 @@ def publish(run: RunDirectory, models: Path) -> Path:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def discard_folder(directory: Path) -> None:
+    """An empty folder in its place."""
+    if directory.exists():
+        for file in directory.iterdir():
+            file.unlink()
+    directory.mkdir(exist_ok=True)
+
+
 def next_version(home: Path) -> int:
     """One more than the highest version in `home`; 1 where there is none."""
     versions = [int(p.name) for p in home.glob("*") if p.name.isdecimal()] if home.is_dir() else []

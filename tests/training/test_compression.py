@@ -17,7 +17,7 @@ from training.compression.loop import trade_off
 from training.compression.measure import ServedCodec, file_of
 from training.compression.tables import fit_table
 from training.config import RecipeError
-from training.restoration.config import load_any_recipe
+from training.kinds import load_any_recipe
 
 TINY = (
     "training.epochs=2",

@@ -95,10 +95,10 @@ def test_without_network_the_message_names_the_cure(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_read_in_the_order_of_paths_whatever_its_depth_and_formats(image_folder: Path) -> None:
-    images, skipped = read_folder(image_folder, DataConfig(height=16, width=16), progress=False)
+    found = read_folder(image_folder, DataConfig(height=16, width=16), progress=False)
 
-    assert images.shape == (12, 3, 16, 16)
-    assert skipped == ()
+    assert found.images.shape == (12, 3, 16, 16)
+    assert found.skipped == ()
 
 
 def test_a_broken_file_is_skipped_with_its_reason(image_folder: Path) -> None:
@@ -106,11 +106,11 @@ def test_a_broken_file_is_skipped_with_its_reason(image_folder: Path) -> None:
     (image_folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     (image_folder / "text.jpg").write_text("not an image")
 
-    images, skipped = read_folder(image_folder, DataConfig(height=16, width=16), progress=False)
+    found = read_folder(image_folder, DataConfig(height=16, width=16), progress=False)
 
-    assert len(images) == 12
-    assert {s.path.name for s in skipped} == {"cut.png", "text.jpg"}
-    assert all("cannot be read" in s.reason for s in skipped)
+    assert len(found.images) == 12
+    assert {s.path.name for s in found.skipped} == {"cut.png", "text.jpg"}
+    assert all("cannot be read" in s.reason for s in found.skipped)
 
 
 def test_a_folder_without_a_readable_image_is_an_error_that_lists_why(tmp_path: Path) -> None:
@@ -197,10 +197,10 @@ def test_a_bomb_is_skipped_with_its_size_and_without_a_warning(tmp_path: Path) -
         Image.new("1", (side, side)).save(tmp_path / name)
     save(tmp_path / "good.png", np.zeros((8, 8), np.uint8))
 
-    images, skipped = read_folder(tmp_path, GREY, progress=False)
+    found = read_folder(tmp_path, GREY, progress=False)
 
-    assert len(images) == 1
-    assert ["400000000 pixels" in s.reason or "9480x9480 pixels" in s.reason for s in skipped] == [True, True]
+    assert len(found.images) == 1
+    assert ["400000000 pixels" in s.reason or "9480x9480 pixels" in s.reason for s in found.skipped] == [True, True]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

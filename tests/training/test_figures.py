@@ -1,12 +1,14 @@
 """Baselines, calibration and metrics against hand values, NumPy and published formulas."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
 from service.manifest import Calibration
 from training.baselines import median_filter, reduced_rank_regression
-from training.calibrate import calibration_of, too_few
+from training.calibrate import Answers, calibration_of, too_few
 from training.config import CorruptionConfig
 from training.corruptions import corrupt
 from training.metrics import mean_squared_error, psnr_db
@@ -20,6 +22,11 @@ def images() -> torch.Tensor:
     rng = np.random.default_rng(0)
     mixed = rng.normal(size=(300, 20)) @ rng.normal(size=(20, 20)) * 8 + 120
     return torch.from_numpy(mixed.clip(0, 255).astype(np.uint8).reshape(300, 1, 4, 5))
+
+
+def _calibration(scores: Sequence[float], target_fpr: float) -> Calibration:
+    values = np.array(scores, np.float32)
+    return calibration_of(Answers(values, 2 * values), target_fpr, score="made up")
 
 
 def test_reduced_rank_regression_without_noise_is_pca(images: torch.Tensor) -> None:
@@ -88,7 +95,7 @@ def p_value(calibration: Calibration, score: float) -> float:
 
 
 def test_the_threshold_is_the_smallest_score_with_a_p_value_within_the_rate() -> None:
-    calibration = calibration_of([float(s) for s in range(1, 100)], 0.05)  # n = 99
+    calibration = _calibration([float(s) for s in range(1, 100)], 0.05)  # n = 99
 
     # p of the score s is (1 + 100 - s) / 100, so 96 has 0.05 and 95 has 0.06
     assert calibration.threshold == 96.0
@@ -96,28 +103,29 @@ def test_the_threshold_is_the_smallest_score_with_a_p_value_within_the_rate() ->
 
 
 def test_ties_at_the_threshold_do_not_flag_more_than_the_rate() -> None:
-    calibration = calibration_of([1.0] * 50 + [2.0] * 49, 0.05)
+    calibration = _calibration([1.0] * 50 + [2.0] * 49, 0.05)
 
     assert calibration.threshold > 2.0
     assert sum(s >= calibration.threshold for s in calibration.scores) == 0
 
 
 def test_too_few_scores_flag_nothing_they_know_and_say_so() -> None:
-    calibration = calibration_of([0.3, 0.1, 0.2], 0.01)
+    calibration = _calibration([0.3, 0.1, 0.2], 0.01)
 
-    assert calibration.scores == (0.1, 0.2, 0.3)
+    assert calibration.scores == pytest.approx((0.1, 0.2, 0.3))
+    assert calibration.map_peaks == pytest.approx((0.2, 0.4, 0.6))
     assert calibration.threshold > 0.3
     assert too_few(calibration) == (
         "Only 3 images were kept for calibration: a false-positive rate of 0.01 needs at least 99, the best that 3 can "
         "promise is 0.25."
     )
-    assert too_few(calibration_of([float(s) for s in range(99)], 0.01)) is None
+    assert too_few(_calibration([float(s) for s in range(99)], 0.01)) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_about_the_asked_share_of_new_normal_scores_is_flagged(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    calibration = calibration_of(rng.normal(size=2000).tolist(), 0.05)
+    calibration = _calibration(rng.normal(size=2000).tolist(), 0.05)
 
     flagged = np.mean(rng.normal(size=20000) >= calibration.threshold)
 

@@ -12,8 +12,9 @@ from tests.training.pictures import fit, published, recipe
 from training.architectures.restorer import Restorer, reach
 from training.config import RecipeError
 from training.errors import DataError
+from training.kinds import load_any_recipe
 from training.restoration.blind import hide
-from training.restoration.config import RestorationRecipe, load_any_recipe
+from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import DEGRADATIONS
 from training.restoration.loop import hidden_error
 from training.restoration.measure import Served

@@ -103,9 +103,10 @@ class Neighbours(nn.Module):
     def forward(self, f: FeatureMaps) -> Map:
         rows, columns = f.shape[2:]
         flat = f.flatten(2)  # (N, K, hw)
-        to_entries = self.bank.square().sum(1)[:, None] - 2.0 * (self.bank @ flat)  # (N, M, hw)
-        square = (to_entries.amin(dim=1) + flat.square().sum(dim=1)).clamp_min(1e-8)
-        return square.sqrt().reshape(-1, rows, columns)
+        to_entries = self.bank.square().sum(1)[:, None] - 2.0 * (self.bank @ flat)  # (N, M, hw), less what is common
+        nearest = self.bank[to_entries.argmin(dim=1)].movedim(2, 1)  # (N, K, hw)
+        # From the difference itself: the products above lose what is left of a short distance.
+        return (flat - nearest).square().sum(dim=1).sqrt().reshape(-1, rows, columns)
 
 
 class Detector(nn.Module):
@@ -118,6 +119,11 @@ class Detector(nn.Module):
     `centre`, `scale` and `weights` (E,3) and `height` (E,) are set by `learn.py`; until then the score is the plain
     mean of all.
     """
+
+    description = (
+        "how unusual the features of the image are: residuals of a feature autoencoder and distances to the nearest "
+        "features of normal images, in standard deviations of held-out normal images"
+    )
 
     centre: Tensor
     scale: Tensor

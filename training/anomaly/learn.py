@@ -26,6 +26,7 @@ from training.config import Section
 from training.loop import generator_for, to_pixels
 
 FEATURES: dict[str, Callable[[], nn.Module]] = {"gradients": Gradients, "lite0": Lite0}
+SMALL_SIDE = 64  # pixels; grey images up to this size need no backbone
 CHUNK = 8  # images at once through the features
 SAMPLED_POSITIONS = 40_000  # of all training images, for the projection and the bank
 SHRINKAGE = 0.01  # of every direction's variance towards the mean one, so that no direction counts without limit
@@ -35,9 +36,12 @@ FeatureMaps = Float[Tensor, "_ feature rows columns"]
 
 
 class DetectorConfig(Section):
-    """How a detector is learnt. `dimensions` are kept of the features, `bank` entries of what training saw."""
+    """How a detector is learnt. `dimensions` are kept of the features, `bank` entries of what training saw.
 
-    features: Literal["gradients", "lite0"] = "lite0"
+    `features` "auto" is gradients for grey images of at most 64 pixels a side, and lite0 for all others.
+    """
+
+    features: Literal["auto", "gradients", "lite0"] = "auto"
     dimensions: PositiveInt = 96
     bank: PositiveInt = 2000
     widths: tuple[PositiveInt, ...] = (64, 64)
@@ -60,7 +64,7 @@ def learn_detector(
         seed: Of everything random.
         progress: Whether bars are shown.
     """
-    features = FEATURES[config.features]().eval()
+    features = build_features(config, train).eval()
     found = feature_maps(features, train, progress=progress)
     projection = fit_projection(found, config.dimensions, generator_for(seed, 1))
     f = torch.cat([projection(part) for part in torch.split(found, CHUNK)])
@@ -73,6 +77,15 @@ def learn_detector(
     detector = Detector(features, projection, evidence).eval()
     weigh(detector, selection, generator_for(seed, 4))
     return detector.requires_grad_(False)
+
+
+def build_features(config: DetectorConfig, images: Images) -> nn.Module:
+    """The features that the configuration asks for, or that suit the images."""
+    name = config.features
+    if name == "auto":
+        _, channels, height, width = images.shape
+        name = "gradients" if channels == 1 and max(height, width) <= SMALL_SIDE else "lite0"
+    return FEATURES[name]()
 
 
 @torch.no_grad()
@@ -90,7 +103,7 @@ def fit_projection(found: FeatureMaps, dimensions: int, generator: Generator) ->
     variances, directions = torch.linalg.eigh(z.T @ z / len(z))
     kept = min(dimensions, z.shape[1])
     variances, directions = variances.flip(0)[:kept], directions.flip(1)[:, :kept]
-    scaled = directions.T / variances.clamp_min(1e-6).sqrt()[:, None] / std
+    scaled = directions.T / (variances + SHRINKAGE).sqrt()[:, None] / std
     return Projection(mean.float(), scaled.float())
 
 

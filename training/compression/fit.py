@@ -39,8 +39,8 @@ from training.export import GOLDEN_FILE, GOLDEN_IMAGES, export_graphs
 from training.files import write_atomically
 from training.loop import to_pixels
 from training.picture import rows_of_images
-from training.publish import git_commit, next_version, publish, write_card_and_manifest
-from training.restoration.fit import Where, discard_folder
+from training.publish import discard_folder, git_commit, next_version, publish, write_card_and_manifest
+from training.restoration.fit import Where
 from training.run import MODEL, REPORT, RUN_FILE, SHOWN_FIELDS, WEIGHTS, RunDirectory, differences, discard
 from training.verify import verify
 

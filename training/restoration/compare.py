@@ -12,10 +12,11 @@ import torch
 from tqdm import tqdm
 
 from training.architectures.restorer import SIGMA_UNIT
+from training.kinds import load_any_recipe
 from training.loop import generator_for, to_pixels
 from training.restoration.benchmark import Case, noisy, pictures, write_between
 from training.restoration.benchmark import table as table_of
-from training.restoration.config import RestorationRecipe, load_any_recipe
+from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import clipped
 from training.restoration.loop import build_network, train
 from training.restoration.measure import Restore

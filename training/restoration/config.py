@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt
 
 from service.manifest import Name, Task
-from training.compression.config import CompressionRecipe
-from training.config import OptimisationConfig, Recipe, Section, Share, as_recipe, read_fields
+from training.config import OptimisationConfig, Section, Share
 from training.restoration.degradations import DEGRADATIONS
 
 
@@ -99,15 +98,3 @@ class RestorationRecipe(Section):
     def factor(self) -> int:
         """How much larger the output is: 1 but for enhance."""
         return self.scale if self.kind == "enhance" else 1
-
-
-def load_any_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe | RestorationRecipe | CompressionRecipe:
-    """As `training.config.load_recipe`, for recipes of all kinds: those with a field `kind` are no plain `Recipe`.
-
-    Raises:
-        RecipeError: See there.
-    """
-    fields = read_fields(name, overrides)
-    if fields.get("kind") == "compress":
-        return as_recipe(CompressionRecipe, name, fields)
-    return as_recipe(RestorationRecipe, name, fields) if "kind" in fields else as_recipe(Recipe, name, fields)

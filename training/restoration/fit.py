@@ -33,7 +33,7 @@ from training.files import write_atomically
 from training.loop import generator_for
 from training.metrics import psnr_db
 from training.picture import rows_of_images
-from training.publish import git_commit, next_version, publish, write_card_and_manifest
+from training.publish import discard_folder, git_commit, next_version, publish, write_card_and_manifest
 from training.restoration.config import RestorationRecipe
 from training.restoration.loop import build_network, train
 from training.restoration.measure import Served as ServedGraph
@@ -126,14 +126,6 @@ def fit(recipe: RestorationRecipe, name: str, sources: Sources, where: Where, *,
     verify(target)
     tqdm.write(f"published {target}")
     return target
-
-
-def discard_folder(directory: Path) -> None:
-    """An empty folder in its place."""
-    if directory.exists():
-        for file in directory.iterdir():
-            file.unlink()
-    directory.mkdir(exist_ok=True)
 
 
 def _export(network: Restorer, recipe: RestorationRecipe, directory: Path) -> tuple[Graph, bytes]:

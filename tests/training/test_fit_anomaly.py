@@ -1,0 +1,151 @@
+"""From a folder of good images to a published detector, as a user does it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from service.manifest import Manifest
+from training.__main__ import main
+from training.anomaly.config import PartsConfig
+from training.anomaly.parts import choose_input, cut, groups_of
+from training.config import RecipeError
+
+QUICK = ("detector.steps=30", "detector.bank=100", "detector.widths=[8, 8]")
+
+
+def write_stripes(folder: Path, count: int, *, seed: int, damaged: bool = False, masks: Path | None = None) -> Path:
+    """Grey images of soft stripes, 32x28, with a flat square in the damaged ones."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for i in range(count):
+        x = 128 + 70 * np.sin(np.arange(32) / 2 + rng.uniform(0, 6.3)) + rng.normal(0, 5, (28, 32))
+        if damaged:
+            x[10:18, 12:20] = 128
+        Image.fromarray(x.clip(0, 255).astype(np.uint8)).save(folder / f"{i:03}.png")
+        if masks is not None:
+            masks.mkdir(exist_ok=True)
+            mask = np.zeros((28, 32), np.uint8)
+            mask[10:18, 12:20] = 255
+            Image.fromarray(mask).save(masks / f"{i:03}_mask.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with good images, defects, masks, and a model that was fitted from them."""
+    home = tmp_path_factory.mktemp("workshop")
+    write_stripes(home / "good", 60, seed=0)
+    write_stripes(home / "defects", 10, seed=1, damaged=True, masks=home / "masks")
+    status = main([
+        "fit", "anomaly", "--data", str(home / "good"), "--defects", str(home / "defects"), "--masks",
+        str(home / "masks"), "--name", "stripes", "--runs", str(home / "runs"), "--models", str(home / "models"),
+        "--quiet", *QUICK,
+    ])  # fmt: skip
+    assert status == 0
+    return home
+
+
+def read_manifest(version: Path) -> Manifest:
+    return Manifest.model_validate_json((version / "manifest.json").read_bytes())
+
+
+def test_a_folder_of_good_images_becomes_a_model_with_the_anomaly_task_alone(workshop: Path) -> None:
+    manifest = read_manifest(workshop / "models/stripes/1")
+
+    assert set(manifest.tasks) == {"anomaly"}
+    assert (manifest.input.height, manifest.input.width, manifest.input.channels) == (28, 32, 1)
+    assert manifest.anomaly is not None
+    assert len(manifest.anomaly.scores) == len(manifest.anomaly.map_peaks) == manifest.provenance.data.split.calibration
+    split = manifest.provenance.data.split
+    assert split.train + split.validation + split.calibration + split.test == 60
+
+
+def test_with_defects_and_masks_the_card_tells_how_well_they_are_found(workshop: Path) -> None:
+    value_by_name = {m.name: m.value for m in read_manifest(workshop / "models/stripes/1").metrics}
+
+    assert value_by_name["auroc"] > 0.9
+    assert value_by_name["pixel_auroc"] > 0.9
+    assert {"aupro", "f1_max", "false_positive_rate"} <= value_by_name.keys()
+    assert "| auroc" in (workshop / "models/stripes/1/README.md").read_text()
+
+
+def test_a_calibration_too_small_for_the_rate_says_so_on_the_card(workshop: Path) -> None:
+    assert any("were kept for calibration" in limit for limit in read_manifest(workshop / "models/stripes/1").limits)
+
+
+def test_without_a_folder_the_message_says_which_option_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "anomaly"]) == 1
+    assert "--data FOLDER" in capsys.readouterr().err
+
+
+def test_a_defect_without_its_mask_is_named(workshop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workshop / "empty").mkdir(exist_ok=True)
+
+    status = main([
+        "fit", "anomaly", "--data", str(workshop / "good"), "--defects", str(workshop / "defects"), "--masks",
+        str(workshop / "empty"), "--runs", str(workshop / "runs2"), "--models", str(workshop / "models2"), "--quiet",
+    ])  # fmt: skip
+
+    assert status == 1
+    assert "no mask for 000.png" in capsys.readouterr().err
+    assert not (workshop / "models2").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "expected"),
+    [
+        ((400, 200), "RGB", (3, 192, 352, "exact")),  # the area of 256x256 at two to one, in steps of 32
+        ((20, 28), "L", (1, 28, 20, "exact")),
+        ((600, 600), "L", (1, 256, 256, "exact")),
+    ],
+)
+def test_the_size_follows_the_proportions_of_the_images(
+    tmp_path: Path, size: tuple[int, int], mode: str, expected: tuple[int, int, int, str]
+) -> None:
+    Image.new(mode, size).save(tmp_path / "a.png")
+
+    found = choose_input([tmp_path / "a.png"], PartsConfig())
+
+    assert (found.channels, found.height, found.width, found.resize) == expected
+
+
+def test_images_of_different_proportions_are_padded_and_not_stretched(tmp_path: Path) -> None:
+    for name, size in (("a", (300, 200)), ("b", (200, 300)), ("c", (300, 200))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+
+    assert choose_input(sorted(tmp_path.glob("*.png")), PartsConfig()).resize == "fit"
+
+
+def test_no_group_is_cut_and_no_image_is_in_two_parts() -> None:
+    groups = [f"part {i // 3}" for i in range(90)]
+
+    parts = cut(groups, PartsConfig(), 0.01, seed=0)
+
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(90))
+    of_parts = [{groups[i] for i in part.tolist()} for part in parts]
+    assert sum(map(len, of_parts)) == len(set(groups))
+
+
+def test_calibration_gets_as_many_images_as_the_rate_needs_up_to_its_share() -> None:
+    sizes = [len(cut([str(i) for i in range(n)], PartsConfig(), 0.01, seed=0)[2]) for n in (100, 300, 1000)]
+
+    assert sizes == [40, 99, 200]
+
+
+def test_groups_come_from_folders_expressions_or_a_table(tmp_path: Path) -> None:
+    paths = [Path("tile1/a.png"), Path("tile1/b.png"), Path("tile2/a.png")]
+    table = tmp_path / "groups.csv"
+    table.write_text("file,group\ntile1/a.png,x\ntile1/b.png,x\ntile2/a.png,y\n")
+
+    assert groups_of(paths, "folder") == ["tile1", "tile1", "tile2"]
+    assert groups_of(paths, r"tile(\d)") == ["1", "1", "2"]
+    assert groups_of(paths, str(table)) == ["x", "x", "y"]
+
+
+@pytest.mark.parametrize("rule", ["tile", "(", r"nothing(\d)", "missing.csv"])
+def test_a_rule_that_gives_no_groups_is_refused(rule: str) -> None:
+    with pytest.raises(RecipeError, match=r"data\.groups"):
+        groups_of([Path("tile1/a.png")], rule)

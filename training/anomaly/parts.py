@@ -1,0 +1,197 @@
+"""Good images of parts: at which size a model sees them, which belong together, and the parts they are cut into."""
+
+import csv
+import hashlib
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from training.anomaly.backbone import MULTIPLE_OF
+from training.anomaly.config import AnomalyRecipe, PartsConfig
+from training.anomaly.learn import SMALL_SIDE
+from training.config import DataConfig, RecipeError
+from training.data import SMALLEST_DATASET
+from training.errors import DataError
+from training.folder import FORMATS, Skipped, find_images, read_folder
+
+SMALL_MULTIPLE_OF = 4  # the autoencoder halves twice
+NEARLY = 1.1  # ratio of proportions that stretching does not harm
+FEWEST_FOR_TEST = 50  # images; with fewer, none are kept for the rate of false alarms
+GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
+
+Images = UInt8[Tensor, "_ channel height width"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Images of one size in four parts that share no image and no group, and how they were read.
+
+    `sha256` is over the bytes of all images in reading order.
+    """
+
+    name: str
+    input: DataConfig
+    sha256: str
+    train: Images
+    selection: Images
+    calibration: Images
+    test: Images
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def count(self) -> int:
+        """Images in all parts together."""
+        return sum(map(len, (self.train, self.selection, self.calibration, self.test)))
+
+
+def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
+    """The good images of a folder.
+
+    Raises:
+        DataError: No folder, no readable image, or too few.
+        RecipeError: `data.groups` cannot be used.
+    """
+    if not folder.is_dir():
+        raise DataError(f"--data {folder}: no such folder")
+    config = choose_input(find_images(folder), recipe.data)
+    found = read_folder(folder, config, progress=progress)
+    if len(found.images) < SMALLEST_DATASET:
+        raise DataError(
+            f"{folder}: {len(found.images)} different readable images, at least {SMALLEST_DATASET} are needed; "
+            "a hundred or more make a model that can promise something"
+        )
+    groups = groups_of([path.relative_to(folder) for path in found.paths], recipe.data.groups)
+    indices = cut(groups, recipe.data, recipe.target_fpr, seed=recipe.seed)
+    train, selection, calibration, test = (found.images[part] for part in indices)
+    return Parts(
+        name=folder.resolve().name,
+        input=config,
+        sha256=hashlib.sha256(found.images.numpy().tobytes()).hexdigest(),
+        train=train,
+        selection=selection,
+        calibration=calibration,
+        test=test,
+        skipped=found.skipped,
+    )
+
+
+def choose_input(paths: Sequence[Path], config: PartsConfig) -> DataConfig:
+    """The size, channels and resize policy for these images, as far as the recipe leaves them open.
+
+    Raises:
+        DataError: None of them can be read.
+    """
+    headers = [header for path in paths if (header := _header(path))]
+    if not headers:
+        raise DataError(f"none of {len(paths)} files can be read as an image, {paths[0]} for example")
+    sides = np.array([size for size, _ in headers], float)  # (N, 2): width, height
+    is_grey = all(mode in GREY_MODES for _, mode in headers)
+    channels = config.channels if config.channels != "auto" else 1 if is_grey else 3
+    proportions = sides[:, 0] / sides[:, 1]
+    middle = float(np.exp(np.median(np.log(proportions))))
+    height, width = config.height, config.width
+    if not height:
+        is_small = channels == 1 and float(np.median(sides.max(1))) <= SMALL_SIDE
+        side = float(np.sqrt(np.median(sides.prod(1)))) if is_small else config.size
+        step = SMALL_MULTIPLE_OF if is_small else MULTIPLE_OF
+        height, width = (max(step, step * round(length / step)) for length in (side / middle**0.5, side * middle**0.5))
+    resize = config.resize
+    if resize == "auto":
+        ratio = proportions / (width / height)
+        resize = "exact" if float(np.maximum(ratio, 1 / ratio).max()) <= NEARLY else "fit"
+    return DataConfig(licence=config.licence, channels=channels, height=height, width=width, resize=resize)
+
+
+def groups_of(paths: Sequence[Path], rule: str) -> list[str]:
+    """The group of every file by the rule in `data.groups`.
+
+    Args:
+        paths: Relative to the folder of all images.
+        rule: See `PartsConfig`.
+
+    Raises:
+        RecipeError: The rule is none, or does not name every file.
+    """
+    if not rule:
+        return [str(path) for path in paths]
+    if rule == "folder":
+        return [str(path.parent) for path in paths]
+    if rule.endswith(".csv"):
+        group_by_file = _read_groups(Path(rule))
+        missing = [str(path) for path in paths if path.as_posix() not in group_by_file]
+        if missing:
+            raise RecipeError(f"data.groups: {rule} has no line for {missing[0]} ({len(missing)} files are missing)")
+        return [group_by_file[path.as_posix()] for path in paths]
+    try:
+        expression = re.compile(rule)
+    except re.error as error:
+        raise RecipeError(f"data.groups: {rule!r} is no regular expression: {error}") from error
+    if not expression.groups:
+        raise RecipeError(f"data.groups: {rule!r} has no group in parentheses that says which images belong together")
+    found = [expression.search(path.as_posix()) for path in paths]
+    if None in found:
+        raise RecipeError(f"data.groups: {rule!r} does not fit {paths[found.index(None)]}")
+    return [match[1] for match in found if match]
+
+
+def cut(groups: Sequence[str], config: PartsConfig, target_fpr: float, *, seed: int) -> tuple[Tensor, ...]:
+    """Indices of the images for training, selection, calibration and test; groups stay whole, drawn by `seed`.
+
+    Raises:
+        DataError: There are too few groups.
+    """
+    count = len(groups)
+    least, most = config.calibration_share
+    needed = int(np.ceil(1 / target_fpr)) - 1
+    calibration = min(max(needed, round(least * count)), round(most * count))
+    test = round(config.test_share * count) if count >= FEWEST_FOR_TEST else 0
+    wanted = [test, max(2, round(config.selection_share * count)), max(2, calibration)]
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    names = list(members)
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+    parts: list[list[int]] = [[], [], [], []]
+    for number in order:
+        part = next((i for i, size in enumerate(wanted) if len(parts[i]) < size), 3)
+        parts[part] += members[names[number]]
+    if len(parts[3]) < 2:
+        raise DataError(f"{count} images in {len(names)} groups leave none for training; check data.groups")
+    found = [torch.tensor(sorted(part), dtype=torch.int64) for part in parts]
+    return found[3], found[1], found[2], found[0]
+
+
+def _header(path: Path) -> tuple[tuple[int, int], str] | None:
+    """Width and height as shown, and Pillow's mode; None where the file is no image."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                width, height = image.size
+                if image.getexif().get(ORIENTATION) in SIDEWAYS:
+                    width, height = height, width
+                return (width, height), image.mode
+    except (OSError, ValueError, SyntaxError, NotImplementedError, KeyError, TypeError, EOFError):
+        return None  # read_folder says why
+    except Image.DecompressionBombError:
+        return None
+
+
+def _read_groups(path: Path) -> dict[str, str]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RecipeError(f"data.groups: cannot read {path}: {error}") from error
+    if not rows or not {"file", "group"} <= rows[0].keys():
+        raise RecipeError(f"data.groups: {path} needs a first line with the columns file and group")
+    return {row["file"]: row["group"] for row in rows}
