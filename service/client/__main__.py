@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from service.client.answers import NPY_TYPE, Picture
 from service.client.errors import ClientError
-from service.client.folders import targets
+from service.client.folders import find_images, targets
 from service.client.sync import Hourglass
 from service.client.verdicts import EXIT_DONE, EXIT_SOME_FAILED, complain, judge
 
@@ -23,6 +23,7 @@ _EPILOG = """examples:
   hourglass mask part.png mask.png
   hourglass generate --count 25 --label 7 sevens.png
   hourglass interpolate a.png b.png way.gif       or a strip: way.png
+  hourglass compress digits/ digits.hg; hourglass decompress digits.hg digits.zip
   hourglass encode digit.png > latent.json; hourglass decode latent.json digit.png
 
 The service is at --url or $HGCLIENT_URL, by default http://127.0.0.1:8000; its key is in $HGCLIENT_KEY.
@@ -136,6 +137,23 @@ def _interpolate(hourglass: Hourglass, options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _compress(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    images: list[str | Path] = []
+    images += find_images(options.images)
+    if not images:
+        raise ValueError(f"there are no images in {', '.join(options.images)}")
+    file = hourglass.compress(images, rate=options.rate, model=options.model, version=options.version)
+    file.save(options.output)
+    size = len(file.content)
+    print(f"{options.output}: {len(images)} files in {size} bytes, {size / len(images):.1f} each", file=sys.stderr)
+    return EXIT_DONE
+
+
+def _decompress(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    hourglass.decompress(options.file, accept=_type_of(options.output, more=_ARCHIVES)).save(options.output)
+    return EXIT_DONE
+
+
 def _models(hourglass: Hourglass, _: argparse.Namespace) -> int:
     for model in hourglass.models():
         print(f"{model.name}/{model.version}: {', '.join(model.tasks)}\n    {model.summary}")
@@ -156,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, run: Callable[[Hourglass, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
-        if name != "models":
+        if name not in {"models", "decompress"}:  # a compressed file names its model
             command.add_argument("--model", help="name of the model (default: the task's own)")
             command.add_argument("--version", type=int, help="version of the model (default: the newest)")
         return command
@@ -206,8 +224,19 @@ def _parser() -> argparse.ArgumentParser:
     interpolate.add_argument("output", type=Path)
     interpolate.add_argument("--steps", type=int, default=9, metavar="N", help="images with both ends (default 9)")
     interpolate.add_argument("--path", choices=["linear", "spherical"], default="linear", help="straight, or an arc")
+    _add_codec(add)
     add("models", _models, "list the live models")
     return parser
+
+
+def _add_codec(add: Callable[..., argparse.ArgumentParser]) -> None:
+    compress = add("compress", _compress, "turn images, all together, into one small file")
+    compress.add_argument("images", nargs="+", metavar="IMAGE", help="images or folders")
+    compress.add_argument("output", type=Path, help="the file to write, digits.hg")
+    compress.add_argument("--rate", type=int, metavar="R", help="0 for the smallest file (default: the model's)")
+    decompress = add("decompress", _decompress, "draw the images of such a file: several into a .zip or an .npy")
+    decompress.add_argument("file", type=Path)
+    decompress.add_argument("output", type=Path)
 
 
 def _type_of(output: Path, *, more: Mapping[str, str] = MappingProxyType({})) -> str:

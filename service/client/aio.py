@@ -1,6 +1,8 @@
 """The client for asyncio: the methods of `Hourglass`, to be awaited."""
 
 import asyncio
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -116,6 +118,23 @@ class AsyncHourglass:
         """The images between two images or two latents, with both ends, as a strip."""
         query = {"model": model, "version": version, "steps": steps, "path": path, "view": view}
         return await self.send(calls.interpolate(first, last, accept=accept, query=query))
+
+    async def compress(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        *,
+        rate: int | None = None,
+        model: str | None = None,
+        version: int | None = None,
+    ) -> Picture:
+        """One small file of one image or several; `rate` trades bytes for likeness, 0 is the smallest."""
+        return await self.send(calls.compress(images, query={"model": model, "version": version, "rate": rate}))
+
+    async def decompress(
+        self, file: Picture | str | Path | bytes, *, quality: int | None = None, accept: str | None = None
+    ) -> Picture:
+        """The images of a file of `compress`; several give a ZIP, or an array if `accept` says so."""
+        return await self.send(calls.decompress(file, accept=accept, query={"quality": quality}))
 
     async def anomaly(
         self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None

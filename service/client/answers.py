@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 NPY_TYPE = "application/x-npy"
+HOURGLASS_TYPE = "application/vnd.hourglass"  # a file of /compress
 
 
 @dataclass(frozen=True)

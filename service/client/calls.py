@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from service.client.answers import NPY_TYPE, Latent, Model, Picture, Verdict, model_of, verdict_of
+from service.client.answers import HOURGLASS_TYPE, NPY_TYPE, Latent, Model, Picture, Verdict, model_of, verdict_of
 
 T = TypeVar("T")
 
@@ -98,6 +98,22 @@ def anomaly(image: ImageLike, *, query: Mapping[str, object]) -> Call[Verdict]:
         return verdict_of(json.loads(content))
 
     return Call("POST", "/anomaly", read, _query(query), headers, content)
+
+
+def compress(images: ImageLike | Sequence[ImageLike], *, query: Mapping[str, object]) -> Call[Picture]:
+    """One file of one image or several."""
+    if isinstance(images, str | Path | bytes | Image.Image | np.ndarray):
+        images = [images]
+    bodies = [to_body(image) for image in images]
+    content, kind = bodies[0] if len(bodies) == 1 else _form(bodies)
+    return Call("POST", "/compress", read_picture, _query(query), {"Content-Type": kind}, content)
+
+
+def decompress(file: Picture | str | Path | bytes, *, accept: str | None, query: Mapping[str, object]) -> Call[Picture]:
+    """The images of such a file."""
+    content = file.content if isinstance(file, Picture) else to_body(file)[0]
+    headers = {"Content-Type": HOURGLASS_TYPE} | ({"Accept": accept} if accept else {})
+    return Call("POST", "/decompress", read_picture, _query(query), headers, content)
 
 
 def models() -> Call[list[Model]]:

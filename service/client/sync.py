@@ -132,6 +132,23 @@ class Hourglass:
         query = {"model": model, "version": version, "steps": steps, "path": path, "view": view}
         return self.send(calls.interpolate(first, last, accept=accept, query=query))
 
+    def compress(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        *,
+        rate: int | None = None,
+        model: str | None = None,
+        version: int | None = None,
+    ) -> Picture:
+        """One small file of one image or several; `rate` trades bytes for likeness, 0 is the smallest."""
+        return self.send(calls.compress(images, query={"model": model, "version": version, "rate": rate}))
+
+    def decompress(
+        self, file: Picture | str | Path | bytes, *, quality: int | None = None, accept: str | None = None
+    ) -> Picture:
+        """The images of a file of `compress`; several give a ZIP, or an array if `accept` says so."""
+        return self.send(calls.decompress(file, accept=accept, query={"quality": quality}))
+
     def anomaly(
         self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None
     ) -> Verdict:

@@ -33,7 +33,7 @@ from service.client.calls import ImageLike
 from service.client.retry import Retry
 from tests.service.files import pixels_of, png
 from tests.service.slowmodel import Process, service_process
-from tests.service.toymodels import publish_toy
+from tests.service.toymodels import publish_codec, publish_toy
 
 LEVELS = np.full((4, 4), 100, np.uint8)
 NEVER = Retry(times=0)
@@ -43,6 +43,7 @@ NEVER = Retry(times=0)
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     directory = tmp_path_factory.mktemp("models")
     publish_toy(directory)
+    publish_codec(directory, name="writer")
     with service_process(directory, "--max-pixels", "10000") as process:
         yield process
 
@@ -102,6 +103,18 @@ def test_latents_go_out_and_in_again(hourglass: Hourglass, image: Path) -> None:
     assert (hourglass.decode([1.0, 0.0, 0.0, 1.0]).array()[0] == [255, 255, 0, 0]).all()
 
 
+def test_images_are_compressed_into_one_file_and_come_back(hourglass: Hourglass, image: Path, tmp_path: Path) -> None:
+    one = hourglass.compress(image)
+    several = hourglass.compress([image, LEVELS, png(LEVELS)], rate=1)
+    several.save(tmp_path / "several.hg")
+
+    assert one.model == "writer/1"
+    assert (hourglass.decompress(one).array() == 128).all()  # 1.6 quarters are 2
+    assert hourglass.decompress(tmp_path / "several.hg", accept="application/x-npy").array().shape == (3, 1, 4, 4)
+    with pytest.raises(BadRequest, match="CRC32"):
+        hourglass.decompress(one.content[:-1])
+
+
 def test_a_verdict_has_its_parts(hourglass: Hourglass) -> None:
     spot = np.zeros((4, 4), np.uint8)
     spot[1, 2] = 255
@@ -121,7 +134,7 @@ def test_a_verdict_has_its_parts(hourglass: Hourglass) -> None:
 
 
 def test_the_models_are_listed(hourglass: Hourglass) -> None:
-    (model,) = hourglass.models()
+    model, *_ = hourglass.models()
 
     assert (model.name, model.version, set(model.tasks)) == ("toy", 1, {"denoise", "encode", "decode", "anomaly"})
     assert hourglass.model("toy")["architecture"] == "toy"
@@ -157,10 +170,12 @@ def test_the_asyncio_client_does_the_same(url: str, image: Path) -> None:
             assert all((answer.array() == 50).all() for answer in many)
             latent = await hourglass.encode(image)
             assert (await hourglass.decode(latent)).array()[0, 0] == 100
+            compressed = await hourglass.compress([image, image])
+            assert (await hourglass.decompress(compressed)).media_type == "application/zip"
             assert (await hourglass.anomaly(image)).model == "toy/1"
             assert (await hourglass.heatmap(image)).array().shape == (3, 4, 4)
             assert (await hourglass.mask(image, max_fpr=0.99)).array().all()
-            assert [model.name for model in await hourglass.models()] == ["toy"]
+            assert [model.name for model in await hourglass.models()] == ["toy", "writer"]
             assert (await hourglass.model("toy"))["version"] == 1
             assert (await hourglass.ready())["status"] == "ready"
             with pytest.raises(NotFound):
@@ -391,6 +406,17 @@ def test_encode_and_decode_fit_together(
     assert run(url, "decode", tmp_path / "latent.json", tmp_path / "again.png") == 0
 
     assert (pixels_of((tmp_path / "again.png").read_bytes()) == 100).all()
+
+
+def test_compress_and_decompress_fit_together(
+    url: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(url, "compress", image, image, tmp_path / "two.hg", "--rate", "1") == 0
+    assert "two.hg: 2 files in" in capsys.readouterr().err
+
+    assert run(url, "decompress", tmp_path / "two.hg", tmp_path / "two.npy") == 0
+
+    assert np.load(tmp_path / "two.npy").shape == (2, 1, 4, 4)
 
 
 def test_what_cannot_be_done_is_one_sentence(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
