@@ -16,6 +16,7 @@ from training.anomaly.config import AnomalyRecipe
 from training.anomaly.fit import Images
 from training.anomaly.fit import fit as fit_anomaly
 from training.architectures import ARCHITECTURES
+from training.compression.benchmark import benchmark as benchmark_compression
 from training.compression.config import CompressionRecipe
 from training.compression.fit import fit as fit_compression
 from training.config import Recipe, RecipeError, recipe_names
@@ -35,6 +36,7 @@ from training.verify import verify
 
 BENCHMARKS = {
     "blind": benchmark_blind,
+    "compression": benchmark_compression,
     "real-noise": benchmark_real_noise,
     "restoration": benchmark_restoration,
 }

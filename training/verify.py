@@ -4,9 +4,11 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from service.manifest import MANIFEST_FILE, Manifest
+from service.container import unpack_symbols
+from service.manifest import MANIFEST_FILE, Compression, Manifest
 from training.errors import VerifyError
 from training.export import run_graph
 
@@ -43,4 +45,14 @@ def verify(directory: Path) -> Manifest:
                         f"{directory / graph.file}: {spec.name} differs from the golden sample by {worst:.2e}, more "
                         f"than {manifest.golden.tolerance:.0e}"
                     )
+        if manifest.compression is not None:
+            _check_golden_file(directory, manifest.compression, golden["decompress.symbols"], golden["decompress.rate"])
     return manifest
+
+
+def _check_golden_file(
+    directory: Path, compression: Compression, symbols: NDArray[np.float32], rate: NDArray[np.float32]
+) -> None:
+    tables = compression.rates[int(rate[0])].tables
+    if not np.array_equal(unpack_symbols(bytes.fromhex(compression.golden), len(symbols), tables), symbols):
+        raise VerifyError(f"{directory}: the golden file of its manifest gives other symbols than the golden sample")

@@ -1,5 +1,7 @@
 """Models that compress: from images to a published version with tables, real files and figures beside JPEG."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from service.container import pack_symbols, read_container, unpack_symbols
-from service.manifest import TABLE_TOTAL, Manifest
+from service.manifest import TABLE_TOTAL, Manifest, RatePoint, digest_of
 from training.__main__ import main
 from training.compression.classical import Point, lossless_size, lossy_codecs, lossy_curve, sheet_of, size_at
 from training.compression.codec import Codec, build_codec
@@ -17,7 +19,9 @@ from training.compression.loop import trade_off
 from training.compression.measure import ServedCodec, file_of
 from training.compression.tables import fit_table
 from training.config import RecipeError
+from training.errors import VerifyError
 from training.kinds import load_any_recipe
+from training.verify import verify
 
 TINY = (
     "training.epochs=2",
@@ -186,3 +190,42 @@ def test_a_size_lies_between_the_points_around_it() -> None:
     assert size_at(curve, 21.0) == pytest.approx(15.0)
     assert size_at(curve, 19.0) is None
     assert size_at(curve, 25.0) is None
+
+
+def test_the_benchmark_says_what_others_need_for_the_same_picture(
+    published: tuple[Manifest, Path], idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, directory = published
+    models = directory.parents[1]
+
+    words = ("benchmark", "compression", "--data", str(idx_folder), "--models", str(models), "--docs", str(tmp_path))
+    assert main([*words, "--quick"]) == 0
+
+    said = capsys.readouterr().out
+    assert "| rate | PSNR, dB | bytes per image | JPEG, same PSNR | WebP, same PSNR |" in said
+    assert "One image in a file" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_benchmark_says_how_to_get_the_model_it_misses(
+    idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["benchmark", "compression", "--data", str(idx_folder), "--models", str(tmp_path)]) == 1
+
+    assert "python -m training fit digits-compressed" in capsys.readouterr().err
+
+
+def test_verify_notices_a_wrong_golden_file(published: tuple[Manifest, Path], tmp_path: Path) -> None:
+    _, directory = published
+    copy = tmp_path / "copy"
+    shutil.copytree(directory, copy)
+    document = json.loads((copy / "manifest.json").read_text())
+    table = {"first": 0, "counts": [TABLE_TOTAL - 1, 1]}
+    for point in document["compression"]["rates"]:
+        point["tables"][0] = table
+    rates = tuple(RatePoint.model_validate(point) for point in document["compression"]["rates"])
+    document["compression"] |= {"tables_sha256": digest_of(rates), "golden": "ffffffff"}
+    (copy / "manifest.json").write_text(json.dumps(document))
+
+    with pytest.raises(VerifyError, match="golden file"):
+        verify(copy)

@@ -28,16 +28,16 @@ Codec = Callable[[Image.Image, int], bytes]
 def lossy_codecs() -> dict[str, tuple[Codec, Sequence[int]]]:
     """Name to (picture, quality -> file) and the qualities worth trying, of the formats that this Pillow can write."""
     codecs: dict[str, tuple[Codec, Sequence[int]]] = {
-        "JPEG": (_writer("JPEG", optimize=True), range(1, 96, 2)),
-        "WebP": (_writer("WEBP", method=6), range(0, 96, 3)),
+        "JPEG": (_writer("JPEG", optimize=True), range(1, 96, 3)),
+        "WebP": (_writer("WEBP", method=6), range(0, 96, 8)),
     }
     if features.check("avif"):
-        codecs["AVIF"] = (_writer("AVIF", speed=4), range(5, 91, 5))
+        codecs["AVIF"] = (_writer("AVIF", speed=6), range(10, 91, 10))
     try:
         importlib.import_module("pillow_jxl")  # it registers itself with Pillow
     except ImportError:
         return codecs
-    codecs["JPEG XL"] = (_writer("JXL", lossless=False, effort=7), range(0, 91, 5))
+    codecs["JPEG XL"] = (_writer("JXL", lossless=False, effort=7), range(10, 91, 10))
     return codecs
 
 

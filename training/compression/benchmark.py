@@ -1,0 +1,94 @@
+"""`python -m training benchmark compression`: files of the shipped model beside JPEG, WebP, AVIF, JPEG XL and PNG.
+
+What is measured goes to the screen, into docs/compression.md between its two markers, and as a chart into docs/images.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from service.manifest import MANIFEST_FILE, Compression, Manifest
+from training.compression.classical import Bytes, Point, lossless_size, lossy_codecs, lossy_curve, size_at
+from training.compression.fit import draw_curves
+from training.compression.measure import Images, ServedCodec, measure_all
+from training.errors import DataError
+from training.files import write_atomically
+from training.loop import to_pixels
+from training.mnist import read_idx_folder
+from training.restoration.benchmark import write_between
+
+MODEL = "digits-compressed"
+SINGLES = 200  # images for files of one image each
+QUICK = 200  # images
+
+
+def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
+    """Measures the newest version of `digits-compressed` on the test images of MNIST.
+
+    Args:
+        data: Folder of MNIST's four files, or the one above it.
+        models: Directory of published models.
+        docs: Folder with compression.md and images/.
+        is_quick: 200 images, and docs stay as they are.
+
+    Raises:
+        DataError: There is no such model, or no MNIST.
+    """
+    directory = _newest(models / MODEL)
+    manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
+    if manifest.compression is None:
+        raise DataError(f"{directory} does not compress")
+    codec = ServedCodec(directory)
+    images = read_idx_folder(data / "mnist" if (data / "mnist").is_dir() else data).test[:, None].numpy()
+    images = images[: QUICK if is_quick else None]
+    count = manifest.compression.rates[0].images_per_file
+    lines = [f"MNIST, {len(images)} test images, `{MODEL}` version {manifest.version}, headers included."]
+    lines += [f"**{count} images in a file**; for the others, as one picture of {count} images:"]
+    table, curves = _compare(codec, manifest.compression, images, per_file=count)
+    lines += [table]
+    singles = images[:: max(1, len(images) // SINGLES)][:SINGLES]
+    lines += [f"**One image in a file**, {len(singles)} of them:"]
+    table, _ = _compare(codec, manifest.compression, singles, per_file=1)
+    lines += [table, "![PSNR over bytes per image, 100 images in a file](images/compression-digits.png)"]
+    for line in lines:
+        tqdm.write(f"{line}\n")
+    if is_quick:
+        return
+    write_between(docs / "compression.md", "measured", lines)
+    with write_atomically(docs / "images/compression-digits.png") as file:
+        file.write(draw_curves(curves, around=curves[MODEL]))
+
+
+def _compare(
+    codec: ServedCodec, compression: Compression, images: Bytes, *, per_file: int
+) -> tuple[str, dict[str, list[Point]]]:
+    """A row per rate with what the others need for the same PSNR, and the curves of all."""
+    x: Images = to_pixels(torch.from_numpy(images)).numpy()
+    points = measure_all(MODEL, codec, compression, x, images_per_file=per_file, progress=True)
+    sheets = [images[start : start + per_file] for start in range(0, len(images), per_file)]
+    others = {
+        name: lossy_curve(sheets, write, qualities)
+        for name, (write, qualities) in tqdm(lossy_codecs().items(), desc="others", leave=False)
+    }
+    rows = [f"| rate | PSNR, dB | bytes per image | {' | '.join(f'{name}, same PSNR' for name in others)} |"]
+    rows += ["| --- " * (3 + len(others)) + "|"]
+    rows += [_row(rate, point, others.values()) for rate, point in enumerate(points)]
+    rows += ["", f"PNG, without loss: {lossless_size(sheets):.0f} bytes per image."]
+    return "\n".join(rows), {MODEL: points, **others}
+
+
+def _row(rate: int, point: Point, others: Iterable[list[Point]]) -> str:
+    cells = [f"{rate}", f"{point.psnr_db:.2f}", f"**{point.bytes_per_image:.1f}**"]
+    for curve in others:
+        size = size_at(curve, point.psnr_db)
+        cells.append("-" if size is None else f"{size:.1f} ({size / point.bytes_per_image:.1f}x)")
+    return f"| {' | '.join(cells)} |"
+
+
+def _newest(home: Path) -> Path:
+    versions = [path for path in home.glob("*") if path.name.isdecimal()]
+    if not versions:
+        raise DataError(f"{home} has no version; make one with `python -m training fit {MODEL}`")
+    return max(versions, key=lambda path: int(path.name))
