@@ -10,6 +10,7 @@ from service.routes import (
     denoise,
     encode,
     enhance,
+    explorer,
     generate,
     health,
     interpolate,
@@ -32,6 +33,7 @@ ROUTERS: dict[str, APIRouter] = {
     "models": models.router,
     "health": health.router,
     "metrics": metrics.router,
+    "explorer": explorer.router,
     "pages": pages.router,
     "v2": v2.router,
 }

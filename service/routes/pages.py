@@ -6,7 +6,7 @@ from inspect import cleandoc
 
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.responses import PlainTextResponse
 
 from service.conditional import conditional
 from service.errors import PROBLEMS, RouteNotFound, shown
@@ -19,12 +19,6 @@ _TYPE_BY_ASSET = {
     "swagger-ui.css": "text/css",
     "favicon-32x32.png": "image/png",
 }
-
-
-@router.get("/")
-async def root() -> Response:
-    """To the API page."""
-    return RedirectResponse("docs")
 
 
 @router.get("/docs")

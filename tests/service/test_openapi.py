@@ -146,10 +146,6 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
     assert "https://" not in page
 
 
-def test_the_root_leads_to_the_page(client: TestClient) -> None:
-    assert client.get("/").url.path == "/docs"
-
-
 def test_every_endpoint_and_error_stands_in_the_docs(document: dict[str, Any]) -> None:
     api, errors = ((ROOT / "docs" / page).read_text() for page in ("api.md", "errors.md"))
 

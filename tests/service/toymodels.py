@@ -264,6 +264,31 @@ def _falling_table(first: int, last: int) -> SymbolTable:
     return SymbolTable(first=first, counts=tuple(counts))
 
 
+def publish_map(models_dir: Path, *, name: str = "map", examples: dict[str, Any] | None = None) -> Path:
+    """A grey 4x4 model of two latents: the mean of the upper half and of the lower half, and back."""
+    image: list[Axis] = ["n", 1, 4, 4]
+    node = helper.make_node
+    encode = [
+        node("AveragePool", ["x"], ["means"], kernel_shape=[2, 4], strides=[2, 4]),
+        node("Flatten", ["means"], ["z"]),
+    ]
+    decode = [
+        node("Reshape", ["z", "halves"], ["rows"]),
+        node("Resize", ["rows", "", "scales"], ["x_hat"], mode="nearest", nearest_mode="floor",
+             coordinate_transformation_mode="asymmetric"),
+    ]  # fmt: skip
+    constants: dict[str, np.ndarray[Any, Any]] = {
+        "halves": np.array([-1, 1, 2, 1], np.int64),
+        "scales": np.array([1, 1, 2, 4], np.float32),
+    }
+    graphs: dict[Task, bytes] = {
+        "encode": make_graph(encode, {"x": image}, {"z": ["n", 2]}),
+        "decode": make_graph(decode, {"z": ["n", 2]}, {"x_hat": image}, constants),
+    }
+    latent = {"dim": 2, "mean": (0.5, 0.5), "std": (0.25, 0.25)}
+    return publish_toy(models_dir, name=name, graphs=graphs, manifest_changes={"latent": latent, "examples": examples})
+
+
 def publish_toy(
     models_dir: Path,
     *,
@@ -334,8 +359,9 @@ def _golden(graphs: dict[Task, bytes], channels: int, side: int) -> bytes:
     rng = np.random.default_rng(0)
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for task, graph in graphs.items():
-        shape = (2, LATENT_DIM) if task in {"decode", "generate"} else (2, channels, side, side)
         session = Session(graph, provider="CPUExecutionProvider", threads=1)
+        is_vector = task in {"decode", "generate"}
+        shape = (2, int(session.inputs[0].shape[1] or 0)) if is_vector else (2, channels, side, side)
         inputs = [rng.random(shape if i == 0 else shape[:1], np.float32) for i in range(len(session.inputs))]
         if task in {"compress", "decompress"}:
             inputs = [GOLDEN_SYMBOLS if task == "decompress" else inputs[0], np.zeros(2, np.float32)]

@@ -1,0 +1,53 @@
+"""The page at `/`, where people try what the models do. Its files are as they lie in `static/`."""
+
+from functools import cache
+from importlib import resources
+
+from fastapi import APIRouter, Request, Response
+
+from service.conditional import conditional
+from service.errors import RouteNotFound, shown
+
+router = APIRouter(include_in_schema=False)
+
+_TYPE_BY_ENDING = {
+    "css": "text/css",
+    "html": "text/html",
+    "js": "text/javascript",
+    "png": "image/png",
+    "svg": "image/svg+xml",
+}
+# Nothing from elsewhere, nothing inline, nothing framed: were a model's name ever taken for markup, it could not run.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # kept, but asked for again: it is small, and has an ETag
+}
+
+
+@router.get("/")
+async def page(request: Request) -> Response:
+    """The page. All its addresses are relative, so that it works below a path prefix too."""
+    return _answer(request, "index.html")
+
+
+@router.get("/explorer/{file}")
+async def page_file(request: Request, file: str) -> Response:
+    """What the page loads."""
+    if file not in _files():
+        raise RouteNotFound(f"no page '/explorer/{shown(file)[1:-1]}'")
+    return _answer(request, file)
+
+
+def _answer(request: Request, file: str) -> Response:
+    media_type = _TYPE_BY_ENDING[file.rpartition(".")[2]]
+    return conditional(request, Response(_files()[file], media_type=media_type, headers=_HEADERS))
+
+
+@cache
+def _files() -> dict[str, bytes]:
+    folder = resources.files("service") / "static"
+    files = (file for file in folder.iterdir() if file.name.rpartition(".")[2] in _TYPE_BY_ENDING)
+    return {file.name: file.read_bytes() for file in files}
