@@ -4,8 +4,9 @@
     python -m benchmarks.endpoints --clients 1 --rounds 9
 
 Over the shipped model `digits`: the same noisy digit as a raw PNG, as a form, and as an NPY array to /denoise, and as a
-PNG to /encode and /anomaly. One worker on one core, wrk on another; every round visits all. Then the raw PNG again with
-one worker and with two, this time with both cores for everybody, wrk too. The table has medians over the rounds.
+PNG to /encode and /anomaly, where noise is all anomalies; and a clean digit, where nothing is, to /anomaly. One worker
+on one core, wrk on another; every round visits all. Then the raw PNG again with one worker and with two, this time with
+both cores for everybody, wrk too. The table has medians over the rounds.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from benchmarks.peers.process import Process, free_port, running
 from benchmarks.peers.wrk import Request, load, write_request
 from benchmarks.start import answer_of
 
-DIGIT = (ROOT / "tests" / "data" / "digit_noisy.png").read_bytes()
+DIGIT, CLEAN = ((ROOT / "tests" / "data" / name).read_bytes() for name in ("digit_noisy.png", "digit.png"))
 
 
 def npy(png: bytes) -> Body:
@@ -43,6 +44,7 @@ WAYS: dict[str, tuple[str, Callable[[bytes], Body]]] = {
     "/denoise, NPY": ("/denoise?model=digits", npy),
     "/encode, PNG": ("/encode", raw),
     "/anomaly, PNG": ("/anomaly", raw),
+    "/anomaly, clean": ("/anomaly", lambda _: raw(CLEAN)),
 }
 
 

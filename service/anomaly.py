@@ -48,8 +48,8 @@ class _Finding:
 class Anomaly(ImageInput):
     """x -> score, map: a verdict with regions; a picture of the map or the mask; or either as an array.
 
-    A normal image has no regions. An anomalous one has some: where its map reaches the calibrated level, or half its
-    own peak where that is less, since a score can be high with no place in the map standing out.
+    A normal image has no regions. An anomalous one has some: where its map reaches the calibrated level, or, since a
+    score can be high with no place in the map standing out, the upper half of what its map has over its own median.
     """
 
     max_fpr: float | None = None
@@ -114,9 +114,7 @@ class Anomaly(ImageInput):
             return _Finding(score, is_anomalous, anomaly_map, level)
         sent = self.placement.restore(anomaly_map, is_smooth=True)
         if is_anomalous:
-            peak = float(sent.max())
-            half = min(peak, peak / 2)  # as in "full width at half maximum"; below 0 there is no half of a height
-            level = half if level is None else min(level, half)
+            level = _reached(sent, level)
         return _Finding(score, is_anomalous, sent, level)
 
     def _verdict(self, finding: _Finding) -> dict[str, object]:
@@ -132,3 +130,12 @@ class Anomaly(ImageInput):
             "map_threshold": finding.level,
             "regions": regions,
         }
+
+
+def _reached(anomaly_map: Map, level: float | None) -> float:
+    """The calibrated level if the map reaches it anywhere; else where it is half as high over its background."""
+    peak = anomaly_map.max()
+    if level is not None and peak >= np.float32(level):
+        return level
+    # As in "full width at half maximum". Maps need not be near 0 where nothing is, so it counts from the median.
+    return float((np.median(anomaly_map) + peak) / 2)

@@ -159,8 +159,9 @@ class Verdict(BaseModel):
     map_threshold: Annotated[
         float | None,
         Field(
-            description="From where on a place in the map is unusual: as calibrated, or half the map's peak if the "
-            "image is anomalous and that is less. Null for a normal image if the calibration has no peaks of maps"
+            description="From where on a place in the map is unusual: as calibrated, or half way from the map's median "
+            "to its peak if the image is anomalous and its map stays below that. Null for a normal image if the "
+            "calibration has no peaks of maps"
         ),
     ]
     regions: Annotated[list[Region], Field(description="Largest first, at most 16; none if the image is normal")]

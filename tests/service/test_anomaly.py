@@ -112,7 +112,7 @@ def test_anomaly_flags_what_is_over_the_threshold(client: TestClient) -> None:
 
     assert answer["is_anomalous"] is True
     assert answer["p_value"] == 0.01
-    assert answer["map_threshold"] == 0.5  # half of the map's peak is less than the calibrated 0.94
+    assert answer["map_threshold"] == pytest.approx(0.94, abs=1e-6)
     assert answer["regions"] == [{"x": 0, "y": 0, "width": 4, "height": 4, "area": 16, "peak": 1.0}]
 
 
@@ -133,6 +133,20 @@ def test_regions_come_largest_first(client: TestClient) -> None:
     regions = client.post("/anomaly?max_fpr=0.9", content=png(values)).json()["regions"]
 
     assert [(region["area"], round(region["peak"], 3)) for region in regions] == [(4, 0.252), (1, 1.0)]
+
+
+def test_an_anomalous_image_whose_map_stays_low_has_regions_where_it_is_half_as_high_over_its_background(
+    models_dir: Path, make_client: MakeClient
+) -> None:
+    high = calibration(list(SCORES), [2.0] * len(SCORES))
+    publish_toy(models_dir, manifest_changes={"anomaly": high.model_dump()})
+    values = np.full((4, 4), 102, np.uint8)  # the map is 0.16
+    values[0] = 255, 204, 153, 102  # 1, 0.64, 0.36, 0.16: half way from 0.16 to 1 is 0.58
+
+    answer = make_client().post("/anomaly?max_fpr=0.9", content=png(values)).json()
+
+    assert answer["map_threshold"] == pytest.approx(0.58)
+    assert answer["regions"] == [{"x": 0, "y": 0, "width": 2, "height": 1, "area": 2, "peak": 1.0}]
 
 
 def test_a_model_without_map_peaks_has_regions_at_half_the_peak(models_dir: Path, make_client: MakeClient) -> None:
@@ -250,8 +264,9 @@ ALL = slice(None)
 BARS: dict[str, list[tuple[tuple[int, int], tuple[slice, slice]]]] = {
     "fit": [
         ((20, 40), (ALL, slice(30, 40))),  # 4x2 cells of 10x10, with a row of padding above and below
-        ((20, 40), (slice(0, 10), ALL)),
-        ((40, 20), (slice(20, 30), ALL)),
+        ((30, 40), (slice(20, 30), ALL)),  # 4x3 cells, with the row of padding below
+        ((40, 30), (slice(20, 30), ALL)),
+        ((40, 30), (ALL, slice(0, 10))),
     ],
     "exact": [
         ((20, 40), (ALL, slice(10, 20))),  # 4x4 cells of 10x5
