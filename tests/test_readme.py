@@ -61,6 +61,8 @@ def test_every_curl_of_the_readme_is_answered(address: str, tmp_path: Path) -> N
     for name in ("clean.png", "decoded.png", "heat.png"):
         with Image.open(tmp_path / name) as image:
             assert image.size == (28, 28)
+    with Image.open(tmp_path / "way.png") as image:
+        assert image.size == (9 * 28 + 8 * 2, 28)
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))

@@ -11,20 +11,19 @@ from service.settings import Settings
 
 HERE = Path(__file__).parent
 SAMPLES = HERE.parent.parent / "tests" / "data"
-SHOWN_SIZE = (112, 112)  # screen pixels; every pixel of a digit becomes a square of four
 
 
-def keep(name: str, png: bytes) -> None:
-    """Save an answer enlarged, pixel by pixel."""
+def keep(name: str, png: bytes, *, times: int = 4) -> None:
+    """Save an answer enlarged: every pixel becomes a square of so many screen pixels a side."""
     with Image.open(io.BytesIO(png)) as image:
-        image.resize(SHOWN_SIZE, Image.Resampling.NEAREST).save(HERE / f"{name}.png", optimize=True)
+        size = (image.width * times, image.height * times)
+        image.resize(size, Image.Resampling.NEAREST).save(HERE / f"{name}.png", optimize=True)
 
 
 def main() -> None:
     """Ask once per picture."""
-    noisy, digit, damaged = (
-        (SAMPLES / f"{name}.png").read_bytes() for name in ("digit_noisy", "digit", "digit_damaged")
-    )
+    names = ("digit_noisy", "digit", "digit_damaged", "digit_two")
+    noisy, digit, damaged, two = ((SAMPLES / f"{name}.png").read_bytes() for name in names)
     png, heat_map = {"Content-Type": "image/png"}, {"Content-Type": "image/png", "Accept": "image/png"}
     with TestClient(create_app(Settings(models_dir=HERE.parent.parent / "models"))) as client:
         latent = client.post("/encode", content=digit, headers=png).json()["latent"]
@@ -32,6 +31,7 @@ def main() -> None:
         keep("clean", client.post("/denoise?model=digits", content=noisy, headers=png).content)
         keep("digit", digit)
         keep("decoded", client.post("/decode", json={"latent": latent}).content)
+        keep("way", client.post("/interpolate", files=[("file", digit), ("file", two)]).content, times=2)
         keep("damaged", damaged)
         keep("heat", client.post("/anomaly", content=damaged, headers=heat_map).content)
 

@@ -6,7 +6,7 @@ import { able, asking, fill, lackOf, manifestOf } from "./models.js";
 import { pen, psnrDb, readImage, show, toPng, withNoise } from "./pixels.js";
 
 const LARGE = 64; // pixels: a larger picture goes to the model for photographs
-const NOISE_OF_LARGE = "25"; // what a picture starts with; digits are shown stronger noise
+const [NOISE, NOISE_OF_LARGE] = ["100", "25"]; // until it is chosen: digits are shown more than pictures
 
 export function setUpLook(pad, models) {
   const [noise, value, haze, shown] = ["noise", "noise-value", "haze"]
@@ -42,7 +42,7 @@ export function setUpLook(pad, models) {
   /** The model for photographs is for pictures, the one that also encodes is for what it was trained on. */
   function suit() {
     const isLarge = Math.max(pad.image.width, pad.image.height) > LARGE;
-    if (isLarge && !isNoiseChosen) noise.value = NOISE_OF_LARGE;
+    if (!isNoiseChosen) noise.value = isLarge ? NOISE_OF_LARGE : NOISE;
     if (denoised.isChosen || !denoised.models.length) return;
     const same = denoised.models.find((model) => model.name === rebuilt.select.value);
     denoised.select.value = ((isLarge ? null : same) ?? denoised.models[0]).name;
