@@ -5,6 +5,8 @@ import inspect
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 
@@ -24,6 +26,7 @@ from training.distributed import first_process_first, process_group, rank_and_wo
 from training.errors import DataError, PipelineError
 from training.kinds import load_any_recipe
 from training.loop import TrainingError
+from training.restoration.benchmark import SECTIONS
 from training.restoration.benchmark import benchmark as benchmark_restoration
 from training.restoration.compare import benchmark_blind
 from training.restoration.config import RestorationRecipe
@@ -34,11 +37,12 @@ from training.run import Run, open_run, start_run
 from training.stages import STAGES, Options, check_recipe, find_device
 from training.verify import verify
 
-BENCHMARKS = {
+BENCHMARKS: dict[str, Callable[..., None]] = {
     "blind": benchmark_blind,
     "compression": benchmark_compression,
     "real-noise": benchmark_real_noise,
     "restoration": benchmark_restoration,
+    **{model: partial(benchmark_restoration, only=[model]) for model in SECTIONS},
 }
 INTERRUPTED = 130  # the shell's status for Ctrl-C
 
@@ -200,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--restart", action="store_true", help="throw away what an earlier run of this name has done")
     _add_shared_options(fit)
     bench = commands.add_parser("benchmark", help="The shipped models beside their peers, on public test sets.")
-    bench.add_argument("what", choices=sorted(BENCHMARKS), help="which models")
+    bench.add_argument("what", choices=sorted(BENCHMARKS), help="which models; restoration: all for pictures")
     bench.add_argument("--data", type=Path, required=True, help="folder with the test sets")
     bench.add_argument("--docs", type=Path, default=Path("docs"), help="whose page and pictures are made anew")
     bench.add_argument("--quick", action="store_true", help="two pictures of every set; the page stays as it is")

@@ -1,15 +1,14 @@
 """`python -m training benchmark restoration`: the shipped models for pictures beside their peers, on public test sets.
 
-Peers are run where their packages are installed (pip install bm3d scikit-image). What is measured goes to the screen,
-and into docs/restoration.md between its two markers; picture strips go into docs/images.
+`benchmark photo-grey` measures that one alone, with its peers. Peers are run where their packages are installed (pip
+install bm3d scikit-image). What is measured goes to the screen, and into docs/restoration.md between the markers of
+its model; picture strips go into docs/images.
 """
 
-import importlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from service.manifest import Manifest
-from training.architectures.restorer import SIGMA_UNIT
 from training.baselines import median_filter
 from training.errors import DataError
 from training.files import write_atomically
@@ -29,10 +27,10 @@ from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import DEGRADATIONS
 from training.restoration.measure import STUDIO_DB, Restore, Served, bicubic
 from training.restoration.patches import resized
+from training.restoration.peers import denoisers, package, without_background
 from training.restoration.photos import Pair, read_pairs, read_photos
 
 STRIP_SIDE = 160  # pixels of every picture in a strip
-MEDIAN_WINDOW = 31  # pixels; wider than any stroke of a letter
 
 
 @dataclass
@@ -59,7 +57,14 @@ class Case:
     x: Tensor
 
 
-def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
+def benchmark(
+    data: Path,
+    models: Path,
+    docs: Path,
+    *,
+    is_quick: bool,
+    only: Sequence[str] | None = None,
+) -> None:
     """Measures everything for which there is data.
 
     Args:
@@ -68,23 +73,25 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
         models: Directory of published models.
         docs: Folder with restoration.md and images/.
         is_quick: Two pictures of every set, and docs stay as they are.
+        only: Names of the models to measure; all if left out.
     """
-    lines: list[str] = []
-    strips: dict[str, bytes] = {}
-    for section in (_grey, _kinds, _colour, _enhance, _scan):
+    for name in only or SECTIONS:
+        lines: list[str] = []
+        strips: dict[str, bytes] = {}
         try:
-            for text, strip in section(data, models, most=2 if is_quick else 10_000):
+            for text, strip in SECTIONS[name](data, models, most=2 if is_quick else 10_000):
                 tqdm.write(f"{text}\n")
                 lines.append(text)
                 strips |= strip
         except DataError as error:
             tqdm.write(f"left out: {error}")
-    if is_quick:
-        return
-    write_between(docs / "restoration.md", "measured", lines)
-    for name, content in strips.items():
-        with write_atomically(docs / "images" / f"{name}.png") as file:
-            file.write(content)
+            continue
+        if is_quick:
+            continue
+        write_between(docs / "restoration.md", name, lines)
+        for picture, content in strips.items():
+            with write_atomically(docs / "images" / f"{picture}.png") as file:
+                file.write(content)
 
 
 def write_between(page: Path, name: str, lines: list[str]) -> None:
@@ -101,7 +108,8 @@ Section = Iterator[tuple[str, dict[str, bytes]]]
 
 def _grey(data: Path, models: Path, *, most: int) -> Section:
     served = open_model(models, "photo-grey", "denoise")
-    methods: dict[str, Restore] = {"photo-grey": served, **_denoisers(is_colour=False)}
+    yield _described(models, "photo-grey"), {}
+    methods: dict[str, Restore] = {"photo-grey": served, **denoisers(is_colour=False)}
     for sigma in (15.0, 25.0, 50.0):
         cases = list(noisy(pictures(data / "denoise/Set12", 1, most), sigma, "gaussian"))
         yield from table(
@@ -110,10 +118,6 @@ def _grey(data: Path, models: Path, *, most: int) -> Section:
     kept = [pair.clean for pair in _held_out(data, 1)[:most]]
     yield from table("20 pictures of BSDS500 kept out of training, grey, Gaussian noise of 25", methods,
                       list(noisy(kept, 25.0, "gaussian")))  # fmt: skip
-
-
-def _kinds(data: Path, models: Path, *, most: int) -> Section:
-    served = open_model(models, "photo-grey", "denoise")
     free: dict[str, Restore] = {"median 3x3": lambda x, _: median_filter(x), "as it comes": lambda x, _: x}
     for kind in ("clipped", "poisson", "jpeg"):
         cases = list(noisy(pictures(data / "denoise/Set12", 1, most), 25.0, kind))
@@ -122,14 +126,16 @@ def _kinds(data: Path, models: Path, *, most: int) -> Section:
 
 def _colour(data: Path, models: Path, *, most: int) -> Section:
     served = open_model(models, "photo", "denoise")
+    yield _described(models, "photo"), {}
     kept = [pair.clean for pair in _held_out(data, 3)[:most]]
     yield from table("20 pictures of BSDS500 kept out of training, colour, Gaussian noise of 25",
-                      {"photo": served, **_denoisers(is_colour=True)}, list(noisy(kept, 25.0, "gaussian")),
+                      {"photo": served, **denoisers(is_colour=True)}, list(noisy(kept, 25.0, "gaussian")),
                       picture="restoration-colour-25")  # fmt: skip
 
 
 def _enhance(data: Path, models: Path, *, most: int) -> Section:
     served = open_model(models, "photo-x2", "enhance")
+    yield _described(models, "photo-x2"), {}
     methods: dict[str, Restore] = {"photo-x2": served, "bicubic": lambda x, _: bicubic(x, 2)}
     for name in ("Set5", "Set14"):
         cases = []
@@ -143,6 +149,7 @@ def _enhance(data: Path, models: Path, *, most: int) -> Section:
 
 def _scan(data: Path, models: Path, *, most: int) -> Section:
     served = open_model(models, "scan", "denoise")
+    yield _described(models, "scan"), {}
     folder, recipe = data / "noisy_office_kaggle", _recipe(models, "scan")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
@@ -151,12 +158,26 @@ def _scan(data: Path, models: Path, *, most: int) -> Section:
     cases = [Case(to_pixels(pair.degraded)[None], 0.0, to_pixels(pair.clean)[None]) for pair in pairs[:most]]
     methods: dict[str, Restore] = {
         "scan": served,
-        "median background removed": lambda x, _: _without_background(x),
+        "median background removed": lambda x, _: without_background(x),
         "median 3x3": lambda x, _: median_filter(x),
         "as it comes": lambda x, _: x,
     }
     yield from table("noisy office, pages in a typeface that training has not seen", methods, cases,
                       picture="restoration-scan")  # fmt: skip
+
+
+SECTIONS: dict[str, Callable[..., Section]] = {
+    "photo-grey": _grey,
+    "photo": _colour,
+    "photo-x2": _enhance,
+    "scan": _scan,
+}
+
+
+def _described(models: Path, name: str) -> str:
+    manifest = _manifest(models, name)
+    made = manifest.provenance
+    return f"`{name}`, version {manifest.version}: {made.parameters:,} parameters."
 
 
 def table(
@@ -206,7 +227,7 @@ def _add(score: Score, x_hat: Tensor, x: Tensor, edge: int, add_db: float) -> No
     inner = (..., slice(edge, x.shape[2] - edge), slice(edge, x.shape[3] - edge))
     score.psnr.append(psnr_db(F.mse_loss(x_hat[inner], x[inner]).item()) + add_db)
     score.megapixels += x[0, 0].numel() / 1e6
-    metrics = _package("skimage.metrics")
+    metrics = package("skimage.metrics")
     if metrics is not None:
         a, b = (np.moveaxis(t[0].numpy(), 0, 2) for t in (x_hat[inner], x[inner]))
         score.ssim.append(float(metrics.structural_similarity(a, b, channel_axis=2, data_range=1.0)))
@@ -219,32 +240,6 @@ def strip(rows: dict[str, Tensor]) -> bytes:
         top, left = (max(0, (side - STRIP_SIDE) // 2) for side in image.shape[2:])
         cut[name] = image[:, :, top : top + STRIP_SIDE, left : left + STRIP_SIDE]
     return rows_of_images(cut)
-
-
-def _denoisers(*, is_colour: bool) -> dict[str, Restore]:
-    found: dict[str, Restore] = {}
-    if (bm3d := _package("bm3d")) is not None:
-        run: Callable[..., np.ndarray] = bm3d.bm3d_rgb if is_colour else bm3d.bm3d
-        found["CBM3D" if is_colour else "BM3D"] = lambda x, sigma: _as_image(run(_as_array(x), sigma / SIGMA_UNIT))
-    if (restoration := _package("skimage.restoration")) is not None:
-        found["non-local means"] = lambda x, sigma: _as_image(
-            restoration.denoise_nl_means(
-                _as_array(x), h=0.6 * sigma / SIGMA_UNIT, sigma=sigma / SIGMA_UNIT, patch_size=5, patch_distance=6,
-                channel_axis=2 if is_colour else None,
-            )
-        )  # fmt: skip
-    found["median 3x3"] = lambda x, _: median_filter(x)
-    found["as it comes"] = lambda x, _: x
-    return found
-
-
-def _without_background(x: Tensor) -> Tensor:
-    ndimage = _package("scipy.ndimage")
-    if ndimage is None:
-        return x
-    page = x[0, 0].numpy()
-    background = np.maximum(ndimage.median_filter(page, MEDIAN_WINDOW), page)
-    return torch.from_numpy(np.clip(page / np.maximum(background, 1e-3), 0, 1).astype(np.float32))[None, None]
 
 
 def noisy(photos: Iterable[Tensor], sigma: float, kind: str) -> Iterator[Case]:
@@ -278,29 +273,15 @@ def open_model(models: Path, name: str, task: str) -> Served:
     Raises:
         DataError: There is none.
     """
-    directory = _newest(models, name)
-    manifest = Manifest.model_validate_json((directory / "manifest.json").read_bytes())
+    directory, manifest = _newest(models, name), _manifest(models, name)
     graph = next(graph for t, graph in manifest.tasks.items() if t == task)
     scale = manifest.enhance.scale if manifest.enhance else 1
     return Served((directory / graph.file).read_bytes(), manifest.input.multiple_of, scale)
 
 
+def _manifest(models: Path, name: str) -> Manifest:
+    return Manifest.model_validate_json((_newest(models, name) / "manifest.json").read_bytes())
+
+
 def _recipe(models: Path, name: str) -> RestorationRecipe:
-    manifest = Manifest.model_validate_json((_newest(models, name) / "manifest.json").read_bytes())
-    return RestorationRecipe.model_validate(manifest.provenance.config)
-
-
-def _package(name: str) -> ModuleType | None:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-def _as_array(x: Tensor) -> np.ndarray:
-    return x[0, 0].numpy() if x.shape[1] == 1 else np.moveaxis(x[0].numpy(), 0, 2)
-
-
-def _as_image(values: np.ndarray) -> Tensor:
-    planes = values[None] if values.ndim == 2 else np.moveaxis(values, 2, 0)
-    return torch.from_numpy(np.ascontiguousarray(planes, np.float32))[None]
+    return RestorationRecipe.model_validate(_manifest(models, name).provenance.config)

@@ -1,0 +1,42 @@
+"""The benchmark of the models for pictures, on small pictures."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from training.__main__ import main
+
+PAGE = """# Page
+<!-- photo-grey: begin -->
+old figures
+<!-- photo-grey: end -->
+between
+<!-- photo: begin -->
+figures of another model
+<!-- photo: end -->
+"""
+
+
+def test_one_model_is_measured_alone_and_only_its_part_of_the_page_changes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder, count in (("denoise/Set12", 3), ("bsds500", 4)):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(count):
+            smooth = np.add.outer(np.arange(64 + i), np.arange(72)) + rng.normal(0, 3, (64 + i, 72))
+            Image.fromarray(smooth.clip(0, 255).astype(np.uint8)).save(tmp_path / folder / f"{i}.png")
+    (docs := tmp_path / "docs").mkdir()
+    (docs / "images").mkdir()
+    (docs / "restoration.md").write_text(PAGE, "utf-8")
+
+    assert main(["benchmark", "photo-grey", "--data", str(tmp_path), "--docs", str(docs), "--threads", "1"]) == 0
+
+    page = (docs / "restoration.md").read_text("utf-8")
+    assert "old figures" not in page
+    assert "between\n<!-- photo: begin -->\nfigures of another model\n" in page
+    assert "**Set12, grey, Gaussian noise of 50** (3 pictures)" in page
+    rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith(("| photo-grey", "| as it comes"))]
+    psnr = [float(value) for _, value in rows]
+    assert len(psnr) == 2 * (3 + 1 + 3)  # Gaussian noise of three strengths, photographs, three kinds of noise
+    assert all(ours > noisy + 5 for ours, noisy in zip(psnr[::2], psnr[1::2], strict=True))
+    assert (docs / "images/restoration-grey-25.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,60 @@
+"""Other ways to restore a picture; those whose packages are not installed (bm3d, scikit-image) are left out."""
+
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.architectures.restorer import SIGMA_UNIT
+from training.baselines import median_filter
+from training.restoration.measure import Restore
+
+MEDIAN_WINDOW = 31  # pixels; wider than any stroke of a letter
+
+
+def denoisers(*, is_colour: bool) -> dict[str, Restore]:
+    """Those that are told the noise level, by name; and what costs nothing."""
+    found: dict[str, Restore] = {}
+    if (bm3d := package("bm3d")) is not None:
+        run: Callable[..., np.ndarray] = bm3d.bm3d_rgb if is_colour else bm3d.bm3d
+        found["CBM3D" if is_colour else "BM3D"] = lambda x, sigma: _as_image(run(_as_array(x), sigma / SIGMA_UNIT))
+    if (restoration := package("skimage.restoration")) is not None:
+        found["non-local means"] = lambda x, sigma: _as_image(
+            restoration.denoise_nl_means(
+                _as_array(x), h=0.6 * sigma / SIGMA_UNIT, sigma=sigma / SIGMA_UNIT, patch_size=5, patch_distance=6,
+                channel_axis=2 if is_colour else None,
+            )
+        )  # fmt: skip
+    found["median 3x3"] = lambda x, _: median_filter(x)
+    found["as it comes"] = lambda x, _: x
+    return found
+
+
+def without_background(x: Tensor) -> Tensor:
+    """A page divided by its paper: the median of a window wider than any stroke. Unchanged without SciPy."""
+    ndimage = package("scipy.ndimage")
+    if ndimage is None:
+        return x
+    page = x[0, 0].numpy()
+    background = np.maximum(ndimage.median_filter(page, MEDIAN_WINDOW), page)
+    return torch.from_numpy(np.clip(page / np.maximum(background, 1e-3), 0, 1).astype(np.float32))[None, None]
+
+
+def package(name: str) -> ModuleType | None:
+    """A package, if it is installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def _as_array(x: Tensor) -> np.ndarray:
+    return x[0, 0].numpy() if x.shape[1] == 1 else np.moveaxis(x[0].numpy(), 0, 2)
+
+
+def _as_image(values: np.ndarray) -> Tensor:
+    planes = values[None] if values.ndim == 2 else np.moveaxis(values, 2, 0)
+    return torch.from_numpy(np.ascontiguousarray(planes, np.float32))[None]
