@@ -1,12 +1,14 @@
 /** Starts the page: asks what is live, then sets up each part. */
 
-import { tell, useKey } from "./api.js";
+import { Problem, tell, useKey } from "./api.js";
 import { setUpGenerate } from "./generate.js";
 import { setUpLook } from "./look.js";
 import { setUpMap } from "./map.js";
 import { liveModels } from "./models.js";
 import { setUpPad } from "./pad.js";
 import { setUpSliders } from "./sliders.js";
+
+const LOOK_AGAIN_MS = 2000;
 
 const trouble = document.getElementById("trouble");
 const keyForm = document.getElementById("key");
@@ -17,8 +19,12 @@ async function start() {
   try {
     const models = await liveModels();
     keyForm.hidden = true;
-    tell(trouble, null);
     if (isSetUp) return;
+    if (!models.length) {
+      setTimeout(start, LOOK_AGAIN_MS);
+      throw new Problem("No model is live yet", "this page looks again every few seconds");
+    }
+    tell(trouble, null);
     isSetUp = true;
     setUpLook(pad, models);
     await Promise.all([setUpMap(models), setUpSliders(pad, models), setUpGenerate(pad, models)]);

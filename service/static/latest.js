@@ -18,8 +18,9 @@ export function latest(work) {
         await work(running.signal, ...args);
       } catch (error) {
         if (error.name !== "AbortError") throw error;
+      } finally {
+        running = null;
       }
-      running = null;
     }
   }
 

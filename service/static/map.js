@@ -17,7 +17,7 @@ export async function setUpMap(models) {
   const [canvas, picture, place] = ["chart", "here", "map-place"].map((id) => document.getElementById(id));
   const [problem, select, lack] = [".problem", "select", ".lack"].map((what) => section.querySelector(what));
   const fitting = able(models, "decode").filter((model) => model.latent_dim === 2);
-  const backdrop = document.getElementById("backdrop");
+  const [backdrop, way, wayPicture] = ["backdrop", "way", "way-picture"].map((id) => document.getElementById(id));
   let [model, chart, here, kept] = [null, null, [0, 0], []];
 
   if (!fitting.length) {
@@ -105,23 +105,31 @@ export async function setUpMap(models) {
       }),
     );
     document.getElementById("kept-none").hidden = kept.length > 0;
-    document.getElementById("way").disabled = kept.length < 2;
-    document.getElementById("way-picture").hidden = true;
+    way.disabled = kept.length < 2;
+    hideWay();
   }
 
-  document.getElementById("way").addEventListener("click", async () => {
+  way.addEventListener("click", async () => {
+    if (!wayPicture.hidden) return hideWay();
     const body = { latents: kept.slice(-2).map(({ z }) => z) };
     try {
-      const query = { ...asking(model), steps: 24, view: "animation" };
+      const moving = { steps: 24, view: "animation" };
+      const still = { steps: 9, view: "strip" };
+      const query = { ...asking(model), ...(matchMedia("(prefers-reduced-motion: reduce)").matches ? still : moving) };
       const response = await post("interpolate", body, { query, accept: "image/webp" });
-      const way = document.getElementById("way-picture");
-      show(way, await response.blob());
-      way.hidden = false;
-      tell(problem, null);
+      show(wayPicture, await response.blob());
+      wayPicture.hidden = false;
+      way.textContent = "Stop";
+      return tell(problem, null);
     } catch (error) {
-      tell(problem, error);
+      return tell(problem, error);
     }
   });
+
+  function hideWay() {
+    wayPicture.hidden = true;
+    way.textContent = "Way between the last two";
+  }
 
   canvas.addEventListener("pointermove", (event) => go(chart.toLatent(event.clientX, event.clientY)));
   canvas.addEventListener("click", (event) => {

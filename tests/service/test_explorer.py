@@ -53,6 +53,8 @@ def test_every_file_that_the_page_names_is_there(client: TestClient) -> None:
     named = set(re.findall(r'"explorer/([^"]+)"', text)) | set(re.findall(r'from "\./([^"]+)"', text))
 
     assert named | {"index.html"} == set(FILES)
+    preloaded = set(re.findall(r'rel="modulepreload" href="explorer/([^"]+)"', client.get("/").text))
+    assert preloaded == {file for file in FILES if file.endswith(".js")} - {"explorer.js"}
     for file in named:
         answer = client.get(f"/explorer/{file}")
         assert answer.status_code == 200
@@ -268,6 +270,21 @@ def test_the_map_can_be_walked_and_places_kept_with_the_keyboard(open_page: Open
 
 
 @in_browser
+def test_the_way_can_be_stopped_and_stands_still_for_who_wants_no_motion(open_page: OpenPage, url: str) -> None:
+    page = open_page(url, reduced_motion="reduce")
+    expect(page.locator("#map-place")).to_contain_text("At 0.50, 0.50")
+    page.locator("#chart").press("Enter")
+    page.locator("#chart").press("Enter")
+
+    page.get_by_role("button", name="Way between the last two").click()
+    page.wait_for_function("() => document.getElementById('way-picture').naturalWidth === 9 * 4 + 8 * 2")
+    page.get_by_role("button", name="Stop").click()
+
+    expect(page.locator("#way-picture")).to_be_hidden()
+    expect(page.locator("#way")).to_have_text("Way between the last two")
+
+
+@in_browser
 def test_the_map_has_a_legend_and_a_table(open_page: OpenPage, url: str) -> None:
     page = open_page(url)
     legend = page.get_by_role("group", name="Which test images are shown").get_by_role("button")
@@ -373,6 +390,21 @@ def test_a_part_that_no_model_offers_says_so(open_page: OpenPage, tmp_path: Path
         expect(page.locator("#chart, #sliders, #draw form")).to_have_count(3)
         for part in ("#chart", "#sliders", "#draw form"):
             expect(page.locator(part)).to_be_hidden()
+
+
+@in_browser
+def test_a_page_that_was_opened_before_any_model_is_live_comes_alive_by_itself(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    (tmp_path / "models").mkdir()
+    with service_process(tmp_path / "models", "--watch-interval-s", "0.2") as process:
+        page = open_page(f"http://127.0.0.1:{process.port}")
+        expect(page.locator("#trouble")).to_contain_text("No model is live yet")
+
+        publish_toy(tmp_path / "models")
+
+        expect(page.locator("#denoised .said")).to_contain_text("by toy", timeout=15_000)
+        expect(page.locator("#trouble")).to_be_hidden()
 
 
 @in_browser
