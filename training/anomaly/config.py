@@ -14,6 +14,8 @@ Side = Annotated[int, Field(ge=0)]  # pixels; 0 is chosen from the images
 class PartsConfig(Section):
     """Which images, how they are brought to one size, and how they are cut into parts that share none.
 
+    `source` and `licence` go on the model's card.
+
     Where `height` and `width` are 0 they have the proportions of most of the images and the area of a square of `size`
     pixels a side. `resize` "auto" stretches the images if all have nearly those proportions, and pads them otherwise.
 
@@ -25,6 +27,7 @@ class PartsConfig(Section):
     more). Calibration gets as many as the false-positive rate needs, within the two limits of `calibration_share`.
     """
 
+    source: str = ""
     licence: str = ""
     channels: Literal["auto", 1, 3] = "auto"
     size: Annotated[int, Field(ge=16, le=2048)] = 256

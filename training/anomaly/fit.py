@@ -107,7 +107,7 @@ def fit(
         golden=golden,
         metrics=tuple(_metrics(directory / GRAPH, parts, calibration, held_out, defects)),
         provenance=Provenance(
-            data=_data(parts),
+            data=_data(recipe, parts),
             seed=recipe.seed,
             config=recipe.model_dump(mode="json"),
             command=command,
@@ -162,13 +162,14 @@ def _metrics(graph: Path, parts: Parts, calibration: Calibration, held_out: Tens
     return metrics
 
 
-def _data(parts: Parts) -> Data:
+def _data(recipe: AnomalyRecipe, parts: Parts) -> Data:
     split = Split(
         train=len(parts.train), validation=len(parts.selection), calibration=len(parts.calibration),
         test=len(parts.test),
     )  # fmt: skip
     return Data(
-        name=parts.name, source=f"a folder of {parts.count} images", licence=parts.input.licence or UNSTATED,
+        name=parts.name, source=recipe.data.source or f"a folder of {parts.count} images",
+        licence=parts.input.licence or UNSTATED,
         sha256=parts.sha256, images=parts.count, split=split,
     )  # fmt: skip
 

@@ -29,6 +29,8 @@ FEATURES: dict[str, Callable[[], nn.Module]] = {"gradients": Gradients, "lite0":
 SMALL_SIDE = 64  # pixels; grey images up to this size need no backbone
 CHUNK = 8  # images at once through the features
 SAMPLED_POSITIONS = 40_000  # of all training images, for the projection and the bank
+FEWEST_SYNTHETIC = 48  # anomalies that scores are weighed by
+LEAST_SPREAD = 0.02  # of the mean: what few selection images say of a standard deviation is not taken below it
 SHRINKAGE = 0.01  # of every direction's variance towards the mean one, so that no direction counts without limit
 
 Images = UInt8[Tensor, "_ channel height width"]
@@ -46,7 +48,7 @@ class DetectorConfig(Section):
     bank: PositiveInt = 2000
     widths: tuple[PositiveInt, ...] = (64, 64)
     latent: PositiveInt = 24
-    steps: PositiveInt = 400
+    steps: PositiveInt = 200
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 2e-3
 
@@ -66,17 +68,23 @@ def learn_detector(
     """
     features = build_features(config, train).eval()
     found = feature_maps(features, train, progress=progress)
+    detector = learn_from_features(features, found, config, seed=seed, progress=progress)
+    weigh(detector, selection, generator_for(seed, 4))
+    return detector
+
+
+def learn_from_features(
+    features: nn.Module, found: FeatureMaps, config: DetectorConfig, *, seed: int, progress: bool
+) -> Detector:
+    """A detector whose scores are not yet weighed, from what `features` are of the training images."""
     projection = fit_projection(found, config.dimensions, generator_for(seed, 1))
     f = torch.cat([projection(part) for part in torch.split(found, CHUNK)])
-    del found
     autoencoder = train_autoencoder(f, config, seed=seed, progress=progress)
     evidence = {
         "reconstruction": Reconstruction(autoencoder, fit_whitening(f, autoencoder, generator_for(seed, 2))),
         "neighbours": Neighbours(coreset(f, config.bank, generator_for(seed, 3))),
     }
-    detector = Detector(features, projection, evidence).eval()
-    weigh(detector, selection, generator_for(seed, 4))
-    return detector.requires_grad_(False)
+    return Detector(features, projection, evidence).eval().requires_grad_(False)
 
 
 def build_features(config: DetectorConfig, images: Images) -> nn.Module:
@@ -96,7 +104,7 @@ def feature_maps(features: nn.Module, images: Images, *, progress: bool = False)
 
 
 def fit_projection(found: FeatureMaps, dimensions: int, generator: Generator) -> Projection:
-    """Onto the principal directions of the features, each standardised to unit variance before and after."""
+    """Onto the principal directions of the standardised features, each brought to unit variance."""
     sample = sampled(found, SAMPLED_POSITIONS, generator).double()
     mean, std = sample.mean(0), sample.std(0).clamp_min(1e-6)
     z = (sample - mean) / std
@@ -166,11 +174,12 @@ def weigh(detector: Detector, selection: Images, generator: Generator) -> None:
 
     A score's weight is how far its AUROC on synthetic anomalies lies above chance; all weights together are 1.
     """
-    spoiled, _ = synthesise(to_pixels(selection), generator)
+    again = -(-FEWEST_SYNTHETIC // len(selection))
+    spoiled, _ = synthesise(to_pixels(selection).repeat(again, 1, 1, 1), generator)
     normal, maps = _pooled_and_maps(detector, to_pixels(selection))
     anomalous, _ = _pooled_and_maps(detector, spoiled)
     detector.centre.copy_(normal.mean(0))
-    detector.scale.copy_(normal.std(0, correction=0).clamp_min(1e-3 * normal.mean(0).abs().clamp_min(1e-6)))
+    detector.scale.copy_(torch.maximum(normal.std(0), LEAST_SPREAD * normal.mean(0)).clamp_min(1e-6))
     detector.height.copy_(maps.flatten(2).amax(2).mean(0).clamp_min(1e-6))
     found = torch.tensor(
         [[max(0.0, 2 * auroc(normal[:, e, p], anomalous[:, e, p]) - 1) for p in range(normal.shape[2])]

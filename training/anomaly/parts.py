@@ -154,7 +154,7 @@ def cut(groups: Sequence[str], config: PartsConfig, target_fpr: float, *, seed: 
     needed = int(np.ceil(1 / target_fpr)) - 1
     calibration = min(max(needed, round(least * count)), round(most * count))
     test = round(config.test_share * count) if count >= FEWEST_FOR_TEST else 0
-    wanted = [test, max(2, round(config.selection_share * count)), max(2, calibration)]
+    wanted = [test, max(4, round(config.selection_share * count)), max(2, calibration)]
     members: dict[str, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
