@@ -20,11 +20,12 @@ class Checkpoint:
     optimisers: list[torch.optim.Optimizer]
     step: int = 0
     epoch_loss: float = 0.0
+    epoch_penalty: float = 0.0  # of the regularisation, times its strength: the part of `epoch_loss` that it makes
     wall_s: float = 0.0
     cpu_s: float = 0.0
     history: list[dict[str, int | float]] = field(default_factory=list)
 
-    _FIGURES = ("step", "epoch_loss", "wall_s", "cpu_s", "history")
+    _FIGURES = ("step", "epoch_loss", "epoch_penalty", "wall_s", "cpu_s", "history")
 
     def save(self, path: Path) -> None:
         """Write everything to `path`, whole or not at all."""
@@ -50,10 +51,13 @@ class Checkpoint:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         for name in self._FIGURES:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))
 
-    def end_epoch(self, validation_loss: float) -> None:
-        """Put the epoch's losses into the history and start the next one."""
+    def end_epoch(self, validation_loss: float, *, penalty_name: str = "none") -> None:
+        """Put the epoch's losses into the history, that of the regularisation by its name, and start the next one."""
         epoch = len(self.history) + 1
-        self.history.append({"epoch": epoch, "training_loss": self.epoch_loss, "validation_loss": validation_loss})
-        self.epoch_loss = 0.0
+        entry = {"epoch": epoch, "training_loss": self.epoch_loss, "validation_loss": validation_loss}
+        if penalty_name != "none":
+            entry[penalty_name] = self.epoch_penalty
+        self.history.append(entry)
+        self.epoch_loss = self.epoch_penalty = 0.0

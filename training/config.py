@@ -72,6 +72,28 @@ class CorruptionConfig(Section):
     clean_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
 
 
+class RegularisationConfig(Section):
+    """What is asked of the latents beside a good reconstruction: `none`, `l1`, `l2`, `contractive` or `kl`.
+
+    `strength` times the penalty is added to the loss. `sigma` is that of `kl` alone: the noise on the latents while
+    training. See `regularisation.py`.
+    """
+
+    name: str = "none"
+    strength: Annotated[float, Field(ge=0.0)] = 1e-3
+    sigma: PositiveFloat = 0.3
+
+
+class PriorConfig(Section):
+    """How `generate` draws latents: by a mixture of Gaussians, `components` of them for every label.
+
+    Without labels there is one mixture of `components` for all images. See `prior.py`.
+    """
+
+    components: Annotated[int, Field(ge=1, le=64)] = 8
+    is_by_label: bool = True  # where the images have labels
+
+
 class OptimisationConfig(Section):
     """How weights are found.
 
@@ -97,6 +119,7 @@ class TrainingConfig(OptimisationConfig):
     """The loop over images of one size."""
 
     epochs: PositiveInt = 30
+    start_from: Path | None = None  # models/<name>/<version>: begin with its weights
 
 
 class ExportConfig(Section):
@@ -119,6 +142,8 @@ class Recipe(Section):
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     corruption: CorruptionConfig = CorruptionConfig()
+    regularisation: RegularisationConfig = RegularisationConfig()
+    prior: PriorConfig = PriorConfig()
     training: TrainingConfig = TrainingConfig()
     export: ExportConfig = ExportConfig()
     limits: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from training.config import DataConfig
@@ -17,13 +17,16 @@ UNSTATED = "not stated (say it with data.licence=...)"
 SMALLEST_DATASET = 8  # images; fewer leave no part with anything to say
 
 Images = UInt8[Tensor, "_ channel height width"]  # parts differ in length
+Labels = UInt8[Tensor, "_"]
+Indices = Int64[Tensor, "_"]
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Images of one size in four parts, bytes 0 ... 255, (N, C, H, W), and where they come from.
 
-    `sha256` is over the bytes of all images in reading order.
+    `sha256` is over the bytes of all images in reading order. Labels are there where the data set has them: no network
+    is trained on them; figures and the prior of `generate` are made with them.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Dataset:
     calibration: Images
     test: Images
     skipped: tuple[Skipped, ...] = field(default=())
+    train_labels: Labels | None = None
+    test_labels: Labels | None = None
 
     @property
     def image_count(self) -> int:
@@ -81,12 +86,17 @@ def split(images: Images, shares: tuple[float, ...], *, seed: int) -> tuple[Imag
 
     A share above 0 gets at least one image.
     """
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    sizes = [max(1, round(share * len(images))) if share else 0 for share in shares]
-    left = len(images) - sum(sizes)
+    return tuple(images[part] for part in split_indices(len(images), shares, seed=seed))
+
+
+def split_indices(images: int, shares: tuple[float, ...], *, seed: int) -> tuple[Indices, ...]:
+    """Which images `split` puts into which part."""
+    order = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
+    sizes = [max(1, round(share * images)) if share else 0 for share in shares]
+    left = images - sum(sizes)
     if left < 1:
-        raise DataError(f"shares {shares} of {len(images)} images leave none for training; lower them or add images")
-    return tuple(images[part] for part in torch.split(order, [left, *sizes]))
+        raise DataError(f"shares {shares} of {images} images leave none for training; lower them or add images")
+    return torch.split(order, [left, *sizes])
 
 
 def _load_mnist(config: DataConfig, folder: Path, seed: int) -> Dataset:
@@ -95,7 +105,9 @@ def _load_mnist(config: DataConfig, folder: Path, seed: int) -> Dataset:
     if (1, *parts.train.shape[1:]) != size:
         raise DataError(f"{folder}: images are 1x{parts.train.shape[1]}x{parts.train.shape[2]}, the recipe says {size}")
     images, test = parts.train[:, None], parts.test[:, None]  # (N, H, W) -> (N, 1, H, W)
-    train, validation, calibration = split(images, (config.validation_share, config.calibration_share), seed=seed)
+    shares = (config.validation_share, config.calibration_share)
+    parts_of = split_indices(len(images), shares, seed=seed)
+    train, validation, calibration = (images[part] for part in parts_of)
     genuine = is_mnist(parts)
     return Dataset(
         name="mnist" if genuine else folder.resolve().name,
@@ -106,6 +118,8 @@ def _load_mnist(config: DataConfig, folder: Path, seed: int) -> Dataset:
         validation=validation,
         calibration=calibration,
         test=test,
+        train_labels=None if parts.train_labels is None else parts.train_labels[parts_of[0]],
+        test_labels=parts.test_labels,
     )
 
 

@@ -3,18 +3,21 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from service.manifest import Latent, Metric, Task
+from service.manifest import Metric, Task
 from training.baselines import LARGEST_LINEAR, denoising_baselines, reduced_rank_regression
 from training.errors import RunError
 from training.export import served
 from training.graphs import graph_for
+from training.latents import describe, examples, latents, principal_components
 from training.loop import load_weights, to_pixels
 from training.metrics import CHUNK, mean_squared_error, psnr_db
+from training.retrieval import mean_average_precision, neighbour_accuracy
 from training.run import EVALUATION, Run
 
+MAP_DIM = 2  # latents that make a map: there the manifest gets examples
+MAP_QUERIES = 1000  # each orders the whole gallery
 IN_FLOAT32 = "same network in float32"
 
 
@@ -35,9 +38,16 @@ def evaluate(run: Run, beside: tuple[Run, ...] = (), *, progress: bool = True) -
         metrics += _denoising(run, model, beside, progress=progress)
     if (reconstruct := _reconstruct_as_served(run, model)) is not None:
         metrics += _reconstruction(run, model, reconstruct, progress=progress)
-    latent = _latent_statistics(run, model) if model.latent_dim is not None else None
-    content = {"metrics": [m.model_dump() for m in metrics], "latent": latent.model_dump() if latent else None}
-    run.write(EVALUATION, content)
+    content: dict[str, object] = {"latent": None, "examples": None}
+    if model.latent_dim is not None:
+        encode = _as_served(run, model, "encode")
+        z = latents(encode, run.data.train)
+        content["latent"] = describe(z).model_dump()
+        if "encode" in run.recipe.tasks:
+            metrics += _neighbours(run, encode, z, progress=progress)
+        if z.shape[1] == MAP_DIM and run.data.test_labels is not None:
+            content["examples"] = examples(encode, run.data.test, run.data.test_labels).model_dump()
+    run.write(EVALUATION, {"metrics": [m.model_dump() for m in metrics], **content})
 
 
 def _denoising(run: Run, model: nn.Module, beside: tuple[Run, ...], *, progress: bool) -> list[Metric]:
@@ -105,12 +115,35 @@ def _reconstruction(
     ]  # fmt: skip
 
 
-def _latent_statistics(run: Run, model: nn.Module) -> Latent:
-    encode = _as_served(run, model, "encode")
-    with torch.no_grad():
-        chunks = [encode(to_pixels(chunk)) for chunk in torch.split(run.data.train, CHUNK)]
-    z: Float[Tensor, "image latent"] = torch.cat(chunks)
-    return Latent(dim=z.shape[1], mean=tuple(z.mean(0).tolist()), std=tuple(z.std(0).tolist()))
+def _neighbours(run: Run, encode: Callable[[Tensor], Tensor], z: Tensor, *, progress: bool) -> list[Metric]:
+    """How well the nearest training images of a test image show the same; nothing where there are no labels."""
+    data, rank = run.data, z.shape[1]
+    if data.train_labels is None or data.test_labels is None:
+        return []
+    features = {"": (z, latents(encode, data.test))}
+    if data.train[0].numel() <= LARGEST_LINEAR:
+        pixels = to_pixels(data.train).flatten(1), to_pixels(data.test).flatten(1)
+        mean, directions = principal_components(pixels[0], rank)
+        features["raw pixels"] = pixels
+        features[f"PCA of {rank} components"] = ((pixels[0] - mean) @ directions, (pixels[1] - mean) @ directions)
+    accuracy, precision = (
+        {
+            name: judge(gallery, data.train_labels, queries[:count], data.test_labels[:count], progress=progress)
+            for name, (gallery, queries) in features.items()
+        }
+        for judge, count in ((neighbour_accuracy, len(data.test)), (mean_average_precision, MAP_QUERIES))
+    )
+    on = f"{data.name} against {len(z)} training images; labels only judge"
+    return [
+        Metric(
+            name="knn_accuracy", task="encode", value=accuracy.pop(""), unit="share of images, 5 nearest latents",
+            data=f"{len(data.test)} test images of {on}", higher_is_better=True, baselines=accuracy,
+        ),
+        Metric(
+            name="map", task="encode", value=precision.pop(""), unit="mean average precision",
+            data=f"{len(data.test[:MAP_QUERIES])} test images of {on}", higher_is_better=True, baselines=precision,
+        ),
+    ]  # fmt: skip
 
 
 def _reconstruct_as_served(run: Run, model: nn.Module) -> Callable[[Tensor], Tensor] | None:

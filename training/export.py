@@ -16,7 +16,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from service.manifest import TENSORS_BY_TASK, Golden, Graph, Parity, Task, TensorSpec
+from service.manifest import OPTIONAL_INPUTS_BY_TASK, TENSORS_BY_TASK, Golden, Graph, Parity, Task, TensorSpec
 from training.errors import ExportError
 from training.files import write_atomically
 from training.graphs import Score
@@ -42,11 +42,15 @@ class Int8:
         parts: Encode and Decode, or Denoise where there is no latent.
         images: As the network gets them, to find the ranges of the activations.
         check: Gets the int8 chain of all parts, before any int8 graph is written; raises where it is not good enough.
+        prior: Draws the latents of `generate`, in float32.
+        noise: Its inputs, for the export.
     """
 
     parts: Sequence[nn.Module]
     images: Images
     check: Callable[[Callable[[Tensor], Tensor]], None]
+    prior: nn.Module | None = None
+    noise: tuple[Tensor, ...] = ()
 
 
 def export_graphs(
@@ -72,7 +76,7 @@ def export_graphs(
     described: dict[Task, Graph] = {}
     for task, network in graph_by_task.items():
         path = directory / f"{task}.onnx"
-        inputs, outputs = TENSORS_BY_TASK[task]
+        inputs, outputs = _tensors_of(task, len(_inputs(examples[task])))
         content = to_onnx(network, tuple(x[:2] for x in _inputs(examples[task])), inputs, outputs)
         with write_atomically(path) as file:
             file.write(content)
@@ -80,8 +84,8 @@ def export_graphs(
     if int8 is not None:
         _make_int8(described, directory, int8)
     for task in graph_by_task:
-        inputs, outputs = TENSORS_BY_TASK[task]
         sample = [x[:GOLDEN_IMAGES].numpy() for x in _inputs(examples[task])]
+        inputs, outputs = _tensors_of(task, len(sample))
         answer = run_graph(directory / f"{task}.onnx", *sample)
         golden |= {f"{task}.{name}": x for name, x in zip((*inputs, *outputs), (*sample, *answer), strict=True)}
     with write_atomically(directory / GOLDEN_FILE) as file:
@@ -93,6 +97,12 @@ def export_graphs(
 
 def _inputs(example: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return example if isinstance(example, tuple) else (example,)
+
+
+def _tensors_of(task: Task, inputs: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the inputs and outputs of a task's graph with so many inputs."""
+    names, outputs = TENSORS_BY_TASK[task]
+    return (names + OPTIONAL_INPUTS_BY_TASK.get(task, ()))[:inputs], outputs
 
 
 def _make_int8(described: dict[Task, Graph], directory: Path, int8: Int8) -> None:
@@ -110,6 +120,10 @@ def _make_int8(described: dict[Task, Graph], directory: Path, int8: Int8) -> Non
         "encode": parts[0],
         "decode": parts[-1],
     }
+    if int8.prior is not None:
+        inputs, outputs = _tensors_of("generate", len(int8.noise))
+        prior = to_onnx(int8.prior, tuple(x[:2] for x in int8.noise), inputs, ("z",))
+        content_by_task["generate"] = chain([prior, parts[-1]], inputs=inputs, outputs=outputs)
     int8.check(served(content_by_task["denoise"]))  # also where the recipe does not offer `denoise`
     for task, graph in described.items():
         path = directory / f"{task}.onnx"
@@ -241,8 +255,9 @@ def _describe(
         tuple(TensorSpec(name=t.name, dtype=dtype, shape=tuple(t.shape)) for t in tensors)
         for tensors in (session.get_inputs(), session.get_outputs())
     )
-    if (tuple(t.name for t in inputs), tuple(t.name for t in outputs)) != TENSORS_BY_TASK[task]:
-        raise ExportError(f"{task}: exported tensors {inputs} -> {outputs}, the contract says {TENSORS_BY_TASK[task]}")
+    contract = _tensors_of(task, len(inputs))
+    if (tuple(t.name for t in inputs), tuple(t.name for t in outputs)) != contract:
+        raise ExportError(f"{task}: exported tensors {inputs} -> {outputs}, the contract says {contract}")
     return Graph(
         file=path.name,
         sha256=hashlib.sha256(content).hexdigest(),

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from service.manifest import Task
 from training.config import RecipeError
+from training.prior import Prior
 
 Images = Float[Tensor, "batch channel height width"]
 
@@ -68,16 +69,42 @@ class Anomaly(nn.Module):
         return score, error
 
 
+class Generate(nn.Module):
+    """e (N,D), standard normal, and what to draw, label (N,), where the prior has labels -> x_hat (N,C,H,W)."""
+
+    def __init__(self, model: nn.Module, prior: Prior) -> None:
+        super().__init__()
+        self.prior = prior
+        self.decode = Decode(model)
+
+    def forward(self, e: Float[Tensor, "batch noise"], label: Float[Tensor, " batch"] | None = None) -> Images:
+        x_hat: Tensor = self.decode(self.prior(e, label))
+        return x_hat
+
+
+# `generate` is no line here: it is made of a prior, too.
 GRAPHS: dict[Task, type[nn.Module]] = {"anomaly": Anomaly, "decode": Decode, "denoise": Denoise, "encode": Encode}
-NEEDS_LATENT: frozenset[Task] = frozenset({"encode", "decode"})
+NEEDS_LATENT: frozenset[Task] = frozenset({"encode", "decode", "generate"})
 
 
-def graph_for(task: Task, model: nn.Module) -> nn.Module:
-    """The network that computes `task` with `model`.
+def graph_for(task: Task, model: nn.Module, prior: Prior | None = None) -> nn.Module:
+    """The network that computes `task` with `model`; `prior` is what `generate` draws from.
+
+    Raises:
+        RecipeError: The task needs a latent and the architecture has none.
+    """
+    check_task(task, model)
+    if task == "generate":
+        assert prior is not None  # noqa: S101 - fitted by an earlier stage
+        return Generate(model, prior).eval()
+    return GRAPHS[task](model).eval()
+
+
+def check_task(task: Task, model: nn.Module) -> None:
+    """Whether a graph for `task` can be made of `model`.
 
     Raises:
         RecipeError: The task needs a latent and the architecture has none.
     """
     if task in NEEDS_LATENT and model.latent_dim is None:
         raise RecipeError(f"{type(model).__name__} has no latent, so it cannot {task}; take {task!r} out of `tasks`")
-    return GRAPHS[task](model).eval()

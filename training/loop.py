@@ -32,6 +32,7 @@ from training.distributed import rank_and_world, sum_over_processes
 from training.files import write_atomically
 from training.losses import LOSSES
 from training.optimisers import build_optimisers
+from training.regularisation import Regularised, check_regularisation
 
 CHECKPOINT_INTERVAL_S = 30.0
 DECAY_SHARE = 0.2  # of the steps of schedule `wsd`; Hägele et al. find 10 to 20 % as good as a cosine
@@ -72,6 +73,9 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
     if config.loss not in LOSSES:
         raise RecipeError(f"no loss {config.loss!r}; there are {', '.join(sorted(LOSSES))}")
     loss_of = LOSSES[config.loss]
+    penalty_of = recipe.regularisation
+    check_regularisation(model, penalty_of)
+    latent_dim = model.latent_dim if isinstance(model.latent_dim, int) else 0
     rank, world = rank_and_world()
     batch_size = min(config.batch_size, len(data.train))
     if batch_size % world:
@@ -83,7 +87,8 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
     state = Checkpoint(model, deepcopy(model).eval(), build_optimisers(model, config))
     checkpoint = run_dir / CHECKPOINT
     state.load(checkpoint, device)
-    network: nn.Module = DistributedDataParallel(model) if world > 1 else model
+    network = model if penalty_of.name == "none" else Regularised(model, penalty_of)
+    network = DistributedDataParallel(network) if world > 1 else network
     wall_start, cpu_start = time.monotonic() - state.wall_s, time.process_time() - state.cpu_s
     saved_at = time.monotonic()
 
@@ -107,12 +112,18 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
         x, x_in = (t[rank::world].to(device, memory_format=torch.channels_last) for t in (x, x_in))
 
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            x_hat = network(x_in)
-        loss = loss_of(x_hat.float(), x)
+            if penalty_of.name == "none":
+                x_hat, penalty = network(x_in), torch.zeros(())
+            else:
+                noise = torch.randn((batch_size, latent_dim), generator=generator)
+                x_hat, penalty = network(x_in, noise[rank::world].to(device))
+        penalty = penalty_of.strength * penalty.float()
+        loss = loss_of(x_hat.float(), x) + penalty.to(device)
         descend(loss, state, config, step, steps)
 
         state.step = step + 1
         state.epoch_loss += sum_over_processes(loss.item()) / world / steps_per_epoch
+        state.epoch_penalty += sum_over_processes(penalty.item()) / world / steps_per_epoch
         bar.update(batch_size)
         if at == steps_per_epoch - 1:
             if not math.isfinite(state.epoch_loss):
@@ -120,7 +131,8 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
                     f"the loss became {state.epoch_loss} in epoch {epoch + 1}; lower training.learning_rate (now "
                     f"{config.learning_rate}) or training.muon_learning_rate (now {config.muon_learning_rate})"
                 )
-            state.end_epoch(validation_loss(state.average, data.validation, recipe, device))
+            validation = validation_loss(state.average, data.validation, recipe, device)
+            state.end_epoch(validation, penalty_name=penalty_of.name)
             bar.set_postfix_str(f"validation {config.loss} {state.history[-1]['validation_loss']:.5f}")
         if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S or state.step == steps:
             state.wall_s, state.cpu_s = time.monotonic() - wall_start, time.process_time() - cpu_start

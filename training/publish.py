@@ -13,6 +13,8 @@ from service.manifest import (
     MANIFEST_FILE,
     Calibration,
     Data,
+    Examples,
+    Generate,
     Golden,
     Graph,
     InputSpec,
@@ -21,6 +23,7 @@ from service.manifest import (
     Metric,
     Provenance,
     Split,
+    Start,
     Task,
 )
 from training.calibrate import too_few
@@ -32,7 +35,8 @@ from training.graphs import graph_for
 from training.loop import load_weights, to_pixels
 from training.metrics import TEST_NOISE_SEED
 from training.picture import rows_of_images
-from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, REPORT, Run, RunDirectory
+from training.prior import FittedPrior
+from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, PRIOR, REPORT, START, Run, RunDirectory
 
 SHOWN_IMAGES = 12
 
@@ -82,7 +86,9 @@ def build_manifest(run: Run, version: int) -> Manifest:
             resize=recipe.data.resize,
         ),
         latent=Latent.model_validate(evaluation["latent"]) if evaluation["latent"] else None,
+        examples=Examples.model_validate(evaluation["examples"]) if evaluation.get("examples") else None,
         anomaly=calibration,
+        generate=_generate(run),
         golden=Golden.model_validate(graphs["golden"]),
         metrics=tuple(Metric.model_validate(m) for m in metrics),
         provenance=Provenance(
@@ -97,6 +103,7 @@ def build_manifest(run: Run, version: int) -> Manifest:
             seed=recipe.training.seed,
             config=recipe.model_dump(mode="json"),
             command=run.command,
+            start=_start(run),
             commit=graphs["commit"],
             torch_version=torch.__version__,
             device=report["device"],
@@ -107,6 +114,19 @@ def build_manifest(run: Run, version: int) -> Manifest:
         ),
         limits=tuple(limits),
     )
+
+
+def _start(run: Run) -> Start | None:
+    if run.recipe.training.start_from is None:
+        return None
+    return Start.model_validate(run.read(START, "train"))
+
+
+def _generate(run: Run) -> Generate | None:
+    if "generate" not in run.recipe.tasks:
+        return None
+    prior = FittedPrior.load(run.path(PRIOR))
+    return Generate(labels=prior.labels, shares=prior.shares)
 
 
 def publish(run: RunDirectory, models: Path) -> Path:

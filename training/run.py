@@ -18,6 +18,7 @@ from training.files import write_atomically
 RUN_FILE = "run.json"
 WEIGHTS, REPORT, EVALUATION = "weights.pt", "report.json", "evaluation.json"
 GRAPHS, CALIBRATION, MODEL = "graphs.json", "calibration.json", "model"
+PRIOR, START = "prior.pt", "start.json"
 
 
 class _RunFile(BaseModel):
@@ -76,6 +77,8 @@ class Run(RunDirectory):
 
 # Fields of a recipe that no stage before publishing reads.
 SHOWN_FIELDS = ("summary ", "default_for ", "limits ")
+# And those that training does not read: where one differs, everything after the weights is done again.
+LATER_FIELDS = ("export.", "prior.", "tasks ")
 
 
 def start_run(
@@ -83,8 +86,8 @@ def start_run(
 ) -> Run:
     """A new run in `directory`, or the one already there if it has the same recipe and images.
 
-    Where only the recipe's `[export]` differs, the weights are kept and everything after them is done again. What only
-    the card and the service see may differ, too: then a new version is published.
+    Where only the recipe's `tasks`, `[prior]` or `[export]` differ, the weights are kept and everything after them is
+    done again. What only the card and the service see may differ, too: then a new version is published.
 
     Raises:
         RunError: Another recipe or other images were used there, and `restart` is not set; or it is set and
@@ -105,11 +108,10 @@ def start_run(
     is_exported_anew = False
     if run.path(RUN_FILE).exists():
         old = _read(directory)
-        is_exported_anew = old.recipe.export != recipe.export
         cure = "give --restart to begin anew, or another --name"
-        differing = [
-            text for text in differences(old.recipe, recipe) if not text.startswith(("export.", *SHOWN_FIELDS))
-        ]
+        changes = differences(old.recipe, recipe)
+        is_exported_anew = any(text.startswith(LATER_FIELDS) for text in changes)
+        differing = [text for text in changes if not text.startswith((*LATER_FIELDS, *SHOWN_FIELDS))]
         if differing:
             raise RunError(f"{directory} was begun with another recipe ({'; '.join(differing)}): {cure}")
         if old.data_sha256 != new.data_sha256:
@@ -118,7 +120,7 @@ def start_run(
         return run
     directory.mkdir(parents=True, exist_ok=True)
     if is_exported_anew:
-        for made_of_weights in (GRAPHS, EVALUATION, CALIBRATION):
+        for made_of_weights in (PRIOR, GRAPHS, EVALUATION, CALIBRATION):
             run.path(made_of_weights).unlink(missing_ok=True)
         shutil.rmtree(run.path(MODEL), ignore_errors=True)  # or `publish` alone would publish the old graphs
     with write_atomically(run.path(RUN_FILE)) as file:

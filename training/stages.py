@@ -13,6 +13,7 @@ from tqdm import tqdm
 from service.manifest import Task
 from training.architectures import build
 from training.calibrate import calibrate
+from training.checkpoint import CHECKPOINT
 from training.config import Recipe
 from training.corruptions import corrupt, training_input
 from training.data import Dataset
@@ -20,10 +21,14 @@ from training.distributed import rank_and_world
 from training.errors import DeviceError, ExportError, RunError
 from training.evaluate import evaluate
 from training.export import Int8, export_graphs
-from training.graphs import graph_for
+from training.graphs import check_task, graph_for
+from training.latents import latents
 from training.loop import load_weights, to_pixels, train, validation_loss
+from training.prior import FittedPrior, Prior, fit_prior
 from training.publish import assemble, git_commit, next_version, publish
-from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, REPORT, WEIGHTS, Run
+from training.regularisation import check_regularisation
+from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, PRIOR, REPORT, START, WEIGHTS, Run
+from training.start import load_start, read_start
 from training.verify import verify
 
 EXAMPLES = 16  # real images that graphs are compared with PyTorch on
@@ -44,10 +49,27 @@ def train_stage(run: Run, options: Options) -> None:
     device = find_device(options.device)
     data = run.data
     _say_what_was_read(data)
-    report = train(build(run.recipe), data, run.recipe, run_dir=run.directory, device=device, progress=options.progress)
+    model = build(run.recipe)
+    start = run.recipe.training.start_from
+    if start and not run.path(CHECKPOINT).exists():
+        load_start(model, start)
+        run.write(START, read_start(start).model_dump())
+    report = train(model, data, run.recipe, run_dir=run.directory, device=device, progress=options.progress)
     if rank_and_world()[0] == 0:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
         run.write(REPORT, {**asdict(report), "device": name})
+
+
+def prior_stage(run: Run, options: Options) -> None:
+    """Weights -> where the latents of the training images lie, for `generate` to draw from."""
+    if "generate" not in run.recipe.tasks:
+        return
+    _need(run, WEIGHTS, "train")
+    z = latents(graph_for("encode", load_weights(run.recipe, run.directory)), run.data.train)
+    prior = fit_prior(z, run.data.train_labels, run.recipe.prior, seed=run.recipe.training.seed)
+    prior.save(run.path(PRIOR))
+    each = f" for each of {len(prior.labels)} labels" if prior.labels else ""
+    tqdm.write(f"prior: {prior.network().components} Gaussians{each}, fitted to {len(z)} latents")
 
 
 def export_stage(run: Run, options: Options) -> None:
@@ -56,12 +78,15 @@ def export_stage(run: Run, options: Options) -> None:
     model = load_weights(run.recipe, run.directory)
     x = to_pixels(run.data.test[:EXAMPLES])
     x = x.repeat(-(-EXAMPLES // len(x)), 1, 1, 1)[:EXAMPLES]  # very small data sets have fewer test images
-    networks = {task: graph_for(task, model) for task in sorted(run.recipe.tasks)}
-    examples = dict.fromkeys(networks, x)
+    prior = _prior(run)
+    networks = {task: graph_for(task, model, prior) for task in sorted(run.recipe.tasks)}
+    examples: dict[Task, Tensor | tuple[Tensor, ...]] = dict.fromkeys(networks, x)
+    if prior is not None:
+        examples["generate"] = _noise_for(prior)
     if "decode" in networks:
         with torch.no_grad():
             examples["decode"] = graph_for("encode", model)(x)
-    int8 = _int8(run, model) if run.recipe.export.precision == "int8" else None
+    int8 = _int8(run, model, prior) if run.recipe.export.precision == "int8" else None
     graphs, golden = export_graphs(networks, examples, run.directory, int8=int8)
     described = {task: graph.model_dump() for task, graph in graphs.items()}
     run.write(GRAPHS, {"tasks": described, "golden": golden.model_dump(), "commit": git_commit()})
@@ -112,6 +137,7 @@ class Stage:
 
 STAGES: dict[str, Stage] = {
     "train": Stage(train_stage, REPORT),
+    "prior": Stage(prior_stage, PRIOR),
     "export": Stage(export_stage, GRAPHS),
     "evaluate": Stage(evaluate_stage, EVALUATION),
     "calibrate": Stage(calibrate_stage, CALIBRATION),
@@ -150,18 +176,35 @@ def check_recipe(recipe: Recipe) -> None:
     """
     model = build(recipe)
     for task in recipe.tasks:
-        graph_for(task, model)
+        check_task(task, model)
+    check_regularisation(model, recipe.regularisation)
     x = torch.zeros(1, recipe.data.channels, recipe.data.height, recipe.data.width)
     corrupt(x, recipe.corruption, torch.Generator())
 
 
-def _int8(run: Run, model: nn.Module) -> Int8:
+def _prior(run: Run) -> Prior | None:
+    if "generate" not in run.recipe.tasks:
+        return None
+    _need(run, PRIOR, "prior")
+    return FittedPrior.load(run.path(PRIOR)).network()
+
+
+def _noise_for(prior: Prior) -> tuple[Tensor, ...]:
+    e = torch.randn((EXAMPLES, prior.noise_dim), generator=torch.Generator().manual_seed(0))
+    return (e, torch.arange(EXAMPLES) % len(prior.labels) * 1.0) if prior.labels else (e,)
+
+
+def _int8(run: Run, model: nn.Module, prior: Prior | None = None) -> Int8:
     x = to_pixels(run.data.train[: run.recipe.export.calibration_images])
     # As in training: some stay clean.
     images = training_input(x, run.recipe.corruption, torch.Generator().manual_seed(run.recipe.training.seed))
     tasks: tuple[Task, ...] = ("denoise",) if model.latent_dim is None else ("encode", "decode")
     return Int8(
-        [graph_for(task, model) for task in tasks], images, partial(_check_loss, run, graph_for("denoise", model))
+        [graph_for(task, model) for task in tasks],
+        images,
+        partial(_check_loss, run, graph_for("denoise", model)),
+        prior,
+        () if prior is None else _noise_for(prior),
     )
 
 
