@@ -252,7 +252,10 @@ def test_fit_refuses_int8_that_lost_too_much_and_goes_on_in_float32(
     assert weights.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize(("tasks", "metrics"), [("decode,encode", {"reconstruct_mse"}), ("encode", set())])
+@pytest.mark.parametrize(
+    ("tasks", "metrics"),
+    [("decode,encode", {"reconstruct_mse", "knn_accuracy", "map"}), ("encode", {"knn_accuracy", "map"})],
+)
 def test_figures_of_an_int8_model_are_of_what_it_offers(
     tasks: str, metrics: set[str], twice: Path, tmp_path: Path
 ) -> None:
