@@ -48,7 +48,7 @@ def one(megapixels: int, at_once: int, max_batch_pixels: int) -> tuple[float, fl
     port = free_port()
     limits = (
         "--max-pixels",
-        str(side * side),
+        str(max(25_000_000, side * side)),
         "--max-body-bytes",
         str(len(file)),
         "--request-timeout-s",
