@@ -77,6 +77,9 @@ def _run(options: argparse.Namespace) -> None:
     if options.stage == "benchmark":
         BENCHMARKS[options.what](options.data, options.models, options.docs, is_quick=options.quick)
         return
+    if options.stage == "textbook":
+        _write_textbook(options)
+        return
     if options.stage == "fit":
         recipe = load_any_recipe(options.recipe, tuple(options.overrides))
         if isinstance(recipe, RestorationRecipe):
@@ -135,6 +138,23 @@ def _fit_anomaly(recipe: AnomalyRecipe, options: argparse.Namespace) -> None:
         recipe, options.name or recipe.name, sources, runs=options.runs, models=options.models, command=command,
         progress=not options.quiet,
     )  # fmt: skip
+
+
+def _write_textbook(options: argparse.Namespace) -> None:
+    # Only here: SciPy and scikit-learn take a second to import.
+    from training.textbook.page import textbook  # noqa: PLC0415
+    from training.textbook.study import Study  # noqa: PLC0415
+
+    docs = options.docs or (options.runs / "textbook-quick" if options.quick else Path("docs"))
+    study = Study(
+        options.data,
+        models=options.models,
+        runs=options.runs,
+        docs=docs,
+        is_quick=options.quick,
+        progress=not options.quiet,
+    )
+    print(f"wrote {textbook(study)}")
 
 
 def _new_run(recipe: Recipe, options: argparse.Namespace) -> Run:
@@ -209,6 +229,16 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--docs", type=Path, default=Path("docs"), help="whose page and pictures are made anew")
     bench.add_argument("--quick", action="store_true", help="two pictures of every set; the page stays as it is")
     _add_shared_options(bench)
+    book = commands.add_parser(
+        "textbook",
+        help="The chapter on autoencoders, reproduced: every claim as a command, a picture and a number.",
+        description="Writes textbook.md with its pictures. A stopped study goes on where it was.",
+    )
+    book.add_argument("--data", type=Path, help="folder with MNIST's four files (default: download)")
+    book.add_argument("--quick", action="store_true", help="a small sample that comes along, in two minutes")
+    book.add_argument("--runs", type=Path, default=Path("runs"), help="where networks are kept (default: runs)")
+    book.add_argument("--docs", type=Path, help="where the page goes (default: docs; quick: RUNS/textbook-quick)")
+    _add_shared_options(book)
     for name, stage in STAGES.items():
         command = commands.add_parser(name, help=stage.run.__doc__)
         command.add_argument("run", type=Path, help="the run's directory, e.g. runs/digits")

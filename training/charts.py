@@ -19,7 +19,7 @@ CLASS_COLOURS = (
 MARKERS = "os^Dv<>P"
 DPI = 96
 
-Points = Sequence[tuple[float, float]]
+Points = Sequence[tuple[float | int, float | int]]
 
 
 def lines(

@@ -39,6 +39,25 @@ def rows_of_images(rows: dict[str, Images]) -> bytes:
     return file.getvalue()
 
 
+def grid_of_images(images: Images, columns: int) -> bytes:
+    """A PNG of all images, edge to edge in reading order.
+
+    Args:
+        images: (N, C, H, W), pixels in [0, 1]; small ones are enlarged without smoothing.
+        columns: Images in a row.
+    """
+    count, _, height, width = images.shape
+    scale = max(1, round(SHORT_SIDE / 2 / min(height, width)))
+    size = (columns * width * scale, -(-count // columns) * height * scale)
+    sheet = Image.new("RGB", size, BACKGROUND)
+    for i, image in enumerate(images):
+        tile = Image.fromarray(_bytes(image)).resize((width * scale, height * scale), Image.Resampling.NEAREST)
+        sheet.paste(tile, (i % columns * width * scale, i // columns * height * scale))
+    file = BytesIO()
+    sheet.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
 def _bytes(image: Float[Tensor, "channel height width"]) -> NDArray[np.uint8]:
     pixels = image.expand(3, -1, -1).permute(1, 2, 0).numpy()  # grey or colour -> (H, W, 3)
     rounded: NDArray[np.uint8] = (pixels * 255.0).round().astype(np.uint8)

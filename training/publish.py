@@ -176,10 +176,16 @@ def discard_folder(directory: Path) -> None:
     directory.mkdir(exist_ok=True)
 
 
+def newest_version(home: Path) -> Path | None:
+    """The directory of the highest version in `home`, a model's directory; None where there is none."""
+    versions = [path for path in home.glob("*") if path.name.isdecimal()] if home.is_dir() else []
+    return max(versions, key=lambda path: int(path.name), default=None)
+
+
 def next_version(home: Path) -> int:
     """One more than the highest version in `home`; 1 where there is none."""
-    versions = [int(p.name) for p in home.glob("*") if p.name.isdecimal()] if home.is_dir() else []
-    return max(versions, default=0) + 1
+    newest = newest_version(home)
+    return int(newest.name) + 1 if newest else 1
 
 
 def git_commit() -> str:

@@ -23,6 +23,7 @@ from training.files import write_atomically
 from training.loop import generator_for, to_pixels
 from training.metrics import TEST_NOISE_SEED, psnr_db
 from training.picture import rows_of_images
+from training.publish import newest_version
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import DEGRADATIONS
 from training.restoration.measure import STUDIO_DB, Restore, Served, bicubic
@@ -261,10 +262,9 @@ def _held_out(data: Path, channels: int) -> tuple[Pair, ...]:
 
 
 def _newest(models: Path, name: str) -> Path:
-    versions = [p for p in (models / name).glob("*") if p.name.isdecimal()]
-    if not versions:
+    if (directory := newest_version(models / name)) is None:
         raise DataError(f"{models / name}: no such model; train it with `python -m training fit {name}`")
-    return max(versions, key=lambda p: int(p.name))
+    return directory
 
 
 def open_model(models: Path, name: str, task: str) -> Served:

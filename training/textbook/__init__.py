@@ -1,0 +1,1 @@
+"""The chapter on autoencoders that this project grew from, reproduced: a section a file, `page.py` puts them together."""

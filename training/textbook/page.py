@@ -1,0 +1,40 @@
+"""`python -m training textbook`: every claim and exercise of the chapter as a command, a picture and a number."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from training.files import write_atomically
+from training.textbook.denoising import denoising
+from training.textbook.latent_space import latent_space
+from training.textbook.pca import pca
+from training.textbook.structure import structure
+from training.textbook.study import Study
+from training.textbook.transforms import transforms
+
+PAGE = "textbook.md"
+SECTIONS: tuple[Callable[[Study], str], ...] = (structure, pca, denoising, transforms, latent_space)
+
+INTRODUCTION = """# The textbook chapter, reproduced
+
+An autoencoder learns to give back what it gets through fewer numbers: x -> encoder f -> latent y -> decoder g -> z, trained by
+min ||z - x||². This page goes through what a textbook chapter on them claims and asks, on MNIST, with the commands that users of
+Hourglass have. It was written by the command below each figure, and the same command makes it again:
+
+    python -m training textbook --data DATA     # MNIST's four files; downloaded without --data
+    python -m training textbook --quick         # a small sample, in two minutes: to see it work, not for the figures
+
+Errors are mean squared errors of pixels in [0, 1] over the test images, which no training sees. CPU-seconds are of one core."""
+
+
+def textbook(study: Study) -> Path:
+    """Works through all sections, writes the page into the study's docs and returns its path."""
+    parts = [INTRODUCTION]
+    for section in tqdm(SECTIONS, desc="textbook", unit="section", disable=not study.progress):
+        parts.append(section(study))
+    study.docs.mkdir(parents=True, exist_ok=True)
+    page = study.docs / PAGE
+    with write_atomically(page) as file:
+        file.write(("\n\n".join(parts) + "\n").encode())
+    return page

@@ -1,0 +1,56 @@
+"""1. The structure: an encoder, a decoder, and no need for one to mirror the other."""
+
+from torch import nn
+
+from training.baselines import reduced_rank_regression
+from training.charts import lines
+from training.metrics import mean_squared_error
+from training.textbook.study import Study, Trained, table
+
+
+def structure(study: Study) -> str:
+    """Two autoencoders of 32 latents, one a mirror and one not; their losses and errors."""
+    since_s = study.spent_s()
+    networks = {
+        "mirror": study.train("mirror", "plain", epochs=12, quick_epochs=4),
+        "no mirror": study.train(
+            "no-mirror", "plain", "architecture.options={latent_dim=32, hidden=[128], decoder_hidden=[64, 128, 256]}",
+            epochs=12, quick_epochs=4,
+        ),
+    }  # fmt: skip
+    losses = {
+        f"{name}, {part}": [(look["epoch"], look[f"{part}_loss"]) for look in trained.history]
+        for name, trained in networks.items()
+        for part in ("training", "validation")
+    }
+    curves = lines(losses, x_label="epoch", y_label="mean squared error", log_y=True)
+    projection = reduced_rank_regression(study.data.train, None, 32)
+    pca = mean_squared_error(lambda x: projection(x).clamp(0.0, 1.0), study.data.test, None)
+    rows = [
+        [name, _layers(trained), _parameters(trained, "encoder"), _parameters(trained, "decoder"),
+         f"{study.test_mse(trained):.4f}"]
+        for name, trained in networks.items()
+    ]  # fmt: skip
+    rows.append(["PCA of 32 components, clamped to [0, 1]", "784-32-784, linear", "25,088", "25,088", f"{pca:.4f}"])
+    return "\n\n".join(
+        [
+            "## 1. The structure",
+            "An autoencoder is two functions in a row: the encoder f makes a latent y of the input x, the decoder g makes z of "
+            "y, and both are trained together to make ||z - x||² small. The two must fit each other only at the latent. A "
+            "decoder with the encoder's widths in reverse is a habit and no condition; here is one beside a pair that is "
+            "anything but a mirror.",
+            table(["network", "widths", "encoder parameters", "decoder parameters", "test error (MSE)"], rows),
+            study.figure("structure", curves, "Losses of training and validation by epoch.", since_s),
+            "The training loss of an epoch is the mean over its steps with the weights as they then were; the validation loss "
+            "is that of the moving average of the weights at its end, so it can lie below.",
+        ]
+    )
+
+
+def _parameters(trained: Trained, part: str) -> str:
+    return f"{sum(p.numel() for p in trained.model.get_submodule(part).parameters()):,}"
+
+
+def _layers(trained: Trained) -> str:
+    linear = [m for m in trained.model.modules() if isinstance(m, nn.Linear)]
+    return "-".join(str(width) for width in [linear[0].in_features, *(m.out_features for m in linear)])

@@ -1,0 +1,152 @@
+"""What the sections share: the digits, networks that are trained once, and figures that say where they come from."""
+
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from service.manifest import Task
+from training.architectures import build
+from training.config import CorruptionConfig, Recipe, load_recipe
+from training.data import Dataset, load_data
+from training.errors import DataError
+from training.export import served
+from training.files import write_atomically
+from training.graphs import Denoise
+from training.loop import load_weights, train
+from training.metrics import mean_squared_error
+from training.mnist import IdxFolder, download, read_idx_folder
+from training.publish import newest_version
+from training.run import REPORT, start_run
+
+SAMPLE = Path(__file__).parent / "sample"
+QUICK = ("training.batch_size=64",)  # in a sample of 2,000 larger batches would leave too few steps
+SEED = 0
+# A small convolutional network, overrides of the recipe `plain`.
+CONVOLUTIONAL = (
+    "architecture.name=conv",
+    "architecture.options={latent_dim=32, widths=[8, 16], blocks=[0, 1], neck=8, hidden=128}",
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, its recipe, its losses by epoch, and the command that trains the same."""
+
+    model: nn.Module
+    recipe: Recipe
+    history: tuple[dict[str, int | float], ...]
+    command: str
+
+
+class Study:
+    """One reproduction of the chapter.
+
+    Args:
+        folder: MNIST's four files; downloaded where None. With `is_quick` the sample that comes with the code.
+        models: Directory of published models.
+        runs: Where trained networks are kept, so that a stopped study goes on.
+        docs: Where the page and its `images/` go.
+        is_quick: Little data, few epochs: to see that all works, not for figures to believe.
+        progress: Show bars.
+    """
+
+    def __init__(
+        self, folder: Path | None, *, models: Path, runs: Path, docs: Path, is_quick: bool, progress: bool
+    ) -> None:
+        self.folder = SAMPLE if is_quick else folder or download()
+        self.models, self.docs, self.is_quick, self.progress = models, docs, is_quick, progress
+        self.runs = runs / ("textbook-quick" if is_quick else "textbook")
+        self.digits: IdxFolder = read_idx_folder(self.folder)
+        if self.digits.train_labels is None or self.digits.test_labels is None:
+            raise DataError(f"{self.folder}: the chapter needs the two files with labels, too")
+        self.train_labels: UInt8[Tensor, " train"] = self.digits.train_labels
+        self.test_labels: UInt8[Tensor, " test"] = self.digits.test_labels
+        self.data: Dataset = load_data(load_recipe("plain").data, self.folder, seed=SEED)
+        self._in_training_s = self._trained_s = 0.0
+
+    @property
+    def data_name(self) -> str:
+        """What the figures are about."""
+        name = "a sample of MNIST" if self.is_quick else "MNIST"
+        return f"{name}, {len(self.data.train):,} training and {len(self.data.test):,} test images"
+
+    def train(self, name: str, recipe_name: str, *overrides: str, epochs: int, quick_epochs: int) -> Trained:
+        """A network trained by a recipe; what an earlier study has trained is taken from its run.
+
+        Args:
+            name: Of the run.
+            recipe_name: See `python -m training --help`.
+            overrides: Of its fields.
+            epochs: How long.
+            quick_epochs: How long in a quick study.
+        """
+        started = time.process_time()
+        words = (*overrides, *(QUICK if self.is_quick else ()))
+        words = (*words, f"training.epochs={quick_epochs if self.is_quick else epochs}")
+        recipe = load_recipe(recipe_name, words)
+        data = SAMPLE.relative_to(Path(__file__).parents[2]) if self.is_quick else "mnist"
+        command = shlex.join(["python", "-m", "training", "fit", recipe_name, "--data", str(data), *words])
+        run = start_run(
+            self.runs / name, name=name, recipe=recipe, data_path=self.folder, command=command, restart=False
+        )
+        if not run.path(REPORT).exists():
+            tqdm.write(f"{name}: {command}")
+            model = build(recipe)
+            report = train(
+                model, self.data, recipe, run_dir=run.directory, device=torch.device("cpu"), progress=self.progress
+            )
+            run.write(REPORT, asdict(report))
+        content = run.read(REPORT, "train")
+        self._trained_s += content["cpu_s"]
+        trained = Trained(load_weights(recipe, run.directory), recipe, tuple(content["history"]), command)
+        self._in_training_s += time.process_time() - started
+        return trained
+
+    def spent_s(self) -> float:
+        """CPU seconds so far, trainings as long as they took when they ran."""
+        return time.process_time() - self._in_training_s + self._trained_s
+
+    def test_mse(self, trained: Trained, corruption: CorruptionConfig | None = None) -> float:
+        """Mean squared error of the network on the test images, corrupted if asked for."""
+        return mean_squared_error(Denoise(trained.model), self.data.test, corruption)
+
+    def shipped(self, name: str, task: Task) -> Callable[[Tensor], Tensor] | None:
+        """A graph of the newest published version of a model, as a function of tensors; None if there is none."""
+        directory = newest_version(self.models / name)
+        if directory is None or not (directory / f"{task}.onnx").exists():
+            tqdm.write(f"left out: {self.models / name} has no {task}; see docs/training.md to train it")
+            return None
+        return served(directory / f"{task}.onnx")
+
+    def figure(self, name: str, png: bytes, caption: str, since_s: float) -> str:
+        """A picture in the page with its origin below.
+
+        Args:
+            name: Of its file, without `textbook-`.
+            png: Its content.
+            caption: What it shows.
+            since_s: `spent_s()` when the work for it began.
+        """
+        folder = self.docs / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        with write_atomically(folder / f"textbook-{name}.png") as file:
+            file.write(png)
+        return f"![{caption}](images/textbook-{name}.png)\n\n{self.origin(caption, since_s)}"
+
+    def origin(self, caption: str, since_s: float) -> str:
+        """What a picture or table shows, the command, data, seed and CPU seconds behind it."""
+        command = "python -m training textbook" + (" --quick" if self.is_quick else " --data mnist")
+        return f"*{caption} `{command}`: {self.data_name}, seed {SEED}, {self.spent_s() - since_s:.0f} CPU-seconds.*"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
