@@ -13,7 +13,7 @@ from training.stages import find_device
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fit", "digitz"], "no recipe 'digitz'; there are blind"),
+        (["fit", "digitz"], "no recipe 'digitz'; there are anomaly"),
         (["fit", "digits", "--data", "/no/such"], "--data /no/such: no such folder"),
         (["fit", "digits", "training.epochs=0"], "training.epochs: Input should be greater than 0"),
         (["fit", "digits", "training.epoch=3"], "training.epoch: Extra inputs are not permitted"),
@@ -25,7 +25,7 @@ from training.stages import find_device
         (["fit", "digits", "architecture.name=gan"], "no architecture 'gan'; there are conv"),
         (["fit", "digits", "architecture.options.depth=3"], "unexpected keyword argument 'depth'"),
         (["fit", "digits-unet", "tasks=['denoise', 'encode']"], "UNet has no latent, so it cannot encode"),
-        (["fit", "digits", "corruption.name=rain"], "no corruption 'rain'; there are gaussian"),
+        (["fit", "digits", "corruption.name=rain"], "no corruption 'rain'; there are flip"),
         (["fit", "digits", "corruption.options={strength=1}"], "unexpected keyword argument 'strength'"),
         (["fit", "images"], "which images? Give --data FOLDER"),
         (["evaluate", "/no/such/run"], "/no/such/run is no run"),
