@@ -17,13 +17,14 @@ from service.manifest import Name
 from training.anomaly.config import AnomalyRecipe
 from training.anomaly.fit import Images
 from training.anomaly.fit import fit as fit_anomaly
+from training.anomaly.recalibrate import recalibrate
 from training.architectures import ARCHITECTURES
 from training.compression.benchmark import benchmark as benchmark_compression
 from training.compression.config import CompressionRecipe
 from training.compression.fit import fit as fit_compression
 from training.config import Recipe, RecipeError, recipe_names
 from training.distributed import first_process_first, process_group, rank_and_world
-from training.errors import DataError, PipelineError
+from training.errors import DataError, PipelineError, RunError
 from training.kinds import load_any_recipe
 from training.loop import TrainingError
 from training.restoration.benchmark import SECTIONS
@@ -80,23 +81,30 @@ def _run(options: argparse.Namespace) -> None:
     if options.stage == "textbook":
         _write_textbook(options)
         return
+    if options.stage == "calibrate" and options.data is not None:
+        _recalibrate(options)
+        return
     if options.stage == "fit":
-        recipe = load_any_recipe(options.recipe, tuple(options.overrides))
-        if isinstance(recipe, RestorationRecipe):
-            _fit_restoration(recipe, options)
-            return
-        if isinstance(recipe, CompressionRecipe):
-            _fit_compression(recipe, options)
-            return
-        if isinstance(recipe, AnomalyRecipe):
-            _fit_anomaly(recipe, options)
-            return
-        run = _new_run(recipe, options)
+        _fit(options)
+        return
+    _run_stages(open_run(options.run), options, [options.stage])
+
+
+def _fit(options: argparse.Namespace) -> None:
+    recipe = load_any_recipe(options.recipe, tuple(options.overrides))
+    if isinstance(recipe, RestorationRecipe):
+        _fit_restoration(recipe, options)
+    elif isinstance(recipe, CompressionRecipe):
+        _fit_compression(recipe, options)
+    elif isinstance(recipe, AnomalyRecipe):
+        _fit_anomaly(recipe, options)
     else:
-        run = open_run(options.run)
+        _run_stages(_new_run(recipe, options), options, list(STAGES))
+
+
+def _run_stages(run: Run, options: argparse.Namespace, stages: list[str]) -> None:
     beside = tuple(open_run(directory) for directory in options.beside)
     settings = Options(options.device, options.models, beside, not options.quiet)
-    stages = list(STAGES) if options.stage == "fit" else [options.stage]
     if rank_and_world()[0] > 0:
         stages = [name for name in stages if name == "train"]  # the first process does the rest
     for name in stages:
@@ -130,9 +138,7 @@ def _where(recipe: str, options: argparse.Namespace) -> Where:
 def _fit_anomaly(recipe: AnomalyRecipe, options: argparse.Namespace) -> None:
     if options.data is None:
         raise DataError("which images? Give --data FOLDER, a folder of images of good parts")
-    if options.masks is not None and options.defects is None:
-        raise DataError("--masks says where defects are: give the images with --defects FOLDER, too")
-    sources = Images(options.data, options.defects, options.masks)
+    sources = _images(options)
     command = _command(options, names_data=True)
     fit_anomaly(
         recipe, options.name or recipe.name, sources, runs=options.runs, models=options.models, command=command,
@@ -155,6 +161,30 @@ def _write_textbook(options: argparse.Namespace) -> None:
         progress=not options.quiet,
     )
     print(f"wrote {textbook(study)}")
+
+
+def _recalibrate(options: argparse.Namespace) -> None:
+    sources = _images(options)
+    words = ["python", "-m", "training", "calibrate", str(options.run)]
+    for name in ("data", "defects", "masks"):
+        if folder := getattr(options, name):
+            words += [f"--{name}", folder.resolve().name]
+    recalibrate(
+        _model_name(options.run), sources, models=options.models, command=shlex.join(words), progress=not options.quiet
+    )
+
+
+def _images(options: argparse.Namespace) -> Images:
+    if options.masks is not None and options.defects is None:
+        raise DataError("--masks says where defects are: give the images with --defects FOLDER, too")
+    return Images(options.data, options.defects, options.masks)
+
+
+def _model_name(given: Path) -> str:
+    try:
+        return _name(str(given))
+    except argparse.ArgumentTypeError as error:
+        raise RunError(f"{error}. With --data, calibrate takes the name of a published model") from error
 
 
 def _new_run(recipe: Recipe, options: argparse.Namespace) -> Run:
@@ -241,7 +271,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_shared_options(book)
     for name, stage in STAGES.items():
         command = commands.add_parser(name, help=stage.run.__doc__)
-        command.add_argument("run", type=Path, help="the run's directory, e.g. runs/digits")
+        is_calibrate = name == "calibrate"
+        also = "; with --data the name of a published model, e.g. my-part" if is_calibrate else ""
+        command.add_argument("run", type=Path, help=f"the run's directory, e.g. runs/digits{also}")
+        if is_calibrate:
+            command.add_argument("--data", type=Path, help="good images: calibrate a published model anew on them")
+            command.add_argument("--defects", type=Path, help="images with defects, for figures and charts")
+            command.add_argument("--masks", type=Path, help="masks of the defects, named as in --defects, white")
         _add_shared_options(command)
     return parser
 
@@ -287,6 +323,7 @@ def _overview() -> str:
         "  python -m training fit blind --data my_noisy_photos --name mine  (no clean pictures)",
         "  python -m training fit enhance --data my_photos --scale 2 --name my-x2",
         "  python -m training fit anomaly --data parts/good --name my-part  (good images of parts, nothing else)",
+        "  python -m training calibrate my-part --data more_good --defects some  (a new version, another threshold)",
         "  torchrun --nproc-per-node 2 -m training fit digits --threads 1",
     ]
     return "\n".join(lines)

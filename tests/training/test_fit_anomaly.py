@@ -149,3 +149,48 @@ def test_groups_come_from_folders_expressions_or_a_table(tmp_path: Path) -> None
 def test_a_rule_that_gives_no_groups_is_refused(rule: str) -> None:
     with pytest.raises(RecipeError, match=r"data\.groups"):
         groups_of([Path("tile1/a.png")], rule)
+
+
+def recalibrate(workshop: Path, *more: str, data: str = "more") -> int:
+    folder = workshop / data
+    if not folder.exists():
+        write_stripes(folder, 30, seed=5)
+    return main(["calibrate", "stripes", "--data", str(folder), "--models", str(workshop / "models"), "--quiet", *more])
+
+
+def test_calibrating_a_model_anew_is_a_new_version_with_the_same_graph(workshop: Path) -> None:
+    first = workshop / "models/stripes/1"
+
+    status = recalibrate(workshop, "--defects", str(workshop / "defects"), "--masks", str(workshop / "masks"))
+
+    assert status == 0
+    newest = max((workshop / "models/stripes").iterdir(), key=lambda p: int(p.name))
+    old, new = read_manifest(first), read_manifest(newest)
+    assert new.version == int(newest.name) > 1
+    assert new.tasks == old.tasks
+    assert new.anomaly is not None
+    assert len(new.anomaly.scores) == 30
+    assert {"auroc", "aupro", "pixel_auroc", "f1_max"} <= {m.name for m in new.metrics}
+    assert "false_positive_rate" not in {m.name for m in new.metrics}  # it was the old threshold's
+    assert (newest / "roc.png").is_file()
+    assert (newest / "scores.png").is_file()
+    assert "calibrate stripes --data more" in (newest / "README.md").read_text()
+
+
+def test_images_that_a_model_has_learnt_from_do_not_calibrate_it(
+    workshop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(p.name for p in (workshop / "models/stripes").iterdir())
+
+    status = recalibrate(workshop, data="good")
+
+    assert status == 1
+    assert "the model has learnt from" in capsys.readouterr().err
+    assert sorted(p.name for p in (workshop / "models/stripes").iterdir()) == before
+
+
+def test_a_model_that_is_not_there_cannot_be_calibrated(workshop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["calibrate", "strips", "--data", str(workshop / "good"), "--models", str(workshop / "models")])
+
+    assert status == 1
+    assert "no model 'strips'" in capsys.readouterr().err

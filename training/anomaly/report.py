@@ -134,7 +134,7 @@ def picture(judge: Judge, calibration: Calibration, good: Images, defects: Defec
     level = conformal_threshold(calibration.map_peaks, calibration.target_fpr)
     marked = torch.from_numpy(maps >= level)[:, None].float()
     x = to_pixels(images).expand(-1, 3, -1, -1)
-    strength = (torch.from_numpy(maps)[:, None] / max(level, 1e-6)).clamp(0, 1.5) / 1.5
+    strength = (torch.from_numpy(maps)[:, None] / max(level, 1e-6) - 0.5).clamp(0.0, 1.0)  # none below half the level
     heat = x * (1 - 0.8 * strength) + 0.8 * strength * torch.tensor(HEAT)[None, :, None, None]
     rows = {"image": x, "map": heat, "marked": marked}
     if defects.masks is not None:

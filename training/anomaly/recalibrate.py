@@ -1,0 +1,169 @@
+"""`python -m training calibrate NAME --data more_good/`: a published model's threshold from other images.
+
+The graphs stay as they are; scores, threshold, figures and card are new, and so is the version's number.
+"""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+from tqdm import tqdm
+
+from service.manifest import Calibration, Manifest, Split
+from training.anomaly.fit import GRAPH, SEEN, Images, digest
+from training.anomaly.report import Defects, as_metrics, figures, judge_of, picture, read_defects
+from training.calibrate import answers_of, calibration_of, too_few
+from training.card import PICTURE
+from training.charts import histogram, lines
+from training.config import DataConfig
+from training.errors import DataError, RunError
+from training.files import write_atomically
+from training.folder import read_folder
+from training.publish import newest_version, publish, write_card_and_manifest
+from training.run import MODEL, RunDirectory
+from training.verify import verify
+
+ROC, HISTOGRAM = "roc.png", "scores.png"
+NOT_KNOWN_ANEW = ("false_positive_rate",)  # a figure of the old threshold
+
+
+@dataclass(frozen=True)
+class _Read:
+    """New good images at the model's size and the digest of all of them, and defects if there are any."""
+
+    good: torch.Tensor
+    sha256: str
+    name: str
+    defects: Defects | None
+
+
+def recalibrate(name: str, sources: Images, *, models: Path, command: str, progress: bool = True) -> Path:
+    """Publish the next version of a model, calibrated on other good images, and return its directory.
+
+    Raises:
+        RunError: No such model, or one without the anomaly task.
+        DataError: The images cannot be used, or the model has learnt from some of them.
+        VerifyError, PublishError: The version is broken, or cannot be written.
+    """
+    version = newest_version(models / name)
+    if version is None:
+        there = sorted({path.parent.parent.name for path in models.glob("*/*/manifest.json")})
+        raise RunError(f"no model {name!r} in {models}; there are {', '.join(there) or 'none'}")
+    old = verify(version)
+    if old.anomaly is None:
+        raise RunError(f"model {name!r} has no anomaly task; it offers {', '.join(old.tasks)}")
+    read = _read(sources, old, progress=progress)
+    _refuse_seen(read.good, version, sources.good)
+    with TemporaryDirectory() as home:
+        run = RunDirectory(Path(home), name)
+        directory = run.path(MODEL)
+        shutil.copytree(version, directory)
+        answers = answers_of(directory / GRAPH, read.good, progress=progress)
+        calibration = calibration_of(answers, old.anomaly.target_fpr, score=old.anomaly.score)
+        metrics = [m for m in old.metrics if m.name not in NOT_KNOWN_ANEW]
+        if read.defects is not None:
+            judge = judge_of(directory / GRAPH)
+            found = figures(judge, read.good, read.defects)
+            new = as_metrics(
+                found, {}, good=len(read.good), defects=len(read.defects.images), data=f"images of {read.defects.name}"
+            )
+            metrics = [m for m in metrics if m.name not in found] + new
+            scores, _ = judge(read.defects.images)
+            _draw(directory, answers.scores, scores, calibration)
+            with write_atomically(directory / PICTURE) as file:
+                file.write(picture(judge, calibration, read.good, read.defects))
+        manifest = _manifest(old, calibration, read, command).model_copy(update={"metrics": tuple(metrics)})
+        write_card_and_manifest(directory, manifest)
+        verify(directory)
+        target = publish(run, models)
+    verify(target)
+    tqdm.write(
+        f"{len(read.good)} images: threshold {calibration.threshold:.5g} for a false-positive rate of "
+        f"{calibration.target_fpr:g} (was {old.anomaly.threshold:.5g} from {len(old.anomaly.scores)} images)"
+    )
+    for metric in manifest.metrics:
+        tqdm.write(f"{metric.name} {metric.value:.4g} on {metric.data}")
+    if sentence := too_few(calibration):
+        tqdm.write(f"mind: {sentence}")
+    tqdm.write(f"published {target}")
+    return target
+
+
+def _read(sources: Images, manifest: Manifest, *, progress: bool) -> _Read:
+    size = manifest.input
+    if size.height is None or size.width is None:
+        raise RunError(f"model {manifest.name!r} takes images of any size; only models of one size are calibrated")
+    config = DataConfig(channels=size.channels, height=size.height, width=size.width, resize=size.resize)
+    if not sources.good.is_dir():
+        raise DataError(f"--data {sources.good}: no such folder")
+    found = read_folder(sources.good, config, progress=progress)
+    for skipped in found.skipped[:20]:
+        tqdm.write(f"skipped {skipped.path}: {skipped.reason}")
+    defects = None
+    if sources.defects is not None:
+        defects = read_defects(sources.defects, sources.masks, config, progress=progress)
+    sha256 = hashlib.sha256(found.images.numpy().tobytes()).hexdigest()
+    return _Read(found.images, sha256, sources.good.resolve().name, defects)
+
+
+def _refuse_seen(images: torch.Tensor, version: Path, folder: Path) -> None:
+    if not (version / SEEN).is_file():
+        tqdm.write(f"mind: {version} keeps no list of the images it has learnt from; make sure that these are others")
+        return
+    seen = set((version / SEEN).read_text("utf-8").split())
+    known = sum(digest(image) in seen for image in images)
+    if known:
+        raise DataError(
+            f"{folder}: the model has learnt from {known} of these {len(images)} images, so their scores are too low "
+            "to calibrate on; give images that it has not seen"
+        )
+
+
+def _manifest(old: Manifest, calibration: Calibration, read: _Read, command: str) -> Manifest:
+    made = old.provenance
+    split = made.data.split
+    said = too_few(old.anomaly) if old.anomaly else None
+    limits = [limit for limit in old.limits if limit != said]
+    limits += [sentence] if (sentence := too_few(calibration)) else []
+    data = made.data.model_copy(
+        update={
+            "split": Split(train=split.train, validation=split.validation, calibration=len(read.good), test=split.test),
+            "images": split.train + split.validation + len(read.good) + split.test,
+        }
+    )
+    config: dict[str, JsonValue] = {**made.config}
+    config |= {"calibration": {"data": read.name, "images": len(read.good), "sha256": read.sha256}}
+    # The command that made the graphs stays, the calibrations follow in their order.
+    first = made.command.split(" && ", maxsplit=1)[0]
+    provenance = made.model_copy(update={"data": data, "config": config, "command": f"{first} && {command}"})
+    return old.model_copy(
+        update={
+            "created": datetime.now(UTC).replace(microsecond=0),
+            "anomaly": calibration,
+            "provenance": provenance,
+            "limits": tuple(limits),
+        }
+    )
+
+
+def _draw(directory: Path, good: np.ndarray, defects: np.ndarray, calibration: Calibration) -> None:
+    """The ROC curve and the histogram of scores, beside the card."""
+    thresholds = np.sort(np.concatenate([good, defects]))[::-1]
+    points = [(0.0, 0.0)] + [(float((good >= t).mean()), float((defects >= t).mean())) for t in thresholds]
+    at = [(float((good >= calibration.threshold).mean()), float((defects >= calibration.threshold).mean()))]
+    with write_atomically(directory / ROC) as file:
+        file.write(
+            lines(
+                {"ROC": points, "threshold": at, "chance": [(0.0, 0.0), (1.0, 1.0)]},
+                x_label="share of good images flagged",
+                y_label="share of defects flagged",
+            )
+        )
+    with write_atomically(directory / HISTOGRAM) as file:
+        file.write(histogram({"good": good.tolist(), "defects": defects.tolist()}, x_label="anomaly score"))
