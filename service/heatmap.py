@@ -8,8 +8,9 @@ from service.pixels import Image
 # Ten samples of "inferno" (Smith and van der Walt, 2015, CC0), which is perceptually uniform and survives both grey
 # printing and colour blindness. What lies between is linear.
 _INFERNO = (0x000004, 0x1B0C41, 0x4A0C6B, 0x781C6D, 0xA52C60, 0xCF4446, 0xED6925, 0xFB9B06, 0xF7D13D, 0xFCFFA4)
+_DARKEST = 0.3  # of the way along the colours: what lies before would only look like a shadow
 _STRONGEST_COVER = 0.85  # the image still shines through where the map is at its highest
-_CALM, _HOTTEST = 0.5, 2.0  # in units of the level: below the one there is no colour, from the other on the last
+_CALM, _HOTTEST = 0.75, 2.0  # in units of the level: below the one there is no colour, from the other on the last
 _OUTLINE = np.array([0, 255, 255], np.uint8)[:, None]  # cyan, which inferno does not have
 _PIXELS_PER_LINE = 300  # of the image's longer side, for each pixel of the outline's width
 _BAND_PIXELS = 1 << 20  # worked on at a time, so that memory is that of the result and little more
@@ -20,7 +21,7 @@ Mask = NDArray[np.bool_]
 def _colour_table() -> NDArray[np.float32]:
     samples = np.array([[colour >> shift & 0xFF for shift in (16, 8, 0)] for colour in _INFERNO]) / 255
     positions = np.linspace(0, 1, len(samples))
-    steps = np.linspace(0, 1, 256)
+    steps = np.linspace(_DARKEST, 1, 256)
     return np.stack([np.interp(steps, positions, samples[:, i]) for i in range(3)]).astype(np.float32)  # (3, 256)
 
 
@@ -57,7 +58,7 @@ def _mix(grey: NDArray[np.float32], part: NDArray[np.float32], level: float) -> 
     heights = part / np.float32(level) if level > 0 else np.zeros_like(part)
     strength = np.clip((heights - _CALM) / np.float32(_HOTTEST - _CALM), 0, 1)
     colour = _COLOURS[:, np.rint(strength * 255).astype(np.uint8)]  # (3, rows, W)
-    cover = _STRONGEST_COVER * np.sqrt(strength)  # the root lifts what is near the level out of the grey
+    cover = _STRONGEST_COVER * np.minimum(2 * strength, 1)  # no edge where colour begins, and strong above the level
     mixed: NDArray[np.float32] = (1 - cover) * grey + cover * colour
     return np.rint(mixed * 255).astype(np.uint8)
 

@@ -310,7 +310,7 @@ def test_anomaly_draws_a_heat_map_of_the_sent_size(client: TestClient) -> None:
 
 
 def test_the_heat_map_of_a_normal_image_is_the_image_in_grey(client: TestClient) -> None:
-    drawn = heatmap(client, NORMAL)  # its map stays below (150/255)^2, less than half of 0.94
+    drawn = heatmap(client, NORMAL)  # its map stays below (150/255)^2, less than three quarters of 0.94
 
     np.testing.assert_array_equal(drawn, np.repeat(NORMAL[..., None], 3, axis=2))
 
