@@ -10,8 +10,11 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     """Files as they are, and the images in folders (by their endings, in order of names, deeper folders too)."""
     found: list[Path] = []
     for path in map(Path, paths):
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found += [file for file in inside if file == path or file.suffix.lower() in _ENDINGS]
+        if not path.is_dir():
+            found.append(path)
+            continue
+        # A pipe or a device with such a name would never end.
+        found += [file for file in sorted(path.rglob("*")) if file.suffix.lower() in _ENDINGS and file.is_file()]
     return found
 
 

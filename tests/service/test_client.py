@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -292,6 +293,8 @@ def folder(tmp_path: Path) -> Path:
         (folder / f"{i}.png").write_bytes(png(np.full((4, 4), 20 * i, np.uint8)))
     (folder / "deeper" / "bright.PNG").write_bytes(png(np.full((4, 4), 250, np.uint8)))
     (folder / "notes.txt").write_text("no image")
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
     (folder / "broken.png").write_bytes(png(LEVELS)[:40])
     return folder
 
