@@ -29,15 +29,15 @@ def lossy_codecs() -> dict[str, tuple[Codec, Sequence[int]]]:
     """Name to (picture, quality -> file) and the qualities worth trying, of the formats that this Pillow can write."""
     codecs: dict[str, tuple[Codec, Sequence[int]]] = {
         "JPEG": (_writer("JPEG", optimize=True), range(1, 96, 3)),
-        "WebP": (_writer("WEBP", method=6), range(0, 96, 8)),
+        "WebP": (_writer("WEBP", method=6), (0, 1, 2, 3, 4, 6, 8, 12, 20, 40, 80)),
     }
     if features.check("avif"):
-        codecs["AVIF"] = (_writer("AVIF", speed=6), range(10, 91, 10))
+        codecs["AVIF"] = (_writer("AVIF", speed=6), (4, 6, 8, 10, 12, 15, 20, 40, 80))
     try:
         importlib.import_module("pillow_jxl")  # it registers itself with Pillow
     except ImportError:
         return codecs
-    codecs["JPEG XL"] = (_writer("JXL", lossless=False, effort=7), range(10, 91, 10))
+    codecs["JPEG XL"] = (_writer("JXL", lossless=False, effort=7), (10, 12, 14, 16, 17, 18, 20, 40, 80))
     return codecs
 
 
