@@ -6,19 +6,19 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.manifold import TSNE
 from sklearn.metrics import adjusted_rand_score, silhouette_score
-from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from training.charts import scatter
 from training.graphs import Decode, Encode
+from training.latents import latents
 from training.loop import to_pixels
 from training.picture import grid_of_images, rows_of_images
+from training.retrieval import NEIGHBOURS, neighbour_accuracy
 from training.textbook.study import CONVOLUTIONAL, SEED, Study, Trained, table
 
 GALLERY = 10_000  # training images with labels, for the neighbours
 SHOWN = 2_000  # test digits in a scatter
 GRID = 15  # decoded points a side
-NEIGHBOURS = 5
 
 Vectors = NDArray[np.float32]
 
@@ -71,19 +71,18 @@ def latent_space(study: Study) -> str:
 
 
 def _encode(trained: Trained, images: Tensor) -> Vectors:
-    with torch.no_grad():
-        z: Vectors = torch.cat([Encode(trained.model)(to_pixels(c)) for c in torch.split(images, 1000)]).numpy()
+    z: Vectors = latents(Encode(trained.model), images).numpy()
     return z
 
 
 def _measures(study: Study, gallery: Vectors, test: Vectors) -> list[str]:
-    labels, known = study.test_labels.numpy(), study.train_labels[:GALLERY].numpy()
+    labels, known = study.test_labels.numpy(), study.train_labels[:GALLERY]
     some = slice(0, SHOWN)  # the silhouette looks at every pair
-    neighbours = KNeighborsClassifier(NEIGHBOURS).fit(gallery, known)
+    accuracy = neighbour_accuracy(torch.from_numpy(gallery), known, torch.from_numpy(test), study.test_labels)
     clusters = KMeans(10, n_init=3, random_state=SEED).fit_predict(test)
     return [
         f"{silhouette_score(test[some], labels[some]):.3f}",
-        f"{neighbours.score(test, labels):.4f}",
+        f"{accuracy:.4f}",
         f"{adjusted_rand_score(labels, clusters):.3f}",
     ]
 

@@ -6,15 +6,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 from training.files import write_atomically
+from training.textbook.applications import applications
 from training.textbook.denoising import denoising
 from training.textbook.latent_space import latent_space
 from training.textbook.pca import pca
+from training.textbook.regularised import regularised
 from training.textbook.structure import structure
 from training.textbook.study import Study
 from training.textbook.transforms import transforms
 
 PAGE = "textbook.md"
-SECTIONS: tuple[Callable[[Study], str], ...] = (structure, pca, denoising, transforms, latent_space)
+SECTIONS: tuple[Callable[[Study], str], ...] = (
+    structure, pca, regularised, denoising, transforms, latent_space, applications,
+)  # fmt: skip
 
 INTRODUCTION = """# The textbook chapter, reproduced
 

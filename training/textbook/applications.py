@@ -1,0 +1,211 @@
+"""7. What it is good for: six applications, each asked of the running service."""
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+from torch import Generator, Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from training.baselines import median_filter, reduced_rank_regression
+from training.corruptions import gaussian
+from training.latents import latents
+from training.loop import to_pixels
+from training.metrics import TEST_NOISE_SEED, psnr_db
+from training.picture import rows_of_images
+from training.restoration.measure import bicubic
+from training.restoration.patches import resized
+from training.retrieval import neighbour_accuracy
+from training.textbook.server import NPY, Server, serve, to_npy
+from training.textbook.study import SAMPLE, SEED, Study
+
+ASKED = 100  # images in a request
+SHOWN = 10
+GALLERY, QUICK_GALLERY = 10_000, 1000  # training images with labels, for the neighbours
+PHOTO_SIDE = 160  # pixels
+FILE = "application/vnd.hourglass"
+URL = "http://127.0.0.1:8000"
+
+
+def applications(study: Study) -> str:
+    """A paragraph, a curl, a figure and a picture for each application that the published models offer."""
+    parts = ["## 7. Six applications", "Everything on this part was asked of the running service, `make serve`."]
+    with serve(study.models) as server:
+        for task, model, make in APPLICATIONS:
+            if server.offers(model, task):
+                parts += make(study, server)
+            else:
+                tqdm.write(f"left out: no {model} with the task {task} in {study.models}")
+    return "\n\n".join(parts)
+
+
+def _denoise(study: Study, server: Server) -> Iterator[str]:
+    since_s = study.spent_s()
+    x = to_pixels(study.data.test[:ASKED])
+    x_noisy = gaussian(x, Generator().manual_seed(TEST_NOISE_SEED), mean=0.5, sigma=0.4)
+    x_hat = server.images("/denoise", x_noisy, model="digits")
+    yield "### Denoising"
+    yield (
+        f"Of {ASKED} noisy test digits the service makes digits with a PSNR of {_db(x_hat, x):.1f} dB; they came with "
+        f"{_db(x_noisy, x):.1f} dB, and a median filter makes {_db(median_filter(x_noisy), x):.1f} dB of them."
+    )
+    yield _curl("denoise?model=digits", "noisy.png", "clean.png")
+    pictures = rows_of_images({"noisy": x_noisy[:SHOWN], "denoised": x_hat[:SHOWN]})
+    yield study.figure("denoise", pictures, "Noisy digits, and as the service gives them back.", since_s)
+
+
+def _anomaly(study: Study, server: Server) -> Iterator[str]:
+    since_s = study.spent_s()
+    x = to_pixels(study.data.test[: 2 * ASKED])
+    good, bad = x[:ASKED], _damaged(x[ASKED:])
+    found = {name: server.verdicts(images, model="digits") for name, images in (("good", good), ("bad", bad))}
+    truth = [0] * ASKED + [1] * ASKED
+    auroc = roc_auc_score(truth, [verdict["score"] for of_kind in found.values() for verdict in of_kind])
+    pca = reduced_rank_regression(study.data.train, None, 32)
+    errors = torch.cat([(pca(part) - part).square().flatten(1).mean(1) for part in (good, bad)])
+    flagged = {name: np.mean([verdict["is_anomalous"] for verdict in of_kind]) for name, of_kind in found.items()}
+    maps = server.images("/anomaly", bad[:SHOWN], model="digits")[:, None]
+    yield "### Anomaly detection"
+    yield (
+        f"A bar of 2x12 pixels is drawn somewhere over {ASKED} test digits; {ASKED} others stay whole. The score tells them apart with "
+        f"an area under the ROC curve of {auroc:.3f} (the reconstruction error of PCA with 32 components: "
+        f"{roc_auc_score(truth, errors.numpy()):.3f}); the service calls {flagged['bad']:.0%} of the damaged and {flagged['good']:.0%} of "
+        "the whole ones anomalous."
+    )
+    yield _curl("anomaly?model=digits", "digit.png", "verdict.json")
+    shown = {"whole": x[ASKED:][:SHOWN], "damaged": bad[:SHOWN], "map": (maps / maps.amax((1, 2, 3), keepdim=True))}
+    yield study.figure(
+        "anomaly", rows_of_images(shown), "Digits, a bar over them, and the maps of the service.", since_s
+    )
+
+
+def _generate(study: Study, server: Server) -> Iterator[str]:
+    since_s = study.spent_s()
+    drawn = torch.cat([server.generate("digits", count=ASKED // 10, seed=SEED, label=str(d)) for d in range(10)])
+    labels = torch.arange(10).repeat_interleave(ASKED // 10).to(torch.uint8)
+    known = study.digits.train[:GALLERY, None], study.train_labels[:GALLERY]
+    gallery = to_pixels(known[0]).flatten(1)
+    recognised = neighbour_accuracy(gallery, known[1], drawn.flatten(1), labels)
+    real = neighbour_accuracy(
+        gallery, known[1], to_pixels(study.data.test[:ASKED]).flatten(1), study.test_labels[:ASKED]
+    )  # fmt: skip
+    yield "### Generation"
+    yield (
+        f"Latents are drawn and decoded. Asked for {ASKED // 10} of each digit, the service draws digits of which the nearest "
+        f"{len(gallery):,} training images recognise {recognised:.0%} as what was asked for; of real test digits they recognise {real:.0%}."
+    )
+    body = '\'{"count": 10, "seed": 0, "label": "7"}\''
+    yield f"    curl -d {body} -H 'Content-Type: application/json' '{URL}/generate?model=digits' -o sevens.zip"
+    rows = {f"label {d}": drawn[d * (ASKED // 10) :][:SHOWN] for d in (0, 3, 7)}
+    yield study.figure("generate", rows_of_images(rows), "Digits that nobody wrote, ten of three kinds.", since_s)
+
+
+def _features(study: Study, server: Server) -> Iterator[str]:
+    since_s = study.spent_s()
+    count = QUICK_GALLERY if study.is_quick else GALLERY
+
+    def encode(x: Tensor) -> Tensor:
+        return torch.cat([server.images("/encode", part, model="digits") for part in torch.split(x, 250)])
+
+    known, labels = study.digits.train[:count, None], study.train_labels[:count]
+    gallery, test = latents(encode, known), latents(encode, study.data.test[:500])
+    accuracy = neighbour_accuracy(gallery, labels, test, study.test_labels[:500])
+    pixels = neighbour_accuracy(
+        to_pixels(known).flatten(1), labels, to_pixels(study.data.test[:500]).flatten(1), study.test_labels[:500]
+    )
+    nearest = torch.cdist(test[:SHOWN], gallery).topk(3, largest=False).indices.T  # (3, SHOWN)
+    yield "### Features"
+    yield (
+        f"The 32 latents are features for search and classification. Among {count:,} training digits with labels, the five nearest "
+        f"by latent vote right for {accuracy:.1%} of 500 test digits; by all 784 pixels it is {pixels:.1%}. Nobody told the encoder any label."
+    )
+    yield _curl("encode?model=digits", "digit.png", "latent.json")
+    shown = {"asked": to_pixels(study.data.test[:SHOWN])} | {
+        f"nearest {i + 1}": to_pixels(known[row]) for i, row in enumerate(nearest)
+    }
+    yield study.figure(
+        "features", rows_of_images(shown), "Test digits over the training digits nearest to them.", since_s
+    )
+
+
+def _compress(study: Study, server: Server) -> Iterator[str]:
+    since_s = study.spent_s()
+    x = to_pixels(study.data.test[:ASKED])
+    file = server.post("/compress", to_npy(x), kind=NPY, accept=FILE)
+    x_hat = torch.from_numpy(np.load(BytesIO(server.post("/decompress", file, kind=FILE, accept=NPY))))
+    ours, (jpeg, jpeg_db) = _db(x_hat, x), _jpeg(x, _db(x_hat, x))
+    yield "### Compression"
+    yield (
+        f"Only the latents are stored, rounded and coded. {ASKED} test digits become one file of {len(file):,} bytes, "
+        f"{len(file) / ASKED:.1f} for each, and come back with {ours:.1f} dB. One JPEG of all of them needs {jpeg / ASKED:.1f} bytes each for "
+        f"{jpeg_db:.1f} dB."
+    )
+    yield _curl("compress", "digit.png", "digit.hg")
+    pictures = rows_of_images({"original": x[:SHOWN], "decompressed": x_hat[:SHOWN]})
+    yield study.figure("compress", pictures, "Digits before and after.", since_s)
+
+
+def _enhance(study: Study, server: Server) -> Iterator[str]:
+    since_s = study.spent_s()
+    with Image.open(SAMPLE / "hazelnut.jpg") as image:
+        photo = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    top, left = ((side - PHOTO_SIDE) // 2 for side in photo.shape[1:])
+    photo = photo[:, top : top + PHOTO_SIDE, left : left + PHOTO_SIDE]
+    small, x = to_pixels(resized(photo, PHOTO_SIDE // 2, PHOTO_SIDE // 2))[None], to_pixels(photo)[None]
+    x_hat, enlarged = server.images("/enhance", small, model="photo-x2"), bicubic(small, 2)
+    yield "### Enhancement"
+    yield (
+        f"A network that adds detail to a small picture. A photograph at half its size comes back with {_db(x_hat, x):.2f} dB; bicubic "
+        f"interpolation gives {_db(enlarged, x):.2f} dB."
+    )
+    yield _curl("enhance", "small.jpg", "large.jpg")
+    pictures = rows_of_images({"bicubic": enlarged, "enhanced": x_hat.clamp(0, 1), "original": x})
+    yield study.figure("enhance", pictures, "A hazelnut at half its size, enlarged twice.", since_s)
+
+
+Application = Callable[[Study, Server], Iterator[str]]
+# The task, the model that is asked, and what is shown.
+APPLICATIONS: tuple[tuple[str, str, Application], ...] = (
+    ("denoise", "digits", _denoise),
+    ("anomaly", "digits", _anomaly),
+    ("generate", "digits", _generate),
+    ("encode", "digits", _features),
+    ("compress", "digits-compressed", _compress),
+    ("enhance", "photo-x2", _enhance),
+)
+
+
+def _curl(path: str, source: str, target: str) -> str:
+    return f"    curl --data-binary @{source} '{URL}/{path}' -o {target}"
+
+
+def _db(x_hat: Tensor, x: Tensor) -> float:
+    return psnr_db(F.mse_loss(x_hat, x).item())
+
+
+def _damaged(x: Tensor) -> Tensor:
+    """A bright bar of 2x12 pixels somewhere over every image."""
+    out, generator = x.clone(), Generator().manual_seed(SEED)
+    for image in out:
+        top, left = (int(torch.randint(28 - side, (1,), generator=generator)) for side in (2, 12))
+        image[:, top : top + 2, left : left + 12] = 1.0
+    return out
+
+
+def _jpeg(x: Tensor, wanted_db: float) -> tuple[int, float]:
+    """Bytes and decibels of the smallest JPEG, all images on one sheet of ten columns, that is as good; or the best."""
+    sheet = x.reshape(-1, 10, 28, 28).permute(0, 2, 1, 3).reshape(-1, 280)
+    image = Image.fromarray((sheet * 255).round().byte().numpy())
+    found = (0, 0.0)
+    for quality in range(1, 101):
+        file = BytesIO()
+        image.save(file, "JPEG", quality=quality, optimize=True)
+        with Image.open(file) as decoded:
+            found = len(file.getvalue()), _db(to_pixels(torch.from_numpy(np.array(decoded))), sheet)
+        if found[1] >= wanted_db:
+            break
+    return found

@@ -1,0 +1,66 @@
+"""3. Regularised autoencoders: what L1 and L2 on the latents do to them, over the strength."""
+
+from training.charts import lines
+from training.graphs import Encode
+from training.latents import latents
+from training.retrieval import neighbour_accuracy
+from training.textbook.study import CONVOLUTIONAL, Study, Trained, table
+
+NAMES = {"l1": "L1, as LASSO", "l2": "L2, as RIDGE"}
+STRENGTHS, QUICK_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1), (1e-3, 1e-1)
+GALLERY = 10_000  # training images with labels, for the neighbours
+ACTIVE_SHARE = 0.05  # of the largest spread; below that a latent says next to nothing
+
+
+def regularised(study: Study) -> str:
+    """Active latents, error and accuracy of neighbours over the strength of each penalty."""
+    since_s = study.spent_s()
+    strengths = QUICK_STRENGTHS if study.is_quick else STRENGTHS
+    plain = _measure(study, _train(study, "none", 0.0))
+    paths = {name: {s: _measure(study, _train(study, name, s)) for s in strengths} for name in NAMES}
+    rows = [["none", "", *_cells(plain)]]
+    rows += [[NAMES[name], f"{s:g}", *_cells(found)] for name, path in paths.items() for s, found in path.items()]
+    charts = [
+        study.figure(
+            f"regularised-{title}",
+            lines({NAMES[name]: [(s, found[i]) for s, found in path.items()] for name, path in paths.items()},
+                  x_label="strength", y_label=label, log_x=True),
+            f"{label.capitalize()} over the strength of the penalty.", since_s,
+        )
+        for i, (title, label) in enumerate([("active", "active latents of 32"), ("error", "mean squared error")])
+    ]  # fmt: skip
+    return "\n\n".join(
+        [
+            "## 3. Regularised autoencoders",
+            "A penalty on the latents, `strength` times their mean absolute value (L1) or mean square (L2), is added to the error. It "
+            "asks the encoder to say what it has to say with small numbers, and L1, as in LASSO, with few. A latent counts as active "
+            f"if it spreads over the test images at least {ACTIVE_SHARE:.0%} as far as the one that spreads most; neighbours vote with "
+            f"the labels of {min(GALLERY, len(study.digits.train)):,} training images.",
+            table(["penalty", "strength", "active latents", "test error (MSE)", "accuracy of 5 neighbours"], rows),
+            *charts,
+            "The decoder can enlarge what the encoder made small, so a weak penalty changes the scale of the latents and little else. "
+            "Strong ones cost error first; that latents fall silent one after the other is the way of L1.",
+        ]
+    )
+
+
+def _train(study: Study, name: str, strength: float) -> Trained:
+    penalty = (f"regularisation.name={name}", f"regularisation.strength={strength!r}") if strength else ()
+    directory = f"conv-32-{name}-{strength:g}" if strength else "conv-32"  # that of section 2
+    return study.train(
+        directory, "plain", *CONVOLUTIONAL, "architecture.options.latent_dim=32", *penalty, epochs=12, quick_epochs=6
+    )
+
+
+def _measure(study: Study, trained: Trained) -> tuple[int, float, float]:
+    encode = Encode(trained.model)
+    gallery, test = latents(encode, study.digits.train[:GALLERY, None]), latents(encode, study.data.test)
+    spread = test.std(0)
+    active = int((spread >= ACTIVE_SHARE * spread.max()).sum())
+    accuracy = neighbour_accuracy(gallery, study.train_labels[:GALLERY], test, study.test_labels)
+    return active, study.test_mse(trained), accuracy
+
+
+def _cells(found: tuple[int, float, float]) -> list[str]:
+    active, error, accuracy = found
+    return [str(active), f"{error:.4f}", f"{accuracy:.4f}"]

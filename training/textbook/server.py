@@ -1,0 +1,110 @@
+"""The service with the published models, in a process of its own on a free port of this machine."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.errors import RunError
+
+START_S = 180.0
+NPY, JSON = "application/x-npy", "application/json"
+
+
+class Server:
+    """Requests as a client of the service makes them."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+
+    def offers(self, model: str, *tasks: str) -> bool:
+        """Whether a model is live and has these tasks."""
+        live = {entry["name"]: entry["tasks"] for entry in self._http.get("/models").json()}
+        return set(tasks) <= set(live.get(model, ()))
+
+    def post(self, path: str, body: bytes, *, kind: str, accept: str, **query: str | int) -> bytes:
+        """The body of the answer.
+
+        Raises:
+            RunError: The service refuses; the message has its words.
+        """
+        answer = self._http.post(path, params=query, content=body, headers={"Content-Type": kind, "Accept": accept})
+        if answer.status_code != 200:
+            raise RunError(f"POST {path} {query}: {answer.status_code} {answer.text[:300]}")
+        return answer.content
+
+    def images(self, path: str, x: Tensor, **query: str | int) -> Tensor:
+        """What an endpoint makes of images (N, C, H, W): as many rows."""
+        return from_npy(self.post(path, to_npy(x), kind=NPY, accept=NPY, **query))
+
+    def verdicts(self, x: Tensor, **query: str | int) -> list[dict[str, Any]]:
+        """The anomaly of each image: `score`, `is_anomalous` and the rest as the service says it."""
+        answer = json.loads(self.post("/anomaly", to_npy(x), kind=NPY, accept=JSON, **query))
+        results: list[dict[str, Any]] = answer["results"]
+        return results
+
+    def generate(self, model: str, **body: str | int) -> Tensor:
+        """New images, (count, C, H, W)."""
+        content = self.post("/generate", json.dumps(body).encode(), kind=JSON, accept=NPY, model=model)
+        return from_npy(content)
+
+
+@contextmanager
+def serve(models: Path) -> Iterator[Server]:
+    """The running service; it ends with the block.
+
+    Raises:
+        RunError: It does not start.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"PORT": str(port), "MODELS_DIR": str(models.resolve()), "DEVICE": "cpu", "REQUEST_TIMEOUT_S": "300"}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("HOURGLASS_")}
+    environment = others | {f"HOURGLASS_{name}": value for name, value in settings.items()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300.0) as http:
+            _wait(http, process)
+            yield Server(http)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(http: httpx.Client, process: "subprocess.Popen[bytes]") -> None:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            if http.get("/health/ready").is_success:
+                return
+        except httpx.TransportError:  # it does not listen yet
+            pass
+        time.sleep(0.1)
+    raise RunError(f"the service did not get ready in {START_S:.0f} s; `python -m service` says why")
+
+
+def to_npy(x: Tensor) -> bytes:
+    """The tensor as a file of NumPy's."""
+    file = BytesIO()
+    np.save(file, x.contiguous().numpy())
+    return file.getvalue()
+
+
+def from_npy(content: bytes) -> Tensor:
+    """The tensor in a file of NumPy's."""
+    return torch.from_numpy(np.load(BytesIO(content), allow_pickle=False))
