@@ -47,13 +47,13 @@ def score_threshold(calibration: Calibration, max_fpr: float | None) -> float:
         raise UnreachableRate(
             f"max_fpr={max_fpr} is below {rounded_up:g}, the smallest rate that {n} calibration scores can promise"
         )
-    return math.nextafter(calibration.scores[n - 1 - allowed], math.inf)
+    return _just_above(calibration.scores[n - 1 - allowed])
 
 
 def map_threshold(calibration: Calibration, max_fpr: float | None) -> float | None:
     """The value from which a place in a map is unusual: at most about `max_fpr` of normal images have one.
 
-    Where the calibration is too small for the rate, no normal image of it has. Exact in float32, as maps are.
+    Where the calibration is too small for the rate, no normal image of it has.
 
     Args:
         calibration: Of the model.
@@ -66,9 +66,14 @@ def map_threshold(calibration: Calibration, max_fpr: float | None) -> float | No
     if not peaks:
         return None
     allowed = max(0, _allowed(len(peaks), calibration.target_fpr if max_fpr is None else max_fpr))
-    return float(np.nextafter(np.float32(peaks[len(peaks) - 1 - allowed]), np.float32(np.inf)))
+    return _just_above(peaks[len(peaks) - 1 - allowed])
 
 
 def _allowed(n: int, max_fpr: float) -> int:
     """How many of n calibration values may lie at or above a threshold; -1 for a rate that n cannot promise."""
     return min(math.floor(max_fpr * (n + 1) + 1e-9), n) - 1
+
+
+def _just_above(value: float) -> float:
+    """The next larger float32, as scores and maps are float32."""
+    return float(np.nextafter(np.float32(value), np.float32(np.inf)))

@@ -255,7 +255,7 @@ class Calibration(_Frozen):
     """Anomaly scores of normal images that the model was not trained on, in ascending order.
 
     `threshold` is the smallest score whose conformal p-value, (1 + number of `scores` at or above it) / (n + 1),
-    is at most `target_fpr`: about that share of normal images will be flagged.
+    is at most `target_fpr`: about that share of normal images will be flagged. It lies just above one of the scores.
 
     `map_peaks` are the largest values of the maps of the same images, also ascending, so in an order of their own: from
     where on a place in a map is unusual. Empty where a model was calibrated without them.

@@ -81,16 +81,16 @@ def calibration_of(answers: Answers, target_fpr: float, *, score: str) -> Calibr
 
 
 def conformal_threshold(values: NDArray[np.floating] | Sequence[float], rate: float) -> float:
-    """The smallest of the values whose conformal p-value is at most `rate`.
+    """The smallest float32 whose conformal p-value among the values is at most `rate`: just above one of them.
 
-    With fewer than 1 / rate - 1 values there is none; then it lies just above the largest, and `too_few` says so.
+    A new value like them reaches it with a probability of at most `rate`, and of hardly less. With fewer than
+    1 / rate - 1 values no threshold can promise that; it then lies just above the largest, and `too_few` says so.
+    The service moves it in the same way for `max_fpr`.
     """
-    ascending = np.sort(np.asarray(values, np.float64))
+    ascending = np.sort(np.asarray(values, np.float32))
     n = len(ascending)
-    at_or_above = n - np.searchsorted(ascending, ascending, side="left")
-    p_values = (1 + at_or_above) / (n + 1)
-    fit = ascending[p_values <= rate]
-    return float(fit[0] if len(fit) else np.nextafter(np.float32(ascending[-1]), np.float32(np.inf)))
+    allowed = min(int(np.floor(rate * (n + 1) + 1e-9)), n) - 1  # values that may lie at or above it
+    return float(np.nextafter(ascending[n - 1 - max(0, allowed)], np.float32(np.inf)))
 
 
 def too_few(calibration: Calibration) -> str | None:

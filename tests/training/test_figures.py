@@ -97,9 +97,10 @@ def p_value(calibration: Calibration, score: float) -> float:
 def test_the_threshold_is_the_smallest_score_with_a_p_value_within_the_rate() -> None:
     calibration = _calibration([float(s) for s in range(1, 100)], 0.05)  # n = 99
 
-    # p of the score s is (1 + 100 - s) / 100, so 96 has 0.05 and 95 has 0.06
-    assert calibration.threshold == 96.0
-    assert p_value(calibration, 96.0) == pytest.approx(0.05)
+    # p of 95 is (1 + 5) / 100, and just above it 0.05
+    assert calibration.threshold == np.nextafter(np.float32(95), np.float32(96))
+    assert p_value(calibration, calibration.threshold) == pytest.approx(0.05)
+    assert p_value(calibration, 95.0) == pytest.approx(0.06)
 
 
 def test_ties_at_the_threshold_do_not_flag_more_than_the_rate() -> None:
@@ -120,6 +121,16 @@ def test_too_few_scores_flag_nothing_they_know_and_say_so() -> None:
         "promise is 0.25."
     )
     assert too_few(_calibration([float(s) for s in range(99)], 0.01)) is None
+
+
+def test_the_asked_rate_is_reached_with_few_scores_too() -> None:
+    rng = np.random.default_rng(0)
+    flagged = 0
+    for _ in range(2000):  # n = 39: exactly one score may be above the threshold, and a new one is with 2 in 40
+        *scores, new = rng.normal(size=40).astype(np.float32).tolist()
+        flagged += new >= _calibration(scores, 0.05).threshold
+
+    assert flagged / 2000 == pytest.approx(0.05, abs=0.015)  # three standard deviations: 3 sqrt(0.05 0.95 / 2000)
 
 
 @pytest.mark.parametrize("seed", range(5))
