@@ -8,9 +8,15 @@ from service.errors import StartupError
 from service.exitcodes import EXIT_CANNOT_START, EXIT_STOPPED
 from service.settings import Settings, read_settings
 
+_COMMANDS = ("index", "rebuild")
+
 
 def main() -> int:
     """The exit code: 0 after a graceful stop, 1 if that cut requests off, 2 if the service cannot start."""
+    if sys.argv[1:2] and sys.argv[1] in _COMMANDS:
+        from service.index import main as index  # noqa: PLC0415  the service does not need it
+
+        return index(sys.argv[1:])
     try:
         return run(read_settings(os.environ, sys.argv[1:]))
     except StartupError as error:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp
 from service import __version__
 from service.admission import Admission
 from service.board import PERIOD_S, Board
+from service.collectionschemas import ANSWERS as COLLECTION_ANSWERS
 from service.errors import (
     InternalError,
     InvalidParameter,
@@ -51,6 +53,7 @@ from service.serving import Service
 from service.session import start_provider
 from service.settings import Settings
 from service.shortcut import Shortcut
+from service.store.threads import StoreThreads
 from service.tasks import InputLimits
 from service.tracing import Tracer
 
@@ -102,6 +105,7 @@ def create_app(
             tasks.append(asyncio.create_task(_share(metrics)))
         yield
         registry.close()
+        await asyncio.to_thread(store.close)
         for task in tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -120,7 +124,8 @@ def create_app(
     limits = InputLimits(settings.max_pixels, settings.max_images, settings.max_frames)
     admission = Admission(max_images=settings.max_queue_images, timeout_s=settings.request_timeout_s)
     metrics = Metrics(meters, board, registry, admission)
-    app.state.service = Service(settings, registry, limits, admission, metrics)
+    store = StoreThreads(settings.collections_url.get_secret_value())
+    app.state.service = Service(settings, registry, limits, admission, metrics, store)
     for router in ROUTERS.values():
         app.include_router(router)
     app.add_exception_handler(RequestError, _on_request_error)
@@ -147,8 +152,8 @@ class _App(FastAPI):
             app = CORSMiddleware(
                 app,
                 allow_origins=settings.cors_origins,
-                allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type", "X-Request-Id"],
+                allow_methods=["GET", "POST", "PUT", "DELETE"],
+                allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type", "X-Metadata", "X-Request-Id"],
                 expose_headers=["X-Model", "X-Resize", "X-Sigma", "X-Seed", "X-Request-Id", "Retry-After"],
             )
         meters = self.state.service.metrics.meters
@@ -185,8 +190,14 @@ def _complete_openapi(app: FastAPI, *, has_keys: bool) -> None:
 
     def openapi() -> Schema:
         if app.openapi_schema is None:
-            answers = (LatentAnswer, LatentsAnswer, AnomalyAnswer, AnomaliesAnswer)
-            models = (*answers, GenerateBody, ModelSummary, Manifest, Readiness, Liveness)
+            answers: tuple[type[BaseModel], ...] = (
+                LatentAnswer,
+                LatentsAnswer,
+                AnomalyAnswer,
+                AnomaliesAnswer,
+                *COLLECTION_ANSWERS,
+            )
+            models: tuple[type[BaseModel], ...] = (*answers, GenerateBody, ModelSummary, Manifest, Readiness, Liveness)
             document = add_components(generate(), models)
             app.openapi_schema = add_security(document) if has_keys else document
         return app.openapi_schema

@@ -18,10 +18,15 @@
         ├── RouteNotFound           404
         ├── ModelNotFound           404
         ├── VersionNotFound         404
+        ├── CollectionNotFound      404
+        ├── ItemNotFound            404  the collection is there
         ├── MethodNotAllowed        405  with Allow
         ├── NotAcceptable           406  the endpoint cannot answer in what Accept asks for
         ├── RequestTimeout          408  body_timeout_s
         ├── OtherDecoder            409  a compressed file of another decoder or other tables
+        ├── ModelConflict           409  the collection's vectors are another model version's
+        ├── NoLabels                409  nothing in the collection has a label to vote with
+        ├── CollectionFull          409  max_collections, max_items
         ├── BodyTooLarge            413  max_body_bytes
         ├── TooManyPixels           413  max_pixels
         ├── TooManyImages           413  max_images
@@ -35,12 +40,14 @@
         ├── SizeMismatch            422  the model takes one size only
         ├── InvalidArray            422  NPY: header, dtype, shape or values
         ├── InvalidLatent           422  JSON or NPY latents
+        ├── InvalidMetadata         422  of an item
         ├── UnreachableRate         422  max_fpr below what the calibration can resolve
         ├── NonFiniteResult         422  the model's answer to this input is not a number
         ├── HeadersTooLarge         431  max_header_bytes
         ├── InternalError           500  our fault; the log has the details under the request id
         ├── NotReady                503  no model is live yet
         ├── QueueFull               503  max_queue_images
+        ├── StoreUnavailable        503  collections_url
         ├── Draining                503  the service is stopping
         └── DeadlineExceeded        504  request_timeout_s
 
@@ -167,6 +174,44 @@ class VersionNotFound(RequestError):
 
     status, code, title = 404, "version-not-found", "No such model version"
     example = "model 'digits' has no version 7; it has 1, 2"
+
+
+class CollectionNotFound(RequestError):
+    """There is no collection of that name."""
+
+    status, code, title = 404, "collection-not-found", "No such collection"
+    example = "no collection 'part'; there are: parts, screws. Putting an item into one makes it"
+
+
+class ItemNotFound(RequestError):
+    """The collection has no item with that id."""
+
+    status, code, title = 404, "item-not-found", "No such item"
+    example = "collection 'parts' has no item 'a17'; GET /collections/parts/items lists them"
+
+
+class ModelConflict(RequestError):
+    """The collection has vectors of another model version, and vectors of two do not compare."""
+
+    status, code, title = 409, "model-conflict", "Vectors of another model"
+    example = (
+        "collection 'parts' has vectors of digits/1, not of digits/2; leave model and version out, or rebuild it with "
+        "`python -m service rebuild FOLDER --collection parts --model digits`"
+    )
+
+
+class NoLabels(RequestError):
+    """No item of the collection has a label, so none can be voted for."""
+
+    status, code, title = 409, "no-labels", "Nothing has a label"
+    example = "no item of collection 'parts' has a label; put some with ?label="
+
+
+class CollectionFull(RequestError):
+    """There are as many collections, or items in one, as the settings allow."""
+
+    status, code, title = 409, "collection-full", "No room for more"
+    example = "collection 'parts' would have 1000001 items, the most are 1000000 (setting max_items); delete some"
 
 
 class MethodNotAllowed(RequestError):
@@ -307,6 +352,13 @@ class InvalidLatent(RequestError):
     example = "the latent has 31 numbers, model 'digits' has 32"
 
 
+class InvalidMetadata(RequestError):
+    """The metadata of an item is no JSON object, or a very large or deep one."""
+
+    status, code, title = 422, "invalid-metadata", "Invalid metadata"
+    example = """X-Metadata is '[1, 2]'; send a JSON object, such as {"lot": 12}"""
+
+
 class UnreachableRate(RequestError):
     """`max_fpr` is smaller than the number of calibration scores can resolve."""
 
@@ -340,6 +392,16 @@ class QueueFull(RequestError):
 
     status, code, title = 503, "queue-full", "Too much to do"
     example = "256 images are waiting and 1 more do not fit, the limit is 256 (setting max_queue_images)"
+
+
+class StoreUnavailable(RequestError):
+    """The database of the collections does not answer: it is locked, full, read-only, damaged or away."""
+
+    status, code, title = 503, "store-unavailable", "The collections are not available"
+    example = (
+        "the collections in /data/items.db cannot be used: database or disk is full; is there room, and may the "
+        "service write there?"
+    )
 
 
 class Draining(RequestError):

@@ -142,6 +142,18 @@ ENDS_BODY: Schema = {
     }
 }
 
+VECTOR_BODY: Schema = {
+    "requestBody": {
+        "required": True,
+        "description": "The image as it is, or a form with one or more fields `file`, or an NPY array: float32 in "
+        "[0, 1] or uint8; (H, W), (C, H, W) or (N, C, H, W). Or latents: as JSON, or one as an NPY array (D,).",
+        "content": {
+            **IMAGE_BODY["requestBody"]["content"],
+            "application/json": LATENT_BODY["requestBody"]["content"]["application/json"],
+        },
+    }
+}
+
 _HEADERS: Schema = {
     "X-Model": {"description": "The model that answered: name/version", "schema": {"type": "string"}},
     "ETag": {"description": "Send it in If-None-Match: 304 if nothing has changed", "schema": {"type": "string"}},
@@ -156,6 +168,7 @@ _HEADERS: Schema = {
     },
 }
 
+NO_CONTENT: dict[int | str, Schema] = {204: {"description": "Done", "content": {}}}
 NOT_MODIFIED: dict[int | str, Schema] = {304: {"description": "What If-None-Match names is still right", "content": {}}}
 
 PROBLEM_SCHEMA: Schema = {

@@ -9,11 +9,13 @@ from service.manifest import InputSpec, Metric, Task
 Resize = Annotated[str | None, Field(description="What was done to the size; absent if nothing was")]
 
 
-class _Query(BaseModel):
+class StrictQuery(BaseModel):
+    """A query in which an unknown parameter is an error."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class ModelQuery(_Query):
+class ModelQuery(StrictQuery):
     """Which model answers."""
 
     model: Annotated[
@@ -109,13 +111,13 @@ class CompressQuery(ModelQuery):
     ] = None  # fmt: skip
 
 
-class DecompressQuery(_Query):
+class DecompressQuery(StrictQuery):
     """How the images are written. The file itself names its model."""
 
     quality: Annotated[int, Field(ge=1, le=100, description="Of a JPEG or WebP answer")] = 95
 
 
-class VersionQuery(_Query):
+class VersionQuery(StrictQuery):
     """Which version of a model."""
 
     version: Annotated[int | None, Field(ge=1, lt=10**9, description="The newest that works if left out")] = None

@@ -20,6 +20,7 @@ from service.responses import several_response, single_response
 from service.restoration import Restoration, Turns
 from service.schemas import ModelQuery
 from service.settings import Settings
+from service.store.threads import StoreThreads
 from service.tasks import Answer, InputLimits
 from service.tensors import count_rows
 
@@ -36,6 +37,7 @@ class Service:
     limits: InputLimits
     admission: Admission
     metrics: Metrics
+    store: StoreThreads
     turns: Turns = field(default_factory=Turns)
 
 

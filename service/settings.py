@@ -15,7 +15,7 @@ from service.errors import InvalidSettings, shown
 PREFIX = "HOURGLASS_"
 MIB = 2**20
 MIN_KEY_LENGTH = 16
-_SECRET = {"api_keys"}  # never part of a message
+_SECRET = {"api_keys", "collections_url"}  # never part of a message
 
 
 def _split(value: object) -> object:
@@ -41,6 +41,15 @@ def _check_origin(origin: str) -> str:
     if not re.fullmatch(r"\*|https?://[^/\s?#@]+", origin):
         raise ValueError("an origin is scheme, host and port, such as https://lab.example:8443, or * for all")
     return origin
+
+
+def _check_store(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    if not re.fullmatch(r"sqlite:///[^\0?#]+|postgres(ql)?://\S+", text):
+        raise ValueError(
+            "it is sqlite:///FOLDER/FILE (sqlite:////FOLDER/FILE from the root) or postgresql://USER:PASSWORD@HOST/NAME"
+        )
+    return url
 
 
 class Settings(BaseModel):
@@ -108,6 +117,16 @@ class Settings(BaseModel):
     grace_s: Annotated[int, Field(ge=0, le=3600)] = Field(
         default=20, description="seconds that requests in flight get to finish after SIGTERM"
     )
+    collections_url: Annotated[SecretStr, AfterValidator(_check_store)] = Field(
+        default=SecretStr("sqlite:///collections/items.db"),
+        description="where collections are kept: sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME with pgvector",
+    )
+    max_collections: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=100, description="most collections; over it: 409"
+    )
+    max_items: Annotated[int, Field(ge=1, le=10**8)] = Field(
+        default=1_000_000, description="most items in one collection; over it: 409"
+    )
     api_keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_check_key)], ...], BeforeValidator(_split)] = Field(
         default=(), description="keys, comma separated, one of which a request must send; empty asks for none"
     )
@@ -157,16 +176,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve the models in a directory over HTTP: denoise, encode, decode, anomaly. API page: /docs",
-        epilog=f"Every flag is also an environment variable: --max-pixels is {PREFIX}MAX_PIXELS. Flags win.",
+        epilog=f"Every flag is also an environment variable: --max-pixels is {PREFIX}MAX_PIXELS. Flags win. "
+        "To put a folder of images into a collection: python -m service index --help",
     )
     for name, field in Settings.model_fields.items():
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else None
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             metavar="|".join(choices) if choices else name.rsplit("_", 1)[-1].upper(),
-            help=f"{field.description} (default {field.default})".replace("%", "%%"),
+            help=f"{field.description} (default {_plain(field.default)})".replace("%", "%%"),
         )
     return parser
+
+
+def _plain(default: object) -> object:
+    return default.get_secret_value() if isinstance(default, SecretStr) else default
 
 
 def _sentence(problem: ErrorDetails, flags: Mapping[str, str]) -> str:

@@ -73,6 +73,12 @@ def count_rows(data: bytes, *, rank: int, at_most: int) -> int:
     return min(max(count, 1), at_most)
 
 
+def is_vector(data: bytes) -> bool:
+    """Whether this is an NPY array with one axis, by its header: one latent, where images are taken as well."""
+    found = _SHAPE.search(data, 0, _MAX_HEADER_BYTES) if data.startswith(NPY_MAGIC) else None
+    return found is not None and b"," not in found[1]
+
+
 def read_npy_latents(data: bytes, *, dim: int, max_latents: int) -> tuple[NDArray[np.float32], bool]:
     """Latents (N, dim) of an NPY file of shape (dim,) or (N, dim), float32, and whether it held just one.
 
@@ -121,7 +127,7 @@ def read_json_latents(
     if made_by != (model, version):
         raise InvalidLatent(
             f"the latents are of model {shown(made_by[0])}, version {shown(made_by[1])}, but {model!r}, version "
-            f"{version}, would decode them; name theirs with ?model= and &version="
+            f"{version}, would take them; name theirs with ?model= and &version="
         )
     if not latents:
         raise InvalidLatent("latents is empty; send at least one")

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from service.routes import (
     anomaly,
+    collections,
     compress,
     decode,
     decompress,
@@ -17,6 +18,7 @@ from service.routes import (
     metrics,
     models,
     pages,
+    search,
     v2,
 )
 
@@ -30,6 +32,8 @@ ROUTERS: dict[str, APIRouter] = {
     "interpolate": interpolate.router,
     "compress": compress.router,
     "decompress": decompress.router,
+    "collections": collections.router,
+    "search": search.router,
     "models": models.router,
     "health": health.router,
     "metrics": metrics.router,

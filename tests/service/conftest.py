@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from service.app import create_app
@@ -30,7 +31,9 @@ def make_client(models_dir: Path) -> Iterator[MakeClient]:
     clients: list[TestClient] = []
 
     def start(**settings: object) -> TestClient:
-        options = {"models_dir": models_dir, "watch_interval_s": 3600, "device": "cpu", **settings}
+        collections = f"sqlite:///{models_dir.parent / 'collections' / 'items.db'}"
+        options = {"models_dir": models_dir, "watch_interval_s": 3600, "device": "cpu", "collections_url": collections}
+        options |= settings
         client = TestClient(create_app(Settings.model_validate(options)), raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)
@@ -46,6 +49,12 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """The service over one `toy` model, shared by the tests of a file that only ask."""
     directory = tmp_path_factory.mktemp("models")
     publish_toy(directory)
-    settings = Settings(models_dir=directory, watch_interval_s=3600, device="cpu", max_pixels=100_000)
+    settings = Settings(
+        models_dir=directory,
+        watch_interval_s=3600,
+        device="cpu",
+        max_pixels=100_000,
+        collections_url=SecretStr(f"sqlite:///{directory.parent / 'items.db'}"),
+    )
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client

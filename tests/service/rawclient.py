@@ -68,15 +68,16 @@ class RawClient:
 
 def post(port: int, path: str, body: bytes, **headers: str) -> Reply:
     """One POST on a connection of its own."""
-    return _ask(port, "POST", path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    return ask(port, "POST", path, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def get(port: int, path: str) -> Reply:
     """One GET on a connection of its own."""
-    return _ask(port, "GET", path, None, {})
+    return ask(port, "GET", path, None, {})
 
 
-def _ask(port: int, method: str, path: str, body: bytes | None, headers: dict[str, Any]) -> Reply:
+def ask(port: int, method: str, path: str, body: bytes | None, headers: dict[str, Any]) -> Reply:
+    """One request on a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
         connection.request(method, path, body, headers)

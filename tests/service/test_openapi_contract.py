@@ -8,6 +8,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import SecretStr
 from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
 from schemathesis.schemas import BaseSchema
@@ -40,8 +41,11 @@ schemathesis.openapi.format("binary", st.sampled_from([*PICTURES.values(), *ARRA
 
 
 # All checks are on. These refusals are fair answers to valid data: no schema can say that a picture is damaged (415,
-# 422) or that a model has 4 latents. 406 is not among them, and an error of the server never is.
-CONFIG = {"checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "400", "404", "413", "415", "422"]}}}
+# 422), that a model has 4 latents or what a collection holds (409). 406 is not among them, and an error of the server
+# never is.
+CONFIG = {
+    "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "400", "404", "409", "413", "415", "422"]}}
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,14 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> BaseSchema:
     publish_toy(directory)
     publish_generator(directory, tasks=["generate"])
     publish_codec(directory)
-    app = create_app(Settings(models_dir=directory, watch_interval_s=3600, device="cpu"))
+    app = create_app(
+        Settings(
+            models_dir=directory,
+            watch_interval_s=3600,
+            device="cpu",
+            collections_url=SecretStr(f"sqlite:///{directory}/items.db"),
+        )
+    )
     with TestClient(app) as client:
         file = client.post("/compress", content=PICTURES["image/png"]).content
     others = (file[:-1], file[:4] + bytes(len(file) - 4), *BROKEN)
@@ -69,6 +80,15 @@ OPERATIONS = (
     ("POST", "/interpolate"),
     ("POST", "/compress"),
     ("POST", "/decompress"),
+    ("GET", "/collections"),
+    ("GET", "/collections/{collection}"),
+    ("DELETE", "/collections/{collection}"),
+    ("GET", "/collections/{collection}/items"),
+    ("PUT", "/collections/{collection}/items/{id}"),
+    ("GET", "/collections/{collection}/items/{id}"),
+    ("DELETE", "/collections/{collection}/items/{id}"),
+    ("POST", "/collections/{collection}/search"),
+    ("POST", "/collections/{collection}/classify"),
     ("GET", "/models"),
     ("GET", "/models/{name}"),
     ("GET", "/health/live"),
@@ -76,7 +96,13 @@ OPERATIONS = (
     ("GET", "/metrics"),
 )
 # Nothing to be wrong in these.
-WITHOUT_INPUT = (("GET", "/models"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"))
+WITHOUT_INPUT = (
+    ("GET", "/collections"),
+    ("GET", "/models"),
+    ("GET", "/health/live"),
+    ("GET", "/health/ready"),
+    ("GET", "/metrics"),
+)
 
 
 def test_no_operation_is_left_out(schema: BaseSchema) -> None:
@@ -102,7 +128,11 @@ def test_every_answer_to_an_invalid_request_is_one_that_the_api_page_promises(
 
 def ask_much(schema: BaseSchema, method: str, path: str, mode: GenerationMode) -> None:
     @settings(
-        max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=EXAMPLES // 4 if path.startswith("/collections") else EXAMPLES,  # they are many
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
     @given(schema[path][method].as_strategy(generation_mode=mode))
     def ask(case: schemathesis.Case[Any]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
 from service.errors import InvalidSettings, ProviderUnavailable
 from service.session import start_provider
@@ -40,6 +41,16 @@ def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
 def test_an_unknown_variable_names_itself_and_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="HOURGLASS_MAX_PIXEL; did you mean HOURGLASS_MAX_PIXELS"):
         read(tmp_path, {"HOURGLASS_MAX_PIXEL": "1"})
+
+
+@pytest.mark.parametrize("url", ["mysql://u:secret@h/n", "sqlite://secret.db", "secret.db", "sqlite:///secret?mode=ro"])
+def test_a_wrong_database_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(
+        InvalidSettings, match=r"HOURGLASS_COLLECTIONS_URL is not usable: .*sqlite:///FOLDER/FILE"
+    ) as caught:
+        read(tmp_path, {"HOURGLASS_COLLECTIONS_URL": url})
+
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +86,8 @@ def test_every_setting_stands_in_the_docs_with_its_default() -> None:
     for name, field in Settings.model_fields.items():
         row = re.search(rf"^\| `{PREFIX}{name.upper()}` \| `([^`]*)` \|", page, re.MULTILINE)
         assert row, f"{name} is missing"
-        assert row[1] == str(field.default)
+        default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+        assert row[1] == str(default)
 
 
 def test_every_limit_stands_on_the_page_about_security() -> None:

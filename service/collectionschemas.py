@@ -1,0 +1,253 @@
+"""Collections on the wire: names and ids, queries, metadata, and the JSON answers. As `schemas.py` for the rest."""
+
+import re
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Header, Path
+from pydantic import AfterValidator, BaseModel, Field, JsonValue
+
+from service.errors import InvalidMetadata, shown
+from service.schemas import ModelQuery, Resize, StrictQuery
+from service.store import MAX_NEIGHBOURS
+
+_MAX_METADATA_BYTES = 8192
+_MAX_METADATA_DEPTH = 8
+_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+# Path segments that begin with a letter, digit or underscore of any script: no ".", no "..", nothing empty.
+_SEGMENT = r"\w[\w .,+=@()~-]{0,127}"
+_ID = rf"^{_SEGMENT}(/{_SEGMENT}){{0,7}}$"
+_MAX_ID = 255
+_MAX_LABEL = 100
+
+
+def is_item_id(text: str) -> bool:
+    """Whether an item can have this id: a path such as "seven/0001.png", of letters and digits of any script."""
+    return len(text) <= _MAX_ID and re.fullmatch(_ID, text) is not None
+
+
+def is_collection_name(text: str) -> bool:
+    """Whether a collection can have this name."""
+    return re.fullmatch(_NAME, text) is not None
+
+
+def _check_id(text: str) -> str:
+    if not is_item_id(text):
+        raise ValueError(
+            f"an id has up to {_MAX_ID} letters, digits and _ .,+=@()~- in up to 8 parts with / between them, each of "
+            "which begins with a letter, a digit or _"
+        )
+    return text
+
+
+def check_label(text: str | None) -> str | None:
+    """The label, if it can be one.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if text is not None and not (1 <= len(text) <= _MAX_LABEL and text.isprintable()):
+        raise ValueError(f"a label is printable text of up to {_MAX_LABEL} characters")
+    return text
+
+
+CollectionName = Annotated[str, Path(pattern=_NAME, description="Name of the collection")]
+# Python's own regular expressions: pydantic's know other letters.
+ItemId = Annotated[
+    str,
+    AfterValidator(_check_id),
+    Path(
+        description="Id of the item, such as seven/0001.png", json_schema_extra={"pattern": _ID, "maxLength": _MAX_ID}
+    ),
+]
+MetadataHeader = Annotated[
+    str | None,
+    Header(alias="X-Metadata", description='A JSON object of up to 8 KiB that comes back with the item: {"lot": 12}'),
+]
+
+
+class PutQuery(ModelQuery):
+    """What is said of an item, and which model makes the vectors of a new collection."""
+
+    label: Annotated[
+        str | None,
+        AfterValidator(check_label),
+        Field(
+            description="What the image shows; votes in classify",
+            json_schema_extra={"minLength": 1, "maxLength": _MAX_LABEL},
+        ),
+    ] = None
+
+
+class SearchQuery(ModelQuery):
+    """How many neighbours. A model that is named must be that of the collection."""
+
+    k: Annotated[int, Field(ge=1, le=MAX_NEIGHBOURS, description="How many neighbours")] = 10
+
+
+class ClassifyQuery(ModelQuery):
+    """How many neighbours vote. A model that is named must be that of the collection."""
+
+    k: Annotated[int, Field(ge=1, le=MAX_NEIGHBOURS, description="How many neighbours vote")] = 5
+
+
+class ItemsQuery(StrictQuery):
+    """Which page of a list."""
+
+    after: Annotated[str, Field(max_length=_MAX_ID, description="The last id of the page before")] = ""
+    limit: Annotated[int, Field(ge=1, le=1000, description="Most items of this page")] = 100
+
+
+class CollectionAnswer(BaseModel):
+    """One collection."""
+
+    collection: str
+    model: str
+    version: int
+    dim: Annotated[int, Field(description="Numbers in a vector")]
+    items: int
+    created: Annotated[str, Field(description="UTC, ISO 8601")]
+
+
+class EntryAnswer(BaseModel):
+    """An item without its vector."""
+
+    id: str
+    label: str | None
+    metadata: dict[str, JsonValue] | None
+    updated: Annotated[str, Field(description="UTC, ISO 8601")]
+
+
+class EntriesAnswer(BaseModel):
+    """One page of a collection's items."""
+
+    collection: str
+    items: list[EntryAnswer]
+    after: Annotated[str | None, Field(description="Ask for the next page with this; null on the last one")]
+
+
+class ItemAnswer(EntryAnswer):
+    """An item with its vector."""
+
+    collection: str
+    model: str
+    version: int
+    latent: list[float]
+
+
+class PutAnswer(BaseModel):
+    """What was kept."""
+
+    collection: str
+    id: str
+    model: str
+    version: int
+    label: str | None
+    metadata: dict[str, JsonValue] | None
+    resize: Resize = None
+
+
+class NeighbourAnswer(BaseModel):
+    """An item of the collection near what was sent."""
+
+    id: str
+    distance: Annotated[float, Field(description="Euclidean, between latents")]
+    label: str | None
+    metadata: dict[str, JsonValue] | None
+
+
+class Neighbours(BaseModel):
+    """What is near one image."""
+
+    neighbours: Annotated[list[NeighbourAnswer], Field(description="Nearest first")]
+
+
+class LabelAnswer(BaseModel):
+    """A label with its share of the vote."""
+
+    label: str
+    confidence: Annotated[float, Field(description="In (0, 1]; they sum to 1")]
+
+
+class Classified(Neighbours):
+    """What one image shows, by the labels of what is near it."""
+
+    label: str
+    confidence: float
+    labels: Annotated[list[LabelAnswer], Field(description="The most confident first")]
+
+
+class _Head(BaseModel):
+    collection: str
+    model: str
+    version: int
+    resize: Resize = None
+
+
+class SearchAnswer(_Head, Neighbours):
+    """What is near one image."""
+
+
+class SearchesAnswer(_Head):
+    """What is near each image of an array."""
+
+    results: list[Neighbours]
+
+
+class ClassifyAnswer(_Head, Classified):
+    """What one image shows."""
+
+
+class ClassifiesAnswer(_Head):
+    """What each image of an array shows."""
+
+    results: list[Classified]
+
+
+ANSWERS: tuple[type[BaseModel], ...] = (
+    *(CollectionAnswer, EntriesAnswer, ItemAnswer, PutAnswer),
+    *(SearchAnswer, SearchesAnswer, ClassifyAnswer, ClassifiesAnswer),
+)
+
+
+def read_metadata(header: str | None) -> dict[str, JsonValue] | None:
+    """The object in a header X-Metadata: JSON as UTF-8, or as ASCII with escapes.
+
+    Raises:
+        InvalidMetadata: It is something else, or too large or deep.
+    """
+    if header is None:
+        return None
+    content = header.encode("latin-1")  # as Starlette has decoded it
+    try:
+        found = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise InvalidMetadata(
+            f'X-Metadata is {shown(header)}, which is not JSON; send an object, such as {{"lot": 12}}'
+        ) from error
+    return check_metadata(found, len(content), "X-Metadata")
+
+
+def check_metadata(found: Any, size: int, where: str) -> dict[str, JsonValue]:  # noqa: ANN401  JSON
+    """The object, if it is one, and neither large nor deep.
+
+    Raises:
+        InvalidMetadata: It is not.
+    """
+    if not isinstance(found, dict):
+        raise InvalidMetadata(f'{where} is {shown(found)}; send a JSON object, such as {{"lot": 12}}')
+    if size > _MAX_METADATA_BYTES:
+        raise InvalidMetadata(f"{where} has {size} bytes, the limit is {_MAX_METADATA_BYTES}")
+    if (depth := _depth(found)) > _MAX_METADATA_DEPTH:
+        raise InvalidMetadata(f"{where} is nested {depth} deep, the limit is {_MAX_METADATA_DEPTH}")
+    return found
+
+
+def _depth(value: JsonValue) -> int:
+    """How many objects and lists lie in one another."""
+    inside: list[JsonValue] = [value]
+    depth = 0
+    while inside := [v for v in inside if isinstance(v, dict | list)]:
+        depth += 1
+        inside = [w for v in inside for w in (v.values() if isinstance(v, dict) else v)]
+    return depth

@@ -1,0 +1,295 @@
+"""`python -m service index` and `rebuild`: a folder of images into a collection, whether the service runs or not.
+
+    python -m service index parts/ --collection parts --labels-from-folders
+    python -m service rebuild parts/ --collection parts          after a new version of the model has gone live
+
+Pictures are not kept in the database, so `rebuild` needs them again: an item's file is the one its id names. It writes
+a second collection and puts it in the place of the first in one step; killed before that, it has changed nothing.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import csv
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from pydantic import JsonValue
+from tqdm import tqdm
+
+from service.client.folders import find_images
+from service.collectionschemas import check_label, check_metadata, is_collection_name, is_item_id
+from service.embedding import Embed, Vectors, encoder_of
+from service.errors import CollectionNotFound, HourglassError, RequestError
+from service.limits import probe_limits, run_limits
+from service.meters import Meters
+from service.model import Model
+from service.registry import Registry
+from service.session import start_provider
+from service.settings import PREFIX, Settings, read_settings
+from service.store import Bounds, Collection, Item, Store, building, open_store
+from service.store.columns import write_metadata
+from service.tasks import InputLimits
+
+EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 2
+_BATCH = 64  # files read, encoded and written together: one commit to disk for all of them
+_ROUNDS = 3
+_SILENT_S = 2.0  # a progress bar is for what takes longer
+
+
+@dataclass(frozen=True)
+class Source:
+    """One item to be made: its id, its file, and what is said of it."""
+
+    id: str
+    file: Path
+    label: str | None = None
+    metadata: dict[str, JsonValue] | None = None
+
+
+class Indexing:
+    """The models and the database, opened for one command.
+
+    Args:
+        settings: Of the service: the same models, database and limits.
+        registry: With its models loaded.
+        store: The database.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry, store: Store) -> None:
+        self.registry = registry
+        self.store = store
+        self.bounds = Bounds(settings.max_collections, settings.max_items)
+        self._limits = InputLimits(settings.max_pixels, settings.max_images, settings.max_frames)
+        self._max_bytes = settings.max_body_bytes
+
+    async def model_for(self, found: Collection | None, name: str | None) -> Model:
+        """Who makes the vectors: for a collection that is there, the version that has made the others."""
+        if found is None or name not in {None, found.encoder.model}:
+            return await self.registry.find("encode", name, None)
+        return await self.registry.find("encode", found.encoder.model, found.encoder.version)
+
+    async def fill(
+        self, name: str, model: Model, sources: Iterable[Source], *, total: int, bounds: Bounds, what: str
+    ) -> tuple[int, int, int]:
+        """Puts what is not there yet; how many were put, were there, and had problems, each of which is told."""
+        put = there = failed = 0
+        remaining = iter(sources)
+        with tqdm(total=total, desc=what, unit=" images", delay=_SILENT_S, disable=None) as bar:
+            while batch := list(islice(remaining, _BATCH)):
+                known = await asyncio.to_thread(self.store.known, name, [source.id for source in batch])
+                todo = [source for source in batch if source.id not in known]
+                items = _sound(await self._encode(model, todo))
+                if items:
+                    await asyncio.to_thread(self.store.put, name, encoder_of(model), items, bounds)
+                put, there, failed = put + len(items), there + len(known), failed + len(todo) - len(items)
+                bar.update(len(batch))
+        return put, there, failed
+
+    async def _encode(self, model: Model, sources: Sequence[Source]) -> list[tuple[Source, Item | Exception]]:
+        contents = await asyncio.to_thread(lambda: [self._read(source) for source in sources])
+        jobs = [Embed(c, model.manifest, self._limits, None) for c in contents if isinstance(c, bytes)]
+        vectors = iter(await model.batcher_by_task["encode"].submit(jobs) if jobs else [])
+        return [
+            (source, _item(source, next(vectors) if isinstance(content, bytes) else content))
+            for source, content in zip(sources, contents, strict=True)
+        ]
+
+    def _read(self, source: Source) -> bytes | Exception:
+        if not is_item_id(source.id):
+            return ValueError(f"{source.id!r} cannot be an id; name the file with letters, digits and _ .,+=@()~-")
+        try:
+            if (size := source.file.stat().st_size) > self._max_bytes:
+                return ValueError(f"it has {size} bytes, the limit is {self._max_bytes} (setting max_body_bytes)")
+            check_label(source.label)
+            if source.metadata is not None:
+                check_metadata(source.metadata, len(write_metadata(source.metadata) or ""), "the rest of its line")
+            return source.file.read_bytes()
+        except (OSError, ValueError, RequestError) as error:
+            return error
+
+
+def main(argv: Sequence[str]) -> int:
+    """The exit code: 0, 1 if some files had problems, 2 if nothing was done."""
+    options = _parser().parse_args(argv)
+    try:
+        flags = [f"--{name}={value}" for name in _FLAGS if (value := getattr(options, name.replace("-", "_")))]
+        return asyncio.run(_run(options, read_settings(os.environ, flags)))
+    except (HourglassError, OSError, ValueError, csv.Error) as error:
+        print(f"{options.command}: {error}", file=sys.stderr)  # noqa: T201  a command line
+        return EXIT_NOTHING
+    except KeyboardInterrupt:
+        print(f"{options.command}: stopped; the same command goes on", file=sys.stderr)  # noqa: T201  as above
+        return EXIT_NOTHING
+
+
+async def _run(options: argparse.Namespace, settings: Settings) -> int:
+    if not is_collection_name(options.collection):
+        raise ValueError(f"{options.collection!r} cannot be a collection; take a-z, 0-9, _ and -, at most 63 of them")
+    if not options.folder.is_dir():
+        raise ValueError(f"{options.folder} is not a folder")
+    registry = Registry(
+        settings.models_dir,
+        provider=start_provider(settings.device),
+        limits=run_limits(settings),
+        meters=Meters(),
+        allowed=probe_limits(settings),
+        old_versions=1,
+    )
+    with contextlib.closing(open_store(settings.collections_url.get_secret_value())) as store:
+        await registry.refresh()
+        command: Callable[[Indexing, argparse.Namespace], Awaitable[int]] = options.run
+        return await command(Indexing(settings, registry, store), options)
+
+
+async def _index(indexing: Indexing, options: argparse.Namespace) -> int:
+    name = options.collection
+    try:
+        found: Collection | None = indexing.store.collection(name)
+    except CollectionNotFound:
+        found = None
+    model = await indexing.model_for(found, options.model)
+    files = find_images([options.folder])
+    if not files:
+        raise ValueError(f"no images in {options.folder}")
+    sources = _sources(files, options)
+    put, there, failed = await indexing.fill(
+        name, model, sources, total=len(files), bounds=indexing.bounds, what=f"into {name}"
+    )
+    print(f"{name}: {put} new, {there} there already, {failed} with problems; vectors of {model.label}")  # noqa: T201
+    return EXIT_SOME_FAILED if failed else EXIT_DONE
+
+
+async def _rebuild(indexing: Indexing, options: argparse.Namespace) -> int:
+    name, new, store = options.collection, building(options.collection), indexing.store
+    bounds = Bounds(indexing.bounds.max_collections + 1, indexing.bounds.max_items)  # one more, for a while
+    for _ in range(_ROUNDS):
+        found = store.collection(name)
+        model = await indexing.registry.find("encode", options.model or found.encoder.model, None)
+        if encoder_of(model) == found.encoder:
+            print(f"{name}: has vectors of {model.label} already")  # noqa: T201
+            return EXIT_DONE
+        with contextlib.suppress(CollectionNotFound):
+            store.drop(new)
+        missing = 0 if options.missing == "drop" else sum(not s.file.is_file() for s in _kept(store, name, options))
+        if missing:
+            raise ValueError(
+                f"{missing} of {found.items} items have no file in {options.folder}; nothing was changed. Find the "
+                "files, or let go of those items with --missing drop"
+            )
+        sources = _kept(store, name, options)
+        put, _, failed = await indexing.fill(
+            new, model, sources, total=found.items, bounds=bounds, what=f"rebuilding {name}"
+        )
+        if not put or (failed and options.missing != "drop"):
+            with contextlib.suppress(CollectionNotFound):
+                store.drop(new)
+            raise ValueError(f"{failed} files have problems; nothing was changed. To let go of them: --missing drop")
+        if store.replace(name, new, changes=found.changes):
+            print(f"{name}: {put} items have vectors of {model.label} now, {failed} are gone")  # noqa: T201
+            return EXIT_SOME_FAILED if failed else EXIT_DONE
+    store.drop(new)
+    raise ValueError(
+        f"{name} was changed in each of {_ROUNDS} attempts; nothing was done. Try when nobody writes to it"
+    )
+
+
+def _sources(files: Sequence[Path], options: argparse.Namespace) -> Iterator[Source]:
+    lines = _read_labels(options.labels) if options.labels else {}
+    for file in files:
+        item_id = file.relative_to(options.folder).as_posix()
+        if options.labels_from_folders:
+            yield Source(item_id, file, file.parent.name if file.parent != options.folder else None)
+        else:
+            label, metadata = lines.get(item_id, (None, None))
+            yield Source(item_id, file, label, metadata)
+
+
+def _kept(store: Store, name: str, options: argparse.Namespace) -> Iterator[Source]:
+    """What the collection has, with the file that each id names."""
+    after = ""
+    while page := store.entries(name, after=after, limit=1000):
+        for entry in page:
+            yield Source(entry.id, options.folder / entry.id, entry.label, entry.metadata)
+        after = page[-1].id
+
+
+def _read_labels(path: Path) -> Mapping[str, tuple[str | None, dict[str, JsonValue] | None]]:
+    """Label and metadata by file, from a table with the columns file and label; other columns are metadata."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file, strict=True)
+        if not {"file", "label"} <= set(rows.fieldnames or []):
+            raise ValueError(f"{path} has the columns {', '.join(rows.fieldnames or [])}; it needs file and label")
+        found: dict[str, tuple[str | None, dict[str, JsonValue] | None]] = {}
+        for row in rows:
+            item_id, label = row.pop("file"), row.pop("label")
+            metadata: dict[str, JsonValue] = {key: value for key, value in row.items() if key and value}
+            found[item_id] = (label or None, metadata or None)
+        return found
+
+
+def _item(source: Source, made: Vectors | Exception) -> Item | Exception:
+    if isinstance(made, Exception):
+        return made
+    if len(made.z) != 1:
+        return ValueError(f"it holds {len(made.z)} images; an item is one")
+    return Item(source.id, made.z[0], source.label, source.metadata)
+
+
+def _sound(made: Sequence[tuple[Source, Item | Exception]]) -> list[Item]:
+    """The items; what became none is told."""
+    items: list[Item] = []
+    for source, item in made:
+        if isinstance(item, Item):
+            items.append(item)
+        else:
+            tqdm.write(f"{source.file}: {item}", file=sys.stderr)
+    return items
+
+
+_FLAGS = ("models-dir", "collections-url", "device")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Put a folder of images into a collection, or make a collection's vectors anew.",
+        epilog=f"Settings of the service count here, too, such as {PREFIX}COLLECTIONS_URL and {PREFIX}MAX_ITEMS. "
+        "Ends with 1 if some files had problems, each of which is a line on standard error, and with 2 if nothing was "
+        "done. The service may run meanwhile: it finds every item as soon as that is written.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=parser.epilog
+        )
+        command.set_defaults(run=run)
+        command.add_argument("folder", type=Path, help="of images, deeper folders too; an id is a path below it")
+        command.add_argument("--collection", required=True, metavar="NAME", help="made if it is not there")
+        command.add_argument(
+            "--model", metavar="NAME", help="that makes the vectors (default: as the collection has it)"
+        )
+        for flag in _FLAGS:
+            command.add_argument(f"--{flag}", metavar=flag.rsplit("-", 1)[-1].upper(), help="as of the service")
+        return command
+
+    labels = add(
+        "index", _index, "put images into a collection, but for those that are there"
+    ).add_mutually_exclusive_group()
+    labels.add_argument("--labels-from-folders", action="store_true", help="the folder of a file is its label")
+    labels.add_argument(
+        "--labels", type=Path, metavar="CSV", help="a table with the columns file and label; others become metadata"
+    )
+    rebuild = add("rebuild", _rebuild, "make the vectors of a collection anew with the newest version of the model")
+    rebuild.add_argument(
+        "--missing",
+        choices=["refuse", "drop"],
+        default="refuse",
+        help="what becomes of items whose file is not in the folder or is broken (default refuse: nothing is changed)",
+    )
+    return parser

@@ -1,0 +1,247 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.collectionschemas import (
+    CollectionAnswer,
+    CollectionName,
+    EntriesAnswer,
+    ItemAnswer,
+    ItemId,
+    ItemsQuery,
+    MetadataHeader,
+    PutAnswer,
+    PutQuery,
+    read_metadata,
+)
+from service.embedding import Vectors, encoder_of, read_vectors, refuse_other_model
+from service.errors import (
+    CollectionFull,
+    CollectionNotFound,
+    DeadlineExceeded,
+    Draining,
+    HeadersTooLarge,
+    InvalidArray,
+    InvalidLatent,
+    InvalidMetadata,
+    InvalidParameter,
+    ItemNotFound,
+    MalformedBody,
+    MalformedRequest,
+    ModelConflict,
+    QueueFull,
+    RequestError,
+    StoreUnavailable,
+)
+from service.model import Model
+from service.openapi import NO_CONTENT, VECTOR_BODY, json_content, problems, success
+from service.responses import json_response
+from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.serving import Service, service_of
+from service.store import Bounds, Collection, Item
+
+router = APIRouter(prefix="/collections", tags=["collections"])
+_STORE_ERRORS: tuple[type[RequestError], ...] = (
+    *(MalformedRequest, InvalidParameter, HeadersTooLarge),
+    *(StoreUnavailable, QueueFull, Draining, DeadlineExceeded),
+)
+_COLLECTION_ERRORS = (*_STORE_ERRORS, CollectionNotFound)
+
+
+@router.get(
+    "",
+    operation_id="list_collections",
+    summary="The collections",
+    response_class=Response,
+    responses={**success("By name.", json_content(CollectionAnswer, is_list=True)), **problems(*_STORE_ERRORS)},
+)
+async def list_collections(request: Request) -> Response:
+    """Lists every collection with the model that makes its vectors."""
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        slot.start(request, 1)
+        found = await service.store.run(lambda store: store.collections())
+        return json_response([_describe(collection) for collection in found])
+
+
+@router.get(
+    "/{collection}",
+    operation_id="get_collection",
+    summary="One collection",
+    response_class=Response,
+    responses={
+        **success("What is known of it.", json_content(CollectionAnswer)),
+        **problems(*_COLLECTION_ERRORS),
+    },
+)
+async def get_collection(request: Request, collection: CollectionName) -> Response:
+    """Says how many items a collection has, and which model version makes its vectors."""
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        slot.start(request, 1)
+        return json_response(_describe(await service.store.run(lambda store: store.collection(collection))))
+
+
+@router.delete(
+    "/{collection}",
+    operation_id="delete_collection",
+    summary="Delete a collection",
+    status_code=204,
+    response_class=Response,
+    responses={**NO_CONTENT, **problems(*_COLLECTION_ERRORS)},
+)
+async def delete_collection(request: Request, collection: CollectionName) -> Response:
+    """Deletes a collection with all its items. A later item makes a new one."""
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        slot.start(request, 1)
+        await service.store.run(lambda store: store.drop(collection))
+        return Response(status_code=204)
+
+
+@router.get(
+    "/{collection}/items",
+    operation_id="list_items",
+    summary="The items of a collection",
+    response_class=Response,
+    responses={**success("One page, by id.", json_content(EntriesAnswer)), **problems(*_COLLECTION_ERRORS)},
+)
+async def list_items(request: Request, collection: CollectionName, query: Annotated[ItemsQuery, Query()]) -> Response:
+    """Lists items without their vectors, in the order of their ids."""
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        slot.start(request, 1)
+        found = await service.store.run(
+            lambda store: store.entries(collection, after=query.after, limit=query.limit + 1)
+        )
+        page = [vars(entry) for entry in found[: query.limit]]
+        after = page[-1]["id"] if len(found) > query.limit else None
+        return json_response({"collection": collection, "items": page, "after": after})
+
+
+@router.put(
+    "/{collection}/items/{id:path}",
+    operation_id="put_item",
+    summary="Put an image into a collection",
+    response_class=Response,
+    openapi_extra=VECTOR_BODY,
+    responses={
+        **success("The item was replaced.", json_content(PutAnswer), headers=IMAGE_HEADERS),
+        201: success("The item is new.", json_content(PutAnswer), headers=IMAGE_HEADERS)[200],
+        **problems(*IMAGE_ERRORS, InvalidLatent, InvalidMetadata, ModelConflict, CollectionFull, StoreUnavailable),
+    },
+)
+async def put_item(
+    request: Request,
+    collection: CollectionName,
+    id: ItemId,  # noqa: A002  its name on the wire
+    query: Annotated[PutQuery, Query()],
+    x_metadata: MetadataHeader = None,
+) -> Response:
+    """Keeps an image's latent, with a label and metadata, under an id of your choice. The image itself is not kept.
+
+    The first item makes the collection, which from then on keeps to the model version that made it. With the answer the
+    item is on disk, and every worker finds it.
+    """
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        metadata = read_metadata(x_metadata)
+        source = await _source(service, collection, query)
+        encoder = encoder_of(source) if isinstance(source, Model) else source.encoder
+        results = await read_vectors(request, service, slot, encoder, source)
+        vectors = _single(results)
+        item = Item(id, vectors.z[0], query.label, metadata)
+        bounds = Bounds(service.settings.max_collections, service.settings.max_items)
+        new = await service.store.run(lambda store: store.put(collection, encoder, [item], bounds))
+    answer = PutAnswer(
+        collection=collection,
+        id=id,
+        model=encoder.model,
+        version=encoder.version,
+        label=item.label,
+        metadata=item.metadata,
+        resize=vectors.resize,
+    )
+    headers = {"X-Model": encoder.label} | ({"X-Resize": vectors.resize} if vectors.resize else {})
+    response = json_response(answer.model_dump(exclude=None if vectors.resize else {"resize"}), headers=headers)
+    response.status_code = 201 if new else 200
+    return response
+
+
+@router.get(
+    "/{collection}/items/{id:path}",
+    operation_id="get_item",
+    summary="One item of a collection",
+    response_class=Response,
+    responses={
+        **success("The item with its latent.", json_content(ItemAnswer), headers=["X-Model"]),
+        **problems(*_COLLECTION_ERRORS, ItemNotFound),
+    },
+)
+async def get_item(request: Request, collection: CollectionName, id: ItemId) -> Response:  # noqa: A002  as above
+    """Gives an item's latent, label and metadata. The latent can be posted to /decode."""
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        slot.start(request, 1)
+        encoder = (await service.store.run(lambda store: store.collection(collection))).encoder
+        item, updated = await service.store.run(lambda store: store.get(collection, id))
+        document = {
+            "collection": collection,
+            "id": id,
+            "model": encoder.model,
+            "version": encoder.version,
+            "label": item.label,
+            "metadata": item.metadata,
+            "updated": updated,
+            "latent": item.vector,
+        }
+        return json_response(document, headers={"X-Model": encoder.label})
+
+
+@router.delete(
+    "/{collection}/items/{id:path}",
+    operation_id="delete_item",
+    summary="Delete an item",
+    status_code=204,
+    response_class=Response,
+    responses={**NO_CONTENT, **problems(*_COLLECTION_ERRORS, ItemNotFound)},
+)
+async def delete_item(request: Request, collection: CollectionName, id: ItemId) -> Response:  # noqa: A002  as above
+    """Deletes one item. A collection without items stays, and keeps to its model version."""
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        slot.start(request, 1)
+        await service.store.run(lambda store: store.remove(collection, id))
+        return Response(status_code=204)
+
+
+async def _source(service: Service, name: str, query: PutQuery) -> Collection | Model:
+    """The collection, or the model that makes the vectors of a new one."""
+    try:
+        found = await service.store.run(lambda store: store.collection(name))
+    except CollectionNotFound:
+        return await service.registry.find("encode", query.model, query.version)
+    refuse_other_model(found, query)
+    return found
+
+
+def _single(results: list[Vectors | RequestError]) -> Vectors:
+    if len(results) != 1:
+        raise MalformedBody(f"the form has {len(results)} files; an item is one image")
+    (vectors,) = results
+    if isinstance(vectors, RequestError):
+        raise vectors
+    if len(vectors.z) != 1:
+        raise InvalidArray(f"the body holds {len(vectors.z)} images or latents; an item is one")
+    return vectors
+
+
+def _describe(found: Collection) -> dict[str, object]:
+    return {
+        "collection": found.name,
+        "model": found.encoder.model,
+        "version": found.encoder.version,
+        "dim": found.encoder.dim,
+        "items": found.items,
+        "created": found.created,
+    }

@@ -1,0 +1,140 @@
+import asyncio
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.collectionschemas import (
+    ClassifiesAnswer,
+    ClassifyAnswer,
+    ClassifyQuery,
+    CollectionName,
+    SearchAnswer,
+    SearchesAnswer,
+    SearchQuery,
+)
+from service.embedding import Vectors, read_vectors, refuse_other_model
+from service.errors import (
+    CollectionNotFound,
+    InvalidLatent,
+    ModelConflict,
+    NoLabels,
+    RequestError,
+    StoreUnavailable,
+)
+from service.negotiation import negotiate
+from service.openapi import VECTOR_BODY, json_content, problems, success
+from service.payload import JSON_TYPE
+from service.responses import json_response, several_response
+from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.serving import Service, service_of
+from service.store import Collection, Neighbour, Vector
+from service.tasks import Answer
+from service.voting import vote
+
+router = APIRouter(prefix="/collections", tags=["collections"])
+_ERRORS = (*IMAGE_ERRORS, InvalidLatent, CollectionNotFound, ModelConflict, StoreUnavailable)
+
+# The neighbours of one vector -> the members of its answer
+Judge = Callable[[list[Neighbour]], dict[str, object]]
+
+
+@router.post(
+    "/{collection}/search",
+    operation_id="search",
+    summary="Find the nearest images of a collection",
+    response_class=Response,
+    openapi_extra=VECTOR_BODY,
+    responses={
+        **success(
+            "The neighbours. Several files give a list.",
+            json_content(SearchAnswer, SearchesAnswer, or_several=True),
+            headers=IMAGE_HEADERS,
+        ),
+        **problems(*_ERRORS),
+    },
+)
+async def search(request: Request, collection: CollectionName, query: Annotated[SearchQuery, Query()]) -> Response:
+    """Finds the items whose latents are nearest to that of an image, or to a latent: exactly, nearest first."""
+    return await _answer(request, collection, query, _found, is_labelled=False)
+
+
+@router.post(
+    "/{collection}/classify",
+    operation_id="classify",
+    summary="Say what an image shows, by its neighbours",
+    response_class=Response,
+    openapi_extra=VECTOR_BODY,
+    responses={
+        **success(
+            "The label. Several files give a list.",
+            json_content(ClassifyAnswer, ClassifiesAnswer, or_several=True),
+            headers=IMAGE_HEADERS,
+        ),
+        **problems(*_ERRORS, NoLabels),
+    },
+)
+async def classify(request: Request, collection: CollectionName, query: Annotated[ClassifyQuery, Query()]) -> Response:
+    """Gives the label that the nearest labelled items vote for; a vote weighs 1 / distance.
+
+    `confidence` is a label's share of the vote.
+    """
+
+    def judge(neighbours: list[Neighbour]) -> dict[str, object]:
+        votes = vote(neighbours)
+        if not votes:
+            raise NoLabels(f"no item of collection {collection!r} has a label; put some with ?label=")
+        labels = [{"label": label, "confidence": confidence} for label, confidence in votes]
+        return {**labels[0], "labels": labels, **_found(neighbours)}
+
+    return await _answer(request, collection, query, judge, is_labelled=True)
+
+
+def _found(neighbours: list[Neighbour]) -> dict[str, object]:
+    return {"neighbours": [vars(neighbour) for neighbour in neighbours]}
+
+
+async def _answer(
+    request: Request, name: str, query: SearchQuery | ClassifyQuery, judge: Judge, *, is_labelled: bool
+) -> Response:
+    service = service_of(request)
+    with service.admission.admit() as slot:
+        negotiate(request.headers.get("accept"), [JSON_TYPE])
+        found = await service.store.run(lambda store: store.collection(name))
+        refuse_other_model(found, query)
+        files = await read_vectors(request, service, slot, found.encoder, found)
+        results = [await _judged(service, found, file, query.k, judge, is_labelled=is_labelled) for file in files]
+        if len(results) > 1:
+            for result in results:
+                if isinstance(result, RequestError):
+                    service.metrics.meters.failed(result.code)
+            return await asyncio.to_thread(several_response, results, JSON_TYPE, found.encoder.label)
+    (result,) = results
+    if isinstance(result, RequestError):
+        raise result
+    headers = {"X-Model": found.encoder.label} | ({"X-Resize": result.resize} if result.resize else {})
+    return json_response(result.value, headers=headers)
+
+
+async def _judged(
+    service: Service, found: Collection, file: Vectors | RequestError, k: int, judge: Judge, *, is_labelled: bool
+) -> Answer | RequestError:
+    """One file's answer or its problem. Its vectors are searched for one after another, so others are not held up."""
+    if isinstance(file, RequestError):
+        return file
+
+    async def near(vector: Vector) -> list[Neighbour]:
+        return await service.store.run(lambda store: store.search(found.name, vector, k=k, is_labelled=is_labelled))
+
+    head: dict[str, object] = {
+        "collection": found.name,
+        "model": found.encoder.model,
+        "version": found.encoder.version,
+        **({} if file.resize is None else {"resize": file.resize}),
+    }
+    try:
+        parts = [judge(await near(vector)) for vector in file.z]
+    except NoLabels as error:
+        return error
+    value = {**head, **parts[0]} if file.is_single else {**head, "results": parts}
+    return Answer(JSON_TYPE, b"", value, file.resize)

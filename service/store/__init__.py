@@ -1,0 +1,180 @@
+"""Where collections are kept: one small interface, `Store`, and the databases behind it.
+
+    open_store("sqlite:///collections/items.db")     one file, for any number of processes on one machine
+    open_store("postgresql://host/name")             for many machines; needs the extension pgvector
+
+A database is imported when it is opened: a service whose collections nobody asks for never loads one.
+"""
+
+from collections.abc import Collection as Names
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+Vector = NDArray[np.float32]
+
+MAX_DIM = 8192  # of sqlite-vec
+MAX_NEIGHBOURS = 1000  # sqlite-vec answers with 4096 at most
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Who makes the vectors of a collection. Vectors of another mean nothing beside them.
+
+    Attributes:
+        model, version: Of the model.
+        sha256: Of its encode graph: a version that was replaced in place is another.
+        dim: Numbers in a vector.
+    """
+
+    model: str
+    version: int
+    sha256: str
+    dim: int
+
+    @property
+    def label(self) -> str:
+        """`<model>/<version>`, as in the header X-Model."""
+        return f"{self.model}/{self.version}"
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What is known of a collection.
+
+    Attributes:
+        items: How many it has.
+        changes: Grows with every item that is put or removed.
+        created: UTC, ISO 8601.
+    """
+
+    name: str
+    encoder: Encoder
+    items: int
+    changes: int
+    created: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a collection: its vector, (D,), and what was said of it."""
+
+    id: str
+    vector: Vector
+    label: str | None = None
+    metadata: dict[str, JsonValue] | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An item without its vector. `updated` is UTC, ISO 8601."""
+
+    id: str
+    label: str | None
+    metadata: dict[str, JsonValue] | None
+    updated: str
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An item near a vector. `distance` is Euclidean."""
+
+    id: str
+    distance: float
+    label: str | None
+    metadata: dict[str, JsonValue] | None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The most collections, and items in one of them. From the settings."""
+
+    max_collections: int
+    max_items: int
+
+
+class Store(Protocol):
+    """A database of collections. Every method is one transaction, blocks, and may be called from any thread.
+
+    What `put` has returned for is there for every process, and after a crash. All methods raise `StoreUnavailable`
+    where the database does not answer, and `CollectionNotFound` for a name that is none unless they say otherwise.
+    """
+
+    def collections(self) -> list[Collection]:
+        """All of them, by name, but for those that are being built."""
+
+    def collection(self, name: str) -> Collection:
+        """One of them."""
+
+    def put(self, name: str, encoder: Encoder, items: Sequence[Item], bounds: Bounds) -> int:
+        """Adds items, or replaces those with the same ids; makes the collection if there is none.
+
+        Returns:
+            How many are new.
+
+        Raises:
+            ModelConflict: The collection has vectors of another encoder.
+            CollectionFull: There would be more items or collections than the bounds allow. Nothing was put.
+        """
+
+    def get(self, name: str, item_id: str) -> tuple[Item, str]:
+        """An item, and when it was put.
+
+        Raises:
+            ItemNotFound: There is none.
+        """
+
+    def remove(self, name: str, item_id: str) -> None:
+        """Removes an item.
+
+        Raises:
+            ItemNotFound: There is none.
+        """
+
+    def entries(self, name: str, *, after: str, limit: int) -> list[Entry]:
+        """Items whose ids come after `after` in the order of their UTF-8 bytes."""
+
+    def known(self, name: str, ids: Names[str]) -> set[str]:
+        """Which of these ids the collection has; none where there is no collection."""
+
+    def drop(self, name: str) -> None:
+        """Removes a collection with all its items."""
+
+    def replace(self, name: str, new: str, *, changes: int) -> bool:
+        """Gives the collection `new` the name `name`, and removes what had it.
+
+        Returns:
+            False, and nothing was done, if `name` has changed since it had that many `changes`.
+        """
+
+    def search(self, name: str, vector: Vector, *, k: int, is_labelled: bool = False) -> list[Neighbour]:
+        """The `k` nearest items, exactly, nearest first; with `is_labelled`, of those that have a label."""
+
+    def close(self) -> None:
+        """Ends all connections."""
+
+
+def building(name: str) -> str:
+    """Under which name a collection is made that is to replace this one. No client can name it."""
+    return f"{name}~new"
+
+
+def open_store(url: str) -> Store:
+    """The database that a URL of the setting `collections_url` names.
+
+    Raises:
+        StoreUnavailable: Its package is not installed, or it cannot be opened.
+    """
+    if url.startswith("sqlite:///"):
+        from pathlib import Path  # noqa: PLC0415
+
+        from service.store.sqlite import SqliteStore  # noqa: PLC0415
+
+        return SqliteStore(Path(url.removeprefix("sqlite:///")))
+    from service.store.postgres import PostgresStore  # noqa: PLC0415
+
+    return PostgresStore(url)

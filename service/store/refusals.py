@@ -1,0 +1,55 @@
+"""What every database says no with, in the same words."""
+
+from collections.abc import Sequence
+
+from service.errors import CollectionFull, CollectionNotFound, ItemNotFound, ModelConflict, shown
+from service.store import Bounds, Collection
+
+
+def no_collection(name: str, names: Sequence[str]) -> CollectionNotFound:
+    """There is none of that name; `names` are some that there are."""
+    return CollectionNotFound(
+        f"no collection {shown(name)}; there are: {', '.join(names) or 'none'}. Putting an item into one makes it"
+    )
+
+
+def no_item(name: str, item_id: str) -> ItemNotFound:
+    """The collection has no such item."""
+    return ItemNotFound(f"collection {name!r} has no item {shown(item_id)}; GET /collections/{name}/items lists them")
+
+
+def conflict(found: Collection, other: str) -> ModelConflict:
+    """The collection's vectors are of one model version, and `other` is another, or the same with another encoder."""
+    return ModelConflict(
+        f"collection {found.name!r} has vectors of {found.encoder.label}, not of {other}"
+        f"{' as it is now' if other == found.encoder.label else ''}; leave model and version out, or {rebuild(found)}"
+    )
+
+
+def encoder_gone(found: Collection, reason: str) -> ModelConflict:
+    """Nobody can make vectors for the collection any more."""
+    return ModelConflict(
+        f"collection {found.name!r} has vectors of {found.encoder.label}, which cannot be used: {reason}; put that "
+        f"version back, send latents, or {rebuild(found)}"
+    )
+
+
+def rebuild(found: Collection) -> str:
+    """The command that makes the collection's vectors anew."""
+    return f"rebuild it with `python -m service rebuild FOLDER --collection {found.name} --model {found.encoder.model}`"
+
+
+def too_many_collections(name: str, bounds: Bounds) -> CollectionFull:
+    """There is no room for one more."""
+    return CollectionFull(
+        f"there are {bounds.max_collections} collections, the most there may be (setting max_collections), so {name!r} "
+        "cannot be made; delete one"
+    )
+
+
+def too_many_items(name: str, items: int, bounds: Bounds) -> CollectionFull:
+    """There is no room for one more in this one."""
+    return CollectionFull(
+        f"collection {name!r} would have {items} items, the most are {bounds.max_items} (setting max_items); "
+        "delete some"
+    )

