@@ -8,7 +8,7 @@
 """
 
 from service.client.aio import AsyncHourglass
-from service.client.answers import Latent, Model, Picture, Region, Verdict
+from service.client.answers import Classification, Latent, Model, Neighbour, Picture, Region, Verdict
 from service.client.errors import (
     BadRequest,
     Busy,
@@ -27,10 +27,12 @@ __all__ = [
     "AsyncHourglass",
     "BadRequest",
     "Busy",
+    "Classification",
     "ClientError",
     "Hourglass",
     "Latent",
     "Model",
+    "Neighbour",
     "NotAllowed",
     "NotFound",
     "Picture",

@@ -1,7 +1,7 @@
 """The client for asyncio: the methods of `Hourglass`, to be awaited."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -10,7 +10,7 @@ import httpx
 from numpy.typing import ArrayLike
 
 from service.client import calls
-from service.client.answers import Latent, Model, Picture, Verdict
+from service.client.answers import Classification, Latent, Model, Neighbour, Picture, Verdict
 from service.client.calls import Call, ImageLike
 from service.client.errors import ClientError, problem_of
 from service.client.retry import Retry
@@ -167,6 +167,45 @@ class AsyncHourglass:
         """Where the image is anomalous, in white."""
         query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "mask"}
         return await self.picture("/anomaly", image, accept=accept, **query)
+
+    async def put_item(
+        self,
+        collection: str,
+        item_id: str,
+        image: ImageLike | Latent,
+        *,
+        label: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        version: int | None = None,
+    ) -> dict[str, Any]:  # Any: JSON
+        """Keeps an image's latent in a collection, which the first item makes; an item of that id is replaced."""
+        query = {"label": label, "model": model, "version": version}
+        return await self.send(calls.put_item(collection, item_id, image, metadata=metadata, query=query))
+
+    async def item(self, collection: str, item_id: str) -> dict[str, Any]:  # Any: JSON
+        """An item: its latent, label and metadata."""
+        return await self.send(calls.document(calls.item_path(collection, item_id), {}))
+
+    async def delete_item(self, collection: str, item_id: str) -> None:
+        """Deletes an item."""
+        await self.send(calls.delete(calls.item_path(collection, item_id)))
+
+    async def search(self, collection: str, image: ImageLike | Latent, *, k: int = 10) -> tuple[Neighbour, ...]:
+        """The items of a collection that are nearest to one image or latent, nearest first."""
+        return await self.send(calls.search(collection, image, k=k))
+
+    async def classify(self, collection: str, image: ImageLike | Latent, *, k: int = 5) -> Classification:
+        """What one image or latent shows, by the labels of what is nearest."""
+        return await self.send(calls.classify(collection, image, k=k))
+
+    async def collections(self) -> list[dict[str, Any]]:  # Any: JSON
+        """All collections."""
+        return await self.send(calls.collections())
+
+    async def delete_collection(self, collection: str) -> None:
+        """Deletes a collection with all its items."""
+        await self.send(calls.delete(calls.collection_path(collection)))
 
     async def picture(self, path: str, image: ImageLike, *, accept: str | None = None, **query: object) -> Picture:
         """Any endpoint that takes an image and gives one."""

@@ -101,6 +101,33 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Neighbour:
+    """An item of a collection near an image; `distance` is Euclidean, between latents."""
+
+    id: str
+    distance: float
+    label: str | None
+    metadata: Mapping[str, Any] | None  # Any: JSON
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What an image shows, by what is near it.
+
+    Attributes:
+        label: The most confident one.
+        confidence: Its share of the vote.
+        labels: Every label that was voted for, with its share, the most confident first.
+        neighbours: Who voted.
+    """
+
+    label: str
+    confidence: float
+    labels: Mapping[str, float]
+    neighbours: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True)
 class Model:
     """A model that answers. `document` is all that the service says about it."""
 
@@ -127,6 +154,18 @@ def verdict_of(document: Mapping[str, Any]) -> Verdict:
         calibration_images=document["calibration"]["images"],
         smallest_fpr=document["calibration"]["smallest_fpr"],
     )
+
+
+def neighbours_of(document: Mapping[str, Any]) -> tuple[Neighbour, ...]:
+    """The neighbours in one answer. Members that are not known here are left out."""
+    names = Neighbour.__dataclass_fields__
+    return tuple(Neighbour(**{name: found[name] for name in names}) for found in document["neighbours"])
+
+
+def classification_of(document: Mapping[str, Any]) -> Classification:
+    """One answer of classify."""
+    labels = {entry["label"]: entry["confidence"] for entry in document["labels"]}
+    return Classification(document["label"], document["confidence"], labels, neighbours_of(document))
 
 
 def model_of(document: Mapping[str, Any]) -> Model:

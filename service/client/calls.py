@@ -7,12 +7,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from service.client.answers import HOURGLASS_TYPE, NPY_TYPE, Latent, Model, Picture, Verdict, model_of, verdict_of
+from service.client.answers import (
+    HOURGLASS_TYPE,
+    NPY_TYPE,
+    Classification,
+    Latent,
+    Model,
+    Neighbour,
+    Picture,
+    Verdict,
+    classification_of,
+    model_of,
+    neighbours_of,
+    verdict_of,
+)
 
 T = TypeVar("T")
 
@@ -116,6 +130,65 @@ def decompress(file: Picture | str | Path | bytes, *, accept: str | None, query:
     return Call("POST", "/decompress", read_picture, _query(query), headers, content)
 
 
+def put_item(
+    collection: str,
+    item_id: str,
+    image: ImageLike | Latent,
+    *,
+    metadata: Mapping[str, Any] | None,
+    query: Mapping[str, object],
+) -> Call[dict[str, Any]]:
+    """Keeps one image, or one latent, in a collection."""
+    content, kind = _vector_body(image)
+    headers = {"Content-Type": kind} | ({} if metadata is None else {"X-Metadata": json.dumps(metadata)})
+    return Call("PUT", item_path(collection, item_id), _read_object, _query(query), headers, content)
+
+
+def search(collection: str, image: ImageLike | Latent, *, k: int) -> Call[tuple[Neighbour, ...]]:
+    """What is near one image or latent."""
+    content, kind = _vector_body(image)
+
+    def read(_: Headers, content: bytes) -> tuple[Neighbour, ...]:
+        return neighbours_of(json.loads(content))
+
+    return Call("POST", f"{collection_path(collection)}/search", read, {"k": str(k)}, {"Content-Type": kind}, content)
+
+
+def classify(collection: str, image: ImageLike | Latent, *, k: int) -> Call[Classification]:
+    """What one image or latent shows."""
+    content, kind = _vector_body(image)
+
+    def read(_: Headers, content: bytes) -> Classification:
+        return classification_of(json.loads(content))
+
+    return Call("POST", f"{collection_path(collection)}/classify", read, {"k": str(k)}, {"Content-Type": kind}, content)
+
+
+def delete(path: str) -> Call[None]:
+    """Anything that is deleted by its address."""
+    return Call("DELETE", path, lambda _, __: None)
+
+
+def collections() -> Call[list[dict[str, Any]]]:
+    """All collections."""
+
+    def read(_: Headers, content: bytes) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(content)
+        return found
+
+    return Call("GET", "/collections", read)
+
+
+def collection_path(collection: str) -> str:
+    """The address of a collection."""
+    return f"/collections/{quote(collection, safe='')}"
+
+
+def item_path(collection: str, item_id: str) -> str:
+    """The address of an item."""
+    return f"{collection_path(collection)}/items/{quote(item_id)}"
+
+
 def models() -> Call[list[Model]]:
     """The live models."""
 
@@ -127,12 +200,7 @@ def models() -> Call[list[Model]]:
 
 def document(path: str, query: Mapping[str, object]) -> Call[dict[str, Any]]:
     """Anything that answers with a JSON object."""
-
-    def read(_: Headers, content: bytes) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(content)
-        return found
-
-    return Call("GET", path, read, _query(query))
+    return Call("GET", path, _read_object, _query(query))
 
 
 def to_body(image: ImageLike) -> tuple[bytes, str]:
@@ -168,6 +236,22 @@ def read_picture(headers: Headers, content: bytes) -> Picture:
     kind = headers.get("content-type", "").partition(";")[0]
     seed = headers.get("x-seed")
     return Picture(content, kind, headers.get("x-model"), headers.get("x-resize"), None if seed is None else int(seed))
+
+
+def _read_object(_: Headers, content: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(content)
+    return found
+
+
+def _vector_body(image: ImageLike | Latent) -> tuple[bytes, str]:
+    """A `Latent` goes with the name of its maker, so that the service can refuse it where it does not belong."""
+    if not isinstance(image, Latent):
+        return to_body(image)
+    if image.values.ndim != 1:
+        raise ValueError(f"the latent has shape {image.values.shape}; send one at a time, (D,)")
+    name, _, version = image.model.partition("/")
+    document = {"model": name, "version": int(version), "latent": image.values.tolist()}
+    return json.dumps(document).encode(), JSON_TYPE
 
 
 def _made_by(latent: Latent) -> dict[str, object]:

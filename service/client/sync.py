@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from service.client import calls
-from service.client.answers import Latent, Model, Picture, Verdict
+from service.client.answers import Classification, Latent, Model, Neighbour, Picture, Verdict
 from service.client.calls import Call, ImageLike
 from service.client.errors import ClientError, Unreachable, problem_of
 from service.client.folders import find_images
@@ -180,6 +180,45 @@ class Hourglass:
         """Where the image is anomalous: white there, black elsewhere; `accept` is PNG, TIFF or NPY."""
         query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "mask"}
         return self.picture("/anomaly", image, accept=accept, **query)
+
+    def put_item(
+        self,
+        collection: str,
+        item_id: str,
+        image: ImageLike | Latent,
+        *,
+        label: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        version: int | None = None,
+    ) -> dict[str, Any]:  # Any: JSON
+        """Keeps an image's latent in a collection, which the first item makes; an item of that id is replaced."""
+        query = {"label": label, "model": model, "version": version}
+        return self.send(calls.put_item(collection, item_id, image, metadata=metadata, query=query))
+
+    def item(self, collection: str, item_id: str) -> dict[str, Any]:  # Any: JSON
+        """An item: its latent, label and metadata."""
+        return self.send(calls.document(calls.item_path(collection, item_id), {}))
+
+    def delete_item(self, collection: str, item_id: str) -> None:
+        """Deletes an item."""
+        self.send(calls.delete(calls.item_path(collection, item_id)))
+
+    def search(self, collection: str, image: ImageLike | Latent, *, k: int = 10) -> tuple[Neighbour, ...]:
+        """The items of a collection that are nearest to one image or latent, nearest first."""
+        return self.send(calls.search(collection, image, k=k))
+
+    def classify(self, collection: str, image: ImageLike | Latent, *, k: int = 5) -> Classification:
+        """What one image or latent shows, by the labels of what is nearest."""
+        return self.send(calls.classify(collection, image, k=k))
+
+    def collections(self) -> list[dict[str, Any]]:  # Any: JSON
+        """All collections."""
+        return self.send(calls.collections())
+
+    def delete_collection(self, collection: str) -> None:
+        """Deletes a collection with all its items."""
+        self.send(calls.delete(calls.collection_path(collection)))
 
     def picture(self, path: str, image: ImageLike, *, accept: str | None = None, **query: object) -> Picture:
         """Any endpoint that takes an image and gives one; `query` is its query."""

@@ -247,22 +247,29 @@ def _open(path: Path) -> apsw.Connection:
         connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged outlives a power failure, too
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
-        connection.execute("BEGIN IMMEDIATE")  # one worker makes the tables
-        found = connection.execute("PRAGMA user_version").fetchall()[0][0]
-        if found == 0:
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        connection.execute("COMMIT")
+        if _form(connection) == 0:
+            connection.execute("BEGIN IMMEDIATE")  # one worker makes the tables, those that waited for it do not
+            if _form(connection) == 0:
+                connection.execute(_SCHEMA)
+                connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            connection.execute("COMMIT")
+        found = _form(connection)
     except BaseException:
         connection.close(force=True)
         raise
-    if found not in {0, _SCHEMA_VERSION}:
+    if found != _SCHEMA_VERSION:
         connection.close()
         raise StoreUnavailable(
             f"{path} has collections of form {found}, this version of the service reads form {_SCHEMA_VERSION}; "
             "set collections_url to another file"
         )
     return connection
+
+
+def _form(connection: apsw.Connection) -> int:
+    """Of the tables in a file; 0 where there are none."""
+    ((found,),) = _rows(connection, "PRAGMA user_version")
+    return int(found)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -89,6 +89,7 @@ def service_process(
         environ["PYTHONPATH"] = str(path)
     command: Sequence[str] = (
         *(sys.executable, "-m", "service", "--port", "0", "--models-dir", str(models_dir)),
+        *("--collections-url", f"sqlite:///{models_dir.absolute()}-collections/items.db"),
         *("--workers", str(workers), "--device", "cpu", *flags),
     )
     popen = subprocess.Popen(command, cwd=cwd, env=environ, stderr=subprocess.PIPE, text=True)

@@ -22,6 +22,7 @@ from service.client import (
     BadRequest,
     Busy,
     Hourglass,
+    Neighbour,
     NotAllowed,
     NotFound,
     Picture,
@@ -116,6 +117,30 @@ def test_images_are_compressed_into_one_file_and_come_back(hourglass: Hourglass,
         hourglass.decompress(one.content[:-1])
 
 
+def test_images_are_put_into_a_collection_found_and_classified(hourglass: Hourglass, image: Path) -> None:
+    kept = hourglass.put_item("parts", "lot 1/ü.png", image, label="bolt", metadata={"lot": "ü"})
+    hourglass.put_item("parts", "other", np.zeros((4, 4), np.uint8))
+    latent = hourglass.encode(image)
+
+    assert (kept["id"], kept["model"]) == ("lot 1/ü.png", "toy")
+    for query in (image, latent):
+        nearest, other = hourglass.search("parts", query, k=2)
+        assert nearest == Neighbour("lot 1/ü.png", 0.0, "bolt", {"lot": "ü"})
+        assert other.id == "other"
+    found = hourglass.classify("parts", image)
+    assert (found.label, found.confidence, dict(found.labels)) == ("bolt", 1.0, {"bolt": 1.0})
+    kept_latent = np.array(hourglass.item("parts", "lot 1/ü.png")["latent"], np.float32)
+    assert kept_latent.tobytes() == latent.values.tobytes()
+    assert [c["items"] for c in hourglass.collections()] == [2]
+    hourglass.delete_item("parts", "lot 1/ü.png")
+    with pytest.raises(NotFound, match="item-not-found"):
+        hourglass.item("parts", "lot 1/ü.png")
+    with pytest.raises(BadRequest, match="no-labels"):
+        hourglass.classify("parts", image)
+    hourglass.delete_collection("parts")
+    assert hourglass.collections() == []
+
+
 def test_a_verdict_has_its_parts(hourglass: Hourglass) -> None:
     spot = np.zeros((4, 4), np.uint8)
     spot[1, 2] = 255
@@ -179,6 +204,13 @@ def test_the_asyncio_client_does_the_same(url: str, image: Path) -> None:
             assert [model.name for model in await hourglass.models()] == ["toy", "writer"]
             assert (await hourglass.model("toy"))["version"] == 1
             assert (await hourglass.ready())["status"] == "ready"
+            await hourglass.put_item("async", "a", latent, label="x")
+            assert (await hourglass.item("async", "a"))["label"] == "x"
+            assert [found.id for found in await hourglass.search("async", image)] == ["a"]
+            assert (await hourglass.classify("async", latent)).label == "x"
+            assert [c["collection"] for c in await hourglass.collections()] == ["async"]
+            await hourglass.delete_item("async", "a")
+            await hourglass.delete_collection("async")
             with pytest.raises(NotFound):
                 await hourglass.denoise(image, model="none")
 
