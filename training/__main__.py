@@ -14,6 +14,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from service.manifest import Name
+from training.anomaly.benchmark import benchmark as benchmark_anomaly
 from training.anomaly.config import AnomalyRecipe
 from training.anomaly.fit import Images
 from training.anomaly.fit import fit as fit_anomaly
@@ -39,6 +40,7 @@ from training.stages import STAGES, Options, check_recipe, find_device
 from training.verify import verify
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
+    "anomaly": benchmark_anomaly,
     "blind": benchmark_blind,
     "compression": benchmark_compression,
     "real-noise": benchmark_real_noise,

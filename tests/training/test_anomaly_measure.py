@@ -1,8 +1,11 @@
 """AUROC, AUPRO and F1-max against values worked out by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from training.anomaly.benchmark import tiles
 from training.anomaly.measure import aupro, auroc, f1_max, pixel_auroc
 
 
@@ -44,3 +47,10 @@ def test_pixel_auroc_takes_all_images_together() -> None:
     masks = [np.array([[False, True]]), np.array([[False, True, False]])]
 
     assert pixel_auroc(maps, masks) == pytest.approx((2 + 3) / 6)
+
+
+def test_pictures_of_one_tile_are_those_of_rising_exposure_in_nearby_frames() -> None:
+    names = ["exp1_num_100", "exp2_num_120", "exp3_num_150", "exp1_num_190", "exp2_num_210", "exp5_num_900"]
+    paths = [Path(f"{name}.jpg") for name in names]
+
+    assert list(tiles(paths).values()) == [0, 0, 0, 1, 1, 2]

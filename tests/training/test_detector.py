@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from training.anomaly.backbone import Lite0
 from training.anomaly.detector import Detector, Neighbours, pooled
-from training.anomaly.learn import DetectorConfig, learn_detector
+from training.anomaly.features import Gradients
+from training.anomaly.learn import DetectorConfig, build_features, learn_detector
 from training.anomaly.measure import auroc, pixel_auroc
 from training.anomaly.synthetic import KINDS, synthesise
 from training.export import export_graphs, run_graph
@@ -104,3 +106,35 @@ def test_synthetic_anomalies_are_the_same_for_the_same_seed() -> None:
 
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
+
+
+def test_lite0_sees_grey_and_colour_and_gives_features_of_every_eighth_pixel() -> None:
+    grey = torch.rand(2, 1, 64, 96, generator=Generator().manual_seed(0))
+    features = Lite0()
+
+    found = features(grey)
+
+    assert found.shape == (2, features.channels, 64 // features.stride, 96 // features.stride)
+    torch.testing.assert_close(found, features(grey.expand(-1, 3, -1, -1)))
+    assert not any(p.requires_grad for p in features.parameters())
+
+
+def test_pictures_get_lite0_and_small_grey_images_gradients() -> None:
+    small, large = torch.zeros(1, 1, 64, 64, dtype=torch.uint8), torch.zeros(1, 1, 64, 96, dtype=torch.uint8)
+
+    assert isinstance(build_features(DetectorConfig(), small), Gradients)
+    assert isinstance(build_features(DetectorConfig(), large), Lite0)
+    assert isinstance(build_features(DetectorConfig(), small.expand(1, 3, 64, 64)), Lite0)
+
+
+def test_a_detector_of_pictures_is_one_graph_with_its_backbone_inside(tmp_path: Path) -> None:
+    generator = Generator().manual_seed(0)
+    images = (torch.rand(12, 3, 64, 64, generator=generator) * 255).to(torch.uint8)
+    config = DetectorConfig(features="lite0", dimensions=16, bank=20, widths=(8, 8), latent=4, steps=3, batch_size=4)
+
+    learnt = learn_detector(images[:8], images[8:], config, seed=0, progress=False)
+    export_graphs({"anomaly": learnt}, {"anomaly": (images / 255).repeat(2, 1, 1, 1)}, tmp_path)
+
+    score, anomaly_map = run_graph(tmp_path / "anomaly.onnx", (images / 255).numpy())
+    assert anomaly_map.shape == (12, 64, 64)
+    np.testing.assert_allclose(score, learnt((images / 255).float())[0].numpy(), rtol=1e-3, atol=1e-3)

@@ -67,7 +67,7 @@ class Projection(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("directions", directions)
 
-    def forward(self, features: FeatureMaps) -> FeatureMaps:
+    def forward(self, features: FeatureMaps) -> Float[Tensor, "batch direction rows columns"]:
         return F.conv2d(features - self.mean[None, :, None, None], self.directions[:, :, None, None])
 
 

@@ -1,35 +1,18 @@
-"""Other ways to find anomalies, beside which a detector's figures stand. Each learns from the same images.
-
-A peer has `name`, `fit(images)` and `__call__(images) -> (scores (N,), maps (N,H,W))`, images being bytes (N,C,H,W).
-"""
-
-from typing import Protocol
+"""Other ways to find anomalies, beside which a detector's figures stand. Each learns from the same images."""
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from training.anomaly.detector import Neighbours
+from training.anomaly.learn import SAMPLED_POSITIONS, coreset, sampled
 from training.loop import to_pixels
 
 Images = UInt8[Tensor, "_ channel height width"]
 SMALL_PIXELS = 4096  # of the images that the principal components of pixels are found in
-
-
-class Peer(Protocol):
-    """A way to find anomalies."""
-
-    name: str
-
-    def fit(self, images: Images) -> None:
-        """Learn from normal images."""
-        ...
-
-    def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Scores (N,) and maps (N,H,W)."""
-        ...
 
 
 class PixelPca:
@@ -55,6 +38,50 @@ class PixelPca:
         error = residual.square().mean(dim=1, keepdim=True)
         maps = F.interpolate(error, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
         return error.mean(dim=(1, 2, 3)).numpy(), maps.numpy()
+
+
+class Patchcore:
+    """The nearest neighbour among many features, its largest distance the score (Roth et al. 2022)."""
+
+    name = "kNN (PatchCore) on the same features"
+
+    def __init__(self, entries: int = 5000) -> None:
+        self.entries = entries
+
+    def fit(self, found: Tensor, generator: Generator) -> None:
+        """Keep features that lie close to all others, each feature standardised."""
+        sample = sampled(found, SAMPLED_POSITIONS, generator)
+        self.mean, self.std = sample.mean(0)[:, None, None], sample.std(0).clamp_min(1e-6)[:, None, None]
+        self.neighbours = Neighbours(coreset((found - self.mean) / self.std, self.entries, generator))
+
+    def __call__(self, found: Tensor) -> Tensor:
+        """Maps (N,h,w) of features (N,D,h,w)."""
+        distance: Tensor = self.neighbours((found - self.mean) / self.std)
+        return distance
+
+
+class Padim:
+    """A Gaussian at every position, Mahalanobis distance from it (Defard et al. 2021, arXiv 2011.08785)."""
+
+    name = "PaDiM on the same features"
+
+    def __init__(self, dimensions: int = 64) -> None:
+        self.dimensions = dimensions
+
+    def fit(self, found: Tensor, generator: Generator) -> None:
+        """Mean and covariance at every position, over a random choice of features."""
+        self.kept = torch.randperm(found.shape[1], generator=generator)[: self.dimensions]
+        x = found[:, self.kept].permute(2, 3, 0, 1)  # (h, w, N, K)
+        self.mean = x.mean(dim=2, keepdim=True)
+        covariance = (x - self.mean).mT @ (x - self.mean) / max(1, x.shape[2] - 1)
+        covariance += 0.01 * torch.eye(len(self.kept))
+        self.precision = torch.linalg.inv(covariance)  # (h, w, K, K)
+
+    def __call__(self, found: Tensor) -> Tensor:
+        """Maps (N,h,w) of features (N,D,h,w)."""
+        x = found[:, self.kept].permute(2, 3, 0, 1) - self.mean
+        square: Tensor = ((x @ self.precision) * x).sum(-1).clamp_min(0.0)
+        return square.sqrt().permute(2, 0, 1)
 
 
 def _small(images: Images) -> Tensor:

@@ -16,8 +16,8 @@ from training.compression.measure import Images, ServedCodec, measure_all
 from training.errors import DataError
 from training.files import write_atomically
 from training.loop import to_pixels
+from training.markers import write_between
 from training.mnist import read_idx_folder
-from training.restoration.benchmark import write_between
 
 MODEL = "digits-compressed"
 SINGLES = 200  # images for files of one image each

@@ -21,6 +21,7 @@ from training.baselines import median_filter
 from training.errors import DataError
 from training.files import write_atomically
 from training.loop import generator_for, to_pixels
+from training.markers import write_between
 from training.metrics import TEST_NOISE_SEED, psnr_db
 from training.picture import rows_of_images
 from training.publish import newest_version
@@ -93,15 +94,6 @@ def benchmark(
         for picture, content in strips.items():
             with write_atomically(docs / "images" / f"{picture}.png") as file:
                 file.write(content)
-
-
-def write_between(page: Path, name: str, lines: list[str]) -> None:
-    """Puts paragraphs between the markers `<!-- name: begin -->` and `<!-- name: end -->` of a page."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, _, rest = page.read_text("utf-8").partition(begin)
-    _, _, after = rest.partition(end)
-    with write_atomically(page) as file:
-        file.write("\n\n".join([f"{before}{begin}", *lines, f"{end}{after}"]).encode())
 
 
 Section = Iterator[tuple[str, dict[str, bytes]]]

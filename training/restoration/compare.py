@@ -14,7 +14,8 @@ from tqdm import tqdm
 from training.architectures.restorer import SIGMA_UNIT
 from training.kinds import load_any_recipe
 from training.loop import generator_for, to_pixels
-from training.restoration.benchmark import Case, noisy, pictures, write_between
+from training.markers import write_between
+from training.restoration.benchmark import Case, noisy, pictures
 from training.restoration.benchmark import table as table_of
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import clipped

@@ -8,7 +8,8 @@ from tqdm import tqdm
 from training.errors import DataError
 from training.files import write_atomically
 from training.loop import to_pixels
-from training.restoration.benchmark import Case, open_model, pictures, strip, table, write_between
+from training.markers import write_between
+from training.restoration.benchmark import Case, open_model, pictures, strip, table
 from training.restoration.measure import Restore
 from training.restoration.photos import read_photos
 
