@@ -198,7 +198,7 @@ def test_what_compose_mounts_and_builds_is_there() -> None:
         "monitoring",
     }
     assert services["training"]["volumes"][0] == "models:/app/models"
-    assert services["service"]["volumes"] == ["models:/app/models:ro"]
+    assert services["service"]["volumes"] == ["models:/app/models:ro", "collections:/app/collections"]
 
 
 @pytest.mark.parametrize("name", ["service", "training"])

@@ -22,12 +22,13 @@ CURLS = re.findall(r"`(curl [^`]+)`", README)
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service with the shipped models, started as `make serve` starts it, on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {"HOURGLASS_PORT": str(port)}
+    collections = f"sqlite:///{tmp_path_factory.mktemp('collections')}/items.db"
+    environment = os.environ | {"HOURGLASS_PORT": str(port), "HOURGLASS_COLLECTIONS_URL": collections}
     with subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment) as process:
         try:
             for _ in range(300):
@@ -63,6 +64,20 @@ def test_every_curl_of_the_readme_is_answered(address: str, tmp_path: Path) -> N
             assert image.size == (28, 28)
     with Image.open(tmp_path / "way.png") as image:
         assert image.size == (9 * 28 + 8 * 2, 28)
+
+
+def test_every_curl_of_the_page_about_collections_is_answered_as_it_says(address: str) -> None:
+    page = (ROOT / "docs" / "collections.md").read_text("utf-8")
+    examples = re.findall(r"^    (curl .+)\n((?:    [{ \[].+\n)*)", page, re.MULTILINE)
+    assert len(examples) >= 7
+
+    for curl, said in examples:
+        command = curl.replace("127.0.0.1:8000", address).replace("curl ", "curl --fail --silent --show-error ", 1)
+        done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{curl}\n{done.stderr}"
+        if said:
+            members = re.findall(r'"(\w+)":', said)
+            assert members == re.findall(r'"(\w+)":', done.stdout)[: len(members)], f"{said}\n{done.stdout}"
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
