@@ -79,7 +79,6 @@ class Compress:
         self.rate = compression.default_rate if self.rate is None else self.rate
         if self.rate >= len(compression.rates):
             raise InvalidParameter(f"rate is {self.rate}; {self.manifest.name!r} has {_choices(compression)}")
-        self.sizes.clear()
         rows: list[Pixels] = []
         for i, data in enumerate(self.files):
             try:

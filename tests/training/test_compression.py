@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from service.container import pack_symbols, read_container, unpack_symbols
 from service.manifest import TABLE_TOTAL, Manifest, RatePoint, digest_of
 from training.__main__ import main
-from training.compression.classical import Point, lossless_size, lossy_codecs, lossy_curve, sheet_of, size_at
+from training.compression.classical import (
+    Point,
+    lossless_size,
+    lossy_codecs,
+    lossy_curve,
+    sheet_of,
+    size_at,
+    widest_gap,
+)
 from training.compression.codec import Codec, build_codec
 from training.compression.config import CompressionRecipe
 from training.compression.loop import trade_off
@@ -185,11 +193,14 @@ def test_better_quality_costs_more_bytes_and_png_loses_nothing(mnist_digits: NDA
 
 
 def test_a_size_lies_between_the_points_around_it() -> None:
-    curve = [Point(10.0, 20.0), Point(30.0, 24.0)]
+    curve = [Point(10.0, 20.0), Point(30.0, 22.0), Point(40.0, 29.0)]
 
-    assert size_at(curve, 21.0) == pytest.approx(15.0)
+    assert size_at(curve, 20.5) == pytest.approx(15.0)
     assert size_at(curve, 19.0) is None
-    assert size_at(curve, 25.0) is None
+    assert size_at(curve, 30.0) is None
+    assert size_at(curve, 25.0) is None  # too far from both
+    assert widest_gap(curve, 25.0) == (curve[1], curve[2])
+    assert widest_gap(curve, 21.0) is None
 
 
 def test_the_benchmark_says_what_others_need_for_the_same_picture(

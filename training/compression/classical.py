@@ -4,12 +4,15 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, features
 
 from training.metrics import psnr_db
+
+WIDEST_STEP_DB = 3.0  # WebP's lowest qualities are 2.7 dB apart; JPEG XL jumps by 8
 
 Bytes = UInt8[np.ndarray, "image channel height width"]
 
@@ -37,7 +40,7 @@ def lossy_codecs() -> dict[str, tuple[Codec, Sequence[int]]]:
         importlib.import_module("pillow_jxl")  # it registers itself with Pillow
     except ImportError:
         return codecs
-    codecs["JPEG XL"] = (_writer("JXL", lossless=False, effort=7), (10, 12, 14, 16, 17, 18, 20, 40, 80))
+    codecs["JPEG XL"] = (_writer("JXL", lossless=False, effort=7), (1, 10, 18, 19, 22, 30, 50, 80))
     return codecs
 
 
@@ -77,7 +80,10 @@ def lossless_size(sheets: Sequence[Bytes]) -> float:
 
 
 def size_at(points: Sequence[Point], psnr: float) -> float | None:
-    """Bytes per image at that PSNR, between the two points around it; None where the curve does not get there."""
+    """Bytes per image at that PSNR, between the two points around it.
+
+    None where the curve does not get there, or jumps over it by more than `WIDEST_STEP_DB`.
+    """
     below = [p for p in points if p.psnr_db <= psnr]
     above = [p for p in points if p.psnr_db >= psnr]
     if not below or not above:
@@ -86,8 +92,17 @@ def size_at(points: Sequence[Point], psnr: float) -> float | None:
     high = min(above, key=lambda p: p.psnr_db)
     if high.psnr_db == low.psnr_db:
         return low.bytes_per_image
+    if high.psnr_db - low.psnr_db > WIDEST_STEP_DB:
+        return None
     share = (psnr - low.psnr_db) / (high.psnr_db - low.psnr_db)
     return low.bytes_per_image + share * (high.bytes_per_image - low.bytes_per_image)
+
+
+def widest_gap(points: Sequence[Point], psnr: float) -> tuple[Point, Point] | None:
+    """The first two neighbours between which `size_at` finds nothing, if they begin below that PSNR."""
+    ordered = sorted(points, key=lambda p: p.psnr_db)
+    pairs = pairwise(ordered)
+    return next((p for p in pairs if p[1].psnr_db - p[0].psnr_db > WIDEST_STEP_DB and p[0].psnr_db < psnr), None)
 
 
 def _writer(kind: str, **options: bool | int) -> Codec:
