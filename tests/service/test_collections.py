@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -450,3 +452,11 @@ def test_a_service_whose_collections_nobody_asks_for_makes_no_database(
     make_client().post("/encode", content=quadrants(0, 0, 0, 0)).raise_for_status()
 
     assert not (models_dir.parent / "collections").exists()
+
+
+def test_a_database_is_imported_when_collections_are_first_asked_for() -> None:
+    words = "import sys, service.app; print(sorted({'apsw', 'sqlite_vec', 'psycopg'} & sys.modules.keys()))"
+
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"

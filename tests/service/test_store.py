@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -205,3 +207,39 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 
     with pytest.raises(StoreUnavailable, match="does not answer"):
         open_store("postgresql://nobody:secret@127.0.0.1:1/none")
+
+
+def test_connections_that_the_server_has_ended_are_opened_again(postgres_url: str) -> None:
+    import psycopg  # noqa: PLC0415
+
+    with contextlib.closing(open_store(postgres_url)) as store:
+        before = store.collections()
+        with psycopg.connect(postgres_url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+
+        assert store.collections() == before
+
+
+def test_a_database_without_room_says_so_and_lives_on(tmp_path: Path) -> None:
+    with contextlib.closing(open_store(f"sqlite:///{tmp_path / 'items.db'}")) as store:
+        store.put("c", ENCODER, [item("a", 1)], BOUNDS)
+        with resource_limit(64 * 1024), pytest.raises(StoreUnavailable, match="is there room"):
+            store.put(
+                "c", ENCODER, [Item(str(i), vector(i), metadata={"text": "x" * 8000}) for i in range(100)], BOUNDS
+            )
+
+        assert [n.id for n in store.search("c", vector(), k=5)] == ["a"]
+        assert store.put("c", ENCODER, [item("b", 1)], BOUNDS) == 1
+
+
+@contextlib.contextmanager
+def resource_limit(more_bytes: int) -> Iterator[None]:
+    """No file may grow past this size: the kernel's answer to a write is then an error, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (more_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
