@@ -21,10 +21,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import RequestError
 from service.responses import problem_response
-from service.schemas import ModelQuery
+from service.schemas import StrictQuery
 
 OnError = Callable[[Request, Exception], Awaitable[Response]]
-Endpoint = Callable[[Request, ModelQuery], Awaitable[Response]]
+Endpoint = Callable[[Request, StrictQuery], Awaitable[Response]]
 _LONGEST_QUERY = 256  # bytes; longer ones are not worth remembering
 
 
@@ -40,7 +40,7 @@ class Shortcut:
     def __init__(self, app: ASGIApp, *, routers: Iterable[APIRouter], on_unforeseen: OnError) -> None:
         self._app = app
         self._on_unforeseen = on_unforeseen
-        self.endpoint_by_path: dict[str, tuple[Endpoint, type[ModelQuery]]] = {}
+        self.endpoint_by_path: dict[str, tuple[Endpoint, type[StrictQuery]]] = {}
         for route in (route for router in routers for route in router.routes if isinstance(route, APIRoute)):
             parameters = typing.get_type_hints(route.endpoint)
             if "POST" in (route.methods or ()) and parameters.keys() == {"request", "query", "return"}:
@@ -55,7 +55,7 @@ class Shortcut:
                 return await self._answer(endpoint, query, scope, receive, send)
         return await self._app(scope, receive, send)
 
-    async def _answer(self, endpoint: Endpoint, query: ModelQuery, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, endpoint: Endpoint, query: StrictQuery, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
             response = await endpoint(request, query)
@@ -69,7 +69,7 @@ class Shortcut:
 
 
 @lru_cache(maxsize=256)
-def _read_query(model: type[ModelQuery], query_string: bytes) -> ModelQuery | None:
+def _read_query(model: type[StrictQuery], query_string: bytes) -> StrictQuery | None:
     try:
         pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, strict_parsing=bool(query_string))
         if len(dict(pairs)) < len(pairs) or not all(value for _, value in pairs):

@@ -10,7 +10,16 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.routes import ROUTERS
-from service.schemas import AnomalyQuery, DenoiseQuery, EnhanceQuery, GenerateQuery, InterpolateQuery, ModelQuery
+from service.schemas import (
+    AnomalyQuery,
+    CompressQuery,
+    DecompressQuery,
+    DenoiseQuery,
+    EnhanceQuery,
+    GenerateQuery,
+    InterpolateQuery,
+    ModelQuery,
+)
 from service.settings import Settings
 from service.shortcut import Shortcut
 from tests.service.files import png, to_npy
@@ -66,6 +75,8 @@ def test_all_endpoints_that_run_a_model_have_a_short_way_and_no_other_has() -> N
         "/anomaly": AnomalyQuery,
         "/generate": GenerateQuery,
         "/interpolate": InterpolateQuery,
+        "/compress": CompressQuery,
+        "/decompress": DecompressQuery,
     }
 
 
