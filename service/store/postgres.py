@@ -248,7 +248,12 @@ def _find(db: Connection, name: str, *, is_writing: bool = False) -> tuple[int, 
     """A writer locks the row, so that writers of one collection go one after another."""
     rows = _rows(db, f"{_SELECT} WHERE name = %s {'FOR UPDATE' if is_writing else ''}", name)
     if not rows:
-        names = [found for (found,) in _rows(db, "SELECT name FROM hourglass_collections ORDER BY name LIMIT 20")]
+        names = [
+            found
+            for (found,) in _rows(
+                db, "SELECT name FROM hourglass_collections WHERE position('~' in name) = 0 ORDER BY name LIMIT 20"
+            )
+        ]
         raise no_collection(name, names)
     return rows[0][0], _collection(rows[0])
 

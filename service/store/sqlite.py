@@ -294,7 +294,10 @@ def _vectors(number: int) -> str:
 def _find(db: apsw.Connection, name: str) -> tuple[int, Collection]:
     rows = _rows(db, f"{_SELECT} WHERE name = ?", name)
     if not rows:
-        names = [found for (found,) in _rows(db, "SELECT name FROM collections ORDER BY name LIMIT 20")]
+        names = [
+            found
+            for (found,) in _rows(db, "SELECT name FROM collections WHERE name NOT LIKE '%~%' ORDER BY name LIMIT 20")
+        ]
         raise no_collection(name, names)
     return rows[0][0], _collection(rows[0])
 
