@@ -47,7 +47,8 @@ Section = Callable[[Path, Sequence[int]], Iterator[str]]
 class Case:
     """A data set: good images with their groups, defects, and their masks where there are any.
 
-    Good images in `kept` are never learnt from or calibrated on.
+    Good images in `kept` are never learnt from or calibrated on. `size` is the height and width at which all are seen,
+    if not the one that the recipe would choose.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Case:
     defects: list[Path]
     masks: list[Path] | None = None
     kept: frozenset[int] = frozenset()
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -126,7 +128,8 @@ def magnetic_tile(data: Path, seeds: Sequence[int]) -> Iterator[str]:
     kept = frozenset(i for i, path in enumerate(good) if tile_by_path[path] in damaged)
     groups = [str(tile_by_path[path]) for path in good]
     masks = [path.with_suffix(".png") for path in defects]
-    yield table(Case("magnetic_tile, split by tile", good, groups, defects, masks, kept), seeds)
+    upright = (288, 224)  # as most tiles stand
+    yield table(Case("magnetic_tile, split by tile", good, groups, defects, masks, kept, upright), seeds)
 
 
 SECTIONS: dict[str, Section] = {"hazelnut": hazelnut, "crack": crack_wall, "tile": magnetic_tile}
@@ -146,7 +149,7 @@ def tiles(paths: Sequence[Path]) -> dict[Path, int]:
 
 def table(case: Case, seeds: Sequence[int]) -> str:
     """All methods on one data set."""
-    recipe = load_any_recipe("anomaly")
+    recipe = load_any_recipe("anomaly", (f"data.height={case.size[0]}", f"data.width={case.size[1]}"))
     assert isinstance(recipe, AnomalyRecipe)  # noqa: S101  for the type checker: we wrote it
     config = choose_input(case.good, recipe.data)
     good, defects = (

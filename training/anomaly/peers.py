@@ -45,7 +45,7 @@ class Patchcore:
 
     name = "kNN (PatchCore) on the same features"
 
-    def __init__(self, entries: int = 5000) -> None:
+    def __init__(self, entries: int = 2000) -> None:
         self.entries = entries
 
     def fit(self, found: Tensor, generator: Generator) -> None:
