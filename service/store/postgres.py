@@ -83,7 +83,7 @@ class PostgresStore:
                 number, found = _create(db, name, encoder, bounds)
             if found.encoder != encoder:
                 raise conflict(found, encoder.label)
-            new = sum(_put(db, number, item) for item in items)
+            new = _put(db, number, items)
             if found.items + new > bounds.max_items:
                 raise too_many_items(name, found.items + new, bounds)
             db.execute(
@@ -274,17 +274,24 @@ def _create(db: Connection, name: str, encoder: Encoder, bounds: Bounds) -> tupl
     return number, Collection(name, encoder, 0, 0, created)
 
 
-def _put(db: Connection, collection: int, item: Item) -> bool:
-    """Whether the item is new."""
-    ((is_new,),) = _rows(
-        db,
-        "INSERT INTO hourglass_items (collection, id, label, metadata, updated, z) "
-        "VALUES (%s, %s, %s, %s, %s, %s::real[]::vector) ON CONFLICT (collection, id) DO UPDATE SET "
-        "label = excluded.label, metadata = excluded.metadata, updated = excluded.updated, z = excluded.z "
-        "RETURNING xmax = 0",  # no transaction has replaced it: it was inserted
-        *(collection, item.id, item.label, write_metadata(item.metadata), now(), item.vector.tolist()),
-    )
-    return bool(is_new)
+def _put(db: Connection, collection: int, items: Sequence[Item]) -> int:
+    """How many are new. The statements go out together, and so do their answers come back."""
+    values = [
+        (collection, item.id, item.label, write_metadata(item.metadata), now(), item.vector.tolist()) for item in items
+    ]
+    with db.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO hourglass_items (collection, id, label, metadata, updated, z) "
+            "VALUES (%s, %s, %s, %s, %s, %s::real[]::vector) ON CONFLICT (collection, id) DO UPDATE SET "
+            "label = excluded.label, metadata = excluded.metadata, updated = excluded.updated, z = excluded.z "
+            "RETURNING xmax = 0",  # no transaction has replaced it: it was inserted
+            values,
+            returning=True,
+        )
+        new = 0
+        for result in cursor.results():
+            new += sum(is_new for (is_new,) in result)
+        return new
 
 
 def _drop(db: Connection, number: int) -> None:
