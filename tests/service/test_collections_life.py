@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tests.service.files import to_npy
 from tests.service.rawclient import Reply, ask
@@ -21,8 +20,7 @@ def put(port: int, i: int) -> Reply:
     return ask(port, "PUT", f"/collections/c/items/{i}", to_npy(z), {"Content-Type": "application/x-npy"})
 
 
-@pytest.mark.parametrize("victim", ["parent", "worker"])
-def test_every_acknowledged_item_is_there_after_kill_9(tmp_path: Path, victim: str) -> None:
+def test_every_acknowledged_item_is_there_after_kill_9(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     publish_toy(tmp_path / "models")
     flags = ("--collections-url", f"sqlite:///{tmp_path / 'items.db'}")
@@ -43,7 +41,7 @@ def test_every_acknowledged_item_is_there_after_kill_9(tmp_path: Path, victim: s
             writer.start()
         try:
             until(lambda: len(acknowledged) > 20)
-            for pid in process.pids if victim == "worker" else [process.popen.pid, *process.pids]:
+            for pid in [process.popen.pid, *process.pids]:
                 os.kill(pid, signal.SIGKILL)
         finally:
             is_over.set()
