@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from service.manifest import Calibration, Metric
-from training.graphs import Score
+from training.anomaly.aligned import AlignedDetector
 from training.loop import to_pixels
 from training.run import CALIBRATION, GRAPHS, Run
 
@@ -37,7 +37,7 @@ def calibrate(run: Run, *, progress: bool = True) -> None:
     graph = run.path("anomaly.onnx")
     target = run.recipe.target_fpr
     answers = answers_of(graph, run.data.calibration, progress=progress)
-    calibration = calibration_of(answers, target, score=Score.description)
+    calibration = calibration_of(answers, target, score=AlignedDetector.description)
     metric = false_positive_rate(
         calibration, answers_of(graph, run.data.test, progress=progress), data=f"test images of {run.data.name}"
     )

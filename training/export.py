@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from service.manifest import OPTIONAL_INPUTS_BY_TASK, TENSORS_BY_TASK, Golden, Graph, Parity, Task, TensorSpec
 from training.errors import ExportError
 from training.files import write_atomically
-from training.graphs import Score
 from training.quantise import chain, quantise
 
 OPSET = 20
@@ -113,10 +112,8 @@ def _make_int8(described: dict[Task, Graph], directory: Path, int8: Int8) -> Non
         parts.append(quantise(content, x.numpy()))
         with torch.no_grad():
             x = network(x)
-    score = to_onnx(Score(), (int8.images[:2], int8.images[:2]), ("x", "x_hat"), ("score", "map"))
     content_by_task: dict[Task, bytes] = {
         "denoise": chain(parts, inputs=["x"], outputs=["x_hat"]),
-        "anomaly": chain([*parts, score], inputs=["x"], outputs=["score", "map"]),
         "encode": parts[0],
         "decode": parts[-1],
     }
@@ -125,8 +122,8 @@ def _make_int8(described: dict[Task, Graph], directory: Path, int8: Int8) -> Non
         prior = to_onnx(int8.prior, tuple(x[:2] for x in int8.noise), inputs, ("z",))
         content_by_task["generate"] = chain([prior, parts[-1]], inputs=inputs, outputs=outputs)
     int8.check(served(content_by_task["denoise"]))  # also where the recipe does not offer `denoise`
-    for task, graph in described.items():
-        path = directory / f"{task}.onnx"
+    for task in described.keys() & content_by_task.keys():  # a detector stays float32: it is small, and no such chain
+        graph, path = described[task], directory / f"{task}.onnx"
         with write_atomically(path) as file:
             file.write(content_by_task[task])
         described[task] = _describe(path, content_by_task[task], task, graph.parity, precision="int8")

@@ -46,29 +46,6 @@ class Denoise(nn.Module):
         return x_hat.clamp(0.0, 1.0)
 
 
-class Score(nn.Module):
-    """x, x_hat (N,C,H,W) -> score (N,), map (N,H,W): squared error, mean over channels, then pixels."""
-
-    description = "mean squared reconstruction error of all pixels"
-
-    def forward(self, x: Images, x_hat: Images) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch height width"]]:
-        error = (x_hat - x).square().mean(dim=1)  # (N, H, W)
-        return error.mean(dim=(1, 2)), error
-
-
-class Anomaly(nn.Module):
-    """x (N,C,H,W) -> score (N,), map (N,H,W) of its reconstruction."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.denoise = Denoise(model)
-        self.score = Score()
-
-    def forward(self, x: Images) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch height width"]]:
-        score, error = self.score(x, self.denoise(x))
-        return score, error
-
-
 class Generate(nn.Module):
     """e (N,D), standard normal, and what to draw, label (N,), where the prior has labels -> x_hat (N,C,H,W)."""
 
@@ -82,8 +59,8 @@ class Generate(nn.Module):
         return x_hat
 
 
-# `generate` is no line here: it is made of a prior, too.
-GRAPHS: dict[Task, type[nn.Module]] = {"anomaly": Anomaly, "decode": Decode, "denoise": Denoise, "encode": Encode}
+# `generate` is no line here, as it is made of a prior, too; nor is `anomaly`, whose detector is a network of its own.
+GRAPHS: dict[Task, type[nn.Module]] = {"decode": Decode, "denoise": Denoise, "encode": Encode}
 NEEDS_LATENT: frozenset[Task] = frozenset({"encode", "decode", "generate"})
 
 

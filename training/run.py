@@ -18,7 +18,7 @@ from training.files import write_atomically
 RUN_FILE = "run.json"
 WEIGHTS, REPORT, EVALUATION = "weights.pt", "report.json", "evaluation.json"
 GRAPHS, CALIBRATION, MODEL = "graphs.json", "calibration.json", "model"
-PRIOR, START = "prior.pt", "start.json"
+PRIOR, DETECTOR, START = "prior.pt", "detector.pt", "start.json"
 
 
 class _RunFile(BaseModel):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from service.manifest import Task
+from training.anomaly.aligned import AlignedDetector, learn_aligned_detector
 from training.architectures import build
 from training.calibrate import calibrate
 from training.checkpoint import CHECKPOINT
@@ -21,13 +22,14 @@ from training.distributed import rank_and_world
 from training.errors import DeviceError, ExportError, RunError
 from training.evaluate import evaluate
 from training.export import Int8, export_graphs
+from training.files import write_atomically
 from training.graphs import check_task, graph_for
 from training.latents import latents
 from training.loop import load_weights, to_pixels, train, validation_loss
 from training.prior import FittedPrior, Prior, fit_prior
 from training.publish import assemble, git_commit, next_version, publish
 from training.regularisation import check_regularisation
-from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, PRIOR, REPORT, START, WEIGHTS, Run
+from training.run import CALIBRATION, DETECTOR, EVALUATION, GRAPHS, MODEL, PRIOR, REPORT, START, WEIGHTS, Run
 from training.start import load_start, read_start
 from training.verify import verify
 
@@ -72,6 +74,17 @@ def prior_stage(run: Run, options: Options) -> None:
     tqdm.write(f"prior: {prior.network().components} Gaussians{each}, fitted to {len(z)} latents")
 
 
+def detector_stage(run: Run, options: Options) -> None:
+    """Training images -> what `anomaly` answers with; it needs no weights of the autoencoder."""
+    if "anomaly" not in run.recipe.tasks:
+        return
+    for made_before in (GRAPHS, EVALUATION, CALIBRATION):  # of another detector, or from when a model had none
+        run.path(made_before).unlink(missing_ok=True)
+    detector = learn_aligned_detector(run.data.train, seed=run.recipe.training.seed, progress=options.progress)
+    with write_atomically(run.path(DETECTOR)) as file:
+        torch.save(detector.state_dict(), file)
+
+
 def export_stage(run: Run, options: Options) -> None:
     """Weights -> one ONNX graph per task, compared with PyTorch; int8 if the recipe says so."""
     _need(run, WEIGHTS, "train")
@@ -79,7 +92,10 @@ def export_stage(run: Run, options: Options) -> None:
     x = to_pixels(run.data.test[:EXAMPLES])
     x = x.repeat(-(-EXAMPLES // len(x)), 1, 1, 1)[:EXAMPLES]  # very small data sets have fewer test images
     prior = _prior(run)
-    networks = {task: graph_for(task, model, prior) for task in sorted(run.recipe.tasks)}
+    networks = {
+        task: _detector(run) if task == "anomaly" else graph_for(task, model, prior)
+        for task in sorted(run.recipe.tasks)
+    }
     examples: dict[Task, Tensor | tuple[Tensor, ...]] = dict.fromkeys(networks, x)
     if prior is not None:
         examples["generate"] = _noise_for(prior)
@@ -138,6 +154,7 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "train": Stage(train_stage, REPORT),
     "prior": Stage(prior_stage, PRIOR),
+    "detector": Stage(detector_stage, DETECTOR),
     "export": Stage(export_stage, GRAPHS),
     "evaluate": Stage(evaluate_stage, EVALUATION),
     "calibrate": Stage(calibrate_stage, CALIBRATION),
@@ -192,6 +209,13 @@ def _prior(run: Run) -> Prior | None:
 def _noise_for(prior: Prior) -> tuple[Tensor, ...]:
     e = torch.randn((EXAMPLES, prior.noise_dim), generator=torch.Generator().manual_seed(0))
     return (e, torch.arange(EXAMPLES) % len(prior.labels) * 1.0) if prior.labels else (e,)
+
+
+def _detector(run: Run) -> AlignedDetector:
+    _need(run, DETECTOR, "detector")
+    detector = AlignedDetector(run.recipe.data.height, run.recipe.data.width)
+    detector.load_state_dict(torch.load(run.path(DETECTOR), weights_only=True))
+    return detector.eval()
 
 
 def _int8(run: Run, model: nn.Module, prior: Prior | None = None) -> Int8:

@@ -37,7 +37,7 @@ LEARNS = (
     *("training.optimiser=adam", "training.learning_rate=1e-2", "training.ema_decay=0.9", "training.precision=fp32"),
     *("training.epochs=20", "training.batch_size=20"),
 )
-TASKS: tuple[Task, ...] = ("anomaly", "decode", "denoise", "encode")
+TASKS: tuple[Task, ...] = ("decode", "denoise", "encode")
 
 
 @pytest.fixture(scope="module")
@@ -155,15 +155,6 @@ def test_denoise_is_decode_of_encode_to_the_bit(exported: tuple[Path, dict[Task,
     assert np.array_equal(run_graph(folder / "denoise.onnx", images())[0], decoded)
 
 
-def test_the_anomaly_map_is_the_squared_error_of_that_reconstruction(exported: tuple[Path, dict[Task, Graph]]) -> None:
-    folder, _ = exported
-    (x_hat,) = run_graph(folder / "denoise.onnx", images())
-    score, error = run_graph(folder / "anomaly.onnx", images())
-
-    np.testing.assert_allclose(error, ((x_hat - images()) ** 2)[:, 0], rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(score, error.mean((1, 2)), rtol=1e-5)
-
-
 def test_int8_comes_close_to_the_network_but_is_not_it(exported: tuple[Path, dict[Task, Graph]]) -> None:
     folder, _ = exported
     with torch.no_grad():
@@ -197,9 +188,9 @@ def test_another_precision_is_another_version_of_the_same_weights(twice: Path) -
     first, second = (verify(twice / "models" / "digits" / str(version)) for version in (1, 2))
 
     assert {graph.precision for graph in first.tasks.values()} == {"float32"}
-    assert {graph.precision for graph in second.tasks.values()} == {"int8"}
+    assert {task for task, graph in second.tasks.items() if graph.precision == "int8"} == set(TASKS)
     assert first.provenance.cpu_s == second.provenance.cpu_s
-    assert first.anomaly != second.anomaly  # calibrated on what is served
+    assert first.anomaly == second.anomaly  # the detector is no part of the autoencoder and stays float32
 
 
 def test_what_int8_loses_stands_beside_every_figure(twice: Path) -> None:

@@ -36,3 +36,38 @@ class Gradients(nn.Module):
         gradient = F.conv2d(grey, self.sobel)  # (N, 2, H, W)
         towards = F.conv2d(gradient, self.directions).relu()  # (N, 8, H, W)
         return F.avg_pool2d(towards, self.stride)
+
+
+class GradientCells(nn.Module):
+    """Which edges each cell of an image has, however strong: for images that always show a thing in its place.
+
+    x (N,C,H,W) ->[ Gradients, before their mean ]-> (N,8,H,W) ->[ mean of overlapping cells, root, over the length of
+    the 3x3 cells around ]-> (N,8,rows,columns). With the root and the normalisation of blocks these are histograms of
+    oriented gradients (Dalal and Triggs 2005, https://doi.org/10.1109/CVPR.2005.177).
+
+    Args:
+        cell: Pixels from one cell to the next; a cell is half as wide again, so neighbours share an edge between them.
+    """
+
+    channels = 8
+    sobel: Tensor
+    directions: Tensor
+
+    def __init__(self, cell: int) -> None:
+        super().__init__()
+        self.cell = cell
+        gradients = Gradients()
+        self.register_buffer("sobel", gradients.sobel)
+        self.register_buffer("directions", gradients.directions)
+
+    def forward(self, x: Images) -> FeatureMaps:
+        height, width = int(x.shape[2]), int(x.shape[3])
+        grey = x.mean(dim=1, keepdim=True)
+        grey = F.pad(grey, (0, -width % self.cell, 0, -height % self.cell), mode="replicate")  # to whole cells
+        gradient = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), self.sobel)
+        towards = F.conv2d(gradient, self.directions).relu()  # (N, 8, H, W)
+        margin = self.cell // 4
+        cells = F.avg_pool2d(F.pad(towards, (margin,) * 4), self.cell + 2 * margin, stride=self.cell)
+        cells = (cells + 1e-4).sqrt()  # the root lets faint edges count; 1e-4 keeps it calm where there are none
+        around = F.avg_pool2d(cells.square().sum(1, keepdim=True), 3, stride=1, padding=1)
+        return cells / (around + 1e-3).sqrt()

@@ -1,0 +1,107 @@
+"""The detector for images of one size that always show a thing in its place, such as digits: small, and no backbone."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from training.anomaly.distort import distort
+from training.anomaly.features import GradientCells
+from training.loop import generator_for, to_pixels
+
+SMALLEST_CELL, MOST_CELLS = 4, 16  # pixels, and cells along the longer side
+HIDDEN, LATENT = 256, 32
+BATCH_SIZE, LEARNING_RATE = 96, 4e-3
+FEWEST_STEPS, MOST_STEPS, PASSES = 100, 1500, 50  # passes over the images, within those limits
+CHUNK = 256  # images at once through the features
+
+Images = Float[Tensor, "batch channel height width"]
+
+
+class AlignedDetector(nn.Module):
+    """x (N,C,H,W) in [0, 1] -> score (N,), map (N,H,W); larger means less like the training images.
+
+    x ->[ GradientCells ]-> f (N,8,rows,columns) ->[ dense denoising autoencoder ]-> f_hat, that of the normal image
+    which explains f best. map: root mean square of f - f_hat over the 8 directions, enlarged; score: over all cells,
+    too. Both are in standard deviations of f.
+
+    A small network cannot draw what it has not learnt, and gradients leave an empty image nothing to be simple in: it
+    has none of the edges that f_hat has. So it does not score low, as it does by the error of pixels.
+    """
+
+    description = (
+        "root mean square, over cells and directions, of what an autoencoder of normal images' oriented gradients "
+        "cannot reproduce"
+    )
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        cell = SMALLEST_CELL * max(1, -(-max(height, width) // (SMALLEST_CELL * MOST_CELLS)))
+        self.features = GradientCells(cell)
+        self.cells = (-(-height // cell), -(-width // cell))
+        numbers = self.features.channels * self.cells[0] * self.cells[1]
+        self.encoder = nn.Sequential(nn.Linear(numbers, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, LATENT))
+        self.decoder = nn.Sequential(nn.Linear(LATENT, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, numbers))
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x: Images) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch height width"]]:
+        f = self.standardised(x)
+        square = (f - self.reconstruct(f)).square().reshape(-1, self.features.channels, *self.cells).mean(dim=1)
+        size = [side * self.features.cell for side in self.cells]
+        enlarged = F.interpolate(square.sqrt()[:, None], size=size, mode="bilinear", align_corners=False)
+        return square.mean(dim=(1, 2)).sqrt(), enlarged[:, 0, : x.shape[2], : x.shape[3]]
+
+    def standardised(self, x: Images) -> Float[Tensor, "batch number"]:
+        """The features less their mean over training images, in standard deviations."""
+        f: Tensor = (self.features(x).flatten(1) - self.mean) / self.scale
+        return f
+
+    def reconstruct(self, f: Float[Tensor, "batch number"]) -> Float[Tensor, "batch number"]:
+        """Standardised features through the autoencoder."""
+        f_hat: Tensor = self.decoder(self.encoder(f))
+        return f_hat
+
+
+def learn_aligned_detector(
+    train: UInt8[Tensor, "_ channel height width"], *, seed: int, progress: bool = True
+) -> AlignedDetector:
+    """A detector in evaluation mode on the CPU; the same images and seed give the same weights on one machine.
+
+    Half of every batch are normal images, half are distorted ones (see `distort.py`), whose features it is to turn
+    back into those of the image they were made of: Adam on the mean squared error.
+
+    Args:
+        train: Normal images, bytes.
+        seed: Of everything random.
+        progress: Whether a bar is shown.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        detector = AlignedDetector(int(train.shape[2]), int(train.shape[3]))
+    with torch.no_grad():
+        f = torch.cat([detector.standardised(to_pixels(chunk)) for chunk in torch.split(train, CHUNK)])
+        detector.mean.copy_(f.mean(0))
+        detector.scale.copy_((f - detector.mean).square().mean().sqrt().clamp_min(1e-3))
+    generator = generator_for(seed, 7)
+    steps = min(MOST_STEPS, max(FEWEST_STEPS, PASSES * len(train) // BATCH_SIZE))
+    optimiser = torch.optim.Adam(detector.parameters(), lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
+    with tqdm(range(steps), desc="detector", unit="step", disable=not progress) as bar:
+        for step in bar:
+            x = to_pixels(train[torch.randint(len(train), (BATCH_SIZE,), generator=generator)])
+            with torch.no_grad():
+                normal = detector.standardised(x)
+                distorted = detector.standardised(distort(x, generator))
+            f_hat = detector.reconstruct(torch.cat([normal, distorted]))
+            loss = F.mse_loss(f_hat, torch.cat([normal, normal]))
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch annotates it only in part
+            optimiser.step()
+            schedule.step()
+            if step % 20 == 0:
+                bar.set_postfix(loss=f"{loss.item():.4f}")
+    return detector.eval().requires_grad_(False)
