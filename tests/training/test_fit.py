@@ -109,7 +109,21 @@ def test_fit_again_skips_what_is_done_and_publishes_the_next_version(fitted: Pat
     shutil.rmtree(fitted / "models" / "digits" / "2")
 
 
-@pytest.mark.parametrize("stage", ["train", "evaluate", "export", "calibrate", "verify", "publish"])
+def test_a_finished_run_that_has_no_detector_yet_learns_one_and_exports_it(
+    fitted: Path, idx_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs" / "digits"
+    shutil.copytree(fitted / "runs" / "digits", run)
+    (run / "detector.pt").unlink()
+    (run / "anomaly.onnx").write_bytes(b"from before")
+
+    assert fit(idx_folder, tmp_path) == 0
+
+    published = tmp_path / "models" / "digits" / "1" / "anomaly.onnx"
+    assert published.read_bytes() == (fitted / "models" / "digits" / "1" / "anomaly.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["train", "detector", "evaluate", "export", "calibrate", "verify", "publish"])
 def test_every_stage_runs_alone_on_a_run(stage: str, fitted: Path, tmp_path: Path) -> None:
     shutil.copytree(fitted / "runs" / "digits", tmp_path / "digits")
 
