@@ -50,7 +50,7 @@ def test_fit_publishes_a_version_with_everything_in_it(fitted: Path) -> None:
 
     files = {path.name for path in directory.iterdir()}
 
-    graphs = {f"{task}.onnx" for task in ("anomaly", "decode", "denoise", "encode")}
+    graphs = {f"{task}.onnx" for task in ("anomaly", "decode", "denoise", "encode", "generate")}
     assert files == graphs | {"manifest.json", "golden.npz", "README.md", "preview.png"}
 
 

@@ -188,7 +188,7 @@ def test_another_precision_is_another_version_of_the_same_weights(twice: Path) -
     first, second = (verify(twice / "models" / "digits" / str(version)) for version in (1, 2))
 
     assert {graph.precision for graph in first.tasks.values()} == {"float32"}
-    assert {task for task, graph in second.tasks.items() if graph.precision == "int8"} == set(TASKS)
+    assert {task for task, graph in second.tasks.items() if graph.precision == "int8"} == {*TASKS, "generate"}
     assert first.provenance.cpu_s == second.provenance.cpu_s
     assert first.anomaly == second.anomaly  # the detector is no part of the autoencoder and stays float32
 
@@ -209,7 +209,7 @@ def test_the_service_takes_an_int8_version(twice: Path) -> None:
 
     model = load_model(twice / "models" / "digits" / "2", provider="CPUExecutionProvider", limits=limits)
 
-    assert set(model.batcher_by_task) == set(TASKS)
+    assert set(model.batcher_by_task) == {*TASKS, "anomaly", "generate"}
 
 
 def test_the_loss_that_decides_is_that_of_the_recipe(twice: Path, capsys: pytest.CaptureFixture[str]) -> None:
