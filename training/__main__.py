@@ -27,6 +27,7 @@ from training.config import Recipe, RecipeError, recipe_names
 from training.distributed import first_process_first, process_group, rank_and_world
 from training.errors import DataError, PipelineError, RunError
 from training.kinds import load_any_recipe
+from training.latent_benchmark import benchmark_generation, benchmark_regularisation
 from training.loop import TrainingError
 from training.restoration.benchmark import SECTIONS
 from training.restoration.benchmark import benchmark as benchmark_restoration
@@ -43,7 +44,9 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "anomaly": benchmark_anomaly,
     "blind": benchmark_blind,
     "compression": benchmark_compression,
+    "generation": benchmark_generation,
     "real-noise": benchmark_real_noise,
+    "regularisation": benchmark_regularisation,
     "restoration": benchmark_restoration,
     **{model: partial(benchmark_restoration, only=[model]) for model in SECTIONS},
 }

@@ -13,10 +13,12 @@ from training import loop
 from training.__main__ import main
 from training.architectures import build
 from training.config import PriorConfig, RecipeError, RegularisationConfig, load_recipe
-from training.data import Dataset
+from training.data import Dataset, load_data
+from training.drawn import Judge, frechet_distance
 from training.export import run_graph
 from training.graphs import Generate
 from training.latents import describe
+from training.loop import to_pixels
 from training.prior import FittedPrior, Mixture, Prior, fit_mixture, fit_prior
 from training.regularisation import REGULARISERS, Regularised, Step, check_regularisation
 from training.retrieval import mean_average_precision, neighbour_accuracy
@@ -251,3 +253,23 @@ def test_what_was_fitted_is_read_back_as_it_was(tmp_path: Path) -> None:
     e = torch.randn(9, 3, generator=torch.Generator().manual_seed(1))
 
     assert torch.equal(FittedPrior.load(tmp_path / "prior.pt").network()(e), fitted.network()(e))
+
+
+def test_the_frechet_distance_of_two_gaussians_has_its_closed_form() -> None:
+    x = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0))
+
+    distance = frechet_distance(x, 2 * x + torch.tensor([1.0, 0.0, 2.0]))
+
+    assert distance == pytest.approx(1 + 4 + 3 * (2 - 1) ** 2, rel=0.03)  # 20,000 draws; shift² + (s_a - s_b)² each
+
+
+def test_the_judge_finds_images_far_from_the_test_images_worse(idx_folder: Path) -> None:
+    data = load_data(load_recipe("digits-2d").data, idx_folder, seed=0)
+    judge = Judge(data)
+
+    real, noise = judge.judge(to_pixels(data.test)), judge.judge(torch.rand(40, 1, 28, 28))
+
+    assert real.distance == pytest.approx(0, abs=1e-6)
+    assert real.nearest == pytest.approx(1)
+    assert noise.distance > real.distance
+    assert noise.nearest > 1

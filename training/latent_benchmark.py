@@ -1,0 +1,138 @@
+"""What regularisation does to a latent space, and how good the images are that are drawn from it: docs/latent.md."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from training.architectures import build
+from training.config import PriorConfig, Recipe, load_recipe
+from training.data import Dataset, load_data
+from training.drawn import Judge, Judged, table
+from training.export import served
+from training.graphs import graph_for
+from training.latents import latents, principal_components
+from training.loop import to_pixels, train
+from training.metrics import mean_squared_error
+from training.prior import Prior, fit_prior
+from training.restoration.benchmark import write_between
+from training.retrieval import neighbour_accuracy
+
+PAGE = "latent.md"
+DRAWN = 5000
+ACTIVE = 0.1  # of the root mean square of all latents: below, a latent is as good as off
+# Chosen before any figure was seen, from the size of each penalty at the start.
+STRENGTHS = {"none": 0.0, "l1": 3e-3, "l2": 1e-3, "contractive": 1e-4, "kl": 1e-4}
+SHORT = (
+    "architecture.options={latent_dim=32, hidden=[256, 128]}",
+    "training.epochs=4",
+)
+PRIORS = {
+    "one Gaussian": PriorConfig(components=1, is_by_label=False),
+    "a mixture of 64": PriorConfig(components=64, is_by_label=False),
+    "one Gaussian per digit": PriorConfig(components=1),
+    "a mixture of 8 per digit": PriorConfig(components=8),
+    "a mixture of 32 per digit": PriorConfig(components=32),
+}
+
+
+def benchmark_regularisation(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
+    """Short trainings of one small network, one for each regularisation: sparsity, error, neighbours, drawn images."""
+    images = _mnist(data)
+    judge = Judge(images)
+    rows = [
+        "| regularisation | strength | reconstruction error | active latents | kNN accuracy | Frechet distance |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, strength in STRENGTHS.items():
+        epochs = ("training.epochs=1",) if is_quick else ()
+        overrides = (f"regularisation.name={name}", f"regularisation.strength={strength}", *epochs)
+        recipe = load_recipe("digits-2d", (*SHORT, *overrides))
+        model = _trained(images, recipe)
+        encode = graph_for("encode", model)
+        z, z_test = latents(encode, images.train), latents(encode, images.test)
+        error = mean_squared_error(lambda x, model=model: model(x), images.test, None)  # type: ignore[misc]  # bound now
+        active = float((z_test.abs() > ACTIVE * z_test.square().mean().sqrt()).float().mean())
+        accuracy = _accuracy(images, z, z_test)
+        prior = fit_prior(z, images.train_labels, PriorConfig(), seed=0).network()
+        drawn = judge.judge(_draw(prior, graph_for("decode", model)))
+        rows.append(f"| {name} | {strength:g} | {error:.4f} | {active:.0%} | {accuracy:.4f} | {drawn.distance:.2f} |")
+        tqdm.write(rows[-1])
+    about = (
+        f"784-256-128-32 perceptrons, {recipe.training.epochs} epochs each, seed 0, figures on the {len(images.test)} "
+        f"test images. Active latents are farther from zero than {ACTIVE:.0%} of the root mean square of all. The "
+        f"Frechet distance is that of {DRAWN} images drawn from a mixture of 8 Gaussians per digit (below)."
+    )
+    _say(docs, "regularisation", ["\n".join(rows), about], is_quick=is_quick)
+
+
+def benchmark_generation(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
+    """Images drawn from several priors behind the decoder of the shipped `digits`, beside real ones and PCA's."""
+    images = _mnist(data)
+    judge = Judge(images)
+    newest = max((p for p in (models / "digits").iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
+    encode, decode = served(newest / "encode.onnx"), served(newest / "decode.onnx")
+    z = latents(encode, images.train)
+    judged: dict[str, Judged] = {
+        "training images": judge.judge(to_pixels(images.train[:DRAWN])),
+        "PCA of 32 components, one Gaussian": judge.judge(_pca_images(images)),
+    }
+    for name, config in PRIORS.items():
+        prior = fit_prior(z, images.train_labels, config, seed=0).network()
+        judged[f"digits, {name}"] = judge.judge(_draw(prior, decode))
+        tqdm.write(table(judged).splitlines()[-1])
+    about = (
+        f"{DRAWN} images each, against the {len(images.test)} test images; `digits` is version {newest.name}. The "
+        f"classifier (two convolutions, 64 features) has an accuracy of {judge.accuracy:.4f} on test images. Sure: its "
+        "probability is 0.95 or more. Diversity: entropy of the digits it sees, 1 is as many of each. Nearest training "
+        "image: mean distance in pixels over that of test images; a model that had learned images by heart would be "
+        "far below 1."
+    )
+    _say(docs, "generation", [table(judged), about], is_quick=is_quick)
+
+
+def _mnist(data: Path) -> Dataset:
+    folder = data / "mnist" if (data / "mnist").is_dir() else data
+    return load_data(load_recipe("digits-2d").data, folder, seed=0)
+
+
+def _trained(images: Dataset, recipe: Recipe) -> nn.Module:
+    model = build(recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        train(model, images, recipe, run_dir=Path(folder), device=torch.device("cpu"), progress=True)
+    return model
+
+
+def _accuracy(images: Dataset, z: Tensor, z_test: Tensor) -> float:
+    assert images.train_labels is not None and images.test_labels is not None  # noqa: S101, PT018 - the judge looked
+    return neighbour_accuracy(z, images.train_labels, z_test, images.test_labels)
+
+
+@torch.no_grad()
+def _draw(prior: Prior, decode: Callable[[Tensor], Tensor]) -> Tensor:
+    """As the service does: labels by their shares among the training images."""
+    generator = torch.Generator().manual_seed(1)
+    e = torch.randn((DRAWN, prior.noise_dim), generator=generator)
+    label: Tensor | None = None
+    if prior.labels:
+        label = torch.multinomial(torch.tensor(prior.shares), DRAWN, replacement=True, generator=generator).float()
+    return torch.cat([decode(z) for z in torch.split(prior(e, label), 500)])
+
+
+def _pca_images(images: Dataset) -> Tensor:
+    """Drawn from the Gaussian of the first 32 principal components: what costs nothing."""
+    x = to_pixels(images.train).flatten(1)
+    mean, directions = principal_components(x, 32)
+    spread = ((x - mean) @ directions).std(0)
+    e = torch.randn((DRAWN, 32), generator=torch.Generator().manual_seed(1))
+    flat = mean + (e * spread) @ directions.T
+    return flat.clamp(0.0, 1.0).reshape(DRAWN, *images.train.shape[1:])
+
+
+def _say(docs: Path, name: str, lines: list[str], *, is_quick: bool) -> None:
+    tqdm.write("\n\n".join(lines))
+    if not is_quick:
+        write_between(docs / PAGE, name, lines)
