@@ -142,7 +142,7 @@ def test_every_figure_stands_beside_a_baseline(directory: Path) -> None:
 @each_version
 def test_denoise_is_decode_of_encode_where_there_is_a_latent(directory: Path, mnist_digits: Array) -> None:
     manifest = manifest_in(directory)
-    if not {"encode", "decode", "denoise"} <= manifest.tasks.keys():
+    if manifest.latent is None or not {"encode", "decode", "denoise"} <= manifest.tasks.keys():
         pytest.skip(f"{manifest.name} does not offer all three")
     x = textbook_noise(mnist_digits[:16])
 

@@ -16,9 +16,9 @@ from training.export import served
 from training.graphs import graph_for
 from training.latents import latents, principal_components
 from training.loop import to_pixels, train
+from training.markers import write_between
 from training.metrics import mean_squared_error
 from training.prior import Prior, fit_prior
-from training.restoration.benchmark import write_between
 from training.retrieval import neighbour_accuracy
 
 PAGE = "latent.md"
