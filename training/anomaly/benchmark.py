@@ -128,7 +128,7 @@ def magnetic_tile(data: Path, seeds: Sequence[int]) -> Iterator[str]:
     kept = frozenset(i for i, path in enumerate(good) if tile_by_path[path] in damaged)
     groups = [str(tile_by_path[path]) for path in good]
     masks = [path.with_suffix(".png") for path in defects]
-    upright = (288, 224)  # as most tiles stand
+    upright = (288, 224)  # height, width: most tiles are higher than wide
     yield table(Case("magnetic_tile, split by tile", good, groups, defects, masks, kept, upright), seeds)
 
 
