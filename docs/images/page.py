@@ -9,15 +9,22 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).parent
-VIEW = {"width": 1120, "height": 690}
+VIEW = {"width": 1120, "height": 1400}
+PLACE = (0.22, 0.33)  # on the map
 
 
 def main(url: str) -> None:
-    """Waits until everything has been answered, and keeps what is seen."""
+    """Waits until everything has been answered, stands somewhere on the map, and keeps what is seen."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport=VIEW)  # type: ignore[arg-type]  # a dictionary will do
         page.goto(url, wait_until="networkidle")
+        chart = page.locator("#chart")
+        box = chart.bounding_box()
+        if box is not None:
+            chart.hover(position={"x": PLACE[0] * box["width"], "y": PLACE[1] * box["height"]})
+        page.evaluate("scrollTo(0, 0)")
+        page.wait_for_timeout(1000)  # what is said of the place comes when the hand rests
         with Image.open(io.BytesIO(page.screenshot())) as picture:
             picture.convert("RGB").save(HERE / "page.png", optimize=True)
         browser.close()
