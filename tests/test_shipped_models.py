@@ -161,3 +161,24 @@ def test_the_card_and_the_picture_are_there(directory: Path) -> None:
     assert "preview.png" in card
     assert manifest_in(directory).provenance.data.licence in card
     assert (directory / "preview.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_digits_calls_images_without_a_digit_anomalous_also_simple_ones(mnist_digits: Array) -> None:
+    directory = next(d for d in reversed(VERSIONS) if d.parent.name == "digits")
+    calibration = manifest_in(directory).anomaly
+    assert calibration is not None
+    rng = np.random.default_rng(0)
+    probes = {
+        "black": np.zeros((28, 28)),
+        "grey": np.full((28, 28), 0.5),
+        "white": np.ones((28, 28)),
+        "noise": rng.random((28, 28)),
+        "one half bright": np.repeat([[0.0], [1.0]], 14, axis=0) * np.ones((1, 28)),
+        "shuffled": rng.permutation(mnist_digits[0].ravel()).reshape(28, 28),
+        "inverted": 1 - mnist_digits[0, 0],
+    }
+
+    scores, _ = run(directory / "anomaly.onnx", np.stack(list(probes.values()))[:, None].astype(np.float32))
+
+    for name, score in zip(probes, scores, strict=True):
+        assert score >= calibration.threshold, name

@@ -140,7 +140,7 @@ BREAK = {
     "an unknown field": (lambda d: edit_manifest(d, lambda m: m.update(extra=1)), "extra"),
     "another channel count": (
         lambda d: edit_manifest(d, lambda m: m["input"].update(channels=3)),  # type: ignore[attr-defined]
-        "its input and latent say",
+        "its input, latent and tables say",
     ),
 }
 
