@@ -300,7 +300,8 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
 def _overview() -> str:
     width = max(20, shutil.get_terminal_size().columns - 24)
     stages = [f"  {name:<12}{stage.run.__doc__}" for name, stage in STAGES.items()]
-    recipes = [f"  {name:<14}{load_any_recipe(name).summary}" for name in recipe_names()]
+    column = max(map(len, recipe_names())) + 2
+    recipes = [f"  {name:<{column}}{load_any_recipe(name).summary}" for name in recipe_names()]
     architectures = [
         line
         for name, network in ARCHITECTURES.items()

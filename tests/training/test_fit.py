@@ -82,6 +82,8 @@ def test_the_manifest_tells_how_the_model_was_made(fitted: Path) -> None:
     assert any("Only 10 images were kept for calibration" in limit for limit in manifest.limits)
     assert {m.name for m in manifest.metrics} == {
         "denoise_mse",
+        "knn_accuracy",
+        "map",
         "denoise_psnr_db",
         "reconstruct_mse",
         "false_positive_rate",
