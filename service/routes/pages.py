@@ -1,5 +1,6 @@
 """The API page, with everything it loads coming from here: it works with no internet."""
 
+import difflib
 from functools import cache
 from importlib import resources
 from inspect import cleandoc
@@ -54,7 +55,8 @@ async def explain_problem(request: Request, code: str) -> Response:
     """What the `type` of a problem points to."""
     error = PROBLEMS.get(code)
     if error is None:
-        raise RouteNotFound(f"no problem {shown(code)}; there are {', '.join(sorted(PROBLEMS))}")
+        near = difflib.get_close_matches(code[:64], PROBLEMS, n=3, cutoff=0.0)  # all of them would fill a screen
+        raise RouteNotFound(f"no problem {shown(code)}; near it are {', '.join(near)}, and docs/errors.md has all")
     page = PlainTextResponse(
         f"{error.title} ({error.status} {code})\n\n{cleandoc(error.__doc__ or '')}\n\nFor example: {error.example}\n"
     )

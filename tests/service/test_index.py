@@ -168,7 +168,7 @@ def test_indexing_that_was_killed_goes_on(folder: Path, models_dir: Path, make_c
     [
         (("index", "nowhere", "--collection", "c"), "nowhere is not a folder"),
         (("index", "docs", "--collection", "C"), "cannot be a collection"),
-        (("index", "service", "--collection", "c"), "no images in service"),
+        (("index", "deploy", "--collection", "c"), "no images in deploy"),
         (("index", "docs", "--collection", "c", "--model", "nobody"), "no model 'nobody'"),
     ],
 )
