@@ -11,7 +11,7 @@ from onnx import ModelProto, numpy_helper
 from pydantic import ValidationError
 from torch import nn
 
-from service.manifest import Manifest, Start
+from service.manifest import Graph, Manifest, Start
 from training.errors import DataError
 
 _PREFIX = "model."  # of the modules that are exported
@@ -23,7 +23,11 @@ def read_start(directory: Path) -> Start:
     Raises:
         DataError: There is no published model.
     """
-    manifest = _manifest(directory)
+    return start_of(published(directory))
+
+
+def start_of(manifest: Manifest) -> Start:
+    """What training a model took, with what it began with."""
     made, graph = manifest.provenance, next(iter(manifest.tasks.values()))
     before = made.start
     return Start(
@@ -43,17 +47,10 @@ def load_start(network: nn.Module, directory: Path) -> None:
     Raises:
         DataError: There is no such model, a graph is not what its manifest says, or its network is another one.
     """
-    manifest = _manifest(directory)
+    manifest = published(directory)
     found: dict[str, NDArray[np.float32]] = {}
     for graph in manifest.tasks.values():
-        path = directory / graph.file
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror or error}; training.start_from is a published model") from error
-        if hashlib.sha256(content).hexdigest() != graph.sha256:
-            raise DataError(f"{path} is not the file that {directory / 'manifest.json'} describes")
-        found |= _weights(onnx.load_model_from_string(content))
+        found |= _weights(read_graph(directory, graph))
     wanted = network.state_dict()
     for name, weight in wanted.items():
         shape = found[name].shape if name in found else None
@@ -64,6 +61,22 @@ def load_start(network: nn.Module, directory: Path) -> None:
                 f"({manifest.provenance.config.get('architecture')})"
             )
     network.load_state_dict({name: torch.from_numpy(found[name].copy()) for name in wanted})
+
+
+def read_graph(directory: Path, graph: Graph) -> ModelProto:
+    """A graph of a published model.
+
+    Raises:
+        DataError: It cannot be read, or is not what the manifest says.
+    """
+    path = directory / graph.file
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}; training.start_from is a published model") from error
+    if hashlib.sha256(content).hexdigest() != graph.sha256:
+        raise DataError(f"{path} is not the file that {directory / 'manifest.json'} describes")
+    return onnx.load_model_from_string(content)
 
 
 def _weights(model: ModelProto) -> dict[str, NDArray[np.float32]]:
@@ -82,7 +95,12 @@ def _weights(model: ModelProto) -> dict[str, NDArray[np.float32]]:
     return {name[name.find(_PREFIX) + len(_PREFIX) :]: array for name, array in weights.items() if _PREFIX in name}
 
 
-def _manifest(directory: Path) -> Manifest:
+def published(directory: Path) -> Manifest:
+    """The manifest of a published model.
+
+    Raises:
+        DataError: There is none.
+    """
     path = directory / "manifest.json"
     try:
         return Manifest.model_validate_json(path.read_bytes())

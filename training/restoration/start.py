@@ -1,16 +1,14 @@
 """The weights of a published model as the start of another training."""
 
-import hashlib
 from pathlib import Path
 
-import onnx
 import torch
 from onnx import numpy_helper
-from pydantic import ValidationError
 
 from service.manifest import Manifest, Start
 from training.architectures.restorer import Restorer
 from training.errors import DataError
+from training.start import published, read_graph, start_of
 
 _PREFIX = "network."  # of `Served`, the module that is exported
 
@@ -21,16 +19,7 @@ def read_start(directory: Path) -> Start:
     Raises:
         DataError: There is no published model for pictures of any size.
     """
-    manifest = _manifest(directory)
-    made, graph = manifest.provenance, next(iter(manifest.tasks.values()))
-    before = made.start
-    return Start(
-        name=manifest.name,
-        version=manifest.version,
-        sha256=graph.sha256,
-        images_seen=made.images_seen + (before.images_seen if before else 0),
-        cpu_s=made.cpu_s + (before.cpu_s if before else 0.0),
-    )
+    return start_of(_manifest(directory))
 
 
 def load_start(network: Restorer, directory: Path) -> None:
@@ -41,14 +30,7 @@ def load_start(network: Restorer, directory: Path) -> None:
     """
     manifest = _manifest(directory)
     graph = next(iter(manifest.tasks.values()))
-    path = directory / graph.file
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; training.start_from is a published model") from error
-    if hashlib.sha256(content).hexdigest() != graph.sha256:
-        raise DataError(f"{path} is not the file that {directory / 'manifest.json'} describes")
-    found = onnx.load_model_from_string(content).graph.initializer
+    found = read_graph(directory, graph).graph.initializer
     wanted = network.state_dict()
     weights = {tensor.name.removeprefix(_PREFIX): numpy_helper.to_array(tensor) for tensor in found}
     for name, weight in wanted.items():
@@ -63,13 +45,7 @@ def load_start(network: Restorer, directory: Path) -> None:
 
 
 def _manifest(directory: Path) -> Manifest:
-    path = directory / "manifest.json"
-    try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise DataError(
-            f"training.start_from={directory} is no published model (models/<name>/<version>): {path} cannot be read"
-        ) from error
+    manifest = published(directory)
     if manifest.architecture != "restorer":
         raise DataError(f"{directory} is a {manifest.architecture}; a training can start from a model of any size only")
     return manifest
