@@ -59,7 +59,8 @@ def write_png(planes: Values) -> bytes:
     filtered[:, 0] = _SUB
     filtered[:, 1 : 1 + step] = rows[:, :step]
     np.subtract(rows[:, step:], rows[:, :-step], out=filtered[:, 1 + step :])
-    data = zlib.compress(filtered, _FASTEST)
+    writer = zlib.compressobj(_FASTEST)  # not zlib.compress: isal's gives other bytes in another thread
+    data = writer.compress(filtered) + writer.flush()
     return b"".join((_start(width, height, 8 * depth, channels), *_chunk(b"IDAT", data), _END))
 
 

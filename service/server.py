@@ -91,8 +91,7 @@ class Server(uvicorn.Server):
         self._admission = admission
         self._grace_s = grace_s
         self._draining_since: float | None = None
-        self._is_worker = multiprocessing.parent_process() is not None
-        self._parent = os.getppid()
+        self._parent = multiprocessing.parent_process()  # None: not one of several workers
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -109,7 +108,8 @@ class Server(uvicorn.Server):
         self._start_draining()
 
     async def on_tick(self, counter: int) -> bool:
-        if self._is_worker and self._draining_since is None and os.getppid() != self._parent:
+        # Its number is that at our start: it may have died while we were starting.
+        if self._parent and self._draining_since is None and os.getppid() != self._parent.pid:
             log.warning("the parent process is gone; stopping")
             self._start_draining()
         if self._draining_since is not None and not self.should_exit:

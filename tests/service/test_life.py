@@ -147,6 +147,21 @@ def test_workers_end_when_their_parent_is_killed(models: Path) -> None:
         until(lambda: not any(is_alive(pid) for pid in process.pids))
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in Linux's /proc")
+def test_a_worker_that_starts_while_its_parent_is_killed_ends_too(models: Path) -> None:
+    with service_process(models, workers=2) as process:
+        children = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children")
+        before = set(children.read_text().split())
+        os.kill(process.pids[0], signal.SIGKILL)
+        until(lambda: set(children.read_text().split()) - before)
+        (starting,) = map(int, set(children.read_text().split()) - before)
+
+        process.popen.kill()
+        process.popen.wait()
+
+        until(lambda: not is_alive(starting))
+
+
 def run_to_the_end(*flags: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "service", *flags]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
@@ -42,6 +43,19 @@ def test_sixteen_bit_grey_is_written_exactly(shape: tuple[int, int]) -> None:
     planes = np.random.default_rng(0).integers(0, 2**16, (1, *shape), np.uint16)
 
     assert np.array_equal(by_pillow(png.write_png(planes)), planes)
+
+
+def test_every_thread_writes_the_same_bytes() -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 2, (1, side, side), np.uint8) for side in range(3, 12)]
+
+    def write() -> list[bytes]:
+        rng.bytes(300_000)  # memory that the writer may find again
+        return [png.write_png(image) for image in images]
+
+    first = write()
+    with ThreadPoolExecutor(12) as threads:
+        assert all(files == first for files in threads.map(lambda _: write(), range(400)))
 
 
 def test_without_isal_zlib_writes_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
