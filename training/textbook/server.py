@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -55,6 +56,18 @@ class Server:
         results: list[dict[str, Any]] = answer["results"]
         return results
 
+    def keep(self, collection: str, item: str, x: Tensor, **query: str) -> None:
+        """Put one image (1, C, H, W) into a collection."""
+        path = f"/collections/{collection}/items/{item}"
+        answer = self._http.put(path, params=query, content=to_npy(x), headers={"Content-Type": NPY})
+        if not answer.is_success:
+            raise RunError(f"PUT {path} {query}: {answer.status_code} {answer.text[:300]}")
+
+    def classes(self, collection: str, x: Tensor, **query: str | int) -> list[str]:
+        """The label that a collection gives to each image (N, C, H, W)."""
+        answer = self.post(f"/collections/{collection}/classify", to_npy(x), kind=NPY, accept=JSON, **query)
+        return [result["label"] for result in json.loads(answer)["results"]]
+
     def generate(self, model: str, **body: str | int) -> Tensor:
         """New images, (count, C, H, W)."""
         content = self.post("/generate", json.dumps(body).encode(), kind=JSON, accept=NPY, model=model)
@@ -71,7 +84,11 @@ def serve(models: Path) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = {"PORT": str(port), "MODELS_DIR": str(models.resolve()), "DEVICE": "cpu", "REQUEST_TIMEOUT_S": "300"}
+    collections = TemporaryDirectory()
+    settings = {
+        "PORT": str(port), "MODELS_DIR": str(models.resolve()), "DEVICE": "cpu", "REQUEST_TIMEOUT_S": "300",
+        "COLLECTIONS_URL": f"sqlite:///{collections.name}/items.db",
+    }  # fmt: skip
     others = {name: value for name, value in os.environ.items() if not name.startswith("HOURGLASS_")}
     environment = others | {f"HOURGLASS_{name}": value for name, value in settings.items()}
     process = subprocess.Popen(
@@ -84,6 +101,7 @@ def serve(models: Path) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(30)
+        collections.cleanup()
 
 
 def _wait(http: httpx.Client, process: "subprocess.Popen[bytes]") -> None:
