@@ -1,0 +1,163 @@
+"""The command line of `python -m training`, and the help that teaches it."""
+
+import argparse
+import inspect
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import shorten
+
+from pydantic import TypeAdapter, ValidationError
+
+from service.manifest import Name
+from training.architectures import ARCHITECTURES
+from training.config import recipe_names
+from training.kinds import load_any_recipe
+from training.stages import STAGES
+
+
+def parse(arguments: list[str], benchmarks: Sequence[str]) -> argparse.Namespace:
+    """What one command line asks for; overrides of a recipe's fields are in `overrides`. Ends the process on mistakes.
+
+    Args:
+        arguments: The words after `python -m training`.
+        benchmarks: What `benchmark` offers.
+    """
+    parser = _parser(benchmarks)
+    options, rest = parser.parse_known_args(arguments)  # overrides may stand between options
+    unknown = [word for word in rest if options.stage != "fit" or word.startswith("-")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.overrides = rest
+    if options.stage == "fit":
+        said = {"scale": options.scale, "data.size": options.size}
+        options.overrides = [*(f"{field}={value}" for field, value in said.items() if value), *rest]
+    return options
+
+
+def _parser(benchmarks: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training",
+        description="From a folder of images to a published autoencoder.",
+        epilog=_overview(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="stage", required=True, metavar="command")
+    fit = commands.add_parser(
+        "fit",
+        usage="python -m training fit RECIPE [options] [section.field=value ...]",
+        help="All stages, from images to models/<name>/<version>/; goes on after a stop.",
+        description="Fields of the recipe are overridden as section.field=value, for example training.epochs=3.",
+    )
+    fit.add_argument("recipe", help=f"one of {', '.join(recipe_names())}, or the path of a .toml file")
+    fit.add_argument("--data", type=Path, help="folder of images (digits: of MNIST's four files; default: download)")
+    fit.add_argument("--noisy", type=Path, help="restore: folder of bad pictures, named as in --clean")
+    fit.add_argument("--clean", type=Path, help="restore: folder of good pictures")
+    fit.add_argument("--scale", type=_count, default=0, help="enhance: how many times larger, 2 to 8 (default: 2)")
+    fit.add_argument("--size", type=_count, default=0, help="anomaly: side of the square whose area images are seen at")
+    fit.add_argument("--defects", type=Path, help="anomaly: folder of images with defects, for the figures alone")
+    fit.add_argument("--masks", type=Path, help="anomaly: folder of masks, named as in --defects, defects white")
+    fit.add_argument("--name", type=model_name, help="the model's name (default: the recipe's)")
+    fit.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+    fit.add_argument("--restart", action="store_true", help="throw away what an earlier run of this name has done")
+    _add_shared_options(fit)
+    bench = commands.add_parser("benchmark", help="The shipped models beside their peers, on public test sets.")
+    bench.add_argument("what", choices=benchmarks, help="which models; restoration: all for pictures")
+    bench.add_argument("--data", type=Path, required=True, help="folder with the test sets")
+    bench.add_argument("--docs", type=Path, default=Path("docs"), help="whose page and pictures are made anew")
+    bench.add_argument("--quick", action="store_true", help="two pictures of every set; the page stays as it is")
+    _add_shared_options(bench)
+    book = commands.add_parser(
+        "textbook",
+        help="The chapter on autoencoders, reproduced: every claim as a command, a picture and a number.",
+        description="Writes textbook.md with its pictures. A stopped study goes on where it was.",
+    )
+    book.add_argument("--data", type=Path, help="folder with MNIST's four files (default: download)")
+    book.add_argument("--quick", action="store_true", help="a small sample that comes along, in two minutes")
+    book.add_argument("--runs", type=Path, default=Path("runs"), help="where networks are kept (default: runs)")
+    book.add_argument("--docs", type=Path, help="where the page goes (default: docs; quick: RUNS/textbook-quick)")
+    _add_shared_options(book)
+    for name, stage in STAGES.items():
+        command = commands.add_parser(name, help=stage.run.__doc__)
+        is_calibrate = name == "calibrate"
+        also = "; with --data the name of a published model, e.g. my-part" if is_calibrate else ""
+        command.add_argument("run", type=Path, help=f"the run's directory, e.g. runs/digits{also}")
+        if is_calibrate:
+            command.add_argument("--data", type=Path, help="good images: calibrate a published model anew on them")
+            command.add_argument("--defects", type=Path, help="images with defects, for figures and charts")
+            command.add_argument("--masks", type=Path, help="masks of the defects, named as in --defects, white")
+        _add_shared_options(command)
+    return parser
+
+
+def _add_shared_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", type=Path, default=Path("models"), help="where to publish (default: models)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    parser.add_argument("--threads", type=_count, default=0, help="CPU threads (default: one per core)")
+    parser.add_argument(
+        "--beside", type=Path, action="append", default=[], metavar="RUN", help="another run as a baseline; repeatable"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _overview() -> str:
+    width = max(20, shutil.get_terminal_size().columns - 24)
+    stages = [f"  {name:<12}{stage.run.__doc__}" for name, stage in STAGES.items()]
+    column = max(map(len, recipe_names())) + 2
+    recipes = [f"  {name:<{column}}{load_any_recipe(name).summary}" for name in recipe_names()]
+    architectures = [
+        line
+        for name, network in ARCHITECTURES.items()
+        for line in (
+            f"  {name:<10}{shorten(_first_line(network), width, placeholder='...')}",
+            f"  {'':<10}  options: {_options_of(network)}",
+        )
+    ]
+    lines = [
+        "fit runs these stages in order; each can run alone on a run's directory:",
+        *stages,
+        "",
+        "recipes (any field can be overridden as section.field=value):",
+        *recipes,
+        "",
+        "architectures (an option is overridden as architecture.options.NAME=value):",
+        *architectures,
+        "",
+        "examples:",
+        "  python -m training fit digits",
+        "  python -m training fit images --data my_photos --name mine training.epochs=30",
+        "  python -m training evaluate runs/mine",
+        "  python -m training fit denoise --data my_photos --name my-photos",
+        "  python -m training fit restore --noisy scans --clean clean_scans --name my-scans",
+        "  python -m training fit blind --data my_noisy_photos --name mine  (no clean pictures)",
+        "  python -m training fit enhance --data my_photos --scale 2 --name my-x2",
+        "  python -m training fit anomaly --data parts/good --name my-part  (good images of parts, nothing else)",
+        "  python -m training calibrate my-part --data more_good --defects some  (a new version, another threshold)",
+        "  torchrun --nproc-per-node 2 -m training fit digits --threads 1",
+    ]
+    return "\n".join(lines)
+
+
+def _first_line(network: type) -> str:
+    return (network.__doc__ or "").splitlines()[0]
+
+
+def _options_of(network: type) -> str:
+    options = [p for p in inspect.signature(network).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default}" for p in options)
+
+
+def model_name(text: str) -> str:
+    """The text, if a model may have this name; ArgumentTypeError says why not."""
+    try:
+        return TypeAdapter(Name).validate_python(text)
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} cannot name a model: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit"
+        ) from error
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads: 1 or more")
+    return int(text)
