@@ -68,8 +68,8 @@ def test_a_wrong_flag_is_named_as_a_flag(tmp_path: Path) -> None:
 
 
 def test_a_models_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSettings, match=r"nowhere.* is not a directory"):
-        read(tmp_path, {"HOURGLASS_MODELS_DIR": str(tmp_path / "nowhere")})
+    with pytest.raises(InvalidSettings, match=r"models_dir: 'no/where' is not a directory \(looked from /"):
+        read(tmp_path, {"HOURGLASS_MODELS_DIR": "no/where"})
 
 
 def test_cuda_without_a_cuda_provider_refuses_to_start_with_the_cure() -> None:

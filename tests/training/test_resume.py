@@ -4,7 +4,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,25 @@ from training.__main__ import main
 from training.verify import verify
 
 ROOT = Path(__file__).parent.parent.parent
-BATCH = 20  # 9 steps per epoch, 14,400 images in 80 epochs
-# A checkpoint after every step instead of every 30 seconds, so that a short training has one to go on from.
-PROGRAM = """
-import sys
+BATCH = 20  # 9 steps per epoch, 3,600 images in 20 epochs
+STOPPED_AT = 95  # of 180 steps: in the middle of an epoch
+# Saves at every step instead of every 30 seconds, and then waits to be stopped.
+PROGRAM = f"""
+import sys, time
 from training import loop
-loop.CHECKPOINT_INTERVAL_S = 0.0
 from training.__main__ import main
+from training.checkpoint import Checkpoint
+
+save = Checkpoint.save
+
+def save_and_wait(self, path):
+    save(self, path)
+    if self.step == {STOPPED_AT}:
+        print("waiting", flush=True)
+        time.sleep(600)
+
+Checkpoint.save = save_and_wait
+loop.CHECKPOINT_INTERVAL_S = 0.0
 sys.exit(main())
 """
 
@@ -31,21 +42,19 @@ def arguments(idx_folder: Path, folder: Path) -> list[str]:
     return [
         *("fit", "digits", "--data", str(idx_folder), "--threads", "1", "--device", "cpu"),
         *("--runs", str(folder / "runs"), "--models", str(folder / "models")),
-        *("training.epochs=80", f"training.batch_size={BATCH}", "training.precision=fp32"),
+        *("training.epochs=20", f"training.batch_size={BATCH}", "training.precision=fp32"),
         f"architecture.options={options}",
     ]
 
 
-def stop_in_the_middle(words: list[str], run: Path, how: signal.Signals) -> tuple[int, str]:
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (run / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.2)  # some dozens of steps
-    process.send_signal(how)
-    _, errors = process.communicate(timeout=60)
-    assert (run / "checkpoint.pt").exists(), errors
-    assert not (run / "weights.pt").exists(), "it was stopped too late to show anything"
+def stop_in_the_middle(words: list[str], how: signal.Signals) -> tuple[int, str]:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert "waiting\n" in process.stdout
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=60)
     return process.returncode, errors
 
 
@@ -63,21 +72,22 @@ def test_a_stopped_fit_leaves_no_model_and_the_same_command_ends_with_the_same_w
     how: signal.Signals, idx_folder: Path, tmp_path: Path, unbroken: dict[str, torch.Tensor]
 ) -> None:
     run = tmp_path / "runs" / "digits"
-    words = [sys.executable, "-c", PROGRAM, *arguments(idx_folder, tmp_path)]
+    words = arguments(idx_folder, tmp_path)
 
-    status, errors = stop_in_the_middle(words, run, how)
+    status, errors = stop_in_the_middle(words, how)
     had_models = (tmp_path / "models").exists()
-    images_seen = BATCH * torch.load(run / "checkpoint.pt", weights_only=True)["step"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "training", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
     assert status == (130 if how == signal.SIGINT else -signal.SIGKILL)
     assert ("the same command goes on" in errors) == (how == signal.SIGINT)
     assert "Traceback" not in errors
     assert not had_models
     assert done.returncode == 0, done.stderr
-    begun_at = re.search(r"train digits: .*?([\d.]+k?)/14\.4k", done.stderr)
+    begun_at = re.search(r"train digits: .*?([\d.]+k?)/3\.60k", done.stderr)
     assert begun_at is not None
-    assert begun_at[1] == tqdm.format_sizeof(images_seen)  # it went on, and did not begin anew
+    assert begun_at[1] == tqdm.format_sizeof(BATCH * STOPPED_AT)  # it went on, and did not begin anew
     assert re.search(r"train digits: +100%.*img/s.*validation mse 0\.\d+", done.stderr), done.stderr
     assert verify(tmp_path / "models" / "digits" / "1").version == 1
     weights = torch.load(run / "weights.pt", weights_only=True)
