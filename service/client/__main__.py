@@ -11,10 +11,12 @@ from types import MappingProxyType
 from service.client.answers import NPY_TYPE, Picture
 from service.client.errors import ClientError
 from service.client.folders import find_images, targets
+from service.client.lookup import add_commands as add_lookup
 from service.client.sync import Hourglass
 from service.client.verdicts import EXIT_DONE, EXIT_SOME_FAILED, complain, judge
 
 EXIT_NOTHING = 2
+_NAMELESS = {"models", "decompress", "search", "classify"}  # a compressed file and a collection know their model
 
 _EPILOG = """examples:
   hourglass denoise noisy.png clean.png
@@ -24,6 +26,7 @@ _EPILOG = """examples:
   hourglass generate --count 25 --label 7 sevens.png
   hourglass interpolate a.png b.png way.gif       or a strip: way.png
   hourglass compress digits/ digits.hg; hourglass decompress digits.hg digits.zip
+  hourglass put parts good/ --labels-from-folders; hourglass classify parts new.png
   hourglass encode digit.png > latent.json; hourglass decode latent.json digit.png
 
 The service is at --url or $HGCLIENT_URL, by default http://127.0.0.1:8000; its key is in $HGCLIENT_KEY.
@@ -174,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, run: Callable[[Hourglass, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
-        if name not in {"models", "decompress"}:  # a compressed file names its model
+        if name not in _NAMELESS:
             command.add_argument("--model", help="name of the model (default: the task's own)")
             command.add_argument("--version", type=int, help="version of the model (default: the newest)")
         return command
@@ -225,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     interpolate.add_argument("--steps", type=int, default=9, metavar="N", help="images with both ends (default 9)")
     interpolate.add_argument("--path", choices=["linear", "spherical"], default="linear", help="straight, or an arc")
     _add_codec(add)
+    add_lookup(add)
     add("models", _models, "list the live models")
     return parser
 

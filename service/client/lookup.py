@@ -1,0 +1,81 @@
+"""`hourglass put`, `search` and `classify`: images into a collection, and what is like others."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from service.client.folders import find_images
+from service.client.sync import Hourglass
+from service.client.verdicts import EXIT_DONE, EXIT_SOME_FAILED, complain
+
+T = TypeVar("T")
+
+
+def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Their command lines; `add` takes a name, what runs it and a sentence."""
+    put = add("put", _put, "keep images in a collection, by their paths below the folder that is named")
+    put.add_argument("--label", metavar="L", help="of all of them (default: none)")
+    put.add_argument("--labels-from-folders", action="store_true", help="the folder of a file is its label")
+    search = add("search", _search, "list what a collection has that is most like an image: id, distance, label")
+    search.add_argument("--k", type=int, default=10, metavar="K", help="items (default 10)")
+    classify = add("classify", _classify, "say what images show, by the labels of what is most like them")
+    classify.add_argument("--k", type=int, default=5, metavar="K", help="items that vote (default 5)")
+    for command in (put, search, classify):
+        command.add_argument("collection", help="its name")
+        command.add_argument("paths", nargs="+", metavar="PATH", help="images or folders")
+        command.add_argument("--at-once", type=int, default=8, metavar="N", help="requests at a time (default 8)")
+
+
+def _put(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    id_by_file = {
+        file: file.relative_to(path if path.is_dir() else path.parent).as_posix()
+        for path in map(Path, options.paths)
+        for file in find_images([path])
+    }
+    if len(set(id_by_file.values())) < len(id_by_file):
+        raise ValueError("two of the images would have the same id; name a folder above them")
+
+    def keep(file: Path) -> str:
+        label = file.parent.name if options.labels_from_folders else options.label
+        query = {"label": label, "model": options.model, "version": options.version}
+        hourglass.put_item(options.collection, id_by_file[file], file, **query)
+        return f"kept as {id_by_file[file]}" + (f", a {label}" if label else "")
+
+    return _each(hourglass, options, keep, lambda file, said: print(f"{file}: {said}"))
+
+
+def _search(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    is_one = len(find_images(options.paths)) == 1
+
+    def say(file: Path, lines: list[str]) -> None:
+        print("\n".join(lines if is_one else [f"{file}\t{line}" for line in lines]))
+
+    def ask(file: Path) -> list[str]:
+        found = hourglass.search(options.collection, file, k=options.k)
+        return [f"{near.id}\t{near.distance:.4g}\t{near.label or ''}".rstrip() for near in found]
+
+    return _each(hourglass, options, ask, say)
+
+
+def _classify(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    return _each(
+        hourglass, options, partial(hourglass.classify, options.collection, k=options.k),
+        lambda file, found: print(f"{file}: {found.label}, {found.confidence:.0%} of the vote"),
+    )  # fmt: skip
+
+
+def _each(
+    hourglass: Hourglass, options: argparse.Namespace, ask: Callable[[Path], T], say: Callable[[Path, T], None]
+) -> int:
+    """Every image asked about and its answer said, in order; the exit code."""
+    if not find_images(options.paths):
+        raise ValueError(f"no images in {', '.join(options.paths)}")
+    failed = 0
+    for file, answer in hourglass.each(ask, options.paths, at_once=options.at_once):
+        if isinstance(answer, Exception):
+            failed += complain(file, answer)
+        else:
+            say(file, answer)
+    return EXIT_SOME_FAILED if failed else EXIT_DONE
