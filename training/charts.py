@@ -18,6 +18,7 @@ CLASS_COLOURS = (
 )  # fmt: skip
 MARKERS = "os^Dv<>P"
 DPI = 96
+MOST_TICKS = 9  # of a logarithmic axis that names each x; with more it has powers of two
 
 Points = Sequence[tuple[float | int, float | int]]
 
@@ -28,7 +29,8 @@ def lines(
     """One line per entry over a common axis.
 
     Args:
-        series: Name to points (x, y) in the order of x. One of a single point is drawn as a mark alone.
+        series: Name to points (x, y) in the order of x. One of a single point is drawn as a mark alone; points at or
+            below zero have no place on a logarithmic axis and are left out.
         x_label: What x is, with its unit.
         y_label: What y is, with its unit.
         log_x: Whether equal ratios of x are equally far apart.
@@ -36,11 +38,13 @@ def lines(
     """
     with _chart(x_label, y_label) as (axes, file):
         for i, (name, points) in enumerate(series.items()):
-            x, y = zip(*points, strict=True)
             marker = MARKERS[i % len(MARKERS)] if len(points) <= 40 else None  # more would be a thick line
+            x, y = zip(*((x, y) for x, y in points if not ((log_x and x <= 0) or (log_y and y <= 0))), strict=True)
             axes.plot(x, y, label=name, color=COLOURS[i % len(COLOURS)], marker=marker, markersize=4, linewidth=1.8)
         if log_x:
             axes.set_xscale("log", base=2)
+            if len(at := {x for points in series.values() for x, _ in points if x > 0}) <= MOST_TICKS:
+                axes.set_xticks(sorted(at))
             axes.xaxis.set_major_formatter("{x:g}")
         if log_y:
             axes.set_yscale("log")

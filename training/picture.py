@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-LABEL_WIDTH, GAP, SHORT_SIDE = 96, 6, 84  # screen pixels
+LABEL_WIDTH, LABEL_GAP, GAP, SHORT_SIDE = 96, 10, 6, 84  # screen pixels; the first is the least
 BACKGROUND, INK = (255, 255, 255), (40, 40, 40)
 
 Images = Float[Tensor, "batch channel height width"]
@@ -24,16 +24,16 @@ def rows_of_images(rows: dict[str, Images]) -> bytes:
     count, _, height, width = first.shape
     scale = max(1, round(SHORT_SIDE / min(height, width)))
     cell_height, cell_width = height * scale + GAP, width * scale + GAP
-    size = (LABEL_WIDTH + count * cell_width, GAP + len(rows) * cell_height)
-    sheet = Image.new("RGB", size, BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(14)
+    left = max(LABEL_WIDTH, *(int(font.getlength(label)) + 2 * LABEL_GAP for label in rows))
+    sheet = Image.new("RGB", (left + count * cell_width, GAP + len(rows) * cell_height), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
     for row, (label, images) in enumerate(rows.items()):
         top = GAP + row * cell_height
-        draw.text((LABEL_WIDTH - 10, top + cell_height // 2), label, fill=INK, font=font, anchor="rm")
+        draw.text((left - LABEL_GAP, top + cell_height // 2), label, fill=INK, font=font, anchor="rm")
         for column, image in enumerate(images):
             tile = Image.fromarray(_bytes(image)).resize((width * scale, height * scale), Image.Resampling.NEAREST)
-            sheet.paste(tile, (LABEL_WIDTH + column * cell_width, top))
+            sheet.paste(tile, (left + column * cell_width, top))
     file = BytesIO()
     sheet.save(file, "PNG", optimize=True)
     return file.getvalue()

@@ -106,6 +106,6 @@ def _picture(study: Study, kinds: dict[str, str], models: dict[str, Trained], si
         for name, corruption in list(kinds.items())[1:]:
             x_in = corrupt(x, CorruptionConfig(name=corruption), Generator().manual_seed(TEST_NOISE_SEED))
             rows[name] = x_in
-            rows["undone by all" + " " * len(rows)] = Denoise(models["all of them"].model)(x_in)
+            rows[f"{name}, undone"] = Denoise(models["all of them"].model)(x_in)
     caption = "Changed test digits, and what the one dense network for all kinds makes of them."
     return study.figure("transforms", rows_of_images(rows), caption, since_s)
