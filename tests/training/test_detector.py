@@ -8,9 +8,9 @@ import torch
 from torch import Generator, Tensor
 
 from training.anomaly.backbone import Lite0
-from training.anomaly.detector import Detector, Neighbours, pooled
+from training.anomaly.detector import Detector, Neighbours, WithinImage, pooled
 from training.anomaly.features import Gradients
-from training.anomaly.learn import DetectorConfig, build_features, learn_detector
+from training.anomaly.learn import DetectorConfig, build_features, learn_detector, usual_heights
 from training.anomaly.measure import auroc, pixel_auroc
 from training.anomaly.synthetic import KINDS, synthesise
 from training.export import export_graphs, run_graph
@@ -79,6 +79,25 @@ def test_neighbours_measure_the_distance_to_the_nearest_entry_of_the_bank() -> N
     distances = neighbours(torch.tensor([[3.0, 9.0], [4.0, 0.0]]).reshape(1, 2, 1, 2))
 
     torch.testing.assert_close(distances, torch.tensor([[[5.0, 1.0]]]))
+
+
+def test_features_within_their_image_do_not_change_with_its_light() -> None:
+    f = torch.randn(2, 3, 6, 6, generator=Generator().manual_seed(0))
+
+    within = WithinImage(least=0.0)
+
+    assert torch.allclose(within(f), within(3.0 * f + 1.0), atol=1e-5)  # float32 rounding of values near 1
+
+
+def test_what_is_usual_at_a_position_follows_the_images_more_closely_the_more_there_are() -> None:
+    maps = torch.ones(1, 1, 12, 12)
+    maps[:, :, :, :6] = 3.0  # normal images are higher on the left
+
+    few, many = usual_heights(maps.expand(2, -1, -1, -1)), usual_heights(maps.expand(1000, -1, -1, -1))
+
+    assert float(many[0, 6, 0]) == pytest.approx(3.0, rel=0.01)  # 1000 images against the prior's 10
+    assert float(many[0, 6, 11]) == pytest.approx(1.0, rel=0.02)
+    assert float(many[0, 6, 11]) < float(few[0, 6, 11]) < float(few[0, 6, 0]) < 3.0
 
 
 def test_maps_are_pooled_by_mean_top_one_percent_and_maximum() -> None:

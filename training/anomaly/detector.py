@@ -87,6 +87,34 @@ class Reconstruction(nn.Module):
         return residual.square().mean(dim=1).sqrt()
 
 
+class Scale(nn.Module):
+    """Every feature times a number of its own: (N,K,h,w) -> (N,K,h,w)."""
+
+    by: Tensor
+
+    def __init__(self, by: Float[Tensor, " feature"]) -> None:
+        super().__init__()
+        self.register_buffer("by", by)
+
+    def forward(self, f: FeatureMaps) -> FeatureMaps:
+        return f * self.by[None, :, None, None]
+
+
+class WithinImage(nn.Module):
+    """Features in standard deviations of their own image: what stands out in it, whatever its light or material.
+
+    f (N,K,h,w) -> (N,K,h,w). `least` is added to the deviations, so that an even image does not become noise.
+    """
+
+    def __init__(self, least: float = 0.3) -> None:
+        super().__init__()
+        self.least = least
+
+    def forward(self, f: FeatureMaps) -> FeatureMaps:
+        centred = f - f.mean(dim=(2, 3), keepdim=True)
+        return centred / (centred.square().mean(dim=(2, 3), keepdim=True).sqrt() + self.least)
+
+
 class Neighbours(nn.Module):
     """How far every position's features are from the nearest ones of normal images: f (N,K,h,w) -> (N,h,w).
 
@@ -112,31 +140,48 @@ class Neighbours(nn.Module):
 class Detector(nn.Module):
     """x (N,C,H,W) in [0, 1] -> score (N,), map (N,H,W); larger means less like the training images.
 
-    x ->[ features, projection ]-> f (N,K,h,w) ->[ each evidence, slight blur ]-> maps (N,E,h,w)
+    x ->[ features, projection ]-> f (N,K,h,w) ->[ each evidence, slight blur, over what is usual ]-> maps (N,E,h,w)
     score: each map's mean, top 1 % and max, in standard deviations from those of held-out normal images, weighted.
     map: each map as a share of the height that held-out normal images reach, weighted, enlarged to (H,W).
 
-    `centre`, `scale` and `weights` (E,3) and `height` (E,) are set by `learn.py`; until then the score is the plain
-    mean of all.
+    `usual` (E,h,w) is how high held-out normal images come at each position: where good parts differ, at an edge or a
+    reflection, more is needed. It, `centre`, `scale` and `weights` (E,3) and `height` (E,) are set by `learn.py`; until
+    then all positions and scores count the same.
+
+    Args:
+        features: What has the shape of `Features`.
+        projection: To f.
+        evidence: Name to what makes a map (N,h,w) of f.
+        positions: Rows and columns of the feature maps.
     """
 
     description = (
-        "how unusual the features of the image are: residuals of a feature autoencoder and distances to the nearest "
-        "features of normal images, in standard deviations of held-out normal images"
+        "how unusual the features of the image are for their place: residuals of a feature autoencoder and distances "
+        "to the nearest features of normal images, as they are and within their image, in standard deviations of "
+        "held-out normal images"
     )
 
+    usual: Tensor
     centre: Tensor
     scale: Tensor
     weights: Tensor
     height: Tensor
     blur: Tensor
 
-    def __init__(self, features: nn.Module, projection: nn.Module, evidence: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        features: nn.Module,
+        projection: nn.Module,
+        evidence: Mapping[str, nn.Module],
+        *,
+        positions: tuple[int, int],
+    ) -> None:
         super().__init__()
         self.features = features
         self.projection = projection
         self.evidence = nn.ModuleDict(evidence)
         kinds, poolings = len(evidence), len(POOLINGS)
+        self.register_buffer("usual", torch.ones(kinds, *positions))
         self.register_buffer("centre", torch.zeros(kinds, poolings))
         self.register_buffer("scale", torch.ones(kinds, poolings))
         self.register_buffer("weights", torch.full((kinds, poolings), 1 / (kinds * poolings)))
@@ -150,9 +195,10 @@ class Detector(nn.Module):
         return self.score(pooled(maps)), self.whole_map(maps, size)
 
     def maps(self, f: FeatureMaps) -> Maps:
-        """One map per evidence from projected features, blurred: (N,E,h,w)."""
+        """One map per evidence from projected features, blurred, over what is usual at each position: (N,E,h,w)."""
         maps = torch.stack([evidence(f) for evidence in self.evidence.values()], dim=1)
-        return F.conv2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), self.blur, groups=maps.shape[1])
+        maps = F.conv2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), self.blur, groups=maps.shape[1])
+        return maps / self.usual
 
     def score(self, pooled_maps: Float[Tensor, "batch evidence pooling"]) -> Float[Tensor, " batch"]:
         """Pooled maps in standard deviations of normal images, weighted: (N,)."""

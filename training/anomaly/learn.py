@@ -17,6 +17,8 @@ from training.anomaly.detector import (
     Neighbours,
     Projection,
     Reconstruction,
+    Scale,
+    WithinImage,
     pooled,
 )
 from training.anomaly.features import Gradients
@@ -31,6 +33,8 @@ CHUNK = 8  # images at once through the features
 SAMPLED_POSITIONS = 40_000  # of all training images, for the projection and the bank
 FEWEST_SYNTHETIC = 48  # anomalies that scores are weighed by
 LEAST_SPREAD = 0.02  # of the mean: what few selection images say of a standard deviation is not taken below it
+USUAL_SIDE = 5  # positions: what is usual at one is smoothed over as many
+USUAL_PRIOR = 10.0  # images: as if so many had shown that all positions are alike
 SHRINKAGE = 0.01  # of every direction's variance towards the mean one, so that no direction counts without limit
 
 Images = UInt8[Tensor, "_ channel height width"]
@@ -38,14 +42,14 @@ FeatureMaps = Float[Tensor, "_ feature rows columns"]
 
 
 class DetectorConfig(Section):
-    """How a detector is learnt. `dimensions` are kept of the features, `bank` entries of what training saw.
+    """How a detector is learnt. `dimensions` are kept of the features, `bank` entries in each store of training's.
 
     `features` "auto" is gradients for grey images of at most 64 pixels a side, and lite0 for all others.
     """
 
     features: Literal["auto", "gradients", "lite0"] = "auto"
     dimensions: PositiveInt = 96
-    bank: PositiveInt = 2000
+    bank: PositiveInt = 1000
     widths: tuple[PositiveInt, ...] = (64, 64)
     latent: PositiveInt = 24
     steps: PositiveInt = 200
@@ -77,14 +81,19 @@ def learn_from_features(
     features: nn.Module, found: FeatureMaps, config: DetectorConfig, *, seed: int, progress: bool
 ) -> Detector:
     """A detector whose scores are not yet weighed, from what `features` are of the training images."""
-    projection = fit_projection(found, config.dimensions, generator_for(seed, 1))
+    projection, spread = fit_projection(found, config.dimensions, generator_for(seed, 1))
     f = torch.cat([projection(part) for part in torch.split(found, CHUNK)])
     autoencoder = train_autoencoder(f, config, seed=seed, progress=progress)
-    evidence = {
-        "reconstruction": Reconstruction(autoencoder, fit_whitening(f, autoencoder, generator_for(seed, 2))),
-        "neighbours": Neighbours(coreset(f, config.bank, generator_for(seed, 3))),
+    # Distances are those of the standardised features: among whitened ones, directions of mere noise count as much.
+    views = {"neighbours": Scale(spread), "neighbours within the image": nn.Sequential(WithinImage(), Scale(spread))}
+    evidence: dict[str, nn.Module] = {
+        "reconstruction": Reconstruction(autoencoder, fit_whitening(f, autoencoder, generator_for(seed, 2)))
     }
-    return Detector(features, projection, evidence).eval().requires_grad_(False)
+    for name, view in views.items():
+        seen = torch.cat([view(part) for part in torch.split(f, CHUNK)])
+        evidence[name] = nn.Sequential(view, Neighbours(coreset(seen, config.bank, generator_for(seed, 3))))
+    positions = (f.shape[2], f.shape[3])
+    return Detector(features, projection, evidence, positions=positions).eval().requires_grad_(False)
 
 
 def build_features(config: DetectorConfig, images: Images) -> nn.Module:
@@ -103,16 +112,18 @@ def feature_maps(features: nn.Module, images: Images, *, progress: bool = False)
     return torch.cat([features(to_pixels(chunk)) for chunk in chunks])
 
 
-def fit_projection(found: FeatureMaps, dimensions: int, generator: Generator) -> Projection:
-    """Onto the principal directions of the standardised features, each brought to unit variance."""
+def fit_projection(
+    found: FeatureMaps, dimensions: int, generator: Generator
+) -> tuple[Projection, Float[Tensor, " direction"]]:
+    """Onto the principal directions of the standardised features, brought to unit variance; and what they had."""
     sample = sampled(found, SAMPLED_POSITIONS, generator).double()
     mean, std = sample.mean(0), sample.std(0).clamp_min(1e-6)
     z = (sample - mean) / std
     variances, directions = torch.linalg.eigh(z.T @ z / len(z))
     kept = min(dimensions, z.shape[1])
     variances, directions = variances.flip(0)[:kept], directions.flip(1)[:, :kept]
-    scaled = directions.T / (variances + SHRINKAGE).sqrt()[:, None] / std
-    return Projection(mean.float(), scaled.float())
+    spread = (variances + SHRINKAGE).sqrt()  # standard deviations
+    return Projection(mean.float(), (directions.T / spread[:, None] / std).float()), spread.float()
 
 
 def train_autoencoder(f: FeatureMaps, config: DetectorConfig, *, seed: int, progress: bool) -> FeatureAutoencoder:
@@ -176,8 +187,11 @@ def weigh(detector: Detector, selection: Images, generator: Generator) -> None:
     """
     again = -(-FEWEST_SYNTHETIC // len(selection))
     spoiled, _ = synthesise(to_pixels(selection).repeat(again, 1, 1, 1), generator)
-    normal, maps = _pooled_and_maps(detector, to_pixels(selection))
-    anomalous, _ = _pooled_and_maps(detector, spoiled)
+    maps = _maps(detector, to_pixels(selection))
+    usual = usual_heights(maps)
+    detector.usual.copy_(usual)
+    maps = maps / usual
+    normal, anomalous = pooled(maps), pooled(_maps(detector, spoiled))
     detector.centre.copy_(normal.mean(0))
     detector.scale.copy_(torch.maximum(normal.std(0), LEAST_SPREAD * normal.mean(0)).clamp_min(1e-6))
     detector.height.copy_(maps.flatten(2).amax(2).mean(0).clamp_min(1e-6))
@@ -189,6 +203,16 @@ def weigh(detector: Detector, selection: Images, generator: Generator) -> None:
         detector.weights.copy_(found / found.sum())
 
 
-def _pooled_and_maps(detector: Detector, x: Tensor) -> tuple[Tensor, Tensor]:
-    maps = torch.cat([detector.maps(detector.projection(detector.features(part))) for part in torch.split(x, CHUNK)])
-    return pooled(maps), maps
+def usual_heights(
+    maps: Float[Tensor, "_ evidence rows columns"],
+) -> Float[Tensor, "evidence rows columns"]:
+    """How high normal images come at each position: root mean squares, smoothed, and shrunk where images are few."""
+    square = maps.square().mean(0)
+    margin = USUAL_SIDE // 2
+    smooth = F.avg_pool2d(F.pad(square[None], (margin,) * 4, mode="replicate"), USUAL_SIDE, stride=1)[0]
+    overall = square.mean(dim=(1, 2), keepdim=True)
+    return ((len(maps) * smooth + USUAL_PRIOR * overall) / (len(maps) + USUAL_PRIOR)).sqrt().clamp_min(1e-6)
+
+
+def _maps(detector: Detector, x: Tensor) -> Float[Tensor, "_ evidence rows columns"]:
+    return torch.cat([detector.maps(detector.projection(detector.features(part))) for part in torch.split(x, CHUNK)])
