@@ -31,8 +31,8 @@ from training.restoration.config import RestorationRecipe
 from training.restoration.fit import Sources, Where
 from training.restoration.fit import fit as fit_restoration
 from training.restoration.real import benchmark_real_noise
-from training.run import Run, open_run, start_run
-from training.stages import STAGES, Options, check_recipe, find_device
+from training.run import Run, open_any_run, open_run, start_run
+from training.stages import STAGES, Options, check_recipe, find_device, publish_stage
 from training.verify import verify
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
@@ -86,6 +86,9 @@ def _run(options: argparse.Namespace) -> None:
         return
     if options.stage == "fit":
         _fit(options)
+        return
+    if options.stage == "publish":
+        publish_stage(open_any_run(options.run), Options(models=options.models))
         return
     _run_stages(open_run(options.run), options, [options.stage])
 

@@ -16,8 +16,8 @@ def card(manifest: Manifest) -> str:
         "## What it does",
         _tasks(manifest),
         "## Figures",
-        "On images that neither training nor calibration saw. A figure alone says little, so what costs nothing stands "
-        "beside it.",
+        "On images that training did not see, nor calibration unless it is said beside the figure. A figure alone says "
+        "little, so what costs nothing stands beside it.",
         _figures(manifest),
         "## Limits",
         "\n".join(f"- {limit}" for limit in manifest.limits)

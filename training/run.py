@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,6 +20,8 @@ WEIGHTS, REPORT, EVALUATION = "weights.pt", "report.json", "evaluation.json"
 GRAPHS, CALIBRATION, MODEL = "graphs.json", "calibration.json", "model"
 PRIOR, DETECTOR, START = "prior.pt", "detector.pt", "start.json"
 
+AnyFile = TypeVar("AnyFile", bound=BaseModel)
+
 
 class _RunFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,6 +31,13 @@ class _RunFile(BaseModel):
     data_path: str | None
     data_sha256: str
     command: str
+
+
+class _AnyRunFile(BaseModel):
+    """What stands in the run file of every kind of model; recipes that are not made in stages say their kind."""
+
+    name: str
+    recipe: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,15 @@ def open_run(directory: Path) -> Run:
     return Run(directory, old.name, old.recipe, Path(old.data_path) if old.data_path else None, old.command)
 
 
+def open_any_run(directory: Path) -> RunDirectory:
+    """The run in `directory`, of whatever kind.
+
+    Raises:
+        RunError: There is none.
+    """
+    return RunDirectory(directory, _read_any(directory).name)
+
+
 def discard(directory: Path) -> None:
     """Removes a run.
 
@@ -154,8 +172,22 @@ def discard(directory: Path) -> None:
 
 
 def _read(directory: Path) -> _RunFile:
+    kind = _read_any(directory).recipe.get("kind")
+    if kind is not None:
+        raise RunError(
+            f"{directory} is a run of kind {kind}, which has no stages: give its `fit` command again, or "
+            f"`python -m training publish {directory}` for what it has finished"
+        )
+    return _parsed(_RunFile, directory)
+
+
+def _read_any(directory: Path) -> _AnyRunFile:
+    return _parsed(_AnyRunFile, directory)
+
+
+def _parsed(kind: type[AnyFile], directory: Path) -> AnyFile:
     try:
-        return _RunFile.model_validate_json((directory / RUN_FILE).read_bytes())
+        return kind.model_validate_json((directory / RUN_FILE).read_bytes())
     except FileNotFoundError as error:
         raise RunError(f"{directory} is no run: `python -m training fit <recipe>` makes one") from error
     except ValidationError as error:

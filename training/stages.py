@@ -29,7 +29,19 @@ from training.loop import load_weights, to_pixels, train, validation_loss
 from training.prior import FittedPrior, Prior, fit_prior
 from training.publish import assemble, git_commit, next_version, publish
 from training.regularisation import check_regularisation
-from training.run import CALIBRATION, DETECTOR, EVALUATION, GRAPHS, MODEL, PRIOR, REPORT, START, WEIGHTS, Run
+from training.run import (
+    CALIBRATION,
+    DETECTOR,
+    EVALUATION,
+    GRAPHS,
+    MODEL,
+    PRIOR,
+    REPORT,
+    START,
+    WEIGHTS,
+    Run,
+    RunDirectory,
+)
 from training.start import load_start, read_start
 from training.verify import verify
 
@@ -135,7 +147,7 @@ def verify_stage(run: Run, options: Options) -> None:
     verify(assemble(run, next_version(options.models / run.name)))
 
 
-def publish_stage(run: Run, options: Options) -> None:
+def publish_stage(run: RunDirectory, options: Options) -> None:
     """The checked directory -> models/<name>/<version>/, all at once."""
     verify(run.path(MODEL))
     target = publish(run, options.models)

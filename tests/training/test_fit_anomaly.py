@@ -76,6 +76,32 @@ def test_a_calibration_too_small_for_the_rate_says_so_on_the_card(workshop: Path
     assert any("were kept for calibration" in limit for limit in read_manifest(workshop / "models/stripes/1").limits)
 
 
+def test_a_finished_run_can_be_published_again_as_the_next_version(workshop: Path, tmp_path: Path) -> None:
+    status = main(["publish", str(workshop / "runs/stripes"), "--models", str(tmp_path)])
+
+    assert status == 0
+    again = read_manifest(tmp_path / "stripes/1")
+    assert again.tasks == read_manifest(workshop / "models/stripes/1").tasks
+
+
+def test_a_stage_that_a_detector_does_not_have_is_refused_with_what_works(
+    workshop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(workshop / "runs/stripes")]) == 1
+
+    assert "is a run of kind anomaly, which has no stages: give its `fit` command again" in capsys.readouterr().err
+
+
+def test_the_card_tells_that_calibration_images_are_among_the_good_ones_of_its_figures(workshop: Path) -> None:
+    version = workshop / "models/stripes/1"
+
+    auroc = next(m for m in read_manifest(version).metrics if m.name == "auroc")
+
+    assert auroc.data == "30 normal images (24 of them of the calibration), 10 defects"
+    assert auroc.data in (version / "README.md").read_text()
+    assert "that training did not see" in (version / "README.md").read_text()
+
+
 def test_without_a_folder_the_message_says_which_option_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "anomaly"]) == 1
     assert "--data FOLDER" in capsys.readouterr().err

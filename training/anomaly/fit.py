@@ -154,7 +154,7 @@ def _metrics(graph: Path, parts: Parts, calibration: Calibration, held_out: Tens
     found = figures(judge_of(graph), held_out, defects)
     metrics = as_metrics(
         found, {peer.name: figures(peer, held_out, defects)},
-        good=len(held_out), defects=len(defects.images), data=defects.name,
+        good=len(held_out), calibration=len(parts.calibration), defects=len(defects.images), data=defects.name,
     )  # fmt: skip
     if len(parts.test):
         rate = false_positive_rate(calibration, answers_of(graph, parts.test), data=f"test images of {parts.name}")

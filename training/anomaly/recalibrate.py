@@ -71,8 +71,9 @@ def recalibrate(name: str, sources: Images, *, models: Path, command: str, progr
             judge = judge_of(directory / GRAPH)
             found = figures(judge, read.good, read.defects)
             new = as_metrics(
-                found, {}, good=len(read.good), defects=len(read.defects.images), data=f"images of {read.defects.name}"
-            )
+                found, {}, good=len(read.good), calibration=len(read.good),
+                defects=len(read.defects.images), data=f"images of {read.defects.name}",
+            )  # fmt: skip
             metrics = [m for m in metrics if m.name not in found] + new
             scores, _ = judge(read.defects.images)
             _draw(directory, answers.scores, scores, calibration)

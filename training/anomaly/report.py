@@ -99,7 +99,13 @@ def figures(judge: Judge, good: Images, defects: Defects) -> dict[str, float]:
 
 
 def as_metrics(
-    found: dict[str, float], beside: dict[str, dict[str, float]], *, good: int, defects: int, data: str
+    found: dict[str, float],
+    beside: dict[str, dict[str, float]],
+    *,
+    good: int,
+    calibration: int,
+    defects: int,
+    data: str,
 ) -> list[Metric]:
     """Figures as the manifest wants them.
 
@@ -107,6 +113,7 @@ def as_metrics(
         found: The model's, by name.
         beside: The name of a peer to its figures.
         good: How many normal images.
+        calibration: How many of those the threshold comes from; these figures do not depend on it.
         defects: How many with defects.
         data: What the defects are.
     """
@@ -118,7 +125,7 @@ def as_metrics(
             task="anomaly",
             value=value,
             unit=units.get(name, "area under the ROC curve"),
-            data=f"{good} normal images, {defects} {data}",
+            data=f"{good} normal images ({calibration} of them of the calibration), {defects} {data}",
             higher_is_better=True,
             baselines={"chance": chance[name], **{peer: values[name] for peer, values in beside.items()}},
         )
