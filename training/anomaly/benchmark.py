@@ -26,7 +26,7 @@ from training.anomaly.fit import GRAPH, export_detector
 from training.anomaly.learn import CHUNK, feature_maps, learn_from_features, weigh
 from training.anomaly.measure import aupro, auroc, f1_max, pixel_auroc
 from training.anomaly.parts import choose_input, cut
-from training.anomaly.peers import Padim, Patchcore, PixelPca
+from training.anomaly.peers import AnomalibPadim, Padim, Patchcore, PixelPca
 from training.anomaly.report import read_masks
 from training.calibrate import Answers, calibration_of
 from training.errors import DataError
@@ -212,12 +212,16 @@ class _Seed:
 
     def methods(self, features: Lite0) -> dict[str, tuple[Maps, Maps, Row]]:
         """Name to the maps and scores of what is judged, and what it took."""
-        return {
+        outside = AnomalibPadim(features, seed=self.seed) if AnomalibPadim.is_installed() else None
+        found = {
             "**this detector**": self._detector(features),
-            PixelPca.name: self._pixels(),
+            PixelPca.name: self._whole(PixelPca()),
             Patchcore.name: self._peer(Patchcore(), features),
             Padim.name: self._peer(Padim(), features),
         }
+        if outside:
+            found[outside.name] = self._whole(outside)
+        return found
 
     def figures(self, scores: Maps, maps: Maps, masks: NDArray[np.bool_] | None) -> dict[str, float]:
         """Image and pixel figures, and the share of test images that a calibrated threshold flags."""
@@ -252,10 +256,10 @@ class _Seed:
             row.ms.append(_ms_of_graph(Path(folder) / GRAPH, to_pixels(self.images[self.judged[:10]]).numpy()))
         return np.concatenate(maps), np.concatenate(scores), row
 
-    def _pixels(self) -> tuple[Maps, Maps, Row]:
-        peer, started = PixelPca(), time.process_time()
+    def _whole(self, peer: PixelPca | AnomalibPadim) -> tuple[Maps, Maps, Row]:
+        started = time.process_time()
         peer.fit(self.images[torch.cat([self.train, self.selection])])
-        row = Row(learning_s=[time.process_time() - started], megabytes=peer.directions.numel() * 4 / 1e6)
+        row = Row(learning_s=[time.process_time() - started], megabytes=peer.size * 4 / 1e6)
         started = time.process_time()
         scores, maps = peer(self.images[self.judged])
         row.ms.append(1000 * (time.process_time() - started) / len(self.judged))

@@ -1,5 +1,7 @@
 """Other ways to find anomalies, beside which a detector's figures stand. Each learns from the same images."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -7,8 +9,10 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from training.anomaly.backbone import Lite0
 from training.anomaly.detector import Neighbours
 from training.anomaly.learn import SAMPLED_POSITIONS, coreset, sampled
+from training.errors import DataError
 from training.loop import to_pixels
 
 Images = UInt8[Tensor, "_ channel height width"]
@@ -29,6 +33,7 @@ class PixelPca:
         self.mean = x.mean(0)
         _, _, directions = torch.linalg.svd(x - self.mean, full_matrices=False)
         self.directions = directions[: min(self.components, max(1, len(x) // 2))]
+        self.size = self.directions.numel()  # floats
 
     def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The mean squared residual, and where it is."""
@@ -82,6 +87,56 @@ class Padim:
         x = found[:, self.kept].permute(2, 3, 0, 1) - self.mean
         square: Tensor = ((x @ self.precision) * x).sum(-1).clamp_min(0.0)
         return square.sqrt().permute(2, 0, 1)
+
+
+class AnomalibPadim:
+    """PaDiM as anomalib has it, whole: its own features, Gaussians, map and score, on the weights that Lite0 has here.
+
+    anomalib would fetch weights from the network; these are the same network's, of the package that is installed.
+    """
+
+    name = "PaDiM of anomalib"
+
+    def __init__(self, features: Lite0, *, seed: int, dimensions: int = 100) -> None:
+        try:
+            from anomalib.models.image.padim.torch_model import PadimModel  # noqa: PLC0415  slow to import, optional
+        except (ImportError, RuntimeError) as error:  # RuntimeError: of a torchvision made for another torch
+            raise DataError(f"anomalib is installed and cannot be imported: {error}") from error
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # it draws which features are kept
+            self.model = PadimModel(
+                "tf_efficientnet_lite0", ["blocks.2", "blocks.4"], pre_trained=False, n_features=dimensions
+            )
+        extractor = self.model.feature_extractor
+        values = list(features.state_dict().values())  # in the same order as its; it has more blocks, not tapped
+        extractor.load_state_dict(dict(zip(extractor.state_dict(), values, strict=False)), strict=False)
+
+    @staticmethod
+    def is_installed() -> bool:
+        """Whether anomalib is there; see docs/anomaly.md."""
+        return find_spec("anomalib") is not None
+
+    @torch.no_grad()
+    def fit(self, images: Images) -> None:
+        """Gaussians of the training images."""
+        self.model.train()
+        self.model.feature_extractor.eval()
+        for part in torch.split(images, 8):
+            self.model(_for_lite0(part))
+        self.model.fit()
+        self.model.eval()
+        self.size = sum(t.numel() for t in [*self.model.parameters(), *self.model.buffers()])  # floats
+
+    @torch.no_grad()
+    def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Its scores and maps."""
+        answers = [self.model(_for_lite0(part)) for part in torch.split(images, 8)]
+        maps = torch.cat([answer.anomaly_map[:, 0] for answer in answers])
+        return torch.cat([answer.pred_score.flatten() for answer in answers]).numpy(), maps.numpy()
+
+
+def _for_lite0(images: Images) -> Tensor:
+    return (to_pixels(images).expand(-1, 3, -1, -1) * 255.0 - 127.0) / 128.0
 
 
 def _small(images: Images) -> Tensor:
