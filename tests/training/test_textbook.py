@@ -35,7 +35,7 @@ def test_every_figure_says_command_data_seed_and_seconds(page: Path) -> None:
     text = page.read_text("utf-8")
     origins = re.findall(
         r"`python -m training textbook --quick`: a sample of MNIST, 1,800 training and 500 test images, seed 0, "
-        r"\d+ CPU-seconds",
+        r"[\d.]+ CPU-seconds",
         text,
     )
 

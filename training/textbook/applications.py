@@ -30,11 +30,12 @@ KEPT, QUICK_KEPT = 1000, 100  # of them, in a collection of the service
 PHOTO_SIDE = 160  # pixels
 FILE = "application/vnd.hourglass"
 URL = "http://127.0.0.1:8000"
+INTRODUCTION = "Everything in this part was asked of the running service, `make serve`; its own CPU-seconds are not in the figures."
 
 
 def applications(study: Study) -> str:
     """A paragraph, a curl, a figure and a picture for each application that the published models offer."""
-    parts = ["## 7. Six applications", "Everything on this part was asked of the running service, `make serve`."]
+    parts = ["## 7. Six applications", INTRODUCTION]
     with serve(study.models) as server:
         for task, model, make in APPLICATIONS:
             if server.offers(model, task):

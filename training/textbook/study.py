@@ -143,7 +143,9 @@ class Study:
     def origin(self, caption: str, since_s: float) -> str:
         """What a picture or table shows, the command, data, seed and CPU seconds behind it."""
         command = "python -m training textbook" + (" --quick" if self.is_quick else " --data mnist")
-        return f"*{caption} `{command}`: {self.data_name}, seed {SEED}, {self.spent_s() - since_s:.0f} CPU-seconds.*"
+        spent_s = self.spent_s() - since_s
+        spent = f"{spent_s:.0f}" if spent_s >= 10 else f"{spent_s:.1f}"
+        return f"*{caption} `{command}`: {self.data_name}, seed {SEED}, {spent} CPU-seconds.*"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
