@@ -1,7 +1,7 @@
 """Ways to run one graph that we tried: float32, int8, float16, and with the tensors bound beforehand (IO binding).
 
     python -m training fit digits --models other export.precision=float32
-    python -m benchmarks.precision models/digits/4 other/digits/1
+    python -m benchmarks.precision models/digits/5 other/digits/1
 
 The denoise graph of each model directory, per image, in batches of 1, 16 and 64 noisy digits on one thread; the best of
 several rounds in which all take turns. float16 is made from a float32 graph by onnxruntime's own converter. The

@@ -2,7 +2,7 @@
 
     python -m benchmarks.stages
     python -m training fit digits --models other export.precision=float32
-    python -m benchmarks.stages models/digits/4 other/digits/1
+    python -m benchmarks.stages models/digits/5 other/digits/1
 
 For every model directory: the denoise graph per image in batches of 1, 16 and 64, on one thread; reading the noisy
 digit and bringing it to the model (`prepare`); making the answer of the graph's output (`finish`), for /denoise and, on

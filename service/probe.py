@@ -2,7 +2,7 @@
 
 A graph is a program. Its first run can ask for a terabyte, never end, or crash onnxruntime. The child
 
-    python -m service.trial 2147483648 30 1 64 25000000 models/digits/4 models/unet/1
+    python -m service.trial 2147483648 30 1 64 25000000 models/digits/5 models/unet/1
 
 limits its own memory and CPU time, then does what the service would do with each directory (`load_model`), and writes
 one line of JSON per directory (`trial.py`). The service loads what passed, and only the manifest that passed.

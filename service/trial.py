@@ -1,6 +1,6 @@
 """The child process that tries model versions: limits itself, loads each, and prints a verdict. See `service.probe`.
 
-python -m service.trial 2147483648 30 1 64 25000000 models/digits/4 models/unet/1
+python -m service.trial 2147483648 30 1 64 25000000 models/digits/5 models/unet/1
 """
 
 import contextlib

@@ -87,10 +87,11 @@ class RegularisationConfig(Section):
 class PriorConfig(Section):
     """How `generate` draws latents: by a mixture of Gaussians, `components` of them for every label.
 
-    Without labels there is one mixture of `components` for all images. See `prior.py`.
+    Without labels there is one mixture of `components` for all images. "auto" takes as many as make latents that were
+    held out from the fit most likely. See `prior.py`.
     """
 
-    components: Annotated[int, Field(ge=1, le=64)] = 8
+    components: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
     is_by_label: bool = True  # where the images have labels
 
 

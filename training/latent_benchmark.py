@@ -35,6 +35,7 @@ PRIORS = {
     "a mixture of 64": PriorConfig(components=64, is_by_label=False),
     "one Gaussian per digit": PriorConfig(components=1),
     "a mixture of 8 per digit": PriorConfig(components=8),
+    "a mixture of 16 per digit": PriorConfig(components=16),
     "a mixture of 32 per digit": PriorConfig(components=32),
 }
 

@@ -1,5 +1,7 @@
 """Where the latents of the training images lie, as something to draw from: standard normal numbers in, latents out."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from training.files import write_atomically
 
 ITERATIONS = 40  # of EM, and half as many of k-means before it; the likelihood moves little after 30
 IMAGES_PER_NUMBER = 4  # a component has about D numbers per direction: fewer images than this times D do not fix them
+MOST_COMPONENTS, HELD_OUT = 64, 5  # of a mixture that is chosen by the likelihood of one latent in so many
 RIDGE = 1e-4  # of the mean variance, so that no component collapses
 
 Latents = Float[Tensor, "image latent"]
@@ -98,11 +101,37 @@ def fit_prior(z: Latents, labels: UInt8[Tensor, " image"] | None, config: PriorC
     """The prior of these latents: a mixture per label where there are labels and the recipe wants them told apart."""
     generator = torch.Generator().manual_seed(seed)
     if labels is None or not config.is_by_label:
-        return FittedPrior((fit_mixture(z, config.components, generator),), (), ())
+        components = choose_components([z], seed=seed) if config.components == "auto" else config.components
+        return FittedPrior((fit_mixture(z, components, generator),), (), ())
     values, counts = torch.unique(labels, return_counts=True)
-    mixtures = tuple(fit_mixture(z[labels == value], config.components, generator) for value in values)
+    groups = [z[labels == value] for value in values]
+    components = choose_components(groups, seed=seed) if config.components == "auto" else config.components
+    mixtures = tuple(fit_mixture(group, components, generator) for group in groups)
     shares = (counts.double() / counts.sum()).tolist()
     return FittedPrior(mixtures, tuple(str(int(v)) for v in values), tuple(shares))
+
+
+def choose_components(groups: Sequence[Latents], *, seed: int) -> int:
+    """How many components of each group's mixture make held-out latents most likely: they double while that gains.
+
+    Args:
+        groups: Latents of one label each; a fifth of each is held out.
+        seed: Of which, and of where the mixtures begin.
+    """
+    components, best = 1, -math.inf
+    while components <= MOST_COMPONENTS:
+        generator = torch.Generator().manual_seed(seed)
+        total, largest = 0.0, 1
+        for z in groups:
+            order = torch.randperm(len(z), generator=generator)
+            held_out, rest = z[order[: len(z) // HELD_OUT]], z[order[len(z) // HELD_OUT :]]
+            mixture = fit_mixture(rest, components, generator)
+            largest = max(largest, len(mixture.weights))
+            total += float(log_density(held_out.double(), mixture).logsumexp(1).sum())
+        if total <= best or largest < components:  # no gain, or too few images for so many
+            return max(1, components // 2)
+        components, best = 2 * components, total
+    return MOST_COMPONENTS
 
 
 def fit_mixture(z: Latents, components: int, generator: torch.Generator) -> Mixture:

@@ -19,7 +19,7 @@ from training.export import run_graph
 from training.graphs import Generate
 from training.latents import describe
 from training.loop import to_pixels
-from training.prior import FittedPrior, Mixture, Prior, fit_mixture, fit_prior
+from training.prior import FittedPrior, Mixture, Prior, choose_components, fit_mixture, fit_prior
 from training.regularisation import REGULARISERS, Regularised, Step, check_regularisation
 from training.retrieval import mean_average_precision, neighbour_accuracy
 from training.stages import check_recipe
@@ -124,6 +124,18 @@ def test_a_mixture_finds_two_clouds_and_the_last_number_picks_one() -> None:
     assert sorted(mixture.weights.tolist()) == pytest.approx([0.25, 0.75], abs=1e-6)
     assert prior.noise_dim == 3
     assert float((z[:, 0] < 0).float().mean()) == pytest.approx(0.75, abs=0.012)  # 4 standard errors
+
+
+def test_components_are_as_many_as_held_out_latents_ask_for() -> None:
+    generator = torch.Generator().manual_seed(0)
+    one = torch.randn(2000, 2, generator=generator)
+    corners = torch.tensor([[-9.0, -9.0], [-9.0, 9.0], [9.0, -9.0], [9.0, 9.0]])
+    four = one + corners[torch.randint(4, (2000,), generator=generator)]
+
+    assert choose_components([one], seed=0) == 1
+    assert choose_components([four], seed=0) >= 4
+    assert choose_components([four[:20]], seed=0) <= 2  # 20 images do not fix more
+    assert fit_prior(four, None, PriorConfig(), seed=0).network().components >= 4
 
 
 def test_a_label_draws_from_its_own_mixture_also_where_it_has_fewer_components() -> None:
