@@ -18,6 +18,7 @@ from training.arguments import model_name, parse
 from training.compression.benchmark import benchmark as benchmark_compression
 from training.compression.config import CompressionRecipe
 from training.compression.fit import fit as fit_compression
+from training.compression.photos import benchmark as benchmark_photo_compression
 from training.config import Recipe, RecipeError
 from training.distributed import first_process_first, process_group, rank_and_world
 from training.errors import DataError, PipelineError, RunError
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "anomaly": benchmark_anomaly,
     "blind": benchmark_blind,
     "compression": benchmark_compression,
+    "photo-compression": benchmark_photo_compression,
     "generation": benchmark_generation,
     "real-noise": benchmark_real_noise,
     "regularisation": benchmark_regularisation,

@@ -1,0 +1,111 @@
+"""An autoencoder of photographs whose latent is a grid: one column of 64 numbers per 8x8 pixels."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.compression.codec import SMALLEST_PROBABILITY
+
+BLOCK = 8  # pixels
+CHANNELS = BLOCK * BLOCK
+MARGIN = 4  # pixels that a block sees beyond its own on each side, once training wants that
+COMPONENTS = 2  # logistic distributions in the prior of one channel
+ROUND_UP_FROM = 0.6  # 0.5 would be rounding: zeros are cheap, and 0.6 costs less than it errs
+
+Images = Float[Tensor, "batch 1 height width"]
+Grid = Float[Tensor, "batch channel row column"]
+
+
+def frequencies() -> list[tuple[int, int]]:
+    """The 64 frequencies (vertical, horizontal) of an 8x8 block, low before high, as JPEG's zigzag roughly has them."""
+    every = [(v, h) for v in range(BLOCK) for h in range(BLOCK)]
+    return sorted(every, key=lambda f: (f[0] + f[1], f[0]))
+
+
+def cosines() -> Float[Tensor, "channel 1 side side"]:
+    """The orthonormal DCT of an 8x8 block as kernels with a margin of zeros, in the order of `frequencies`."""
+    at = np.arange(BLOCK)
+    rows = np.cos(np.pi * (at[None] + 0.5) * at[:, None] / BLOCK) * math.sqrt(2.0 / BLOCK)
+    rows[0] /= math.sqrt(2.0)
+    kernels = np.stack([np.outer(rows[v], rows[h]) for v, h in frequencies()])
+    padded = np.pad(kernels, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
+    return torch.from_numpy(padded[:, None]).float()
+
+
+class LappedAutoencoder(nn.Module):
+    """x -> y -> symbols -> x_hat for photographs of any size that 8 divides.
+
+    It begins as JPEG's transform (Ahmed, Natarajan and Rao, Discrete Cosine Transform, 1974) with one step of
+    quantisation for all frequencies. Training for squared error plus lambda times bits (as `codec.Codec`) lets kernels
+    grow over the edges of blocks (Malvar, Lapped transforms, 1990), and a small network after them takes away what
+    is seen of the blocks (Dong et al., Compression Artifacts Reduction by a Deep Convolutional Network, 2015).
+
+        x (N,1,H,W) ->[ conv 16x16, stride 8, / step ]-> y (N,64,H/8,W/8) ->[ round ]-> symbols
+        symbols ->[ * step, transposed conv 16x16, stride 8 ]-> (N,1,H,W) ->[ + 3x3 convs at half the size ]-> x_hat
+
+    Args:
+        steps: Of quantisation, one per rate, falling, for pixels in [0, 1].
+        width: Channels of the network.
+        depth: Its convolutions.
+    """
+
+    def __init__(self, steps: tuple[float, ...], *, width: int = 32, depth: int = 6) -> None:
+        super().__init__()
+        self.analysis = nn.Parameter(cosines())
+        self.synthesis = nn.Parameter(cosines())
+        self.register_buffer("steps", torch.tensor(steps))
+        sides = [5, *[width] * (depth - 1), 4]  # four pixels and the step; four pixels
+        self.refine = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(sides))
+        for parameter in self.refine[-1].parameters():  # at first it changes nothing
+            nn.init.zeros_(parameter)
+        self.weight = nn.Parameter(torch.zeros(len(steps), CHANNELS, COMPONENTS))
+        spread = torch.tensor([0.25, 1.0]).repeat(len(steps), CHANNELS, 1)
+        self.log_scale = nn.Parameter(spread.log())
+
+    def encode(self, x: Images, rate: Int64[Tensor, " batch"]) -> Grid:
+        """y, to be rounded by `rounded`."""
+        wide = functional.pad(x - 0.5, (MARGIN,) * 4, mode="reflect")
+        return functional.conv2d(wide, self.analysis, stride=BLOCK) / self._step(rate)
+
+    def decode(self, symbols: Grid, rate: Int64[Tensor, " batch"]) -> Images:
+        step = self._step(rate)
+        plain = functional.conv_transpose2d(symbols * step, self.synthesis, stride=BLOCK, padding=MARGIN) + 0.5
+        h = functional.pixel_unshuffle(plain, 2)
+        h = torch.cat([h, (8.0 * step).expand(-1, -1, *h.shape[2:])], 1)
+        for i, layer in enumerate(self.refine):
+            h = layer(functional.relu(h) if i else h)
+        return plain + functional.pixel_shuffle(h, 2)
+
+    def bits(self, y: Grid, rate: Int64[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """What y takes by a prior per channel; the mean of a block (channel 0) as the difference to its left one."""
+        mean = y[:, :1] - functional.pad(y[:, :1, :, :-1], (1, 0))
+        y = torch.cat([mean, y[:, 1:]], 1)
+        shares, inverse = self.weight[rate].softmax(-1), torch.exp(-self.log_scale[rate])  # (N, 64, components)
+        far = y.abs()
+        probability = torch.zeros_like(y)
+        for i in range(COMPONENTS):
+            share, narrow = shares[:, :, i, None, None], inverse[:, :, i, None, None]
+            inside = torch.sigmoid((0.5 - far) * narrow) - torch.sigmoid((-0.5 - far) * narrow)
+            probability = probability + share * inside
+        return -probability.clamp_min(SMALLEST_PROBABILITY).log2().flatten(1).sum(1)
+
+    def forward(self, x: Images, rate: Int64[Tensor, " batch"]) -> tuple[Images, Float[Tensor, " batch"]]:
+        """x_hat, with the gradient of what was not rounded, and the bits of y with uniform noise on it."""
+        y = self.encode(x, rate)
+        x_hat = self.decode(y + (rounded(y) - y).detach(), rate)
+        return x_hat, self.bits(y + torch.rand_like(y) - 0.5, rate)
+
+    def _step(self, rate: Int64[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:
+        steps: Tensor = self.steps  # type: ignore[assignment]  # as above
+        return steps[rate][:, None, None, None]
+
+
+def rounded(y: Grid) -> Grid:
+    """Whole numbers, up from a fraction of `ROUND_UP_FROM` on; the mean of a block (channel 0) as usual."""
+    whole = torch.sign(y) * torch.floor(y.abs() + 1.0 - ROUND_UP_FROM)
+    return torch.cat([y[:, :1].round(), whole[:, 1:]], 1)
