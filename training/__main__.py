@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from training.anomaly.benchmark import SECTIONS as ANOMALY_SECTIONS
 from training.anomaly.benchmark import benchmark as benchmark_anomaly
 from training.anomaly.config import AnomalyRecipe
 from training.anomaly.fit import Images
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "real-noise": benchmark_real_noise,
     "regularisation": benchmark_regularisation,
     "restoration": benchmark_restoration,
+    **{f"anomaly-{data}": partial(benchmark_anomaly, only=[data]) for data in ANOMALY_SECTIONS},
     **{model: partial(benchmark_restoration, only=[model]) for model in SECTIONS},
 }
 INTERRUPTED = 130  # the shell's status for Ctrl-C

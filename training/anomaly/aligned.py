@@ -87,7 +87,7 @@ def learn_aligned_detector(
         detector.mean.copy_(f.mean(0))
         detector.scale.copy_((f - detector.mean).square().mean().sqrt().clamp_min(1e-3))
     generator = generator_for(seed, 7)
-    steps = min(MOST_STEPS, max(FEWEST_STEPS, PASSES * len(train) // BATCH_SIZE))
+    steps = steps_for(len(train))
     optimiser = torch.optim.Adam(detector.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     with tqdm(range(steps), desc="detector", unit="step", disable=not progress) as bar:
@@ -105,3 +105,8 @@ def learn_aligned_detector(
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{loss.item():.4f}")
     return detector.eval().requires_grad_(False)
+
+
+def steps_for(images: int) -> int:
+    """How many steps so many images are learnt from."""
+    return min(MOST_STEPS, max(FEWEST_STEPS, PASSES * images // BATCH_SIZE))

@@ -1,0 +1,222 @@
+"""Sections of `benchmark anomaly` for small images: one kind of ten as normal, and images of quite another world."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnxruntime
+import torch
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+from tqdm import tqdm
+
+from training.anomaly.aligned import CHUNK, learn_aligned_detector
+from training.anomaly.fit import GRAPH
+from training.anomaly.measure import auroc
+from training.anomaly.small_peers import NearestGradients, PixelAutoencoder, ProbabilisticPca, SmallPeer
+from training.calibrate import Answers, calibration_of
+from training.errors import DataError
+from training.export import export_graphs
+from training.loop import generator_for, to_pixels
+from training.mnist import IdxFolder, read_idx_folder
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
+KMNIST = "kmnist_t10k"  # folder with KMNIST's 10,000 test images as .npz
+CALIBRATION_SHARE, TARGET_FPR = 0.1, 0.01
+PROBED = 2000  # images of each kind
+EXAMPLES = 16  # images that the exported graph is compared with PyTorch on
+
+Images = UInt8[Tensor, "_ channel height width"]
+Scores = NDArray[np.float32]
+
+
+@dataclass
+class Found:
+    """What one method reached: `auroc` by class, an entry per seed, and what it took."""
+
+    auroc: dict[str, list[float]] = field(default_factory=dict)
+    flagged: list[float] = field(default_factory=list)
+    learning_s: list[float] = field(default_factory=list)
+    ms: list[float] = field(default_factory=list)
+    megabytes: float = 0.0
+
+    def line(self, name: str) -> str:
+        """A line of the table."""
+        by_class = [float(np.mean(values)) for values in self.auroc.values()]
+        seeds = np.mean(list(self.auroc.values()), axis=0)
+        spread = f" ({seeds.min():.4f}-{seeds.max():.4f})" if len(seeds) > 1 else ""
+        cells = [
+            f"{np.mean(by_class):.4f}{spread}", f"{min(by_class):.4f}", f"{np.mean(self.flagged):.3f}",
+            f"{np.mean(self.learning_s):.0f}", f"{np.mean(self.ms):.2f}", f"{self.megabytes:.1f}",
+        ]  # fmt: skip
+        return f"| {name} | {' | '.join(cells)} |"
+
+
+class Ours(SmallPeer):
+    """The detector, learnt as `fit digits` does and asked through its exported graph."""
+
+    name = "**this detector**"
+
+    def fit(self, images: Images, seed: int) -> None:
+        """Learn and export."""
+        detector = learn_aligned_detector(images, seed=seed, progress=False)
+        with TemporaryDirectory() as folder:
+            export_graphs({"anomaly": detector}, {"anomaly": to_pixels(images[:EXAMPLES])}, Path(folder))
+            graph = Path(folder) / GRAPH
+            self.numbers = graph.stat().st_size // 4
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, images: Images) -> Tensor:
+        """Scores."""
+        parts = [to_pixels(part).numpy() for part in torch.split(images, CHUNK)]
+        return torch.from_numpy(np.concatenate([self.session.run(["score"], {"x": x})[0] for x in parts]))
+
+
+def methods() -> list[SmallPeer]:
+    """The detector and its peers, not yet fitted."""
+    return [
+        Ours(), PixelAutoencoder(), ProbabilisticPca(sees_gradients=False, directions=32),
+        ProbabilisticPca(sees_gradients=True, directions=64), NearestGradients(),
+    ]  # fmt: skip
+
+
+def mnist(data: Path, seeds: Sequence[int]) -> Iterator[str]:
+    """One digit is normal, the nine others are not."""
+    yield one_class("MNIST, one digit normal and nine not", read_idx_folder(data / "mnist"), seeds)
+
+
+def fashion(data: Path, seeds: Sequence[int]) -> Iterator[str]:
+    """One kind of garment is normal, the nine others are not."""
+    yield one_class("Fashion-MNIST, one kind of garment normal and nine not", _fashion(data), seeds)
+
+
+def one_class(title: str, parts: IdxFolder, seeds: Sequence[int]) -> str:
+    """Every class in turn as the normal one: learnt from its training images, measured on all test images.
+
+    A tenth of the training images is kept for calibration. The first seed is that of all methods, the others of the
+    detector alone.
+    """
+    if parts.train_labels is None or parts.test_labels is None:
+        raise DataError(f"{title}: the files with labels are missing")
+    found: dict[str, Found] = {}
+    runs = [(seed, label) for seed in seeds for label in sorted(set(parts.test_labels.tolist()))]
+    for seed, label in tqdm(runs, desc=title, unit="class"):
+        train = parts.train[parts.train_labels == label][:, None]
+        order = torch.randperm(len(train), generator=generator_for(seed, 10))
+        kept = int(CALIBRATION_SHARE * len(train))
+        calibration, learnt = train[order[:kept]], train[order[kept:]]
+        normal, other = (parts.test[(parts.test_labels == label) == same][:, None] for same in (True, False))
+        for method in methods() if seed == seeds[0] else [Ours()]:
+            entry = found.setdefault(method.name, Found())
+            started = time.process_time()
+            method.fit(learnt, seed)
+            entry.learning_s.append(time.process_time() - started)
+            started = time.process_time()
+            scores = [method(images).numpy() for images in (calibration, normal, other)]
+            images = sum(map(len, scores))
+            entry.ms.append(_ms_alone(method, normal) if isinstance(method, Ours) else _ms(started, images))
+            entry.megabytes = method.numbers * 4 / 1e6
+            entry.auroc.setdefault(str(label), []).append(auroc(scores[1], scores[2]))
+            threshold = calibration_of(Answers(scores[0], scores[0]), TARGET_FPR, score="").threshold
+            entry.flagged.append(float(np.mean(scores[1] >= threshold)))
+    head = (
+        f"**{title}**: AUROC of {len(parts.test):,} test images, mean of the ten classes"
+        + (f" and {len(seeds)} seeds (range of the seeds); the peers have the first seed." if len(seeds) > 1 else ".")
+        + f" A tenth of the training images is kept for calibration, for {TARGET_FPR:.0%} of false alarms."
+    )
+    columns = ["", "AUROC", "worst class", "good images flagged", "CPU s to learn", "ms per image", "MB"]
+    ours = ", ".join(f"{label} {np.mean(values):.4f}" for label, values in found[Ours.name].auroc.items())
+    lines = [entry.line(name) for name, entry in found.items()]
+    return "\n".join([head, "", *_head(columns), *lines, "", f"By class, this detector: {ours}."])
+
+
+def probes(data: Path, seeds: Sequence[int]) -> Iterator[str]:
+    """Images that are no digit, or no garment, at all; among them very simple ones."""
+    digits, garments, letters = read_idx_folder(data / "mnist"), _fashion(data), _kmnist(data / KMNIST)
+    for title, parts, others in (
+        ("digits", digits, {"Fashion-MNIST": garments.test, "KMNIST": letters}),
+        ("garments", garments, {"MNIST": digits.test, "KMNIST": letters}),
+    ):
+        yield probe_table(title, parts, others, seeds)
+
+
+def probe_table(title: str, parts: IdxFolder, others: dict[str, Tensor], seeds: Sequence[int]) -> str:
+    """AUROC of each kind of probe against test images, the mean of the seeds; the peers have the first."""
+    normal = parts.test[:PROBED, None]
+    kinds = {name: images[:PROBED, None] for name, images in others.items()} | made_up(normal, seeds[0])
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in kinds}
+    for seed in tqdm(seeds, desc=f"probes of {title}", unit="seed"):
+        for method in methods() if seed == seeds[0] else [Ours()]:
+            method.fit(parts.train[:, None], seed)
+            scores = method(normal).numpy()
+            for name, images in kinds.items():
+                found[name].setdefault(method.name, []).append(auroc(scores, method(images).numpy()))
+    names = list(next(iter(found.values())))
+    rows = [f"| {kind} | {' | '.join(f'{np.mean(of[name]):.4f}' for name in names)} |" for kind, of in found.items()]
+    means = [np.mean([np.mean(of[name]) for of in found.values()]) for name in names]
+    head = f"**Trained on all {title}**: AUROC of {len(normal):,} test images against as many that are none."
+    last = f"| mean | {' | '.join(f'{mean:.4f}' for mean in means)} |"
+    return "\n".join([head, "", *_head(["probe", *names]), *rows, last])
+
+
+def made_up(normal: Images, seed: int) -> dict[str, Images]:
+    """Probes that need no other data: noise, the simplest images there are, and normal images changed as a whole."""
+    generator = generator_for(seed, 11)
+    n, _, height, width = normal.shape
+    order = torch.randperm(height * width, generator=generator)
+
+    def level(generator: Generator) -> Tensor:
+        return torch.randint(256, (n, 1, 1, 1), generator=generator).to(torch.uint8)
+
+    return {
+        "noise": torch.randint(256, normal.shape, generator=generator).to(torch.uint8),
+        "one grey": level(generator).expand(normal.shape).contiguous(),
+        "black": torch.zeros_like(normal),
+        "white": torch.full_like(normal, 255),
+        "inverted": 255 - normal,
+        "pixels shuffled": normal.flatten(2)[:, :, order].reshape(normal.shape),
+        "turned by 90°": normal.rot90(1, (2, 3)).contiguous(),
+        "turned by 180°": normal.rot90(2, (2, 3)).contiguous(),
+    }
+
+
+SECTIONS: dict[str, Callable[[Path, Sequence[int]], Iterator[str]]] = {
+    "mnist": mnist, "fashion": fashion, "probes": probes,
+}  # fmt: skip
+
+
+def _head(columns: Sequence[str]) -> list[str]:
+    return [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
+
+
+def _ms(started: float, images: int) -> float:
+    return 1000 * (time.process_time() - started) / images
+
+
+def _ms_alone(method: Ours, images: Images) -> float:
+    """CPU milliseconds of an image that comes alone, as at the service."""
+    started = time.process_time()
+    for image in images[:100]:
+        method(image[None])
+    return _ms(started, min(100, len(images)))
+
+
+def _fashion(data: Path) -> IdxFolder:
+    beside = data / "fashion-mnist"
+    folder = beside if beside.is_dir() else FASHION
+    if not folder.is_dir():
+        raise DataError(f"Fashion-MNIST is neither in {beside} nor in {FASHION} (Debian: dataset-fashion-mnist)")
+    return read_idx_folder(folder)
+
+
+def _kmnist(folder: Path) -> UInt8[Tensor, "_ height width"]:
+    files = [file for file in sorted(folder.glob("*.npz")) if "imgs" in file.name]
+    if not files:
+        raise DataError(f"{folder}: no .npz with images")
+    return torch.from_numpy(np.load(files[0])["arr_0"])

@@ -1,0 +1,120 @@
+"""Other ways to find anomalies among small images that show a thing in its place, beside which a detector stands."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.anomaly.aligned import BATCH_SIZE, CHUNK, HIDDEN, LATENT, SMALLEST_CELL, steps_for
+from training.anomaly.features import GradientCells
+from training.loop import generator_for, to_pixels
+
+Images = UInt8[Tensor, "_ channel height width"]
+Scores = Float[Tensor, " image"]
+
+
+class SmallPeer(ABC):
+    """Learns from normal images, and scores others: higher is less like them.
+
+    Attributes:
+        name: In tables.
+        numbers: How many it keeps of what it has learnt.
+    """
+
+    name: str
+    numbers: int
+
+    @abstractmethod
+    def fit(self, images: Images, seed: int) -> None:
+        """Learn from normal images."""
+
+    @abstractmethod
+    def __call__(self, images: Images) -> Scores:
+        """Scores of other images."""
+
+
+class PixelAutoencoder(SmallPeer):
+    """An autoencoder of pixels, as large and as long trained as the detector's, scored by its mean squared error."""
+
+    name = "autoencoder of pixels, squared error"
+
+    def fit(self, images: Images, seed: int) -> None:
+        pixels = images[0].numel()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = nn.Sequential(
+                nn.Linear(pixels, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, LATENT), nn.Linear(LATENT, HIDDEN), nn.GELU(),
+                nn.Linear(HIDDEN, pixels), nn.Sigmoid(),
+            )  # fmt: skip
+        generator, steps = generator_for(seed, 7), steps_for(len(images))
+        optimiser = torch.optim.Adam(self.network.parameters(), lr=2e-3)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+        for _ in range(steps):
+            x = to_pixels(images[torch.randint(len(images), (BATCH_SIZE,), generator=generator)]).flatten(1)
+            loss = F.mse_loss(self.network(x), x)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch annotates it only in part
+            optimiser.step()
+            schedule.step()
+        self.numbers = sum(p.numel() for p in self.network.parameters())
+
+    @torch.no_grad()
+    def __call__(self, images: Images) -> Scores:
+        parts = [to_pixels(part).flatten(1) for part in torch.split(images, CHUNK)]
+        return torch.cat([(self.network(x) - x).square().mean(1) for x in parts])
+
+
+class ProbabilisticPca(SmallPeer):
+    """Minus the log-likelihood under a Gaussian of a few directions and noise (Tipping and Bishop 1999).
+
+    Args:
+        sees_gradients: The cells that the detector sees; pixels otherwise.
+        directions: How many.
+    """
+
+    def __init__(self, *, sees_gradients: bool, directions: int) -> None:
+        self.sees_gradients, self.directions = sees_gradients, directions
+        self.name = f"probabilistic PCA of {'the same gradients' if sees_gradients else 'pixels'}"
+
+    def fit(self, images: Images, seed: int) -> None:
+        f = seen(images, gradients=self.sees_gradients).double()
+        self.mean = f.mean(0)
+        variances, directions = torch.linalg.eigh((f - self.mean).T @ (f - self.mean) / len(f))
+        variances, directions = variances.flip(0), directions.flip(1)
+        self.kept, self.variances = directions[:, : self.directions], variances[: self.directions]
+        self.noise = variances[self.directions :].mean()
+        self.numbers = self.mean.numel() + self.kept.numel()
+
+    def __call__(self, images: Images) -> Scores:
+        off = seen(images, gradients=self.sees_gradients).double() - self.mean
+        along = off @ self.kept
+        rest = off.square().sum(1) - along.square().sum(1)
+        distance: Scores = ((along.square() / self.variances).sum(1) + rest / self.noise).float()
+        return distance
+
+
+class NearestGradients(SmallPeer):
+    """How far the nearest of some training images is, by the gradients that the detector sees."""
+
+    name = "nearest of 2,000 images by the same gradients"
+
+    def __init__(self, entries: int = 2000) -> None:
+        self.entries = entries
+
+    def fit(self, images: Images, seed: int) -> None:
+        kept = torch.randperm(len(images), generator=generator_for(seed, 8))[: self.entries]
+        self.bank = seen(images[kept], gradients=True)
+        self.numbers = self.bank.numel()
+
+    def __call__(self, images: Images) -> Scores:
+        parts = torch.split(images, CHUNK)
+        return torch.cat([torch.cdist(seen(part, gradients=True), self.bank).amin(1) for part in parts])
+
+
+@torch.no_grad()
+def seen(images: Images, *, gradients: bool) -> Float[Tensor, "image number"]:
+    """What a peer sees of each image: pixels in [0, 1], or the features of `AlignedDetector` before it centres them."""
+    features = GradientCells(SMALLEST_CELL) if gradients else nn.Identity()
+    return torch.cat([features(to_pixels(part)).flatten(1) for part in torch.split(images, CHUNK)])
