@@ -58,7 +58,7 @@ def benchmark_regularisation(data: Path, models: Path, docs: Path, *, is_quick: 
         error = mean_squared_error(lambda x, model=model: model(x), images.test, None)  # type: ignore[misc]  # bound now
         active = float((z_test.abs() > ACTIVE * z_test.square().mean().sqrt()).float().mean())
         accuracy = _accuracy(images, z, z_test)
-        prior = fit_prior(z, images.train_labels, PriorConfig(), seed=0).network()
+        prior = fit_prior(z, images.train_labels, PRIORS["a mixture of 8 per digit"], seed=0).network()
         drawn = judge.judge(_draw(prior, graph_for("decode", model)))
         rows.append(f"| {name} | {strength:g} | {error:.4f} | {active:.0%} | {accuracy:.4f} | {drawn.distance:.2f} |")
         tqdm.write(rows[-1])
