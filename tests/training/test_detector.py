@@ -12,7 +12,9 @@ from training.anomaly.detector import Detector, Neighbours, WithinImage, pooled
 from training.anomaly.features import Gradients
 from training.anomaly.learn import DetectorConfig, build_features, learn_detector, usual_heights
 from training.anomaly.measure import auroc, pixel_auroc
+from training.anomaly.peers import AnomalibPadim
 from training.anomaly.synthetic import KINDS, synthesise
+from training.errors import DataError
 from training.export import export_graphs, run_graph
 
 SMALL = DetectorConfig(features="gradients", dimensions=8, bank=200, widths=(16, 16), latent=4, steps=60)
@@ -157,3 +159,13 @@ def test_a_detector_of_pictures_is_one_graph_with_its_backbone_inside(tmp_path: 
     score, anomaly_map = run_graph(tmp_path / "anomaly.onnx", (images / 255).numpy())
     assert anomaly_map.shape == (12, 64, 64)
     np.testing.assert_allclose(score, learnt((images / 255).float())[0].numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_an_anomalib_that_cannot_be_imported_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "anomalib").mkdir()
+    (tmp_path / "anomalib/__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert AnomalibPadim.is_installed()
+    with pytest.raises(DataError, match="cannot be imported: operator torchvision::nms does not exist"):
+        AnomalibPadim(Lite0(), seed=0)

@@ -108,7 +108,8 @@ class AnomalibPadim:
                 "tf_efficientnet_lite0", ["blocks.2", "blocks.4"], pre_trained=False, n_features=dimensions
             )
         extractor = self.model.feature_extractor
-        values = list(features.state_dict().values())  # in the same order as its; it has more blocks, not tapped
+        # Compared with timm 1.0.31: both taps are equal to the last bit.
+        values = list(features.state_dict().values())  # ordered as its own, which go on to blocks not tapped
         extractor.load_state_dict(dict(zip(extractor.state_dict(), values, strict=False)), strict=False)
 
     @staticmethod
