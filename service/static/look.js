@@ -26,8 +26,9 @@ export function setUpLook(pad, models) {
     const noisy = withNoise(clean, { sigma, mean: haze.checked ? perSigma * sigma : 0, seed });
     [shown.width, shown.height] = [noisy.width, noisy.height];
     pen(shown).drawImage(noisy, 0, 0);
+    const db = psnrDb(clean, noisy); // infinite before the first digit is drawn
     document.querySelector("#noisy .said").textContent =
-      sigma > 0 ? `PSNR ${psnrDb(clean, noisy).toFixed(1)} dB` : "No noise";
+      sigma > 0 && Number.isFinite(db) ? `PSNR ${db.toFixed(1)} dB` : "No noise";
     smooth(shown, noisy.width);
     const sent = { clean, sigma, file: await toPng(noisy) };
     if (isOther) denoised.ask.fresh(sent);
