@@ -18,7 +18,7 @@ BATCH = 20  # 9 steps per epoch, 3,600 images in 20 epochs
 STOPPED_AT = 95  # of 180 steps: in the middle of an epoch
 # Saves at every step instead of every 30 seconds, and then waits to be stopped.
 PROGRAM = f"""
-import sys, time
+import signal, sys, time
 from training import loop
 from training.__main__ import main
 from training.checkpoint import Checkpoint
@@ -31,6 +31,7 @@ def save_and_wait(self, path):
         print("waiting", flush=True)
         time.sleep(600)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started the tests in the background
 Checkpoint.save = save_and_wait
 loop.CHECKPOINT_INTERVAL_S = 0.0
 sys.exit(main())
@@ -54,7 +55,10 @@ def stop_in_the_middle(words: list[str], how: signal.Signals) -> tuple[int, str]
         assert process.stdout
         assert "waiting\n" in process.stdout
         process.send_signal(how)
-        _, errors = process.communicate(timeout=60)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # only where it did not stop
     return process.returncode, errors
 
 
