@@ -12,7 +12,7 @@ from training.compression.tables import fit_table
 
 CONTEXT_FROM = (1, 2, 3, 4, 6, 8, 11, 15, 20, 28, 40, 60, 90)  # where the next context begins
 CONTEXTS = len(CONTEXT_FROM) + 1
-LAST_FEW = 8  # channels that a context looks at; all before took 2 to 4 % more on training photographs
+LAST_FEW = 8  # channels that a context looks at; all before took more bytes of training photographs
 FIRST_FEW = 6  # channels, with few before them: the means of blocks help
 
 Symbols = Int32[np.ndarray, "image frequency row column"]
