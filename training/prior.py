@@ -99,16 +99,16 @@ class FittedPrior:
 
 def fit_prior(z: Latents, labels: UInt8[Tensor, " image"] | None, config: PriorConfig, *, seed: int) -> FittedPrior:
     """The prior of these latents: a mixture per label where there are labels and the recipe wants them told apart."""
-    generator = torch.Generator().manual_seed(seed)
-    if labels is None or not config.is_by_label:
-        components = choose_components([z], seed=seed) if config.components == "auto" else config.components
-        return FittedPrior((fit_mixture(z, components, generator),), (), ())
-    values, counts = torch.unique(labels, return_counts=True)
-    groups = [z[labels == value] for value in values]
+    groups = [z]
+    names: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    if labels is not None and config.is_by_label:
+        values, counts = torch.unique(labels, return_counts=True)
+        groups = [z[labels == value] for value in values]
+        names, shares = tuple(str(int(v)) for v in values), tuple((counts.double() / counts.sum()).tolist())
     components = choose_components(groups, seed=seed) if config.components == "auto" else config.components
-    mixtures = tuple(fit_mixture(group, components, generator) for group in groups)
-    shares = (counts.double() / counts.sum()).tolist()
-    return FittedPrior(mixtures, tuple(str(int(v)) for v in values), tuple(shares))
+    generator = torch.Generator().manual_seed(seed)
+    return FittedPrior(tuple(fit_mixture(group, components, generator) for group in groups), names, shares)
 
 
 def choose_components(groups: Sequence[Latents], *, seed: int) -> int:

@@ -18,6 +18,18 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+def some_images(paths: Sequence[str | Path]) -> list[Path]:
+    """As `find_images`, at least one.
+
+    Raises:
+        ValueError: There is none.
+    """
+    found = find_images(paths)
+    if not found:
+        raise ValueError(f"no images in {', '.join(map(str, paths))}")
+    return found
+
+
 def targets(inputs: Sequence[Path], output: Path, ending: str) -> dict[Path, Path]:
     """Where the answer to every file goes: in the output folder as the file lies below the folder that was named.
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from service.client.folders import find_images
+from service.client.folders import find_images, some_images
 from service.client.sync import Hourglass
 from service.client.verdicts import EXIT_DONE, EXIT_SOME_FAILED, complain
 
@@ -29,6 +29,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _put(hourglass: Hourglass, options: argparse.Namespace) -> int:
+    files = some_images(options.paths)
     id_by_file = {
         file: file.relative_to(path if path.is_dir() else path.parent).as_posix()
         for path in map(Path, options.paths)
@@ -43,37 +44,39 @@ def _put(hourglass: Hourglass, options: argparse.Namespace) -> int:
         hourglass.put_item(options.collection, id_by_file[file], file, **query)
         return f"kept as {id_by_file[file]}" + (f", a {label}" if label else "")
 
-    return _each(hourglass, options, keep, lambda file, said: print(f"{file}: {said}"))
+    return _each(hourglass, files, options, keep, lambda file, said: print(f"{file}: {said}"))
 
 
 def _search(hourglass: Hourglass, options: argparse.Namespace) -> int:
-    is_one = len(find_images(options.paths)) == 1
+    files = some_images(options.paths)
 
     def say(file: Path, lines: list[str]) -> None:
-        print("\n".join(lines if is_one else [f"{file}\t{line}" for line in lines]))
+        print("\n".join(lines if len(files) == 1 else [f"{file}\t{line}" for line in lines]))
 
     def ask(file: Path) -> list[str]:
         found = hourglass.search(options.collection, file, k=options.k)
         return [f"{near.id}\t{near.distance:.4g}\t{near.label or ''}".rstrip() for near in found]
 
-    return _each(hourglass, options, ask, say)
+    return _each(hourglass, files, options, ask, say)
 
 
 def _classify(hourglass: Hourglass, options: argparse.Namespace) -> int:
     return _each(
-        hourglass, options, partial(hourglass.classify, options.collection, k=options.k),
+        hourglass, some_images(options.paths), options, partial(hourglass.classify, options.collection, k=options.k),
         lambda file, found: print(f"{file}: {found.label}, {found.confidence:.0%} of the vote"),
     )  # fmt: skip
 
 
 def _each(
-    hourglass: Hourglass, options: argparse.Namespace, ask: Callable[[Path], T], say: Callable[[Path, T], None]
+    hourglass: Hourglass,
+    files: list[Path],
+    options: argparse.Namespace,
+    ask: Callable[[Path], T],
+    say: Callable[[Path, T], None],
 ) -> int:
     """Every image asked about and its answer said, in order; the exit code."""
-    if not find_images(options.paths):
-        raise ValueError(f"no images in {', '.join(options.paths)}")
     failed = 0
-    for file, answer in hourglass.each(ask, options.paths, at_once=options.at_once):
+    for file, answer in hourglass.each(ask, files, at_once=options.at_once):
         if isinstance(answer, Exception):
             failed += complain(file, answer)
         else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from service.client.answers import Verdict
 from service.client.errors import ClientError
-from service.client.folders import find_images, targets
+from service.client.folders import some_images, targets
 from service.client.sync import Hourglass
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_ANOMALOUS = 0, 1, 3
@@ -41,8 +41,7 @@ def judge(
     Raises:
         ValueError: A file for the table that does not end in .csv; heat maps that would overwrite each other; no image.
     """
-    if not find_images(paths):
-        raise ValueError(f"no images in {', '.join(paths)}")
+    files = some_images(paths)
     target_by_file = targets([Path(path) for path in paths], heatmaps, ".png") if heatmaps else {}
 
     def ask(file: Path) -> Verdict:
@@ -54,7 +53,7 @@ def judge(
 
     judged = anomalous = failed = 0
     with _writer(table) as say:
-        for file, verdict in hourglass.each(ask, paths, at_once=at_once):
+        for file, verdict in hourglass.each(ask, files, at_once=at_once):
             say(file, verdict)
             if isinstance(verdict, Verdict):
                 judged += 1

@@ -60,6 +60,10 @@ class Process:
     def port(self) -> int:
         return next(int(found[1]) for line in self.lines if (found := re.search(r"running on http://\S+:(\d+)", line)))
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def wait_for_servers(self, count: int) -> None:
         """Until `count` processes have said that they serve."""
         until(lambda: len(self.pids) >= count or self.popen.poll() is not None, START_TIMEOUT_S)

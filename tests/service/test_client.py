@@ -182,7 +182,7 @@ def test_problems_are_typed_exceptions(hourglass: Hourglass, image: Path) -> Non
 def test_a_key_is_sent(tmp_path: Path, image: Path) -> None:
     publish_toy(tmp_path / "models")
     with service_process(tmp_path / "models", "--api-keys", "a-key-of-sixteen-letters") as process:
-        url = f"http://127.0.0.1:{process.port}"
+        url = process.url
         with Hourglass(url) as stranger, pytest.raises(NotAllowed):
             stranger.denoise(image)
         with Hourglass(url, key="a-key-of-sixteen-letters") as friend:
@@ -425,7 +425,7 @@ def test_anomaly_warns_where_the_calibration_is_too_small(tmp_path: Path, capsys
     publish_toy(tmp_path / "models", manifest_changes={"anomaly": few})
     (tmp_path / "dark.png").write_bytes(png(np.zeros((4, 4), np.uint8)))
     with service_process(tmp_path / "models") as process:
-        assert run(f"http://127.0.0.1:{process.port}", "anomaly", tmp_path / "dark.png") == 0
+        assert run(process.url, "anomaly", tmp_path / "dark.png") == 0
 
     assert capsys.readouterr().err == (
         "toy/1 was calibrated with 3 images, too few for its rate of 0.01: up to 0.25 of normal images may be flagged\n"

@@ -22,7 +22,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("models")
     publish_generator(directory)
     with service_process(directory) as process:
-        yield f"http://127.0.0.1:{process.port}"
+        yield process.url
 
 
 @pytest.fixture

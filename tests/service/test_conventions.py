@@ -83,7 +83,7 @@ def test_a_client_generated_from_the_api_page_works(client: TestClient, tmp_path
     models.mkdir()
     publish_toy(models)
     with service_process(models) as process:
-        words = [sys.executable, "-c", GENERATED, f"http://127.0.0.1:{process.port}", str(image)]
+        words = [sys.executable, "-c", GENERATED, process.url, str(image)]
         answer = subprocess.run(words, cwd=output, capture_output=True, text=True, check=False)
     assert answer.stdout.splitlines() == ["['toy'] 1", "b'\\x89PNG'", "False", "model-not-found"], answer.stderr
 
@@ -134,7 +134,7 @@ def test_the_wheel_works_where_it_is_installed(built: Path, tmp_path: Path) -> N
 
     with service_process(tmp_path / "models", cwd=tmp_path, path=site) as process:
         where = (Path(f"/proc/{process.popen.pid}/cwd")).resolve()
-        command = [str(site / "bin" / "hourglass"), "--url", f"http://127.0.0.1:{process.port}"]
+        command = [str(site / "bin" / "hourglass"), "--url", process.url]
         done = subprocess.run(
             [sys.executable, *command, "denoise", "in.png", "out.png"],
             cwd=tmp_path,

@@ -87,7 +87,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         directory, manifest_changes={"latent": latent | {"directions": directions, "spread": (0.5, 0.25)}}
     )
     with service_process(directory) as process:
-        yield f"http://127.0.0.1:{process.port}"
+        yield process.url
 
 
 @pytest.fixture(scope="module")
@@ -367,7 +367,7 @@ def test_images_are_drawn_and_drawn_again_from_their_seed(open_page: OpenPage, u
 def test_errors_appear_as_the_api_says_them(open_page: OpenPage, tmp_path: Path) -> None:
     publish_generator(tmp_path)
     with service_process(tmp_path, "--max-images", "5") as process:
-        page = open_page(f"http://127.0.0.1:{process.port}", refuses=True)
+        page = open_page(process.url, refuses=True)
         page.locator("#draw form").get_by_role("button", name="Draw", exact=True).click()
 
         expect(page.locator("#draw .problem")).to_have_text(
@@ -379,7 +379,7 @@ def test_errors_appear_as_the_api_says_them(open_page: OpenPage, tmp_path: Path)
 def test_a_part_that_no_model_offers_says_so(open_page: OpenPage, tmp_path: Path) -> None:
     publish_toy(tmp_path, tasks=["denoise"])
     with service_process(tmp_path) as process:
-        page = open_page(f"http://127.0.0.1:{process.port}")
+        page = open_page(process.url)
 
         expect(page.locator("#denoised .said")).to_contain_text("by toy")
         expect(page.locator("#rebuilt .said")).to_have_text("No live model encodes and decodes. Live models: toy.")
@@ -398,7 +398,7 @@ def test_a_page_that_was_opened_before_any_model_is_live_comes_alive_by_itself(
 ) -> None:
     (tmp_path / "models").mkdir()
     with service_process(tmp_path / "models", "--watch-interval-s", "0.2") as process:
-        page = open_page(f"http://127.0.0.1:{process.port}")
+        page = open_page(process.url)
         expect(page.locator("#trouble")).to_contain_text("No model is live yet")
 
         publish_toy(tmp_path / "models")
@@ -411,7 +411,7 @@ def test_a_page_that_was_opened_before_any_model_is_live_comes_alive_by_itself(
 def test_a_service_with_keys_is_asked_with_the_key_that_is_typed(open_page: OpenPage, tmp_path: Path) -> None:
     publish_toy(tmp_path)
     with service_process(tmp_path, "--api-keys", "a-key-of-sixteen-letters") as process:
-        page = open_page(f"http://127.0.0.1:{process.port}", refuses=True)
+        page = open_page(process.url, refuses=True)
         expect(page.locator("#key-why")).to_contain_text("this service wants an API key")
 
         page.get_by_label("API key").fill("a-wrong-key-of-letters")

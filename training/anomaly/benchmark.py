@@ -34,7 +34,7 @@ from training.errors import DataError
 from training.folder import find_images, read_image
 from training.kinds import load_any_recipe
 from training.loop import generator_for, to_pixels
-from training.markers import write_between
+from training.markers import table, write_between
 
 SEEDS = (0, 1, 2)
 SAME_TILE = 120  # frames: between two pictures of one magnetic tile there are fewer
@@ -70,15 +70,14 @@ class Row:
     ms: list[float] = field(default_factory=list)
     megabytes: float = 0.0
 
-    def line(self, name: str) -> str:
-        """A line of the table."""
-        cells = []
+    def cells(self, name: str) -> list[str]:
+        """A row of the table."""
+        cells = [name]
         for figure in ("auroc", "f1_max", "pixel_auroc", "aupro", "flagged"):
             values = [f[figure] for f in self.figures if figure in f]
             shown = f"{np.mean(values):.3f}" if values else "-"
             cells.append(f"{shown} ({min(values):.3f}-{max(values):.3f})" if figure == "auroc" and values else shown)
-        cost = [f"{np.mean(self.learning_s):.0f}", f"{np.mean(self.ms):.0f}", f"{self.megabytes:.1f}"]
-        return f"| {name} | {' | '.join([*cells, *cost])} |"
+        return [*cells, f"{np.mean(self.learning_s):.0f}", f"{np.mean(self.ms):.0f}", f"{self.megabytes:.1f}"]
 
 
 def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool, only: Sequence[str] = ()) -> None:
@@ -110,14 +109,14 @@ def hazelnut(data: Path, seeds: Sequence[int]) -> Iterator[str]:
     masks = [folder / "ground_truth/colour" / f"{path.stem}.png" for path in defects]
     kept = frozenset(range(len(good), len(good) + len(test)))
     files = [*good, *test]
-    yield table(Case("hazelnut_toy", files, [str(p) for p in files], defects, masks, kept), seeds)
+    yield case_table(Case("hazelnut_toy", files, [str(p) for p in files], defects, masks, kept), seeds)
 
 
 def crack_wall(data: Path, seeds: Sequence[int]) -> Iterator[str]:
     """Concrete walls; there are no masks."""
     folder = data / "crack_wall"
     good = find_images(_there(folder / "negative"))
-    yield table(Case("crack_wall", good, [str(p) for p in good], find_images(folder / "positive")), seeds)
+    yield case_table(Case("crack_wall", good, [str(p) for p in good], find_images(folder / "positive")), seeds)
 
 
 def magnetic_tile(data: Path, seeds: Sequence[int]) -> Iterator[str]:
@@ -133,7 +132,7 @@ def magnetic_tile(data: Path, seeds: Sequence[int]) -> Iterator[str]:
     masks = [path.with_suffix(".png") for path in defects]
     # Pictures are cut out along their tiles, 0.4 to 2.6 times as wide as high: stretched, all of each shows tile.
     stretched = ("data.resize=exact", "data.height=256", "data.width=256")
-    yield table(Case("magnetic_tile, split by tile", good, groups, defects, masks, kept, stretched), seeds)
+    yield case_table(Case("magnetic_tile, split by tile", good, groups, defects, masks, kept, stretched), seeds)
 
 
 SECTIONS: dict[str, Section] = {"hazelnut": hazelnut, "crack": crack_wall, "tile": magnetic_tile, **oneclass.SECTIONS}
@@ -151,7 +150,7 @@ def tiles(paths: Sequence[Path]) -> dict[Path, int]:
     return found
 
 
-def table(case: Case, seeds: Sequence[int]) -> str:
+def case_table(case: Case, seeds: Sequence[int]) -> str:
     """All methods on one data set."""
     recipe = load_any_recipe("anomaly", case.settings)
     assert isinstance(recipe, AnomalyRecipe)  # noqa: S101  for the type checker: we wrote it
@@ -186,8 +185,7 @@ def table(case: Case, seeds: Sequence[int]) -> str:
         "", "AUROC (range)", "F1-max", "pixel AUROC", "AUPRO", "good images flagged, asked for 0.01",
         "CPU s to learn", "ms per image", "MB",
     ]  # fmt: skip
-    lines = [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
-    return "\n".join([head, "", *lines, *(row.line(name) for name, row in rows.items())])
+    return f"{head}\n\n{table(columns, [row.cells(name) for name, row in rows.items()])}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
 from tqdm import tqdm
 
 from training.anomaly.aligned import CHUNK, learn_aligned_detector
@@ -22,6 +22,7 @@ from training.calibrate import Answers, calibration_of
 from training.errors import DataError
 from training.export import export_graphs
 from training.loop import generator_for, to_pixels
+from training.markers import table
 from training.mnist import IdxFolder, read_idx_folder
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
@@ -44,16 +45,15 @@ class Found:
     ms: list[float] = field(default_factory=list)
     megabytes: float = 0.0
 
-    def line(self, name: str) -> str:
-        """A line of the table."""
+    def cells(self, name: str) -> list[str]:
+        """A row of the table."""
         by_class = [float(np.mean(values)) for values in self.auroc.values()]
         seeds = np.mean(list(self.auroc.values()), axis=0)
         spread = f" ({seeds.min():.4f}-{seeds.max():.4f})" if len(seeds) > 1 else ""
-        cells = [
-            f"{np.mean(by_class):.4f}{spread}", f"{min(by_class):.4f}", f"{np.mean(self.flagged):.3f}",
+        return [
+            name, f"{np.mean(by_class):.4f}{spread}", f"{min(by_class):.4f}", f"{np.mean(self.flagged):.3f}",
             f"{np.mean(self.learning_s):.0f}", f"{np.mean(self.ms):.2f}", f"{self.megabytes:.1f}",
         ]  # fmt: skip
-        return f"| {name} | {' | '.join(cells)} |"
 
 
 class Ours(SmallPeer):
@@ -132,8 +132,8 @@ def one_class(title: str, parts: IdxFolder, seeds: Sequence[int]) -> str:
     )
     columns = ["", "AUROC", "worst class", "good images flagged", "CPU s to learn", "ms per image", "MB"]
     ours = ", ".join(f"{label} {np.mean(values):.4f}" for label, values in found[Ours.name].auroc.items())
-    lines = [entry.line(name) for name, entry in found.items()]
-    return "\n".join([head, "", *_head(columns), *lines, "", f"By class, this detector: {ours}."])
+    rows = [entry.cells(name) for name, entry in found.items()]
+    return f"{head}\n\n{table(columns, rows)}\n\nBy class, this detector: {ours}."
 
 
 def probes(data: Path, seeds: Sequence[int]) -> Iterator[str]:
@@ -158,11 +158,11 @@ def probe_table(title: str, parts: IdxFolder, others: dict[str, Tensor], seeds: 
             for name, images in kinds.items():
                 found[name].setdefault(method.name, []).append(auroc(scores, method(images).numpy()))
     names = list(next(iter(found.values())))
-    rows = [f"| {kind} | {' | '.join(f'{np.mean(of[name]):.4f}' for name in names)} |" for kind, of in found.items()]
-    means = [np.mean([np.mean(of[name]) for of in found.values()]) for name in names]
+    means = {kind: [float(np.mean(of[name])) for name in names] for kind, of in found.items()}
+    means["mean"] = np.mean(list(means.values()), axis=0).tolist()
     head = f"**Trained on all {title}**: AUROC of {len(normal):,} test images against as many that are none."
-    last = f"| mean | {' | '.join(f'{mean:.4f}' for mean in means)} |"
-    return "\n".join([head, "", *_head(["probe", *names]), *rows, last])
+    rows = [[kind, *(f"{mean:.4f}" for mean in of)] for kind, of in means.items()]
+    return f"{head}\n\n{table(['probe', *names], rows)}"
 
 
 def made_up(normal: Images, seed: int) -> dict[str, Images]:
@@ -170,13 +170,10 @@ def made_up(normal: Images, seed: int) -> dict[str, Images]:
     generator = generator_for(seed, 11)
     n, _, height, width = normal.shape
     order = torch.randperm(height * width, generator=generator)
-
-    def level(generator: Generator) -> Tensor:
-        return torch.randint(256, (n, 1, 1, 1), generator=generator).to(torch.uint8)
-
+    noise, level = (torch.randint(256, size, generator=generator).byte() for size in (normal.shape, (n, 1, 1, 1)))
     return {
-        "noise": torch.randint(256, normal.shape, generator=generator).to(torch.uint8),
-        "one grey": level(generator).expand(normal.shape).contiguous(),
+        "noise": noise,
+        "one grey": level.expand(normal.shape).contiguous(),
         "black": torch.zeros_like(normal),
         "white": torch.full_like(normal, 255),
         "inverted": 255 - normal,
@@ -189,10 +186,6 @@ def made_up(normal: Images, seed: int) -> dict[str, Images]:
 SECTIONS: dict[str, Callable[[Path, Sequence[int]], Iterator[str]]] = {
     "mnist": mnist, "fashion": fashion, "probes": probes,
 }  # fmt: skip
-
-
-def _head(columns: Sequence[str]) -> list[str]:
-    return [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
 
 
 def _ms(started: float, images: int) -> float:

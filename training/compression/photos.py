@@ -21,7 +21,7 @@ from training.compression.loop import trade_off
 from training.errors import VerifyError
 from training.files import write_atomically
 from training.loop import TrainingError, to_pixels
-from training.markers import write_between
+from training.markers import table, write_between
 from training.metrics import psnr_db
 from training.restoration.photos import Pair, read_photos
 
@@ -74,7 +74,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
     lines = [
         f"BSDS500, the middle {SIDE}x{SIDE} pixels, grey, of {len(images)} photographs that training did not have "
         f"({len(photos.train)} others), a file each, headers included.",
-        "\n".join(_table(points, flat, others)),
+        _table(points, flat, others),
     ]
     for line in lines:
         tqdm.write(f"{line}\n")
@@ -92,18 +92,18 @@ def _best(points: list[Point]) -> list[Point]:
     ]
 
 
-def _table(points: list[Point], flat: list[Point], others: dict[str, list[Point]]) -> list[str]:
+def _table(points: list[Point], flat: list[Point], others: dict[str, list[Point]]) -> str:
     """A row per rate: bits per pixel, and what the others need for the same PSNR."""
-    heads = ["PSNR, dB", "bits per pixel", "without contexts", *(f"{name}, same PSNR" for name in others)]
-    rows = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    head = ["PSNR, dB", "bits per pixel", "without contexts", *(f"{name}, same PSNR" for name in others)]
+    rows = []
     for point, plain in zip(points, flat, strict=True):
         bits = point.bytes_per_image / BYTES_OF_A_BIT
         cells = [f"{point.psnr_db:.2f}", f"**{bits:.3f}**", f"{plain.bytes_per_image / BYTES_OF_A_BIT:.3f}"]
         for curve in others.values():
             size = size_at(curve, point.psnr_db)
             cells.append("-" if size is None else f"{size / BYTES_OF_A_BIT:.3f} ({size / point.bytes_per_image:.2f}x)")
-        rows.append(f"| {' | '.join(cells)} |")
-    return rows
+        rows.append(cells)
+    return table(head, rows)
 
 
 def train(pairs: tuple[Pair, ...], *, steps: int, seed: int = 0) -> LappedAutoencoder:

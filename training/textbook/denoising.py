@@ -12,9 +12,10 @@ from training.config import CorruptionConfig
 from training.corruptions import corrupt
 from training.graphs import Denoise
 from training.loop import to_pixels
+from training.markers import table
 from training.metrics import TEST_NOISE_SEED, mean_squared_error, psnr_db
 from training.picture import rows_of_images
-from training.textbook.study import Study, table
+from training.textbook.study import Study
 
 MEAN, SIGMA = 0.5, 0.4  # the textbook's noise: clamp(x + N(0.5, 0.4), 0, 1)
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # times both

@@ -12,9 +12,10 @@ from training.charts import scatter
 from training.graphs import Decode, Encode
 from training.latents import latents
 from training.loop import to_pixels
+from training.markers import table
 from training.picture import grid_of_images, rows_of_images
 from training.retrieval import NEIGHBOURS, neighbour_accuracy
-from training.textbook.study import CONVOLUTIONAL, SEED, Study, Trained, table
+from training.textbook.study import CONVOLUTIONAL, SEED, Study, Trained
 
 GALLERY = 10_000  # training images with labels, for the neighbours
 SHOWN = 2_000  # test digits in a scatter

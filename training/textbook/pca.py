@@ -12,9 +12,10 @@ from torch import Tensor
 from training.architectures.linear import LinearAutoencoder
 from training.charts import lines
 from training.loop import to_pixels
+from training.markers import table
 from training.metrics import mean_squared_error
 from training.picture import rows_of_images
-from training.textbook.study import CONVOLUTIONAL, Study, Trained, table
+from training.textbook.study import CONVOLUTIONAL, Study, Trained
 
 SHOWN = 8  # eigendigits
 COMPARED, QUICKLY_COMPARED = (2, 8, 32), (2, 8)

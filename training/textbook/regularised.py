@@ -9,8 +9,9 @@ from training.charts import lines
 from training.graphs import Decode, Encode
 from training.latents import latents
 from training.loop import to_pixels
+from training.markers import table
 from training.retrieval import neighbour_accuracy
-from training.textbook.study import CONVOLUTIONAL, Study, Trained, table
+from training.textbook.study import CONVOLUTIONAL, Study, Trained
 
 NAMES = {"l1": "L1, as LASSO", "l2": "L2, as RIDGE"}
 STRENGTHS, QUICK_STRENGTHS = (0.01, 0.1, 0.3, 1.0, 3.0), (0.01, 1.0)

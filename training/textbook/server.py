@@ -57,7 +57,11 @@ class Server:
         return results
 
     def keep(self, collection: str, item: str, x: Tensor, **query: str) -> None:
-        """Put one image (1, C, H, W) into a collection."""
+        """Put one image (1, C, H, W) into a collection.
+
+        Raises:
+            RunError: As `post`.
+        """
         path = f"/collections/{collection}/items/{item}"
         answer = self._http.put(path, params=query, content=to_npy(x), headers={"Content-Type": NPY})
         if not answer.is_success:
@@ -84,24 +88,23 @@ def serve(models: Path) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    collections = TemporaryDirectory()
-    settings = {
-        "PORT": str(port), "MODELS_DIR": str(models.resolve()), "DEVICE": "cpu", "REQUEST_TIMEOUT_S": "300",
-        "COLLECTIONS_URL": f"sqlite:///{collections.name}/items.db",
-    }  # fmt: skip
-    others = {name: value for name, value in os.environ.items() if not name.startswith("HOURGLASS_")}
-    environment = others | {f"HOURGLASS_{name}": value for name, value in settings.items()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300.0) as http:
-            _wait(http, process)
-            yield Server(http)
-    finally:
-        process.terminate()
-        process.wait(30)
-        collections.cleanup()
+    with TemporaryDirectory() as collections:
+        settings = {
+            "PORT": str(port), "MODELS_DIR": str(models.resolve()), "DEVICE": "cpu", "REQUEST_TIMEOUT_S": "300",
+            "COLLECTIONS_URL": f"sqlite:///{collections}/items.db",
+        }  # fmt: skip
+        others = {name: value for name, value in os.environ.items() if not name.startswith("HOURGLASS_")}
+        environment = others | {f"HOURGLASS_{name}": value for name, value in settings.items()}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300.0) as http:
+                _wait(http, process)
+                yield Server(http)
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def _wait(http: httpx.Client, process: "subprocess.Popen[bytes]") -> None:

@@ -4,8 +4,9 @@ from torch import nn
 
 from training.baselines import reduced_rank_regression
 from training.charts import lines
+from training.markers import table
 from training.metrics import mean_squared_error
-from training.textbook.study import Study, Trained, table
+from training.textbook.study import Study, Trained
 
 
 def structure(study: Study) -> str:

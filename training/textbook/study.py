@@ -146,9 +146,3 @@ class Study:
         spent_s = self.spent_s() - since_s
         spent = f"{spent_s:.0f}" if spent_s >= 10 else f"{spent_s:.1f}"
         return f"*{caption} `{command}`: {self.data_name}, seed {SEED}, {spent} CPU-seconds.*"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

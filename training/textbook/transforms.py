@@ -10,9 +10,10 @@ from training.config import CorruptionConfig
 from training.corruptions import corrupt
 from training.graphs import Denoise
 from training.loop import to_pixels
+from training.markers import table
 from training.metrics import TEST_NOISE_SEED
 from training.picture import rows_of_images
-from training.textbook.study import CONVOLUTIONAL, Study, Trained, table
+from training.textbook.study import CONVOLUTIONAL, Study, Trained
 
 TRANSFORMS = {"as it is": "none", "shuffled": "permute", "turned by 30°": "rotate", "mirrored": "flip"}
 QUICK = ("as it is", "shuffled", "mirrored")
