@@ -60,6 +60,7 @@ class Batcher:
         max_pixels: About how many numbers are held decoded at a time.
         max_batch_pixels: Most pixels (height x width) in one inference of several images: what a network makes of a
             pixel on its way takes a hundred times its memory, and a megapixel fills a CPU core.
+        cell: Pixels a side of what the first input has one place for: 8 where it is a grid of symbols.
         name: Of the graph, in messages and of the thread: "digits/2 denoise".
         meter: Is told what every batch cost; nobody is if left out.
     """
@@ -71,6 +72,7 @@ class Batcher:
         max_batch: int,
         max_pixels: int,
         max_batch_pixels: int = UNTILED_PIXELS,
+        cell: int = 1,
         name: str,
         meter: GraphMeter | None = None,
     ) -> None:
@@ -78,6 +80,7 @@ class Batcher:
         self._max_batch = max_batch
         self._max_pixels = max_pixels
         self._max_batch_pixels = max_batch_pixels
+        self._cell_pixels = cell**2
         self._name = name
         self._meter = meter or Meters().graph(name, 0, "")
         # Any: jobs of every kind of answer share the queue; `submit` gives each caller its own type back.
@@ -205,7 +208,8 @@ class Batcher:
 
     def _run_in_chunks(self, inputs: Inputs, spent: Spent) -> Outputs:
         x = inputs[0]
-        size = max(1, min(self._max_batch, self._max_batch_pixels // math.prod(x.shape[2:])))  # images in one inference
+        pixels = math.prod(x.shape[2:]) * self._cell_pixels
+        size = max(1, min(self._max_batch, self._max_batch_pixels // pixels))  # images in one inference
         if len(x) <= size:
             return self._run_once(inputs, spent)
         starts = range(0, len(x), size)

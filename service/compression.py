@@ -1,23 +1,14 @@
 """/compress and /decompress as jobs for a `Batcher`: the images of a request to one file, and a file to its images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.archive import Entry, write_zip
 from service.batching import Inputs, Outputs
-from service.container import (
-    DIGEST_BYTES,
-    HOURGLASS_TYPE,
-    Container,
-    pack_symbols,
-    symbols_crc32,
-    to_symbols,
-    unpack_symbols,
-    write_container,
-)
+from service.container import DIGEST_BYTES, HOURGLASS_TYPE, Container, write_container
 from service.errors import (
     BrokenContainer,
     InvalidArray,
@@ -28,10 +19,12 @@ from service.errors import (
     TooManyPixels,
 )
 from service.images import EXTENSION_BY_TYPE, ImageType, encode_image
-from service.manifest import Compression, Manifest
+from service.manifest import Manifest
 from service.negotiation import negotiate
 from service.pixels import Image, Pixels, to_levels
 from service.placement import plan_placement
+from service.symbols import Symbols, pack_symbols, symbols_crc32, to_symbols, unpack_symbols
+from service.symboltables import Compression
 from service.tasks import ZIP_TYPE, Answer, ImageInput, InputLimits, image_offers
 from service.tensors import NPY_TYPE, write_npy
 
@@ -49,6 +42,48 @@ def digests_of(manifest: Manifest) -> tuple[bytes, bytes]:
     sha256s = (manifest.tasks["decompress"].sha256, compression_of(manifest).tables_sha256)
     decoder, tables = (bytes.fromhex(sha256)[:DIGEST_BYTES] for sha256 in sha256s)
     return decoder, tables
+
+
+def rate_of(manifest: Manifest, rate: int | None) -> int:
+    """The rate that was asked for, or the model's default.
+
+    Raises:
+        InvalidParameter: The model has no such rate.
+    """
+    compression = compression_of(manifest)
+    rate = compression.default_rate if rate is None else rate
+    if rate >= len(compression.rates):
+        points = enumerate(compression.rates)
+        choices = ", ".join(f"{i} ({_size(p.bytes_per_image)} per image, {p.psnr_db:.3g} dB)" for i, p in points)
+        raise InvalidParameter(f"rate is {rate}; {manifest.name!r} has {choices}")
+    return rate
+
+
+def _size(size: float) -> str:
+    return f"{size:.3g} bytes" if size < 1000 else f"{size:,.0f} bytes"
+
+
+@contextmanager
+def numbered(file: int, files: int) -> Iterator[None]:
+    """Of several files, puts the number of the one that fails into the problem."""
+    try:
+        yield
+    except RequestError as error:
+        if files == 1:
+            raise
+        raise type(error)(f"file {file}: {error.detail}", headers=error.headers, extra={"file": file}) from error
+
+
+def check_count(images: int, limits: InputLimits) -> None:
+    """Whether one request may have so many images.
+
+    Raises:
+        TooManyImages: It may not.
+    """
+    if images > limits.max_images:
+        raise TooManyImages(
+            f"the request has {images} images or more, the limit is {limits.max_images} (setting max_images)"
+        )
 
 
 @dataclass
@@ -74,19 +109,12 @@ class Compress:
         Raises:
             RequestError: One of the files cannot be read; of several, its number is in the problem.
         """
-        compression = compression_of(self.manifest)
         negotiate(self.accept, [HOURGLASS_TYPE])
-        self.rate = compression.default_rate if self.rate is None else self.rate
-        if self.rate >= len(compression.rates):
-            raise InvalidParameter(f"rate is {self.rate}; {self.manifest.name!r} has {_choices(compression)}")
+        self.rate = rate_of(self.manifest, self.rate)
         rows: list[Pixels] = []
         for i, data in enumerate(self.files):
-            try:
+            with numbered(i, len(self.files)):
                 rows.append(self._read(data))
-            except RequestError as error:
-                if len(self.files) == 1:
-                    raise
-                raise type(error)(f"file {i}: {error.detail}", headers=error.headers, extra={"file": i}) from error
         x = np.concatenate(rows) if len(rows) > 1 else rows[0]
         return x, np.full(len(x), self.rate, np.float32)
 
@@ -118,18 +146,92 @@ class Compress:
         x = source.read()
         self.sizes += [source.image.size] * len(x)
         self.resizes.add(source.placement.description)
-        if len(self.sizes) > self.limits.max_images:
-            raise TooManyImages(
-                f"the request has {len(self.sizes)} images or more, the limit is {self.limits.max_images} "
-                "(setting max_images)"
-            )
+        check_count(len(self.sizes), self.limits)
         return x
 
     def _sizes_said(self) -> tuple[tuple[int, int], ...]:
-        if len(set(self.sizes)) > 1:
-            return tuple(self.sizes)
-        size = self.sizes[0]
-        return () if size == (self.manifest.input.height, self.manifest.input.width) else (size,)
+        sizes = said_sizes(self.sizes)
+        return () if sizes == ((self.manifest.input.height, self.manifest.input.width),) else sizes
+
+
+def said_sizes(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Of all images, or one where they all have it."""
+    return tuple(sizes) if len(set(sizes)) > 1 else (sizes[0],)
+
+
+def check_file(file: Container, manifest: Manifest, limits: InputLimits) -> list[tuple[int, int]]:
+    """The sizes of a file's images, if this model made it.
+
+    Raises:
+        OtherDecoder: The file is not of this decoder and these tables.
+        BrokenContainer, TooManyPixels: With what is wrong.
+    """
+    compression = compression_of(manifest)
+    decoder, tables = digests_of(manifest)
+    for what, found, said in (("decoder", decoder, file.decoder), ("tables", tables, file.tables)):
+        if found != said:
+            raise OtherDecoder(
+                f"the file was made by {file.model}/{file.version} with the {what} {said.hex()}, but here it has "
+                f"{found.hex()}; put the version that made it back into models_dir"
+            )
+    if file.rate >= len(compression.rates):
+        raise BrokenContainer(f"the file has the rate {file.rate}, its model has 0 to {len(compression.rates) - 1}")
+    if (file.planes is None) != (compression.grid is None):
+        raise BrokenContainer("the file has another version of the format than its model writes")
+    height, width = manifest.input.height or 1, manifest.input.width or 1
+    sizes = file.sizes or ((height, width),)
+    sizes = sizes if len(sizes) == file.count else sizes * file.count
+    pixels = sum(height * width for height, width in sizes)
+    if pixels > max(limits.max_pixels, height * width):
+        raise TooManyPixels(
+            f"the file holds {file.count} images of {pixels} pixels together, the limit is "
+            f"{limits.max_pixels} (setting max_pixels)"
+        )
+    return list(sizes)
+
+
+def check_symbols(file: Container, *symbols: Symbols) -> None:
+    """Whether they are those that were written.
+
+    Raises:
+        BrokenContainer: They are not.
+    """
+    if (found := symbols_crc32(*symbols)) != file.symbols_crc32:
+        raise BrokenContainer(f"the symbols have CRC32 {found:08x}, the file says {file.symbols_crc32:08x}")
+
+
+def image_type_of(file: Container, sizes: Sequence[tuple[int, int]], accept: str | None) -> str:
+    """What the answer to a file will be.
+
+    Raises:
+        NotAcceptable, InvalidArray: It cannot be what was asked for.
+    """
+    media_type = negotiate(accept, image_offers(is_single=file.count == 1))
+    if media_type == NPY_TYPE and len(set(sizes)) > 1:
+        raise InvalidArray("the images differ in size, so they are no single array; ask for application/zip")
+    return media_type
+
+
+def encoded(x_hat: Pixels, media_type: str, quality: int) -> bytes:
+    """One image (1, C, H, W) as a file; as PNG in a ZIP."""
+    return encode_image(Image(to_levels(x_hat, np.uint8)), _kind_of(media_type), quality=quality)
+
+
+def files_answer(files: Sequence[bytes], media_type: str) -> Answer:
+    """The only file, or a ZIP of several."""
+    if len(files) == 1:
+        return Answer(media_type, files[0])
+    extension = EXTENSION_BY_TYPE[_kind_of(media_type)]
+    return Answer(ZIP_TYPE, write_zip([Entry(f"{i:03}.{extension}", file) for i, file in enumerate(files)]))
+
+
+def array_answer(images: Sequence[Pixels]) -> Answer:
+    """Images (1, C, H, W) of one size as an array: (C, H, W) of the only one."""
+    return Answer(NPY_TYPE, write_npy(images[0][0] if len(images) == 1 else np.concatenate(images)))
+
+
+def _kind_of(media_type: str) -> ImageType:
+    return "image/png" if media_type == ZIP_TYPE else media_type  # type: ignore[return-value]  # one of image_offers
 
 
 @dataclass
@@ -156,57 +258,20 @@ class Decompress:
             OtherDecoder: The file is not of this decoder and these tables.
             BrokenContainer, TooManyPixels, InvalidArray, NotAcceptable: With what is wrong.
         """
-        file, rates = self.file, compression_of(self.manifest).rates
-        self._check_digests()
-        if file.rate >= len(rates):
-            raise BrokenContainer(f"the file has the rate {file.rate}, its model has 0 to {len(rates) - 1}")
-        height, width = self.manifest.input.height or 1, self.manifest.input.width or 1
-        sizes = file.sizes or ((height, width),)
-        self.sizes = list(sizes) if len(sizes) == file.count else list(sizes) * file.count
-        pixels = sum(height * width for height, width in self.sizes)
-        if pixels > max(self.limits.max_pixels, height * width):
-            raise TooManyPixels(
-                f"the file holds {file.count} images of {pixels} pixels together, the limit is "
-                f"{self.limits.max_pixels} (setting max_pixels)"
-            )
-        self.media_type = negotiate(self.accept, image_offers(is_single=file.count == 1))
-        if self.media_type == NPY_TYPE and len(set(self.sizes)) > 1:
-            raise InvalidArray("the images differ in size, so they are no single array; ask for application/zip")
-        symbols = unpack_symbols(file.payload, file.count, rates[file.rate].tables)
-        if (found := symbols_crc32(symbols)) != file.symbols_crc32:
-            raise BrokenContainer(f"the symbols have CRC32 {found:08x}, the file says {file.symbols_crc32:08x}")
+        file = self.file
+        self.sizes = check_file(file, self.manifest, self.limits)
+        self.media_type = image_type_of(file, self.sizes, self.accept)
+        symbols = unpack_symbols(file.payload, file.count, compression_of(self.manifest).rates[file.rate].tables)
+        check_symbols(file, symbols)
         return symbols.astype(np.float32), np.full(file.count, file.rate, np.float32)
 
     def finish(self, outputs: Outputs) -> Answer:
         (x_hat,) = outputs
+        images = [self._restored(x_hat, i) for i in range(len(x_hat))]
         if self.media_type == NPY_TYPE:
-            images = np.concatenate([self._restored(x_hat, i) for i in range(len(x_hat))])
-            return Answer(NPY_TYPE, write_npy(images[0] if self.file.count == 1 else images))
-        kind: ImageType = "image/png" if self.media_type == ZIP_TYPE else self.media_type  # type: ignore[assignment]
-        files = [
-            encode_image(Image(to_levels(self._restored(x_hat, i), np.uint8)), kind, quality=self.quality)
-            for i in range(len(x_hat))
-        ]
-        if self.file.count == 1:
-            return Answer(kind, files[0])
-        extension = EXTENSION_BY_TYPE[kind]
-        return Answer(ZIP_TYPE, write_zip([Entry(f"{i:03}.{extension}", file) for i, file in enumerate(files)]))
+            return array_answer(images)
+        return files_answer([encoded(image, self.media_type, self.quality) for image in images], self.media_type)
 
-    def _check_digests(self) -> None:
-        file = self.file
-        decoder, tables = digests_of(self.manifest)
-        for what, found, said in (("decoder", decoder, file.decoder), ("tables", tables, file.tables)):
-            if found != said:
-                raise OtherDecoder(
-                    f"the file was made by {file.model}/{file.version} with the {what} {said.hex()}, but here it has "
-                    f"{found.hex()}; put the version that made it back into models_dir"
-                )
-
-    def _restored(self, x_hat: Pixels, i: int) -> NDArray[np.float32]:
+    def _restored(self, x_hat: Pixels, i: int) -> Pixels:
         image = plan_placement(self.manifest.input, *self.sizes[i]).restore(x_hat[i : i + 1])
         return np.clip(image, 0.0, 1.0)  # Lanczos overshoots
-
-
-def _choices(compression: Compression) -> str:
-    points = enumerate(compression.rates)
-    return ", ".join(f"{i} ({p.bytes_per_image:.3g} bytes per image, {p.psnr_db:.3g} dB)" for i, p in points)

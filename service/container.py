@@ -8,29 +8,19 @@ so every machine reads the same symbols or says that the file is broken.
 
 import struct
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from constriction import stream
-from numpy.typing import NDArray
+from typing import Literal
 
 from service.errors import BrokenContainer, TooManyImages, UnsupportedMediaType, shown
-from service.manifest import TABLE_TOTAL, SymbolTable
 
 HOURGLASS_TYPE = "application/vnd.hourglass"
 CONTAINER_MAGIC = b"\xf0HG"
-FORMAT_VERSION = 1
+ROWS_VERSION = 1  # of the format: a row of symbols for each image
+PLANES_VERSION = 2  # grids of symbols, one per plane of an image
 DIGEST_BYTES = 8
-
-Symbols = NDArray[np.int32]
 
 _HEAD = struct.Struct(f"<3sBII{DIGEST_BYTES}s{DIGEST_BYTES}sBBB")
 _CHECKED_FROM = 8  # the first CRC32 is over every byte behind itself
-_WORD_BYTES = 4  # of the range coder
-_MOST_SPARE_BYTES = 8  # of its state, at the end of a payload
-_MOST_BYTES_PER_SYMBOL = 3  # the least likely one has 16 bits
-_WORTH_SHORTENING = 512  # bytes; it costs an unpacking for every byte that is tried
 _MOST_VARINT_BYTES = 5
 _NATIVE, _ONE_SIZE, _EACH_ITS_SIZE = 0, 1, 2
 
@@ -49,6 +39,7 @@ class Container:
         sizes: Height and width: of every image, or one for all, or none where all have the model's own size.
         symbols_crc32: Of the symbols as little-endian int32, image by image.
         payload: What the range coder wrote.
+        planes: Of every image: 1 is grey, 3 luma and chroma; None where images have a row of symbols each.
     """
 
     model: str
@@ -60,6 +51,7 @@ class Container:
     sizes: tuple[tuple[int, int], ...]
     symbols_crc32: int
     payload: bytes
+    planes: Literal[1, 3] | None = None
 
 
 def write_container(file: Container) -> bytes:
@@ -67,10 +59,11 @@ def write_container(file: Container) -> bytes:
     kind = _NATIVE if not file.sizes else _ONE_SIZE if len(file.sizes) == 1 else _EACH_ITS_SIZE
     name = file.model.encode("ascii")
     numbers = [file.version, file.count, *(side for size in file.sizes for side in size)]
-    rest = [name, *map(_varint, numbers), file.payload]
-    checks = (0, file.symbols_crc32)
+    planes = b"" if file.planes is None else bytes([file.planes])
+    rest = [planes, name, *map(_varint, numbers), file.payload]
+    version, checks = PLANES_VERSION if file.planes else ROWS_VERSION, (0, file.symbols_crc32)
     head = _HEAD.pack(
-        CONTAINER_MAGIC, FORMAT_VERSION, *checks, file.decoder, file.tables, file.rate, kind, len(name)
+        CONTAINER_MAGIC, version, *checks, file.decoder, file.tables, file.rate, kind, len(name)
     )  # fmt: skip
     content = bytearray(b"".join([head, *rest]))
     struct.pack_into("<I", content, 4, zlib.crc32(memoryview(content)[_CHECKED_FROM:]))
@@ -95,11 +88,14 @@ def read_container(data: bytes, *, max_images: int) -> Container:
     if len(data) < _HEAD.size:
         raise BrokenContainer(f"the file has {len(data)} bytes, its header alone has {_HEAD.size} or more: was it cut?")
     _, version, crc32, symbols_crc32, decoder, tables, rate, kind, name_length = _HEAD.unpack_from(data)
-    if version != FORMAT_VERSION:
-        raise BrokenContainer(f"the file has format version {version}; this service reads version {FORMAT_VERSION}")
+    if version not in {ROWS_VERSION, PLANES_VERSION}:
+        raise BrokenContainer(
+            f"the file has format version {version}; this service reads versions {ROWS_VERSION} and {PLANES_VERSION}"
+        )
     if (found := zlib.crc32(memoryview(data)[_CHECKED_FROM:])) != crc32:
         raise BrokenContainer(f"the file has CRC32 {found:08x}, its header says {crc32:08x}: it is cut off or damaged")
     reader = _Reader(data, _HEAD.size)
+    planes = reader.planes() if version == PLANES_VERSION else None
     model = reader.take(name_length)
     if not model or not model.isascii():
         raise BrokenContainer(f"the file names the model {shown(model)}, which is no name")
@@ -108,90 +104,17 @@ def read_container(data: bytes, *, max_images: int) -> Container:
         raise BrokenContainer(f"the file has {count} images by version {model_version} of a model; both begin at 1")
     if count > max_images:
         raise TooManyImages(f"the file holds {count} images, the limit is {max_images} (setting max_images)")
-    if kind > _EACH_ITS_SIZE:
-        raise BrokenContainer(f"the file says its sizes in the way {kind}; there are 0 to {_EACH_ITS_SIZE}")
+    least = _NATIVE if planes is None else _ONE_SIZE
+    if not least <= kind <= _EACH_ITS_SIZE:
+        raise BrokenContainer(f"the file says its sizes in the way {kind}; there are {least} to {_EACH_ITS_SIZE}")
     said = (0, 1, count)[kind]
     sizes = tuple((reader.number(), reader.number()) for _ in range(said))
     if any(not height or not width for height, width in sizes):
         raise BrokenContainer("the file has an image without pixels")
+    payload = data[reader.at :]
     return Container(
-        model.decode("ascii"), model_version, decoder, tables, rate, count, sizes, symbols_crc32, data[reader.at :]
+        model.decode("ascii"), model_version, decoder, tables, rate, count, sizes, symbols_crc32, payload, planes
     )
-
-
-def to_symbols(y: NDArray[np.float32], tables: Sequence[SymbolTable]) -> Symbols:
-    """Numbers (N, D) as the nearest symbols that the tables, one per latent, can write."""
-    first = np.array([table.first for table in tables], np.float32)
-    last = first + np.array([len(table.counts) - 1 for table in tables], np.float32)
-    return np.clip(np.rint(y), first, last).astype(np.int32)
-
-
-def pack_symbols(symbols: Symbols, tables: Sequence[SymbolTable]) -> bytes:
-    """Symbols as bytes: latent by latent, and within one latent image by image.
-
-    Args:
-        symbols: (N, D), each within its table.
-        tables: One per latent, D.
-    """
-    encoder = stream.queue.RangeEncoder()
-    for column, table in zip(symbols.T, tables, strict=True):
-        if len(table.counts) > 1:
-            encoder.encode(np.ascontiguousarray(column - table.first), _model(table))
-    words = encoder.get_compressed()
-    return _shortest(words.astype(">u4").tobytes(), symbols, tables)
-
-
-def unpack_symbols(payload: bytes, count: int, tables: Sequence[SymbolTable]) -> Symbols:
-    """The symbols of `count` images, (count, D): the inverse of `pack_symbols`.
-
-    Raises:
-        BrokenContainer: No symbols are written like this, or not in so many bytes.
-    """
-    if len(payload) > _MOST_BYTES_PER_SYMBOL * count * len(tables) + _MOST_SPARE_BYTES:
-        raise BrokenContainer(f"the payload has {len(payload)} bytes, too many for {count} images")
-    filled = payload + bytes(-len(payload) % _WORD_BYTES)
-    decoder = stream.queue.RangeDecoder(np.frombuffer(filled, ">u4").astype(np.uint32))
-    symbols = np.empty((count, len(tables)), np.int32)
-    try:
-        for i, table in enumerate(tables):
-            indices = decoder.decode(_model(table), count) if len(table.counts) > 1 else 0
-            symbols[:, i] = indices + np.int32(table.first)
-    except (AssertionError, ValueError) as error:  # what the coder raises
-        raise BrokenContainer(f"the payload is no sequence of symbols: {shown(str(error), limit=160)}") from error
-    return symbols
-
-
-def symbols_crc32(symbols: Symbols) -> int:
-    """CRC32 of symbols (N, D) as little-endian int32, image by image."""
-    return zlib.crc32(symbols.astype("<i4").tobytes())
-
-
-def _model(table: SymbolTable) -> stream.model.Categorical:
-    # The coder takes floats, and makes of symbol i the interval from floor(c[i] * (2**24 - n)) + i on, where n is the
-    # number of symbols and c the sum of those before. Counts / 2**16 are exact, and so are these sums and products
-    # (40 bits) in float64: no rounding can differ. `perfect=True` would search with logarithms.
-    probabilities = np.array(table.counts, np.float64) / TABLE_TOTAL
-    return stream.model.Categorical(probabilities, perfect=False)
-
-
-def _shortest(packed: bytes, symbols: Symbols, tables: Sequence[SymbolTable]) -> bytes:
-    """The first bytes that say the same: the coder ends with whole words, and a missing byte reads as zero."""
-    if len(packed) > _WORTH_SHORTENING:
-        return packed
-    whole = int.from_bytes(packed, "big")
-    for length in range(max(0, len(packed) - _MOST_SPARE_BYTES), len(packed)):
-        cut = 8 * (len(packed) - length)
-        for head in (whole >> cut, (whole >> cut) + 1):
-            if head < 1 << 8 * length and _says(candidate := head.to_bytes(length, "big"), symbols, tables):
-                return candidate
-    return packed
-
-
-def _says(packed: bytes, symbols: Symbols, tables: Sequence[SymbolTable]) -> bool:
-    try:
-        return np.array_equal(unpack_symbols(packed, len(symbols), tables), symbols)
-    except BrokenContainer:
-        return False
 
 
 def _varint(value: int) -> bytes:
@@ -217,6 +140,13 @@ class _Reader:
             raise BrokenContainer("the header goes on behind the end of the file")
         self.at += length
         return taken
+
+    def planes(self) -> Literal[1, 3]:
+        match self.take(1)[0]:
+            case 1 | 3 as planes:
+                return planes
+            case other:
+                raise BrokenContainer(f"the file has images of {other} planes; there are 1 and 3")
 
     def number(self) -> int:
         value = 0

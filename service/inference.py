@@ -20,6 +20,7 @@ from service.batching import Inputs, Outputs, all_finite
 from service.coding import encode
 from service.errors import InvalidArray, MalformedBody, TooManyImages, TooManyPixels, shown
 from service.manifest import Manifest, Task, TensorSpec
+from service.symboltables import CELL
 from service.tasks import InputLimits
 from service.tensors import write_json
 
@@ -169,7 +170,9 @@ class Infer:
         if shape[0] > self.limits.max_images:
             raise TooManyImages(f"the batch has {shape[0]} images, the limit is {self.limits.max_images} (max_images)")
         source = self.manifest.input
-        height, width = shape[2:] if len(shape) == 4 else (source.height or 1, source.width or 1)
+        cell = CELL if spec.name == "symbols" else 1
+        own = (source.height or 1, source.width or 1)
+        height, width = (cell * side for side in shape[2:]) if len(shape) == 4 else own
         if len(shape) == 4 and (height % source.multiple_of or width % source.multiple_of):
             raise InvalidArray(f"the images are {width}x{height}; sides must be multiples of {source.multiple_of}")
         pixels = shape[0] * height * width

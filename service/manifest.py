@@ -1,16 +1,17 @@
 """The contract between training and service: what `models/<name>/<version>/manifest.json` holds.
 
 Owned by the service, which reads it; `training/publish.py` builds a `Manifest` and writes its JSON, so a
-forgotten field fails when a model is made and not when it is served. Imports the standard library and pydantic only.
+forgotten field fails when a model is made and not when it is served. Imports the standard library and pydantic only,
+as `symboltables.py` does, where its part for models that compress is.
 """
 
-import hashlib
-import struct
 from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, model_validator
+
+from service.symboltables import CELL, Compression, Sha256
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
@@ -38,7 +39,6 @@ MAX_NOISE_DIM = 4096  # numbers that `generate` may want for one image
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 # One file beside the manifest: no separators, so no graph is ever read from outside its own directory.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 _SHARES_TOLERANCE = 1e-3  # they may be written with few digits
@@ -136,82 +136,6 @@ class Generate(_Frozen):
         if self.shares and abs(sum(self.shares) - 1) > _SHARES_TOLERANCE:
             raise ValueError(f"the shares sum to {sum(self.shares):g}, not to 1")
         return self
-
-
-TABLE_TOTAL = 1 << 16  # what the counts of a table sum to
-
-
-class SymbolTable(_Frozen):
-    """The static table of a range coder for one latent: symbol `first + i` has probability counts[i] / 65536.
-
-    Symbols outside the table cannot be written. A table of one symbol takes no bits.
-    """
-
-    first: Annotated[int, Field(ge=-(2**20), le=2**20)]  # symbols stay exact in float32
-    counts: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=4096)]
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if (total := sum(self.counts)) != TABLE_TOTAL:
-            raise ValueError(f"the counts of a table sum to {total}, they must sum to {TABLE_TOTAL}")
-        return self
-
-
-class RatePoint(_Frozen):
-    """One trade of bytes for likeness: a table per latent, and what it gives on test images.
-
-    `bytes_per_image` is measured with `images_per_file` images in one file, its header included.
-    """
-
-    tables: Annotated[tuple[SymbolTable, ...], Field(min_length=1, max_length=1024)]
-    images_per_file: PositiveInt
-    bytes_per_image: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    psnr_db: Finite
-
-
-class Compression(_Frozen):
-    """How symbols become bytes, at every rate: fewest bytes first.
-
-    The graph `compress` gives a number per latent, which is rounded to a symbol; `decompress` makes an image of
-    symbols. `rate` is the index of a point, as float32. Between file and symbols there are these tables only.
-
-    Attributes:
-        rates: From few bytes to many.
-        default_rate: The point that is used when none is asked for.
-        tables_sha256: Of all tables; see `digest_of`.
-        golden: The symbols of the golden sample of `decompress` as the range coder writes them with the tables of its
-            first image's rate, in hexadecimal.
-    """
-
-    rates: Annotated[tuple[RatePoint, ...], Field(min_length=1, max_length=64)]
-    default_rate: Annotated[int, Field(ge=0)]
-    tables_sha256: Sha256
-    golden: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$", max_length=2**16)]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.default_rate >= len(self.rates):
-            raise ValueError(f"default_rate is {self.default_rate}, but there are {len(self.rates)} rates")
-        if len({len(point.tables) for point in self.rates}) > 1:
-            raise ValueError("every rate needs a table for every latent")
-        if (found := digest_of(self.rates)) != self.tables_sha256:
-            raise ValueError(f"the tables have sha256 {found[:12]}…, tables_sha256 says {self.tables_sha256[:12]}…")
-        return self
-
-    @property
-    def latents(self) -> int:
-        """Symbols per image."""
-        return len(self.rates[0].tables)
-
-
-def digest_of(rates: tuple[RatePoint, ...]) -> str:
-    """SHA-256 over all tables in order: `first` (int32), number of counts (uint32), counts (uint32), little endian."""
-    sha256 = hashlib.sha256()
-    for point in rates:
-        for table in point.tables:
-            length = len(table.counts)
-            sha256.update(struct.pack(f"<iI{length}I", table.first, length, *table.counts))
-    return sha256.hexdigest()
 
 
 class Latent(_Frozen):
@@ -410,8 +334,10 @@ class Manifest(_Frozen):
     def _check_size(self) -> None:
         if (self.enhance or self.noise) and self.input.height is not None:
             raise ValueError("models that enhance, or are told the noise, take any size: height and width are None")
-        if self.compression and self.input.height is None:
-            raise ValueError("a model that compresses takes one size: height and width are numbers")
+        if self.compression and (self.input.height is None) != (self.compression.grid is not None):
+            raise ValueError("a model that compresses has a grid of symbols or takes one size: height and width")
+        if self.compression and self.compression.grid and (self.input.channels, self.input.multiple_of) != (1, CELL):
+            raise ValueError(f"with a grid of symbols the graphs see planes: one channel, sides multiples of {CELL}")
 
     def _check_generate(self, graph: Graph, generate: Generate) -> None:
         if bool(generate.labels) != (len(graph.inputs) == 2):

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service.batching import Array, Batcher, Outputs
-from service.container import unpack_symbols
 from service.errors import BrokenContainer, ModelRejected, shown
+from service.grid import golden_symbols
 from service.limits import Limits
-from service.manifest import MANIFEST_FILE, Compression, Graph, Manifest, Task, TensorSpec
+from service.manifest import MANIFEST_FILE, Graph, Manifest, Task, TensorSpec
 from service.meters import Meters
 from service.onnxfile import check_onnx
 from service.session import Session, Tensor
+from service.symboltables import CELL, Compression
 
 _DTYPES = {"tensor(float)": "float32"}
 
@@ -43,6 +44,7 @@ class Model:
                 max_batch=1 if task == "generate" else limits.max_batch,
                 max_pixels=limits.max_pixels,
                 max_batch_pixels=limits.max_batch_pixels,
+                cell=CELL if task == "decompress" and manifest.input.height is None else 1,
                 name=f"{self.label} {task}",
                 meter=meters.graph(manifest.name, manifest.version, task),
             )
@@ -152,7 +154,7 @@ def _check_contract(spec: TensorSpec, manifest: Manifest, *, scale: int) -> None
     channels = manifest.input.channels
     height, width = (side and side * scale for side in (manifest.input.height, manifest.input.width))
     latent = manifest.latent.dim if manifest.latent else None
-    symbols = manifest.compression.latents if manifest.compression else None
+    symbols = manifest.compression.symbol_shape if manifest.compression else ()
     expected: dict[str, tuple[int | str | None, ...]] = {
         "x": (None, channels, height, width),
         "x_hat": (None, channels, height, width),
@@ -161,8 +163,8 @@ def _check_contract(spec: TensorSpec, manifest: Manifest, *, scale: int) -> None
         "label": (None,),
         "z": (None, latent),
         "rate": (None,),
-        "y": (None, symbols),
-        "symbols": (None, symbols),
+        "y": (None, *symbols),
+        "symbols": (None, *symbols),
         "score": (None,),
         "map": (None, height, width),
     }
@@ -205,12 +207,10 @@ def _check_golden(session: Session, task: Task, golden: dict[str, Array], tolera
 def _check_coder(compression: Compression, golden: dict[str, Array]) -> None:
     """The range coder here reads the golden file as the one that made the model did: its symbols are integers."""
     symbols, rates = golden["decompress.symbols"], set(golden["decompress.rate"].tolist())
-    points = dict(enumerate(compression.rates))
-    if len(rates) != 1 or not rates <= points.keys():
+    if len(rates) != 1 or not rates <= set(range(len(compression.rates))):
         raise ModelRejected(f"decompress: the golden sample has the rates {shown(sorted(rates))}, not one that exists")
-    tables = points[int(rates.pop())].tables
     try:
-        found = unpack_symbols(bytes.fromhex(compression.golden), len(symbols), tables)
+        found = golden_symbols(compression, symbols.shape, int(rates.pop()))
     except BrokenContainer as error:
         raise ModelRejected(f"decompress: the golden file cannot be read: {error}") from error
     if not np.array_equal(found, symbols):

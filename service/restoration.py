@@ -15,16 +15,12 @@ from service.manifest import Manifest
 from service.negotiation import negotiate
 from service.noise import estimate_sigma
 from service.pixels import Image, Pixels, Values, grey
+from service.planes import FROM_YCC, TO_YCC
 from service.tasks import Answer, InputLimits, Options, as_sent
 from service.tensors import NPY_MAGIC, NPY_TYPE, read_npy_image, write_npy
 from service.tiles import UNTILED_PIXELS, Span, padded_window, plan
 
 Inner = tuple[slice, slice, slice]  # of planes: what a tile answers for
-
-# Full-range BT.601, as JPEG has it; rows are Y, Cb, Cr.
-_TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
-_FROM_YCC = np.linalg.inv(_TO_YCC.astype(np.float64)).astype(np.float32)
-
 
 _LARGE_AT_ONCE, _SMALL_AT_ONCE = 2, 16
 
@@ -39,15 +35,18 @@ class Turns:
         self._large, self._small = asyncio.Semaphore(_LARGE_AT_ONCE), asyncio.Semaphore(_SMALL_AT_ONCE)
 
     def turn_of(self, data: bytes, limits: InputLimits) -> asyncio.Semaphore:
-        """To be held while a file is restored: small pictures, by their headers, do not wait for large ones."""
+        """To be held while a file is worked on: small pictures, by their headers, do not wait for large ones."""
         if data.startswith(NPY_MAGIC):
             return self._small if len(data) <= UNTILED_PIXELS else self._large
         try:
             outline = inspect(data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
         except RequestError:
             return self._small  # it will be refused
-        is_small = outline.width is not None and outline.width * (outline.height or 0) <= UNTILED_PIXELS
-        return self._small if is_small else self._large
+        return self._large if outline.width is None else self.turn(outline.width * (outline.height or 0))
+
+    def turn(self, pixels: int) -> asyncio.Semaphore:
+        """The same for a picture of so many pixels."""
+        return self._small if pixels <= UNTILED_PIXELS else self._large
 
 
 @dataclass
@@ -199,7 +198,7 @@ class Tile:
         if channels == 3:
             return x
         if part.channels == 3 and self._is_luma_only:
-            x = x[:, :1] * _TO_YCC[0, 0] + x[:, 1:2] * _TO_YCC[0, 1] + x[:, 2:] * _TO_YCC[0, 2]
+            x = x[:, :1] * TO_YCC[0, 0] + x[:, 1:2] * TO_YCC[0, 1] + x[:, 2:] * TO_YCC[0, 2]
         if whole.is_enhance and whole.image.alpha is not None:
             x = np.concatenate([x, self._alpha(whole.image.alpha)[None]], axis=1)
         return np.moveaxis(x, 1, 0)
@@ -217,7 +216,7 @@ class Tile:
         planes = x_hat[:, 0][inner]
         if image.channels == 3 and self._is_luma_only:
             colour = self._enlarged(self._chroma(), inner)
-            rgb = np.tensordot(_FROM_YCC, np.concatenate([planes[:1], colour]), axes=1)
+            rgb = np.tensordot(FROM_YCC, np.concatenate([planes[:1], colour]), axes=1)
             planes = np.concatenate([rgb, planes[1:]])
         return planes
 
@@ -231,7 +230,7 @@ class Tile:
         return (self.rows.left, self.rows.right), (self.columns.left, self.columns.right)
 
     def _chroma(self) -> Pixels:
-        chroma: Pixels = np.tensordot(_TO_YCC[1:], Image(self._cut(*self._window)).pixels(3)[0], axes=1)
+        chroma: Pixels = np.tensordot(TO_YCC[1:], Image(self._cut(*self._window)).pixels(3)[0], axes=1)
         return chroma
 
     def _alpha(self, alpha: NDArray[np.uint8]) -> Pixels:

@@ -2,17 +2,20 @@
 
 import json
 import re
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from service.container import read_container, symbols_crc32, unpack_symbols
-from service.manifest import MANIFEST_FILE, Compression, Manifest
+from service.container import Container, read_container
+from service.grid import unpack_grids
+from service.manifest import MANIFEST_FILE, Manifest
+from service.planes import sizes_of_planes
+from service.symbols import symbols_crc32, unpack_symbols
+from service.symboltables import Compression, Tables
 from tests.conftest import DATA, ROOT
 
 FILES = ("one.hg", "hundred.hg", "sizes.hg")
-Reader = Callable[[bytes, int, list[tuple[int, tuple[int, ...]]]], list[list[int]]]
 each_file = pytest.mark.parametrize("name", FILES)
 
 
@@ -30,13 +33,12 @@ def compression_of(model: str, version: int) -> Compression:
 
 
 @pytest.fixture(scope="session")
-def reader_of_the_docs() -> Reader:
+def code_of_the_docs() -> dict[str, Any]:
     page = (ROOT / "docs/compression.md").read_text()
-    found = re.search(r"```python\n(.*?)```", page, re.DOTALL)
-    assert found is not None
-    names: dict[str, Reader] = {}
-    exec(found[1], names)
-    return names["read_payload"]
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(code, names)
+    return names
 
 
 @each_file
@@ -51,13 +53,48 @@ def test_a_golden_file_gives_its_symbols(name: str) -> None:
 
 
 @each_file
-def test_the_reader_in_the_docs_gives_the_same(name: str, reader_of_the_docs: Reader) -> None:
+def test_the_reader_in_the_docs_gives_the_same(name: str, code_of_the_docs: dict[str, Any]) -> None:
     file = read_container((DATA / name).read_bytes(), max_images=100)
     tables = compression_of(file.model, file.version).rates[file.rate].tables
 
-    rows = reader_of_the_docs(file.payload, file.count, [(table.first, table.counts) for table in tables])
+    rows = code_of_the_docs["read_payload"](file.payload, file.count, [(table.first, table.counts) for table in tables])
 
     assert np.array(rows).T.tolist() == recorded(name)
+
+
+@pytest.fixture(scope="session")
+def photo() -> tuple[Container, list[tuple[int, int]], list[Tables], Compression]:
+    """A file of a picture in colour and a grey one, the grids of their planes, and the tables of those."""
+    file = read_container((DATA / "photo.hg").read_bytes(), max_images=2)
+    compression = compression_of(file.model, file.version)
+    point = compression.rates[file.rate]
+    shapes = [(-(-h // 8), -(-w // 8)) for size in file.sizes for h, w in sizes_of_planes(*size, 3)]
+    return file, shapes, [point.tables, point.chroma, point.chroma] * 2, compression
+
+
+def test_a_golden_photograph_gives_its_symbols(
+    photo: tuple[Container, list[tuple[int, int]], list[Tables], Compression],
+) -> None:
+    file, shapes, tables, compression = photo
+    assert compression.grid is not None
+
+    planes = unpack_grids(file.payload, shapes, tables, compression.grid)
+
+    assert (file.planes, file.sizes) == (3, ((37, 29), (12, 9)))
+    assert [plane.reshape(-1).tolist() for plane in planes] == recorded("photo.hg")
+    assert symbols_crc32(*planes) == file.symbols_crc32
+
+
+def test_the_reader_in_the_docs_gives_the_same_of_a_photograph(
+    photo: tuple[Container, list[tuple[int, int]], list[Tables], Compression], code_of_the_docs: dict[str, Any]
+) -> None:
+    file, shapes, tables, compression = photo
+    assert compression.grid is not None
+    plain = [[(table.first, table.counts) for table in of_plane] for of_plane in tables]
+
+    planes = code_of_the_docs["read_planes"](file.payload, shapes, plain, compression.grid.context_from)
+
+    assert [np.array(plane).reshape(-1).tolist() for plane in planes] == recorded("photo.hg")
 
 
 def test_the_layout_in_the_docs_is_that_of_the_files() -> None:

@@ -19,13 +19,15 @@ from training.arguments import model_name, parse
 from training.compression.benchmark import benchmark as benchmark_compression
 from training.compression.config import CompressionRecipe
 from training.compression.fit import fit as fit_compression
-from training.compression.photos import benchmark as benchmark_photo_compression
 from training.config import Recipe, RecipeError
 from training.distributed import first_process_first, process_group, rank_and_world
 from training.errors import DataError, PipelineError, RunError
 from training.kinds import load_any_recipe
 from training.latent_benchmark import benchmark_generation, benchmark_regularisation
 from training.loop import TrainingError
+from training.photocodec.benchmark import benchmark as benchmark_photo_compression
+from training.photocodec.config import PhotoCodecRecipe
+from training.photocodec.fit import fit as fit_photo_codec
 from training.restoration.benchmark import SECTIONS
 from training.restoration.benchmark import benchmark as benchmark_restoration
 from training.restoration.compare import benchmark_blind
@@ -103,6 +105,8 @@ def _fit(options: argparse.Namespace) -> None:
         _fit_restoration(recipe, options)
     elif isinstance(recipe, CompressionRecipe):
         _fit_compression(recipe, options)
+    elif isinstance(recipe, PhotoCodecRecipe):
+        _fit_photo_codec(recipe, options)
     elif isinstance(recipe, AnomalyRecipe):
         _fit_anomaly(recipe, options)
     else:
@@ -134,6 +138,12 @@ def _fit_compression(recipe: CompressionRecipe, options: argparse.Namespace) -> 
     where = _where(recipe.name, options)
     command = _command(options, names_data=recipe.data.source == "folder")
     fit_compression(recipe, options.name or recipe.name, options.data, where, command=command)
+
+
+def _fit_photo_codec(recipe: PhotoCodecRecipe, options: argparse.Namespace) -> None:
+    where = _where(recipe.name, options)
+    command = _command(options, names_data=True)
+    fit_photo_codec(recipe, options.name or recipe.name, options.data, where, command=command)
 
 
 def _where(recipe: str, options: argparse.Namespace) -> Where:

@@ -50,6 +50,8 @@ def _start(made: Provenance) -> str:
 def _caption(manifest: Manifest) -> str:
     if set(manifest.tasks) == {"anomaly"}:
         return "Good and unusual images, their maps as heat over them, and what is marked"
+    if manifest.compression:
+        return "Originals over what is left of them at every rate"
     return "Originals over noisy over denoised test images"
 
 
@@ -75,7 +77,11 @@ def _tasks(manifest: Manifest) -> str:
 def _figures(manifest: Manifest) -> str:
     rows = ["| figure | this model | beside it | on |", "| --- | --- | --- | --- |"]
     for m in manifest.metrics:
-        beside = "<br>".join(f"{name}: {value:.4g}" for name, value in m.baselines.items())
+        beside = "<br>".join(f"{name}: {_number(value)}" for name, value in m.baselines.items())
         better = "more is better" if m.higher_is_better else "less is better"
-        rows.append(f"| {m.name} ({m.unit}; {better}) | **{m.value:.4g}** | {beside} | {m.data} |")
+        rows.append(f"| {m.name} ({m.unit}; {better}) | **{_number(m.value)}** | {beside} | {m.data} |")
     return "\n".join(rows)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -79,7 +79,7 @@ def export_graphs(
         content = to_onnx(network, tuple(x[:2] for x in _inputs(examples[task])), inputs, outputs)
         with write_atomically(path) as file:
             file.write(content)
-        described[task] = _describe(path, content, task, measure_parity(path, network, *_inputs(examples[task])))
+        described[task] = describe(path, content, task, measure_parity(path, network, *_inputs(examples[task])))
     if int8 is not None:
         _make_int8(described, directory, int8)
     for task in graph_by_task:
@@ -126,7 +126,7 @@ def _make_int8(described: dict[Task, Graph], directory: Path, int8: Int8) -> Non
         graph, path = described[task], directory / f"{task}.onnx"
         with write_atomically(path) as file:
             file.write(content_by_task[task])
-        described[task] = _describe(path, content_by_task[task], task, graph.parity, precision="int8")
+        described[task] = describe(path, content_by_task[task], task, graph.parity, precision="int8")
 
 
 def to_onnx(
@@ -187,7 +187,7 @@ def _name_axes(graph: onnx.GraphProto) -> None:
     for value in [*graph.input, *graph.output]:
         for i, axis in enumerate(value.type.tensor_type.shape.dim):
             if axis.dim_param:
-                axis.dim_param = names[i] if axis.dim_param in known else f"enlarged_{names[i]}"
+                axis.dim_param = names[i] if axis.dim_param in known else f"output_{names[i]}"
 
 
 def _any_size(example: Tensor, multiple_of: int) -> dict[int, object]:
@@ -243,9 +243,14 @@ def _largest_difference(path: Path, network: nn.Module, *inputs: Tensor) -> floa
     return float(np.max(differences))
 
 
-def _describe(
+def describe(
     path: Path, content: bytes, task: Task, parity: Parity, *, precision: Literal["float32", "int8"] = "float32"
 ) -> Graph:
+    """What a manifest says of a graph that was written to `path`.
+
+    Raises:
+        ExportError: Its tensors are not those of the contract.
+    """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     dtype: Literal["float32"] = "float32"
     inputs, outputs = (

@@ -3,9 +3,10 @@
 from training.anomaly.config import AnomalyRecipe
 from training.compression.config import CompressionRecipe
 from training.config import Recipe, as_recipe, read_fields
+from training.photocodec.config import PhotoCodecRecipe
 from training.restoration.config import RestorationRecipe
 
-AnyRecipe = Recipe | RestorationRecipe | CompressionRecipe | AnomalyRecipe
+AnyRecipe = Recipe | RestorationRecipe | CompressionRecipe | PhotoCodecRecipe | AnomalyRecipe
 
 
 def load_any_recipe(name: str, overrides: tuple[str, ...] = ()) -> AnyRecipe:
@@ -22,4 +23,6 @@ def load_any_recipe(name: str, overrides: tuple[str, ...] = ()) -> AnyRecipe:
         return as_recipe(AnomalyRecipe, name, fields)
     if kind == "compress":
         return as_recipe(CompressionRecipe, name, fields)
+    if kind == "compress-photos":
+        return as_recipe(PhotoCodecRecipe, name, fields)
     return as_recipe(RestorationRecipe, name, fields)

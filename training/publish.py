@@ -1,6 +1,7 @@
 """From a finished run to `models/<name>/<version>/`: whole or not at all."""
 
 import os
+import re
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ from training.prior import FittedPrior
 from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, PRIOR, REPORT, START, Run, RunDirectory
 
 SHOWN_IMAGES = 12
+_NUMBERS = re.compile(r"\[\n\s*([^][{}\"]*?)\n\s*\]")  # a list of nothing else
 
 
 def assemble(run: Run, version: int) -> Path:
@@ -215,7 +217,11 @@ def write_card_and_manifest(directory: Path, manifest: Manifest) -> None:
     with write_atomically(directory / "README.md") as out:
         out.write(card(manifest).encode())
     with write_atomically(directory / MANIFEST_FILE) as out:  # last: a directory without it is no version
-        out.write(manifest.model_dump_json(indent=1).encode())
+        out.write(_NUMBERS.sub(_on_one_line, manifest.model_dump_json(indent=1)).encode())
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return f"[{' '.join(numbers[1].split())}]"
 
 
 def _sweep(home: Path) -> None:

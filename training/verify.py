@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from service.container import unpack_symbols
-from service.manifest import MANIFEST_FILE, Compression, Manifest
+from service.grid import golden_symbols
+from service.manifest import MANIFEST_FILE, Manifest
+from service.symboltables import Compression
 from training.errors import VerifyError
 from training.export import run_graph
 
@@ -53,6 +54,5 @@ def verify(directory: Path) -> Manifest:
 def _check_golden_file(
     directory: Path, compression: Compression, symbols: NDArray[np.float32], rate: NDArray[np.float32]
 ) -> None:
-    tables = compression.rates[int(rate[0])].tables
-    if not np.array_equal(unpack_symbols(bytes.fromhex(compression.golden), len(symbols), tables), symbols):
+    if not np.array_equal(golden_symbols(compression, symbols.shape, int(rate[0])), symbols):
         raise VerifyError(f"{directory}: the golden file of its manifest gives other symbols than the golden sample")

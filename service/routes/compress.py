@@ -6,6 +6,7 @@ from service.compression import Compress
 from service.errors import RequestError
 from service.openapi import HOURGLASS, IMAGE_BODY, problems, success
 from service.payload import read_files
+from service.planecompression import CompressPlanes
 from service.responses import single_response
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.schemas import CompressQuery
@@ -29,8 +30,9 @@ router = APIRouter(tags=["images"])
 async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -> Response:
     """Writes what a model keeps of images: `/decompress` makes images of it that are like them, not the same.
 
-    All images of a request, files of a form or rows of an array, go into one file and share its header. `rate` trades
-    bytes for likeness. A file needs the model version that made it.
+    Models for photographs keep size and colour; models of one size resize. All images of a request, files of a form or
+    rows of an array, go into one file and share its header. `rate` trades bytes for likeness. A file needs the model
+    version that made it.
     """
     service = service_of(request)
     with service.admission.admit() as slot:
@@ -40,8 +42,11 @@ async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -
             request, max_body_bytes=service.settings.max_body_bytes, max_files=limits.max_images
         )  # fmt: skip
         slot.start(request, sum(count_rows(file, rank=4, at_most=limits.max_images) for file in files))
-        job = Compress(files, model.manifest, limits, request.headers.get("accept"), query.rate)
-        (result,) = await model.batcher_by_task["compress"].submit([job])
+        batcher, accept = model.batcher_by_task["compress"], request.headers.get("accept")
+        if model.manifest.input.height is None:
+            planes = CompressPlanes(files, model.manifest, limits, accept, query.rate)
+            return single_response(await planes.answer(batcher, service.turns), model.label)
+        (result,) = await batcher.submit([Compress(files, model.manifest, limits, accept, query.rate)])
         if isinstance(result, RequestError):
             raise result
         return single_response(result, model.label)

@@ -7,6 +7,7 @@ from service.container import HOURGLASS_TYPE, read_container
 from service.errors import BrokenContainer, OtherDecoder, RequestError, UnsupportedMediaType, shown
 from service.openapi import HOURGLASS_BODY, NPY, PICTURES, ZIP, problems, success
 from service.payload import media_type, read_body
+from service.planecompression import DecompressPlanes
 from service.responses import single_response
 from service.routes.common import MODEL_ERRORS
 from service.schemas import DecompressQuery
@@ -43,8 +44,12 @@ async def decompress(request: Request, query: Annotated[DecompressQuery, Query()
         file = read_container(body, max_images=service.limits.max_images)
         slot.start(request, file.count)
         model = await service.registry.find("decompress", file.model, file.version)
-        job = Decompress(file, model.manifest, service.limits, request.headers.get("accept"), query.quality)
-        (result,) = await model.batcher_by_task["decompress"].submit([job])
+        batcher, accept = model.batcher_by_task["decompress"], request.headers.get("accept")
+        if model.manifest.input.height is None:
+            planes = DecompressPlanes(file, model.manifest, service.limits, accept, query.quality)
+            return single_response(await planes.answer(batcher, service.turns), model.label)
+        job = Decompress(file, model.manifest, service.limits, accept, query.quality)
+        (result,) = await batcher.submit([job])
         if isinstance(result, RequestError):
             raise result
         return single_response(result, model.label)

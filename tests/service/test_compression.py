@@ -16,9 +16,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.container import HOURGLASS_TYPE, Container, pack_symbols, read_container, symbols_crc32, write_container
+from service.container import HOURGLASS_TYPE, Container, read_container, write_container
 from service.manifest import Manifest
 from service.settings import Settings
+from service.symbols import pack_symbols, symbols_crc32
 from tests.service.conftest import MakeClient
 from tests.service.files import from_npy, pixels_of, png, save, to_npy
 from tests.service.toymodels import publish_codec, publish_toy
@@ -207,7 +208,7 @@ def test_an_old_file_is_read_by_the_version_that_made_it(models_dir: Path, make_
     [
         (lambda f: replace(f, rate=9), 422, "broken-container", "rate 9"),
         (lambda f: replace(f, symbols_crc32=1), 422, "broken-container", "the symbols have CRC32"),
-        (lambda f: replace(f, payload=bytes(99)), 422, "broken-container", "too many for 1 images"),
+        (lambda f: replace(f, payload=bytes(99)), 422, "broken-container", "too many for 4 symbols"),
         (lambda f: replace(f, payload=b"\xff" * 8), 422, "broken-container", "payload is no|symbols have CRC32"),
         (lambda f: replace(f, count=20), 422, "broken-container", "the symbols have CRC32"),
         (lambda f: replace(f, count=21), 413, "too-many-images", "21 images"),

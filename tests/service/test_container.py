@@ -9,19 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.container import (
-    Container,
-    Symbols,
-    pack_symbols,
-    read_container,
-    symbols_crc32,
-    to_symbols,
-    unpack_symbols,
-    write_container,
-)
+from service.container import Container, read_container, write_container
 from service.errors import BrokenContainer, TooManyImages, UnsupportedMediaType
-from service.manifest import TABLE_TOTAL, SymbolTable
+from service.symbols import Symbols, pack_symbols, symbols_crc32, to_symbols, unpack_symbols
+from service.symboltables import TABLE_TOTAL, SymbolTable
 
+PLANES = Container("photos", 1, b"decoder!", b"tables!!", 2, 3, ((5, 7),), 0x12345678, b"payload", 3)
 FILE = Container("digits-compressed", 1, b"decoder!", b"tables!!", 2, 3, (), 0x12345678, b"\x01\x02\x03payload")
 
 
@@ -115,8 +108,10 @@ def test_numbers_become_the_nearest_symbols_of_their_tables() -> None:
 @pytest.mark.parametrize("sizes", [(), ((28, 28),), ((1, 2), (300, 4), (70_000, 1))])
 def test_a_file_says_what_was_written(sizes: tuple[tuple[int, int], ...]) -> None:
     file = replace(FILE, sizes=sizes, version=300)
+    of_planes = replace(file, sizes=sizes or ((1, 1),), planes=1)
 
     assert read_container(write_container(file), max_images=3) == file
+    assert read_container(write_container(of_planes), max_images=3) == of_planes
 
 
 def test_a_header_has_fifty_bytes() -> None:
@@ -163,7 +158,10 @@ def with_numbers(*numbers: bytes, kind: int = 0) -> bytes:
         (with_numbers(b"\x01"), "behind the end"),
         (forged(write_container(FILE)[:30] + b"\x00\x01\x01"), "no name"),
         (forged(write_container(FILE)[:30] + b"\x01\xe9\x01\x01"), "no name"),
-        (forged(write_container(FILE)[:3] + b"\x02" + write_container(FILE)[4:]), "format version 2"),
+        (forged(write_container(FILE)[:3] + b"\x03" + write_container(FILE)[4:]), "format version 3"),
+        (forged(write_container(FILE)[:3] + b"\x02" + write_container(FILE)[4:]), "100 planes; there are 1 and 3"),
+        (forged(write_container(PLANES)[:31] + b"\x02" + write_container(PLANES)[32:]), "2 planes"),
+        (forged(write_container(PLANES)[:29] + b"\x00" + write_container(PLANES)[30:]), "there are 1 to 2"),
     ],
 )
 def test_a_header_that_says_nonsense_is_refused(content: bytes, message: str) -> None:
@@ -179,7 +177,7 @@ def test_more_images_than_allowed_are_refused_before_anything_is_made_of_them() 
 
 
 def test_a_payload_longer_than_its_symbols_can_be_is_refused() -> None:
-    with pytest.raises(BrokenContainer, match="too many for 2 images"):
+    with pytest.raises(BrokenContainer, match="too many for 2 symbols"):
         unpack_symbols(bytes(100), 2, [table_of(1, 1)])
 
 

@@ -12,22 +12,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from service.container import pack_symbols
-from service.manifest import (
-    TABLE_TOTAL,
-    TENSORS_BY_TASK,
-    Compression,
-    Manifest,
-    RatePoint,
-    SymbolTable,
-    Task,
-    digest_of,
-)
+from service.manifest import TENSORS_BY_TASK, Manifest, Task
 from service.session import Session
+from service.symbols import pack_symbols
+from service.symboltables import TABLE_TOTAL, Compression, RatePoint, SymbolTable, digest_of
 
 SCORES = tuple(float(i) / 100 for i in range(99))  # calibration: 0.00, 0.01 ... 0.98; so n + 1 is 100
 LATENT_DIM = 4
 GOLDEN_SYMBOLS = np.array([[0, 1, 2, 3], [4, 0, 1, 2]], np.float32)  # of `publish_codec`
+
+GOLDEN_GRID = np.arange(2 * 64 * 2 * 3, dtype=np.float32).reshape(2, 64, 2, 3) % 7 - 3  # of `publish_plane_codec`
 
 Axis = int | str
 
@@ -308,7 +302,7 @@ def publish_toy(
     height, width = (side, side) if side else ("height", "width")
     made = graphs or toy_graphs(channels, height, width, factor)
     chosen = {task: made[task] for task in tasks or made}
-    golden = _golden(chosen, channels, side or 4)
+    golden = _golden(chosen, channels, side or multiple_of * 4)
     manifest = {
         "name": name,
         "version": version,
@@ -364,7 +358,8 @@ def _golden(graphs: dict[Task, bytes], channels: int, side: int) -> bytes:
         shape = (2, int(session.inputs[0].shape[1] or 0)) if is_vector else (2, channels, side, side)
         inputs = [rng.random(shape if i == 0 else shape[:1], np.float32) for i in range(len(session.inputs))]
         if task in {"compress", "decompress"}:
-            inputs = [GOLDEN_SYMBOLS if task == "decompress" else inputs[0], np.zeros(2, np.float32)]
+            symbols = GOLDEN_SYMBOLS if session.inputs[0].shape[1] == LATENT_DIM else GOLDEN_GRID
+            inputs = [symbols if task == "decompress" else inputs[0], np.zeros(2, np.float32)]
         arrays |= {f"{task}.{tensor.name}": x for tensor, x in zip(session.inputs, inputs, strict=True)}
         outputs = zip(TENSORS_BY_TASK[task][1], session.run(*inputs), strict=True)
         arrays |= {f"{task}.{name}": y for name, y in outputs}

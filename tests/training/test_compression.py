@@ -9,8 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from service.container import pack_symbols, read_container, unpack_symbols
-from service.manifest import TABLE_TOTAL, Manifest, RatePoint, digest_of
+from service.container import read_container
+from service.manifest import Manifest
+from service.symbols import pack_symbols, unpack_symbols
+from service.symboltables import TABLE_TOTAL, RatePoint, digest_of
 from training.__main__ import main
 from training.compression.classical import (
     Point,

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from service.manifest import MANIFEST_FILE, Compression, Manifest
+from service.manifest import MANIFEST_FILE, Manifest
+from service.symboltables import Compression
 from training.compression.classical import Bytes, Point, lossless_size, lossy_codecs, lossy_curve, size_at, widest_gap
 from training.compression.fit import draw_curves
 from training.compression.measure import Images, ServedCodec, measure_all
@@ -37,7 +38,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
     Raises:
         DataError: There is no such model, or no MNIST.
     """
-    directory = _newest(models / MODEL)
+    directory = newest(models / MODEL)
     manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
     if manifest.compression is None:
         raise DataError(f"{directory} does not compress")
@@ -97,8 +98,13 @@ def _row(rate: int, point: Point, others: Iterable[list[Point]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _newest(home: Path) -> Path:
+def newest(home: Path) -> Path:
+    """The directory of a model's newest version.
+
+    Raises:
+        DataError: It has none.
+    """
     versions = [path for path in home.glob("*") if path.name.isdecimal()]
     if not versions:
-        raise DataError(f"{home} has no version; make one with `python -m training fit {MODEL}`")
+        raise DataError(f"{home} has no version; make one with `python -m training fit {home.name}`")
     return max(versions, key=lambda path: int(path.name))

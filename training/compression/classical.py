@@ -73,6 +73,13 @@ def lossy_curve(sheets: Sequence[Bytes], codec: Codec, qualities: Sequence[int])
     return points
 
 
+def best(points: Sequence[Point]) -> list[Point]:
+    """Without those that another one beats in bytes and PSNR: JPEG XL's qualities do not always rise."""
+    return [
+        p for p in points if not any(q.bytes_per_image < p.bytes_per_image and q.psnr_db > p.psnr_db for q in points)
+    ]
+
+
 def lossless_size(sheets: Sequence[Bytes]) -> float:
     """Bytes per image of the sheets as PNG."""
     write = _writer("PNG", optimize=True)

@@ -11,20 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 from tqdm import tqdm
 
-from service.container import pack_symbols, to_symbols
-from service.manifest import (
-    Compression,
-    Data,
-    InputSpec,
-    Manifest,
-    Metric,
-    Provenance,
-    RatePoint,
-    Split,
-    SymbolTable,
-    Task,
-    digest_of,
-)
+from service.manifest import Data, InputSpec, Manifest, Metric, Provenance, Split, Task
+from service.symbols import pack_symbols, to_symbols
+from service.symboltables import Compression, RatePoint, SymbolTable, digest_of
 from training.card import PICTURE
 from training.charts import lines
 from training.compression.classical import Point, lossless_size, lossy_codecs, lossy_curve, size_at

@@ -112,7 +112,7 @@ def fit(recipe: RestorationRecipe, name: str, sources: Sources, where: Where, *,
     directory = run.path(MODEL)
     discard_folder(directory)
     graph, content = _export(network.eval(), recipe, directory)
-    manifest = _manifest(run, begun, photos, network, graph, content, where)
+    manifest = _manifest(run, recipe, begun, photos, network, graph, content, where)
     _draw_curve(run, directory)
     _golden_and_picture(directory, content, recipe, photos, network)
     sha256 = hashlib.sha256((directory / GOLDEN_FILE).read_bytes()).hexdigest()
@@ -161,6 +161,7 @@ def _inputs(recipe: RestorationRecipe, images: int, height: int, width: int) -> 
 
 def _manifest(  # noqa: PLR0917  what all stages have found
     run: RunDirectory,
+    recipe: RestorationRecipe,
     begun: RunFile,
     photos: Photos,
     network: Restorer,
@@ -168,7 +169,7 @@ def _manifest(  # noqa: PLR0917  what all stages have found
     content: bytes,
     where: Where,
 ) -> Manifest:
-    recipe, report = begun.recipe, run.read(REPORT, "fit")
+    report = run.read(REPORT, "fit")
     served = ServedGraph(content, network.multiple_of, recipe.factor)
     # Training only watches the pictures that were kept back: nothing is chosen by them, so the figures may be theirs.
     split = Split(train=len(photos.train), validation=0, calibration=0, test=len(photos.validation))

@@ -1,15 +1,17 @@
 """The directory of a run over pictures: begun once, and gone on with by the same command or one for more steps."""
 
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.manifest import Start
 from training.checkpoint import CHECKPOINT
 from training.errors import RunError
 from training.files import write_atomically
 from training.loop import free_until
+from training.photocodec.config import PhotoCodecRecipe
 from training.restoration.config import RestorationRecipe
 from training.run import REPORT, RUN_FILE, SHOWN_FIELDS, RunDirectory, differences, discard
 
@@ -20,7 +22,7 @@ class RunFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    recipe: RestorationRecipe
+    recipe: Annotated[RestorationRecipe | PhotoCodecRecipe, Field(discriminator="kind")]
     data_sha256: str
     start: Start | None = None
     command: str

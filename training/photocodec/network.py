@@ -1,4 +1,4 @@
-"""An autoencoder of photographs whose latent is a grid: one column of 64 numbers per 8x8 pixels."""
+"""An autoencoder of planes of photographs whose latent is a grid: one column of 64 numbers per 8x8 pixels."""
 
 import math
 from itertools import pairwise
@@ -9,28 +9,22 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from service.grid import frequencies
+from service.symboltables import CELL, CHANNELS
 from training.compression.codec import SMALLEST_PROBABILITY
 
-BLOCK = 8  # pixels
-CHANNELS = BLOCK * BLOCK
 MARGIN = 4  # pixels that a block sees beyond its own on each side, once training wants that
 COMPONENTS = 2  # logistic distributions in the prior of one channel
-ROUND_UP_FROM = 0.6  # 0.5 would be rounding: zeros are cheap, and 0.6 costs less than it errs
+SHRINK = 0.1  # of what is rounded, towards zero: zeros are cheap, and this costs less than it errs
 
-Images = Float[Tensor, "batch 1 height width"]
-Grid = Float[Tensor, "batch channel row column"]
-
-
-def frequencies() -> list[tuple[int, int]]:
-    """The 64 frequencies (vertical, horizontal) of an 8x8 block, low before high, as JPEG's zigzag roughly has them."""
-    every = [(v, h) for v in range(BLOCK) for h in range(BLOCK)]
-    return sorted(every, key=lambda f: (f[0] + f[1], f[0]))
+Planes = Float[Tensor, "batch 1 _ _"]
+Grid = Float[Tensor, "batch _ _ _"]
 
 
 def cosines() -> Float[Tensor, "channel 1 side side"]:
     """The orthonormal DCT of an 8x8 block as kernels with a margin of zeros, in the order of `frequencies`."""
-    at = np.arange(BLOCK)
-    rows = np.cos(np.pi * (at[None] + 0.5) * at[:, None] / BLOCK) * math.sqrt(2.0 / BLOCK)
+    at = np.arange(CELL)
+    rows = np.cos(np.pi * (at[None] + 0.5) * at[:, None] / CELL) * math.sqrt(2.0 / CELL)
     rows[0] /= math.sqrt(2.0)
     kernels = np.stack([np.outer(rows[v], rows[h]) for v, h in frequencies()])
     padded = np.pad(kernels, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
@@ -38,7 +32,7 @@ def cosines() -> Float[Tensor, "channel 1 side side"]:
 
 
 class LappedAutoencoder(nn.Module):
-    """x -> y -> symbols -> x_hat for photographs of any size that 8 divides.
+    """x -> y -> symbols -> x_hat for planes of any size that 8 divides.
 
     It begins as JPEG's transform (Ahmed, Natarajan and Rao, Discrete Cosine Transform, 1974) with one step of
     quantisation for all frequencies. Training for squared error plus lambda times bits (as `codec.Codec`) lets kernels
@@ -49,15 +43,18 @@ class LappedAutoencoder(nn.Module):
         symbols ->[ * step, transposed conv 16x16, stride 8 ]-> (N,1,H,W) ->[ + 3x3 convs at half the size ]-> x_hat
 
     Args:
-        steps: Of quantisation, one per rate, falling, for pixels in [0, 1].
+        steps: Of quantisation, for pixels in [0, 1]: one per rate of luma, falling, and as many for chroma.
         width: Channels of the network.
         depth: Its convolutions.
     """
+
+    multiple_of = CELL
 
     def __init__(self, steps: tuple[float, ...], *, width: int = 32, depth: int = 6) -> None:
         super().__init__()
         self.analysis = nn.Parameter(cosines())
         self.synthesis = nn.Parameter(cosines())
+        self.steps: Tensor  # (rate,)
         self.register_buffer("steps", torch.tensor(steps))
         sides = [5, *[width] * (depth - 1), 4]  # four pixels and the step; four pixels
         self.refine = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(sides))
@@ -67,14 +64,14 @@ class LappedAutoencoder(nn.Module):
         spread = torch.tensor([0.25, 1.0]).repeat(len(steps), CHANNELS, 1)
         self.log_scale = nn.Parameter(spread.log())
 
-    def encode(self, x: Images, rate: Int64[Tensor, " batch"]) -> Grid:
-        """y, to be rounded by `rounded`."""
+    def encode(self, x: Planes, rate: Int64[Tensor, " batch"]) -> Grid:
+        """y, to be rounded once it is `shrunk`."""
         wide = functional.pad(x - 0.5, (MARGIN,) * 4, mode="reflect")
-        return functional.conv2d(wide, self.analysis, stride=BLOCK) / self._step(rate)
+        return functional.conv2d(wide, self.analysis, stride=CELL) / self._step(rate)
 
-    def decode(self, symbols: Grid, rate: Int64[Tensor, " batch"]) -> Images:
+    def decode(self, symbols: Grid, rate: Int64[Tensor, " batch"]) -> Planes:
         step = self._step(rate)
-        plain = functional.conv_transpose2d(symbols * step, self.synthesis, stride=BLOCK, padding=MARGIN) + 0.5
+        plain = functional.conv_transpose2d(symbols * step, self.synthesis, stride=CELL, padding=MARGIN) + 0.5
         h = functional.pixel_unshuffle(plain, 2)
         h = torch.cat([h, (8.0 * step).expand(-1, -1, *h.shape[2:])], 1)
         for i, layer in enumerate(self.refine):
@@ -94,18 +91,49 @@ class LappedAutoencoder(nn.Module):
             probability = probability + share * inside
         return -probability.clamp_min(SMALLEST_PROBABILITY).log2().flatten(1).sum(1)
 
-    def forward(self, x: Images, rate: Int64[Tensor, " batch"]) -> tuple[Images, Float[Tensor, " batch"]]:
-        """x_hat, with the gradient of what was not rounded, and the bits of y with uniform noise on it."""
+    def forward(self, x: Planes, rate: Int64[Tensor, " batch"]) -> tuple[Planes, Float[Tensor, " batch"]]:
+        """x_hat and the bits that it takes. In training, bits are counted of values with uniform noise on them."""
         y = self.encode(x, rate)
-        x_hat = self.decode(y + (rounded(y) - y).detach(), rate)
-        return x_hat, self.bits(y + torch.rand_like(y) - 0.5, rate)
+        rounded = y + (shrunk(y).round() - y).detach()
+        counted = y + torch.rand_like(y) - 0.5 if self.training else rounded
+        return self.decode(rounded, rate), self.bits(counted, rate)
 
     def _step(self, rate: Int64[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:
-        steps: Tensor = self.steps  # type: ignore[assignment]  # as above
-        return steps[rate][:, None, None, None]
+        return self.steps[rate][:, None, None, None]
 
 
-def rounded(y: Grid) -> Grid:
-    """Whole numbers, up from a fraction of `ROUND_UP_FROM` on; the mean of a block (channel 0) as usual."""
-    whole = torch.sign(y) * torch.floor(y.abs() + 1.0 - ROUND_UP_FROM)
-    return torch.cat([y[:, :1].round(), whole[:, 1:]], 1)
+def shrunk(y: Grid) -> Grid:
+    """Y nearer to zero, but for the mean of a block (channel 0)."""
+    return torch.cat([y[:, :1], functional.softshrink(y[:, 1:], SHRINK)], 1)
+
+
+class Compress(nn.Module):
+    """x (N,1,H,W), rate (N,) -> y (N,64,H/8,W/8), to be rounded. A rate that does not exist is the nearest."""
+
+    def __init__(self, network: LappedAutoencoder) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Planes, rate: Float[Tensor, " batch"]) -> Grid:
+        return shrunk(self.network.encode(x, _index(rate, self.network)))
+
+
+class Decompress(nn.Module):
+    """symbols (N,64,rows,columns), rate (N,) -> x_hat (N,1,8*rows,8*columns), in [0, 1]."""
+
+    def __init__(self, network: LappedAutoencoder) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, symbols: Grid, rate: Float[Tensor, " batch"]) -> Planes:
+        return self.network.decode(symbols, _index(rate, self.network)).clamp(0.0, 1.0)
+
+
+def reach(network: LappedAutoencoder) -> int:
+    """How far a pixel of x_hat is from the farthest symbol's pixels that it depends on, in whole blocks of pixels."""
+    refined = 2 * len(network.refine) + 1  # convolutions at half the size
+    return -(-(refined + MARGIN) // CELL) * CELL + CELL
+
+
+def _index(rate: Float[Tensor, " batch"], network: LappedAutoencoder) -> Int64[Tensor, " batch"]:
+    return rate.long().clamp(0, len(network.log_scale) - 1)

@@ -1,0 +1,263 @@
+"""/compress and /decompress by models for photographs: pictures of any size, plane by plane and tile by tile.
+
+An image is read, its planes go through the graph in tiles, and the symbols of all images of a request become one file;
+and back. Symbols are held whole, pixels of one image at a time.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from service.batching import Batcher, Inputs, Outputs
+from service.compression import (
+    array_answer,
+    check_count,
+    check_file,
+    check_symbols,
+    compression_of,
+    digests_of,
+    encoded,
+    files_answer,
+    image_type_of,
+    numbered,
+    rate_of,
+    said_sizes,
+)
+from service.container import HOURGLASS_TYPE, Container, write_container
+from service.errors import RequestError, TooManyPixels
+from service.grid import Symbols, clip_grid, pack_grids, unpack_grids
+from service.images import decode_image
+from service.manifest import Manifest
+from service.negotiation import negotiate
+from service.pixels import Image, Pixels
+from service.planes import Plane, from_planes, sizes_of_planes, to_planes
+from service.restoration import Turns
+from service.symbols import symbols_crc32
+from service.symboltables import CELL, CHANNELS, Grid, Tables
+from service.tasks import Answer, InputLimits
+from service.tensors import NPY_MAGIC, NPY_TYPE, read_npy_image
+from service.tiles import Span, padded_window, plan
+
+
+@dataclass
+class CompressPlanes:
+    """Image files or arrays -> one file. `rate` is the index of a point, None for the model's default."""
+
+    files: Sequence[bytes]
+    manifest: Manifest
+    limits: InputLimits
+    accept: str | None
+    rate: int | None
+    sizes: list[tuple[int, int]] = field(default_factory=list, init=False)
+    images: list[list[Symbols]] = field(default_factory=list, init=False)  # planes of each
+
+    async def answer(self, batcher: Batcher, turns: Turns) -> Answer:
+        """The file. Pictures are read in a thread, tiles run in the batcher's, one after another.
+
+        Raises:
+            RequestError: One of the files cannot be read; of several, its number is in the problem.
+        """
+        negotiate(self.accept, [HOURGLASS_TYPE])
+        rate = rate_of(self.manifest, self.rate)
+        for number, data in enumerate(self.files):
+            with numbered(number, len(self.files)):
+                async with turns.turn_of(data, self.limits):
+                    for planes in await asyncio.to_thread(self._read, data):
+                        self.images.append([await self._symbols(planes, i, rate, batcher) for i in range(len(planes))])
+        return await asyncio.to_thread(self._write, rate)
+
+    def _read(self, data: bytes) -> list[list[Plane]]:
+        """The planes of every image of a file or array."""
+        limits = self.limits
+        if data.startswith(NPY_MAGIC):
+            image = read_npy_image(data, max_pixels=limits.max_pixels, max_images=limits.max_images)
+        else:
+            image = decode_image(data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
+        self.sizes += [image.size] * len(image.values)
+        check_count(len(self.sizes), limits)
+        pixels = sum(_padded(height) * _padded(width) for height, width in self.sizes)
+        if pixels > limits.max_pixels:
+            raise TooManyPixels(
+                f"the images of the request have {pixels} pixels together, with sides filled up to multiples of "
+                f"{CELL}; the limit is {limits.max_pixels} (setting max_pixels)"
+            )
+        return [to_planes(Image(values[None]).pixels(image.channels)[0]) for values in image.values]
+
+    async def _symbols(self, planes: list[Plane], number: int, rate: int, batcher: Batcher) -> Symbols:
+        plane, compression = planes[number], compression_of(self.manifest)
+        point = compression.rates[rate]
+        symbols = np.empty((CHANNELS, *_cells(plane.shape)), np.int32)
+        height, width = plane.shape
+        for rows, columns in plan(height, width, self.manifest.input):
+            tile = PixelTile(
+                plane, rows, columns, rate + (len(compression.rates) if number else 0), symbols,
+                point.chroma if number else point.tables,
+            )  # fmt: skip
+            await _run(tile, batcher)
+        return symbols
+
+    def _write(self, rate: int) -> Answer:
+        compression, manifest = compression_of(self.manifest), self.manifest
+        point, grid = compression.rates[rate], _grid_of(manifest)
+        count: Literal[1, 3] = 3 if any(len(planes) == 3 for planes in self.images) else 1
+        for planes, size in zip(self.images, self.sizes, strict=True):  # beside colour, grey has chroma without any
+            missing = sizes_of_planes(*size, count)[len(planes) :]
+            planes += [np.zeros((CHANNELS, *_cells(plane)), np.int32) for plane in missing]
+        every = [symbols for planes in self.images for symbols in planes]
+        tables = _tables(point.tables, point.chroma, count) * len(self.images)
+        decoder, tables_digest = digests_of(manifest)
+        file = Container(
+            model=manifest.name,
+            version=manifest.version,
+            decoder=decoder,
+            tables=tables_digest,
+            rate=rate,
+            count=len(self.images),
+            sizes=said_sizes(self.sizes),
+            symbols_crc32=symbols_crc32(*every),
+            payload=pack_grids(list(zip(every, tables, strict=True)), grid),
+            planes=count,
+        )
+        return Answer(HOURGLASS_TYPE, write_container(file))
+
+
+@dataclass
+class DecompressPlanes:
+    """A file -> its images: one as an image or array, several as a ZIP or one array."""
+
+    file: Container
+    manifest: Manifest
+    limits: InputLimits
+    accept: str | None
+    quality: int
+
+    async def answer(self, batcher: Batcher, turns: Turns) -> Answer:
+        """The images. Symbols are read and files written in a thread, tiles run in the batcher's.
+
+        Raises:
+            OtherDecoder: The file is not of this decoder and these tables.
+            BrokenContainer, TooManyPixels, InvalidArray, NotAcceptable: With what is wrong.
+        """
+        sizes = check_file(self.file, self.manifest, self.limits)
+        media_type = image_type_of(self.file, sizes, self.accept)
+        arrays: list[Pixels] = []
+        files: list[bytes] = []
+        async with turns.turn(sum(height * width for height, width in sizes)):
+            images = await asyncio.to_thread(self._unpack, sizes)
+            for size, symbols in zip(sizes, images, strict=True):
+                shapes = sizes_of_planes(*size, len(symbols))
+                planes = [await self._plane(grid, i, shapes[i], batcher) for i, grid in enumerate(symbols)]
+                x_hat = await asyncio.to_thread(_image, planes)
+                if media_type == NPY_TYPE:
+                    arrays.append(x_hat)
+                else:
+                    files.append(await asyncio.to_thread(encoded, x_hat, media_type, self.quality))
+        return array_answer(arrays) if arrays else files_answer(files, media_type)
+
+    def _unpack(self, sizes: list[tuple[int, int]]) -> list[list[Symbols]]:
+        """The symbols of the planes of every image."""
+        file, point = self.file, compression_of(self.manifest).rates[self.file.rate]
+        count = file.planes or 1
+        shapes = [_cells(plane) for size in sizes for plane in sizes_of_planes(*size, count)]
+        tables = _tables(point.tables, point.chroma, count) * len(sizes)
+        every = unpack_grids(file.payload, shapes, tables, _grid_of(self.manifest))
+        check_symbols(file, *every)
+        return [every[start : start + count] for start in range(0, len(every), count)]
+
+    async def _plane(self, symbols: Symbols, number: int, size: tuple[int, int], batcher: Batcher) -> Plane:
+        rate = self.file.rate + (len(compression_of(self.manifest).rates) if number else 0)
+        plane = np.empty(size, np.float32)
+        for rows, columns in plan(*size, self.manifest.input):
+            await _run(SymbolTile(symbols, rows, columns, rate, plane), batcher)
+        return plane
+
+
+@dataclass
+class PixelTile:
+    """A job: a part of a plane -> its symbols, put into `symbols` (64, rows, columns)."""
+
+    plane: Plane
+    rows: Span
+    columns: Span
+    rate: int
+    symbols: Symbols
+    tables: Tables
+
+    is_small = False
+
+    def prepare(self) -> Inputs:
+        rows, columns = self.rows, self.columns
+        part = self.plane[rows.left : rows.right, columns.left : columns.right]
+        window = padded_window(part[None, None], rows, columns, *self.plane.shape)
+        return np.ascontiguousarray(window), np.full(1, self.rate, np.float32)
+
+    def finish(self, outputs: Outputs) -> None:
+        (y,) = outputs
+        top, bottom = _cell_span(self.rows)
+        left, right = _cell_span(self.columns)
+        first_row, first_column = self.rows.left // CELL, self.columns.left // CELL
+        inner = y[0, :, top - first_row : bottom - first_row, left - first_column : right - first_column]
+        self.symbols[:, top:bottom, left:right] = clip_grid(inner, self.tables)
+
+
+@dataclass
+class SymbolTile:
+    """A job: a part of the symbols of a plane -> its pixels, put into `plane` (H, W)."""
+
+    symbols: Symbols
+    rows: Span
+    columns: Span
+    rate: int
+    plane: Plane
+
+    is_small = False
+
+    def prepare(self) -> Inputs:
+        rows, columns = self.rows, self.columns
+        window = self.symbols[:, rows.left // CELL : rows.right // CELL, columns.left // CELL : columns.right // CELL]
+        return window[None].astype(np.float32), np.full(1, self.rate, np.float32)
+
+    def finish(self, outputs: Outputs) -> None:
+        (x_hat,) = outputs
+        rows, columns = self.rows, self.columns
+        inner = x_hat[0, 0, rows.start - rows.left :, columns.start - columns.left :]
+        inner = inner[: rows.stop - rows.start, : columns.stop - columns.start]
+        self.plane[rows.start : rows.stop, columns.start : columns.stop] = inner
+
+
+async def _run(tile: PixelTile | SymbolTile, batcher: Batcher) -> None:
+    """One at a time: others get in between, and memory is that of one."""
+    (outcome,) = await batcher.submit([tile])
+    if isinstance(outcome, RequestError):
+        raise outcome
+
+
+def _image(planes: list[Plane]) -> Pixels:
+    return np.clip(from_planes(planes), 0.0, 1.0)[None]
+
+
+def _grid_of(manifest: Manifest) -> Grid:
+    grid = compression_of(manifest).grid
+    assert grid is not None  # noqa: S101  the manifest has it wherever a model that compresses takes any size
+    return grid
+
+
+def _tables(luma: Tables, chroma: Tables, planes: int) -> list[Tables]:
+    return [luma, *[chroma] * (planes - 1)]
+
+
+def _padded(side: int) -> int:
+    return -(-side // CELL) * CELL
+
+
+def _cells(size: tuple[int, ...]) -> tuple[int, int]:
+    height, width = size
+    return -(-height // CELL), -(-width // CELL)
+
+
+def _cell_span(span: Span) -> tuple[int, int]:
+    """The first place of a tile and the one behind its last."""
+    return span.start // CELL, -(-span.stop // CELL)

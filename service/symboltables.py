@@ -1,0 +1,155 @@
+"""What a manifest says of symbols and how they become bytes. Imports the standard library and pydantic only."""
+
+import hashlib
+import struct
+from itertools import pairwise
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+TABLE_TOTAL = 1 << 16  # what the counts of a table sum to
+CELL = 8  # pixels a side of one place in a grid
+CHANNELS = CELL * CELL  # symbols of one place
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SymbolTable(_Frozen):
+    """The static table of a range coder: symbol `first + i` has probability counts[i] / 65536.
+
+    Symbols outside the table cannot be written. A table of one symbol takes no bits.
+    """
+
+    first: Annotated[int, Field(ge=-(2**20), le=2**20)]  # symbols stay exact in float32
+    counts: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=4096)]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (total := sum(self.counts)) != TABLE_TOTAL:
+            raise ValueError(f"the counts of a table sum to {total}, they must sum to {TABLE_TOTAL}")
+        return self
+
+    @property
+    def reach(self) -> int:
+        """The largest symbol, where as many lie below zero as above."""
+        return len(self.counts) // 2
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether its symbols go from -`reach` to `reach`."""
+        return len(self.counts) == 2 * self.reach + 1 and self.first == -self.reach
+
+
+Tables = tuple[SymbolTable, ...]
+
+
+class RatePoint(_Frozen):
+    """One trade of bytes for likeness: its tables, and what it gives on test images.
+
+    Without a grid there is a table per latent. With one there is a table for channel 0, and for each other channel one
+    per context: `tables` for grey or luma, `chroma` for both planes of colour.
+
+    `bytes_per_image` is measured with `images_per_file` images in one file, its header included.
+    """
+
+    tables: Annotated[Tables, Field(min_length=1, max_length=4096)]
+    chroma: Annotated[Tables, Field(max_length=4096)] = ()
+    images_per_file: PositiveInt
+    bytes_per_image: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    psnr_db: Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Grid(_Frozen):
+    """Symbols of planes of any size: 64 at every place of a grid, for 8x8 pixels each; see `service.grid`.
+
+    Attributes:
+        context_from: How much there must be around a place for the second context, the third and so on.
+    """
+
+    context_from: Annotated[tuple[PositiveInt, ...], Field(max_length=31)]
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if any(a >= b for a, b in pairwise(self.context_from)):
+            raise ValueError("context_from must rise")
+        return self
+
+    @property
+    def contexts(self) -> int:
+        """Tables per channel; channel 0 has one."""
+        return len(self.context_from) + 1
+
+    def check(self, rates: tuple[RatePoint, ...]) -> None:
+        """Whether the tables are those of this grid, so that all contexts can write the same symbols.
+
+        Raises:
+            ValueError: They are not.
+        """
+        wanted = 1 + (CHANNELS - 1) * self.contexts
+        for tables in (tables for point in rates for tables in (point.tables, point.chroma)):
+            if len(tables) != wanted:
+                raise ValueError(f"{self.contexts} contexts need {wanted} tables, and as many for chroma")
+            if not all(table.is_symmetric for table in tables):
+                raise ValueError("the tables of a grid go from -n to n")
+            reaches = [table.reach for table in tables[1:]]
+            if any(reach != reaches[i - i % self.contexts] for i, reach in enumerate(reaches)):
+                raise ValueError("all contexts of a channel have the same symbols")
+
+
+class Compression(_Frozen):
+    """How symbols become bytes, at every rate: fewest bytes first.
+
+    The graph `compress` gives a number per latent, which is rounded to a symbol; `decompress` makes an image of
+    symbols. `rate` is the index of a point, as float32. Between file and symbols there are these tables only.
+
+    With a `grid` the graphs see one plane at a time: grey, or the luma and both chroma planes of a colour image, which
+    have half its size. For chroma `rate` is the index plus the number of rates.
+
+    Attributes:
+        rates: From few bytes to many.
+        default_rate: The point that is used when none is asked for.
+        grid: Where symbols are many for an image, by its size.
+        tables_sha256: Of all tables; see `digest_of`.
+        golden: The symbols of the golden sample of `decompress` as the range coder writes them with the tables of its
+            first image's rate, in hexadecimal.
+    """
+
+    rates: Annotated[tuple[RatePoint, ...], Field(min_length=1, max_length=64)]
+    default_rate: Annotated[int, Field(ge=0)]
+    grid: Grid | None = None
+    tables_sha256: Sha256
+    golden: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$", max_length=2**16)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.default_rate >= len(self.rates):
+            raise ValueError(f"default_rate is {self.default_rate}, but there are {len(self.rates)} rates")
+        if len({len(point.tables) for point in self.rates}) > 1:
+            raise ValueError("every rate needs a table for every latent")
+        chroma = {len(point.chroma) for point in self.rates}
+        if self.grid is None and chroma != {0}:
+            raise ValueError("tables for chroma need a grid")
+        if self.grid is not None:
+            self.grid.check(self.rates)
+        if (found := digest_of(self.rates)) != self.tables_sha256:
+            raise ValueError(f"the tables have sha256 {found[:12]}…, tables_sha256 says {self.tables_sha256[:12]}…")
+        return self
+
+    @property
+    def symbol_shape(self) -> tuple[int | None, ...]:
+        """Of the symbols of one image or plane; None where its size says."""
+        return (CHANNELS, None, None) if self.grid else (len(self.rates[0].tables),)
+
+
+def digest_of(rates: tuple[RatePoint, ...]) -> str:
+    """SHA-256 over all tables in order: `first` (int32), number of counts (uint32), counts (uint32), little endian."""
+    sha256 = hashlib.sha256()
+    for point in rates:
+        for table in (*point.tables, *point.chroma):
+            length = len(table.counts)
+            sha256.update(struct.pack(f"<iI{length}I", table.first, length, *table.counts))
+    return sha256.hexdigest()

@@ -1,0 +1,175 @@
+"""`python -m training benchmark photo-compression`: the shipped model beside JPEG, WebP, AVIF and JPEG XL.
+
+Files of photographs that training did not have are written, read again and measured; figures and curve go into
+docs/compression.md.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+from tqdm import tqdm
+
+from service.grid import pack_grids, unpack_grids
+from service.manifest import MANIFEST_FILE, Manifest
+from service.planes import TO_YCC, sizes_of_planes
+from service.symboltables import CELL, Grid, RatePoint
+from training.compression.benchmark import newest
+from training.compression.classical import Codec, Point, best, lossy_codecs, lossy_curve, sheet_of, size_at
+from training.compression.fit import draw_curves
+from training.errors import DataError
+from training.files import write_atomically
+from training.markers import table, write_between
+from training.photocodec.config import PhotoCodecRecipe
+from training.photocodec.loop import build_network
+from training.photocodec.measure import (
+    QUALITIES,
+    Photo,
+    PlaneCodec,
+    measure_all,
+    served_codec,
+    tables_of,
+    torch_codec,
+    unaligned,
+)
+from training.photocodec.tables import CONTEXTS, ONE_CONTEXT, fit_grid_tables
+from training.restoration.photos import read_photos
+
+MODEL = "photo-compressed"
+START = "DCT, same tables"
+PAGE, CHART = "compression.md", "images/compression-photos.png"
+SIDE = 256  # pixels, of what is measured
+BYTES_OF_A_BIT = SIDE * SIDE / 8  # bytes of an image with one bit per pixel
+QUICK = 12  # photographs for tables
+
+
+def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
+    """Measures the newest version of `photo-compressed` on the photographs that its training held back.
+
+    Args:
+        data: The folder bsds500, or the one above it.
+        models: Directory of published models.
+        docs: Folder with compression.md and images/.
+        is_quick: Tables of 12 photographs for what is beside the model, and docs stay as they are.
+
+    Raises:
+        DataError: There is no such model, or these are not the photographs that it was trained on.
+        VerifyError: A file was not read as it was written.
+    """
+    directory = newest(models / MODEL)
+    manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
+    recipe = PhotoCodecRecipe.model_validate(manifest.provenance.config)
+    folder = data / "bsds500" if (data / "bsds500").is_dir() else data
+    least = 2 * recipe.training.patch
+    photos = read_photos(folder, 3, validation=recipe.data.validation, least_side=least, progress=True)
+    if photos.sha256 != manifest.provenance.data.sha256:
+        raise DataError(f"{folder} does not hold the photographs that {directory} was trained on")
+    assert manifest.compression is not None  # noqa: S101  the recipe's kind says so
+    points = manifest.compression.rates
+    codec = served_codec(directory, recipe.rates)
+    colour = [_middle(unaligned(pair.clean)) for pair in photos.validation]
+    grey = [_grey(photo) for photo in colour]
+    counted = [_grey(_middle(unaligned(pair.clean))) for pair in photos.train[: QUICK if is_quick else None]]
+    start = torch_codec(build_network(recipe).eval())
+    plain = measure_all(start, _points(start, counted, CONTEXTS), CONTEXTS, grey, what=START, progress=True)
+    flat = _points(codec, counted, ONE_CONTEXT)
+    without = measure_all(codec, flat, ONE_CONTEXT, grey, what="without contexts", progress=True)
+    lines = [
+        f"BSDS500, {SIDE}x{SIDE} pixels of each of {len(colour)} photographs that training did not have "
+        f"({len(photos.train)} others), `{MODEL}` version {manifest.version}, a file each, headers included."
+    ]
+    curves = {}
+    for what, images in (("Grey", grey), ("Colour", colour)):
+        measured = measure_all(codec, points, CONTEXTS, images, what=what, progress=True)
+        beside = {START: plain} if what == "Grey" else {}
+        for name, (write, _) in tqdm(lossy_codecs().items(), desc="others", leave=False):
+            beside[name] = best(lossy_curve([image[None] for image in images], write, QUALITIES[name]))
+        lines += [f"**{what}**", _table(measured, without if what == "Grey" else None, beside)]
+        curves[what] = {MODEL: measured, **beside}
+    lines += ["CPU seconds per megapixel of colour:", _speeds(codec, points, recipe.default_rate, colour)]
+    for line in lines:
+        tqdm.write(f"{line}\n")
+    if is_quick:
+        return
+    picture = f"![PSNR over bytes per colour image of {SIDE}x{SIDE} pixels]({CHART})"
+    write_between(docs / PAGE, "photos", [*lines, picture])
+    with write_atomically(docs / CHART) as file:
+        file.write(draw_curves(curves["Colour"], around=curves["Colour"][MODEL]))
+
+
+def _points(codec: PlaneCodec, photos: Sequence[Photo], grid: Grid) -> list[RatePoint]:
+    """Tables of grey photographs at every rate."""
+    made = []
+    for rate in tqdm(range(codec.rates), desc="tables", unit="rate", leave=False):
+        tables = fit_grid_tables([codec.symbols(photo, rate)[0] for photo in photos], grid)
+        made.append(RatePoint(tables=tables, images_per_file=1, bytes_per_image=1.0, psnr_db=0.0))
+    return made
+
+
+def _table(points: list[Point], without: list[Point] | None, others: dict[str, list[Point]]) -> str:
+    """A row per rate: bits per pixel, and what the others need for the same PSNR."""
+    head = ["rate", "PSNR, dB", "bits per pixel", *(["without contexts"] if without else [])]
+    rows = []
+    for rate, point in enumerate(points):
+        cells = [f"{rate}", f"{point.psnr_db:.2f}", f"**{point.bytes_per_image / BYTES_OF_A_BIT:.3f}**"]
+        cells += [f"{without[rate].bytes_per_image / BYTES_OF_A_BIT:.3f}"] if without else []
+        for curve in others.values():
+            size = size_at(curve, point.psnr_db)
+            cells.append("-" if size is None else f"{size / BYTES_OF_A_BIT:.3f} ({size / point.bytes_per_image:.2f}x)")
+        rows.append(cells)
+    return table([*head, *(f"{name}, same PSNR" for name in others)], rows)
+
+
+def _speeds(codec: PlaneCodec, points: Sequence[RatePoint], rate: int, photos: Sequence[Photo]) -> str:
+    """A row per method: what writing and reading take at the default rate, or at the middle one of the qualities."""
+    tables = tables_of(points[rate], 3)
+    shapes = [(-(-height // CELL), -(-width // CELL)) for height, width in sizes_of_planes(SIDE, SIDE, 3)]
+
+    def write_ours(photo: Photo) -> bytes:
+        return pack_grids(list(zip(codec.symbols(photo, rate, tables), tables, strict=True)), CONTEXTS)
+
+    def read_ours(file: bytes) -> None:
+        codec.photo(unpack_grids(file, shapes, tables, CONTEXTS), (SIDE, SIDE), rate)
+
+    rows = [_speed(MODEL, write_ours, read_ours, photos)]
+    for name, (write, _) in lossy_codecs().items():
+        quality = QUALITIES[name][len(QUALITIES[name]) // 2]
+        rows.append(_speed(name, partial(_as_file, write, quality), _read, photos))
+    return table(["", "write", "read"], rows)
+
+
+def _speed(
+    name: str, write: Callable[[Photo], bytes], read: Callable[[bytes], None], photos: Sequence[Photo]
+) -> list[str]:
+    megapixels = len(photos) * SIDE * SIDE / 1e6
+    started = time.process_time()
+    files = [write(photo) for photo in photos]
+    between = time.process_time()
+    for file in files:
+        read(file)
+    seconds = (between - started, time.process_time() - between)
+    return [name, *(f"{s / megapixels:.3f}" for s in seconds)]
+
+
+def _as_file(write: Codec, quality: int, photo: Photo) -> bytes:
+    return write(sheet_of(photo[None]), quality)
+
+
+def _read(file: bytes) -> None:
+    with PillowImage.open(BytesIO(file)) as image:
+        image.load()
+
+
+def _middle(photo: Photo) -> Photo:
+    # Their blocks would meet those of the JPEG that the photograph was, if it began at a multiple of eight.
+    top, left = ((side - SIDE) // 2 // 8 * 8 for side in photo.shape[1:])
+    return np.ascontiguousarray(photo[:, top : top + SIDE, left : left + SIDE])
+
+
+def _grey(photo: Photo) -> Photo:
+    values: Photo = np.rint(np.tensordot(TO_YCC[:1], photo.astype(np.float32), axes=1)).astype(np.uint8)
+    return values

@@ -1,0 +1,38 @@
+"""From the symbols of training photographs to the static tables of a grid."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from service.grid import Symbols, contexts_of, differences
+from service.symboltables import CHANNELS, Grid, Tables
+from training.compression.tables import fit_table
+
+CONTEXTS = Grid(context_from=(1, 2, 3, 4, 6, 8, 11, 15, 20, 28, 40, 60, 90))
+ONE_CONTEXT = Grid(context_from=())  # to see what the others are worth
+
+
+def fit_grid_tables(planes: Sequence[Symbols], grid: Grid) -> Tables:
+    """How often each symbol comes in each context: one table for channel 0, one per context for each other channel.
+
+    Within a channel all contexts can write the same symbols: those that came, those of the other sign, and one more.
+
+    Args:
+        planes: (64, rows, columns) each.
+        grid: Its contexts.
+    """
+    parts = [[[np.empty(0, np.int32)] for _ in range(grid.contexts if channel else 1)] for channel in range(CHANNELS)]
+    for symbols in planes:
+        for channel, contexts in enumerate(contexts_of(symbols, grid)):
+            if contexts is None:
+                parts[0][0].append(differences(symbols[0]).reshape(-1))
+                continue
+            for context, part in enumerate(parts[channel]):
+                part.append(symbols[channel][contexts == context])
+    tables = []
+    for channel, of_channel in enumerate(parts):
+        largest = max(int(np.abs(symbols[channel]).max()) for symbols in planes)
+        reach = largest if channel else 2 * largest  # differences may be twice as large
+        every = np.arange(-reach, reach + 1, dtype=np.int32)
+        tables += [fit_table(np.concatenate([*part, every])) for part in of_channel]
+    return tuple(tables)
