@@ -8,9 +8,9 @@ import torch
 from torch import Generator, Tensor
 
 from training.anomaly.backbone import Lite0
-from training.anomaly.detector import Detector, Neighbours, WithinImage, pooled
+from training.anomaly.detector import Detector, Neighbours, Positions, WithinImage, pooled
 from training.anomaly.features import Gradients
-from training.anomaly.learn import DetectorConfig, build_features, learn_detector, usual_heights
+from training.anomaly.learn import DetectorConfig, build_features, fit_positions, learn_detector, usual_heights
 from training.anomaly.measure import auroc, pixel_auroc
 from training.anomaly.peers import AnomalibPadim
 from training.anomaly.synthetic import KINDS, synthesise
@@ -73,6 +73,39 @@ def test_the_exported_graph_gives_the_score_and_map_of_the_detector(detector: De
     np.testing.assert_allclose(score, expected_score.numpy(), rtol=1e-3, atol=1e-4)  # float32 in another order
     np.testing.assert_allclose(anomaly_map, expected_map.numpy(), rtol=1e-3, atol=1e-4)
     assert anomaly_map.shape == (16, 32, 32)
+
+
+def test_a_position_is_judged_by_what_normal_images_have_there() -> None:
+    generator = Generator().manual_seed(0)
+    f = torch.randn(2000, 2, 1, 6, generator=generator)
+    f[:, 0, :, 3:] = 10.0 + 5.0 * f[:, 0, :, 3:]  # the right half is another thing, and varies more
+    x = torch.zeros(1, 2, 1, 6)
+    x[0, 0, 0] = torch.tensor([0.0, 5.0, 0.0, 10.0, 15.0, 0.0])
+
+    found = fit_positions(f)(x)[0, 0]
+
+    assert found[[0, 3]].max() < 0.2
+    assert float(found[1]) == pytest.approx(5 / 2**0.5, rel=0.1)  # root mean square over two directions
+    assert float(found[4]) == pytest.approx(1 / 2**0.5, rel=0.1)
+    assert float(found[5]) == pytest.approx(2 / 2**0.5, rel=0.1)
+
+
+def test_a_few_images_make_positions_more_alike() -> None:
+    generator = Generator().manual_seed(0)
+    f = torch.randn(3, 2, 6, 6, generator=generator)
+    f[:, 0, :3] *= 0.01  # three images, which hardly differ in the upper half
+
+    whiten = fit_positions(f).whiten
+
+    assert whiten.shape == (36, 2, 2)
+    assert torch.isfinite(whiten).all()
+    assert whiten[0].abs().max() < 3  # not 100
+
+
+def test_positions_measure_mahalanobis_lengths() -> None:
+    positions = Positions(torch.ones(1, 2, 1), torch.tensor([[[2.0]], [[0.5]]]))
+
+    assert positions(torch.full((1, 3, 2, 1), 4.0)).flatten().tolist() == [6.0, 1.5]
 
 
 def test_neighbours_measure_the_distance_to_the_nearest_entry_of_the_bank() -> None:

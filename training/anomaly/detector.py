@@ -137,6 +137,34 @@ class Neighbours(nn.Module):
         return (flat - nearest).square().sum(dim=1).sqrt().reshape(-1, rows, columns)
 
 
+class Positions(nn.Module):
+    """How far every position's leading features are from what normal images have there: f (N,K,h,w) -> (N,h,w).
+
+    A Gaussian at every position, as in PaDiM (Defard et al. 2021, https://arxiv.org/abs/2011.08785), but over the
+    directions that features vary most in, not over a random choice: Mahalanobis lengths, root mean squares over D.
+
+    Args:
+        mean: (D,h,w).
+        whiten: (h*w,D,D); brings what normal images have at a position to unit variance.
+    """
+
+    mean: Tensor
+    whiten: Tensor
+
+    def __init__(
+        self, mean: Float[Tensor, "direction rows columns"], whiten: Float[Tensor, "position direction direction"]
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("whiten", whiten)
+
+    def forward(self, f: FeatureMaps) -> Map:
+        kept, rows, columns = self.mean.shape
+        centred = (f[:, :kept] - self.mean).flatten(2).permute(2, 1, 0)  # (hw, D, N)
+        square = (self.whiten @ centred).square().mean(dim=1)  # (hw, N)
+        return square.sqrt().T.reshape(-1, rows, columns)
+
+
 class Detector(nn.Module):
     """x (N,C,H,W) in [0, 1] -> score (N,), map (N,H,W); larger means less like the training images.
 
@@ -156,9 +184,9 @@ class Detector(nn.Module):
     """
 
     description = (
-        "how unusual the features of the image are for their place: residuals of a feature autoencoder and distances "
-        "to the nearest features of normal images, as they are and within their image, in standard deviations of "
-        "held-out normal images"
+        "how unusual the features of the image are for their place: residuals of a feature autoencoder, distances to "
+        "the nearest features of normal images, as they are and within their image, and Mahalanobis distances from "
+        "what normal images have at that position, in standard deviations of held-out normal images"
     )
 
     usual: Tensor

@@ -15,6 +15,7 @@ from training.anomaly.detector import (
     Detector,
     FeatureAutoencoder,
     Neighbours,
+    Positions,
     Projection,
     Reconstruction,
     Scale,
@@ -34,6 +35,7 @@ SAMPLED_POSITIONS = 40_000  # of all training images, for the projection and the
 FEWEST_SYNTHETIC = 48  # anomalies that scores are weighed by
 LEAST_SPREAD = 0.02  # of the mean: what few selection images say of a standard deviation is not taken below it
 USUAL_SIDE = 5  # positions: what is usual at one is smoothed over as many
+POSITION_DIRECTIONS = 24  # of the features, in the Gaussian of every position
 USUAL_PRIOR = 10.0  # images: as if so many had shown that all positions are alike
 SHRINKAGE = 0.01  # of every direction's variance towards the mean one, so that no direction counts without limit
 
@@ -92,6 +94,7 @@ def learn_from_features(
     for name, view in views.items():
         seen = torch.cat([view(part) for part in torch.split(f, CHUNK)])
         evidence[name] = nn.Sequential(view, Neighbours(coreset(seen, config.bank, generator_for(seed, 3))))
+    evidence["positions"] = fit_positions(f)
     positions = (f.shape[2], f.shape[3])
     return Detector(features, projection, evidence, positions=positions).eval().requires_grad_(False)
 
@@ -157,6 +160,25 @@ def fit_whitening(f: FeatureMaps, autoencoder: nn.Module, generator: Generator) 
     covariance += SHRINKAGE * covariance.diagonal().mean() * torch.eye(len(covariance))
     variances, directions = torch.linalg.eigh(covariance)
     return Projection(mean.float(), (directions / variances.sqrt()).T.float())
+
+
+@torch.no_grad()
+def fit_positions(f: FeatureMaps) -> Positions:
+    """A Gaussian at every position, over the leading directions; with few images nearer to that of all positions.
+
+    Covariances are those of a position and the eight around it, as thing and camera move a little.
+    """
+    x = f[:, :POSITION_DIRECTIONS].double()
+    images, kept, rows, columns = x.shape
+    mean = x.mean(0)
+    at = (x - mean).permute(2, 3, 1, 0)  # (h, w, D, N)
+    covariance = (at @ at.mT / images).reshape(rows, columns, kept * kept).permute(2, 0, 1)
+    around = F.avg_pool2d(F.pad(covariance[None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[0]
+    overall = around.mean(dim=(1, 2), keepdim=True)
+    mixed = (images * around + USUAL_PRIOR * overall) / (images + USUAL_PRIOR)
+    mixed = mixed.permute(1, 2, 0).reshape(rows * columns, kept, kept) + SHRINKAGE * torch.eye(kept)
+    variances, directions = torch.linalg.eigh(mixed)
+    return Positions(mean.float(), (directions / variances[:, None].sqrt()).mT.float().contiguous())
 
 
 def coreset(f: FeatureMaps, entries: int, generator: Generator) -> Float[Tensor, "entry feature"]:
