@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.architectures import build
+from training.compression.benchmark import newest
 from training.config import PriorConfig, Recipe, load_recipe
 from training.data import Dataset, load_data
 from training.drawn import Judge, Judged, table
@@ -71,22 +72,31 @@ def benchmark_regularisation(data: Path, models: Path, docs: Path, *, is_quick: 
 
 
 def benchmark_generation(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
-    """Images drawn from several priors behind the decoder of the shipped `digits`, beside real ones and PCA's."""
+    """Images drawn from several priors behind the decoder of the shipped `digits`, beside real ones and PCA's.
+
+    Beside it `digits-vae`, where that has been made.
+    """
     images = _mnist(data)
     judge = Judge(images)
-    newest = max((p for p in (models / "digits").iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
-    encode, decode = served(newest / "encode.onnx"), served(newest / "decode.onnx")
-    z = latents(encode, images.train)
+    names = [name for name in ("digits", "digits-vae") if (models / name).is_dir()]
     judged: dict[str, Judged] = {
         "training images": judge.judge(to_pixels(images.train[:DRAWN])),
         "PCA of 32 components, one Gaussian": judge.judge(_pca_images(images)),
     }
-    for name, config in PRIORS.items():
-        prior = fit_prior(z, images.train_labels, config, seed=0).network()
-        judged[f"digits, {name}"] = judge.judge(_draw(prior, decode))
-        tqdm.write(table(judged).splitlines()[-1])
+    others, versions = [], []
+    for name in names:
+        version = newest(models / name)
+        encode, decode = served(version / "encode.onnx"), served(version / "decode.onnx")
+        z = latents(encode, images.train)
+        for prior_name, config in PRIORS.items():
+            prior = fit_prior(z, images.train_labels, config, seed=0).network()
+            judged[f"{name}, {prior_name}"] = judge.judge(_draw(prior, decode))
+            tqdm.write(table(judged).splitlines()[-1])
+        versions.append(f"`{name}` is version {version.name}")
+        others.append(f"{_accuracy(images, z, latents(encode, images.test)):.4f} for `{name}`")
     about = (
-        f"{DRAWN} images each, against the {len(images.test)} test images; `digits` is version {newest.name}. The "
+        f"{DRAWN} images each, against the {len(images.test)} test images; {', '.join(versions)}. Accuracy of five "
+        f"nearest neighbours in its latents: {', '.join(others)}. The "
         f"classifier (two convolutions, 64 features) has an accuracy of {judge.accuracy:.4f} on test images. Sure: its "
         "probability is 0.95 or more. Diversity: entropy of the digits it sees, 1 is as many of each. Nearest training "
         "image: mean distance in pixels over that of test images; a model that had learned images by heart would be "
