@@ -77,7 +77,7 @@ def test_the_exported_graph_gives_the_score_and_map_of_the_detector(detector: De
 
 def test_a_position_is_judged_by_what_normal_images_have_there() -> None:
     generator = Generator().manual_seed(0)
-    f = torch.randn(2000, 2, 1, 6, generator=generator)
+    f = torch.randn(20_000, 2, 1, 6, generator=generator)
     f[:, 0, :, 3:] = 10.0 + 5.0 * f[:, 0, :, 3:]  # the right half is another thing, and varies more
     x = torch.zeros(1, 2, 1, 6)
     x[0, 0, 0] = torch.tensor([0.0, 5.0, 0.0, 10.0, 15.0, 0.0])

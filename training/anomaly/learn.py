@@ -36,6 +36,7 @@ FEWEST_SYNTHETIC = 48  # anomalies that scores are weighed by
 LEAST_SPREAD = 0.02  # of the mean: what few selection images say of a standard deviation is not taken below it
 USUAL_SIDE = 5  # positions: what is usual at one is smoothed over as many
 POSITION_DIRECTIONS = 24  # of the features, in the Gaussian of every position
+POSITION_PRIOR = 100.0  # images: as if so many had shown that all positions are alike
 USUAL_PRIOR = 10.0  # images: as if so many had shown that all positions are alike
 SHRINKAGE = 0.01  # of every direction's variance towards the mean one, so that no direction counts without limit
 
@@ -166,19 +167,22 @@ def fit_whitening(f: FeatureMaps, autoencoder: nn.Module, generator: Generator) 
 def fit_positions(f: FeatureMaps) -> Positions:
     """A Gaussian at every position, over the leading directions; with few images nearer to that of all positions.
 
-    Covariances are those of a position and the eight around it, as thing and camera move a little.
+    Covariances are those of a position and the eight around it, as thing and camera move a little. Where the mean is
+    drawn towards that of all positions, the way it was drawn counts as spread.
     """
     x = f[:, :POSITION_DIRECTIONS].double()
     images, kept, rows, columns = x.shape
+    share = images / (images + POSITION_PRIOR)  # of what the position itself has shown
     mean = x.mean(0)
     at = (x - mean).permute(2, 3, 1, 0)  # (h, w, D, N)
     covariance = (at @ at.mT / images).reshape(rows, columns, kept * kept).permute(2, 0, 1)
     around = F.avg_pool2d(F.pad(covariance[None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[0]
-    overall = around.mean(dim=(1, 2), keepdim=True)
-    mixed = (images * around + USUAL_PRIOR * overall) / (images + USUAL_PRIOR)
-    mixed = mixed.permute(1, 2, 0).reshape(rows * columns, kept, kept) + SHRINKAGE * torch.eye(kept)
-    variances, directions = torch.linalg.eigh(mixed)
-    return Positions(mean.float(), (directions / variances[:, None].sqrt()).mT.float().contiguous())
+    mixed = share * around + (1 - share) * around.mean(dim=(1, 2), keepdim=True)
+    drawn = (1 - share) * (mean.mean(dim=(1, 2), keepdim=True) - mean)
+    moved = drawn.permute(1, 2, 0).reshape(rows * columns, kept, 1)
+    spread = mixed.permute(1, 2, 0).reshape(rows * columns, kept, kept) + moved @ moved.mT
+    variances, directions = torch.linalg.eigh(spread + SHRINKAGE * torch.eye(kept))
+    return Positions((mean + drawn).float(), (directions / variances[:, None].sqrt()).mT.float().contiguous())
 
 
 def coreset(f: FeatureMaps, entries: int, generator: Generator) -> Float[Tensor, "entry feature"]:
