@@ -30,7 +30,7 @@ def stripes(count: int, seed: int) -> Tensor:
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return learn_detector(stripes(40, 0), stripes(12, 1), SMALL, seed=0, progress=False)
+    return learn_detector(stripes(60, 0), stripes(12, 1), SMALL, seed=0, progress=False)
 
 
 def with_squares(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def test_a_detector_ranks_damaged_images_above_normal_ones_and_shows_where(detec
 
 
 def test_the_same_images_and_seed_give_the_same_detector(detector: Detector) -> None:
-    again = learn_detector(stripes(40, 0), stripes(12, 1), SMALL, seed=0, progress=False)
+    again = learn_detector(stripes(60, 0), stripes(12, 1), SMALL, seed=0, progress=False)
 
     state = again.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in detector.state_dict().items())
@@ -88,6 +88,12 @@ def test_a_position_is_judged_by_what_normal_images_have_there() -> None:
     assert float(found[1]) == pytest.approx(5 / 2**0.5, rel=0.1)  # root mean square over two directions
     assert float(found[4]) == pytest.approx(1 / 2**0.5, rel=0.1)
     assert float(found[5]) == pytest.approx(2 / 2**0.5, rel=0.1)
+
+
+def test_from_fifty_images_on_positions_are_evidence_too(detector: Detector) -> None:
+    few = learn_detector(stripes(20, 0), stripes(12, 1), SMALL, seed=0, progress=False)
+
+    assert set(detector.evidence) - set(few.evidence) == {"positions"}
 
 
 def test_a_few_images_make_positions_more_alike() -> None:

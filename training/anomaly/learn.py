@@ -36,6 +36,7 @@ FEWEST_SYNTHETIC = 48  # anomalies that scores are weighed by
 LEAST_SPREAD = 0.02  # of the mean: what few selection images say of a standard deviation is not taken below it
 USUAL_SIDE = 5  # positions: what is usual at one is smoothed over as many
 POSITION_DIRECTIONS = 24  # of the features, in the Gaussian of every position
+FEWEST_FOR_POSITIONS = 50  # images; fewer say of a position what its neighbours and the bank say, with more noise
 POSITION_PRIOR = 100.0  # images: as if so many had shown that all positions are alike
 USUAL_PRIOR = 10.0  # images: as if so many had shown that all positions are alike
 SHRINKAGE = 0.01  # of every direction's variance towards the mean one, so that no direction counts without limit
@@ -95,7 +96,8 @@ def learn_from_features(
     for name, view in views.items():
         seen = torch.cat([view(part) for part in torch.split(f, CHUNK)])
         evidence[name] = nn.Sequential(view, Neighbours(coreset(seen, config.bank, generator_for(seed, 3))))
-    evidence["positions"] = fit_positions(f)
+    if len(f) >= FEWEST_FOR_POSITIONS:
+        evidence["positions"] = fit_positions(f)
     positions = (f.shape[2], f.shape[3])
     return Detector(features, projection, evidence, positions=positions).eval().requires_grad_(False)
 
