@@ -22,7 +22,6 @@ from service.manifest import (
     Latent,
     Manifest,
     Metric,
-    Provenance,
     Split,
     Start,
     Task,
@@ -37,6 +36,7 @@ from training.loop import load_weights, to_pixels
 from training.metrics import TEST_NOISE_SEED
 from training.picture import rows_of_images
 from training.prior import FittedPrior
+from training.provenance import provenance_of
 from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, PRIOR, REPORT, START, Run, RunDirectory
 
 SHOWN_IMAGES = 12
@@ -93,8 +93,10 @@ def build_manifest(run: Run, version: int) -> Manifest:
         generate=_generate(run),
         golden=Golden.model_validate(graphs["golden"]),
         metrics=tuple(Metric.model_validate(m) for m in metrics),
-        provenance=Provenance(
-            data=Data(
+        provenance=provenance_of(
+            recipe,
+            report,
+            Data(
                 name=data.name,
                 source=data.source,
                 licence=data.licence,
@@ -102,17 +104,9 @@ def build_manifest(run: Run, version: int) -> Manifest:
                 images=data.image_count,
                 split=Split(**parts),
             ),
-            seed=recipe.training.seed,
-            config=recipe.model_dump(mode="json"),
             command=run.command,
-            start=_start(run),
             commit=graphs["commit"],
-            torch_version=torch.__version__,
-            device=report["device"],
-            parameters=report["parameters"],
-            images_seen=report["images_seen"],
-            wall_s=report["wall_s"],
-            cpu_s=report["cpu_s"],
+            start=_start(run),
         ),
         limits=tuple(limits),
     )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 from tqdm import tqdm
 
-from service.manifest import Data, InputSpec, Manifest, Metric, Provenance, Split, Task
+from service.manifest import Data, InputSpec, Manifest, Metric, Split, Task
 from service.symbols import pack_symbols, to_symbols
 from service.symboltables import Compression, RatePoint, SymbolTable, digest_of
 from training.card import PICTURE
@@ -28,6 +28,7 @@ from training.export import GOLDEN_FILE, GOLDEN_IMAGES, export_graphs
 from training.files import write_atomically
 from training.loop import to_pixels
 from training.picture import rows_of_images
+from training.provenance import provenance_of
 from training.publish import discard_folder, git_commit, next_version, publish, write_card_and_manifest
 from training.restoration.fit import Where
 from training.run import MODEL, REPORT, RUN_FILE, SHOWN_FIELDS, WEIGHTS, RunDirectory, differences, discard
@@ -140,8 +141,10 @@ def _make(codec: Codec, recipe: CompressionRecipe, data: Dataset, run: RunDirect
         compression=compression.model_copy(update={"rates": rates}),
         golden=golden,
         metrics=_metrics(points, curves, lossless_size(sheets), data, count),
-        provenance=Provenance(
-            data=Data(
+        provenance=provenance_of(
+            recipe,
+            report,
+            Data(
                 name=data.name,
                 source=data.source,
                 licence=data.licence,
@@ -149,16 +152,8 @@ def _make(codec: Codec, recipe: CompressionRecipe, data: Dataset, run: RunDirect
                 images=data.image_count,
                 split=Split(**parts),
             ),
-            seed=recipe.training.seed,
-            config=recipe.model_dump(mode="json"),
             command=command,
             commit=git_commit(),
-            torch_version=torch.__version__,
-            device=report["device"],
-            parameters=report["parameters"],
-            images_seen=report["images_seen"],
-            wall_s=report["wall_s"],
-            cpu_s=report["cpu_s"],
         ),
         limits=recipe.limits,
     )

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from service.grid import clip_grid, pack_grids
-from service.manifest import Data, Golden, Graph, InputSpec, Manifest, Metric, Parity, Provenance, Split, Task
+from service.manifest import Golden, Graph, InputSpec, Manifest, Metric, Parity, Task
 from service.symboltables import CELL, Compression, RatePoint, Tables, digest_of
 from training.card import PICTURE
 from training.compression.classical import Point, best, lossy_codecs, lossy_curve, size_at
 from training.compression.fit import CURVE, draw_curves
-from training.data import UNSTATED
 from training.errors import DataError, ExportError
 from training.export import GOLDEN_FILE, GOLDEN_TOLERANCE, PARITY_TOLERANCE, describe, run_graph, to_onnx
 from training.files import write_atomically
@@ -27,6 +26,7 @@ from training.photocodec.measure import QUALITIES, Photo, PlaneCodec, measure_al
 from training.photocodec.network import Compress, Decompress, LappedAutoencoder, reach
 from training.photocodec.tables import CONTEXTS, fit_grid_tables
 from training.picture import rows_of_images
+from training.provenance import data_of, provenance_of
 from training.publish import discard_folder, git_commit, next_version, publish, write_card_and_manifest
 from training.restoration.fit import Where
 from training.restoration.photos import Photos, read_photos
@@ -122,23 +122,8 @@ def _make(  # noqa: PLR0917  what all stages have found
         ),
         golden=Golden(file=GOLDEN_FILE, sha256=sha256, tolerance=GOLDEN_TOLERANCE),
         metrics=_metrics(measured, curves, photos),
-        provenance=Provenance(
-            data=Data(
-                name=photos.name, source=f"a folder of {photos.count} pictures",
-                licence=recipe.data.licence or UNSTATED, sha256=photos.sha256, images=photos.count,
-                # Nothing is chosen by the pictures that were kept back, so the figures may be theirs.
-                split=Split(train=len(photos.train), validation=0, calibration=0, test=len(photos.validation)),
-            ),
-            seed=recipe.training.seed,
-            config=recipe.model_dump(mode="json"),
-            command=begun.command,
-            commit=git_commit(),
-            torch_version=torch.__version__,
-            device=report["device"],
-            parameters=report["parameters"],
-            images_seen=report["images_seen"],
-            wall_s=report["wall_s"],
-            cpu_s=report["cpu_s"],
+        provenance=provenance_of(
+            recipe, report, data_of(photos, recipe.data.licence), command=begun.command, commit=git_commit()
         ),
         limits=recipe.limits,
     )  # fmt: skip

@@ -11,7 +11,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from service.manifest import (
-    Data,
     Enhance,
     Golden,
     Graph,
@@ -19,20 +18,18 @@ from service.manifest import (
     Manifest,
     Noise,
     Parity,
-    Provenance,
-    Split,
     TensorSpec,
 )
 from training.architectures.restorer import Restorer, Served, reach
 from training.card import PICTURE
 from training.charts import lines
-from training.data import UNSTATED
 from training.errors import DataError, ExportError
 from training.export import GOLDEN_FILE, GOLDEN_TOLERANCE, OPSET, PARITY_TOLERANCE, to_onnx
 from training.files import write_atomically
 from training.loop import generator_for
 from training.metrics import psnr_db
 from training.picture import rows_of_images
+from training.provenance import data_of, provenance_of
 from training.publish import discard_folder, git_commit, next_version, publish, write_card_and_manifest
 from training.restoration.config import RestorationRecipe
 from training.restoration.loop import build_network, train
@@ -171,8 +168,6 @@ def _manifest(  # noqa: PLR0917  what all stages have found
 ) -> Manifest:
     report = run.read(REPORT, "fit")
     served = ServedGraph(content, network.multiple_of, recipe.factor)
-    # Training only watches the pictures that were kept back: nothing is chosen by them, so the figures may be theirs.
-    split = Split(train=len(photos.train), validation=0, calibration=0, test=len(photos.validation))
     is_luma = recipe.kind == "enhance" and recipe.data.channels == 1
     return Manifest(
         name=run.name,
@@ -192,22 +187,9 @@ def _manifest(  # noqa: PLR0917  what all stages have found
         enhance=Enhance(scale=recipe.scale, luma_only=is_luma) if recipe.kind == "enhance" else None,
         golden=Golden(file=GOLDEN_FILE, sha256="0" * 64, tolerance=GOLDEN_TOLERANCE),
         metrics=measure(served, photos.validation, recipe, photos.name),
-        provenance=Provenance(
-            data=Data(
-                name=photos.name, source=f"a folder of {photos.count} pictures",
-                licence=recipe.data.licence or UNSTATED, sha256=photos.sha256, images=photos.count, split=split,
-            ),
-            seed=recipe.training.seed,
-            config=recipe.model_dump(mode="json"),
-            command=begun.command,
+        provenance=provenance_of(
+            recipe, report, data_of(photos, recipe.data.licence), command=begun.command, commit=git_commit(),
             start=begun.start,
-            commit=git_commit(),
-            torch_version=torch.__version__,
-            device=report["device"],
-            parameters=report["parameters"],
-            images_seen=report["images_seen"],
-            wall_s=report["wall_s"],
-            cpu_s=report["cpu_s"],
         ),
         limits=recipe.limits,
     )  # fmt: skip
