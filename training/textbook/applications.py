@@ -150,7 +150,7 @@ def _features(study: Study, server: Server) -> Iterator[str]:
 def _compress(study: Study, server: Server) -> Iterator[str]:
     since_s = study.spent_s()
     x = to_pixels(study.data.test[:ASKED])
-    file = server.post("/compress", to_npy(x), kind=NPY, accept=FILE)
+    file = server.post("/compress", to_npy(x), kind=NPY, accept=FILE, model="digits-compressed")
     x_hat = torch.from_numpy(np.load(BytesIO(server.post("/decompress", file, kind=FILE, accept=NPY))))
     ours, (jpeg, jpeg_db) = _db(x_hat, x), _jpeg(x, _db(x_hat, x))
     yield "### Compression"
@@ -159,7 +159,7 @@ def _compress(study: Study, server: Server) -> Iterator[str]:
         f"{len(file) / ASKED:.1f} for each, and come back with {ours:.1f} dB. One JPEG of all of them needs {jpeg / ASKED:.1f} bytes each for "
         f"{jpeg_db:.1f} dB."
     )
-    yield _curl("compress", "digit.png", "digit.hg")
+    yield _curl("compress?model=digits-compressed", "digit.png", "digit.hg")
     pictures = rows_of_images({"original": x[:SHOWN], "decompressed": x_hat[:SHOWN]})
     yield study.figure("compress", pictures, "Digits before and after.", since_s)
 
