@@ -105,6 +105,18 @@ class Batcher:
             return [await futures[0]]
         return list(await asyncio.gather(*futures))
 
+    async def answer(self, job: Job[T]) -> T:
+        """One job's answer.
+
+        Raises:
+            RequestError: What is wrong with the job.
+            Exception: Whatever unforeseen it raised.
+        """
+        (outcome,) = await self.submit([job])
+        if isinstance(outcome, RequestError):
+            raise outcome
+        return outcome
+
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         jobs: list[Job[Any]] = []
         futures: list[asyncio.Future[Any]] = []

@@ -34,6 +34,11 @@ def frequencies() -> list[tuple[int, int]]:
     return sorted(every, key=lambda f: (f[0] + f[1], f[0]))
 
 
+def places_of(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the grid of a plane of so many pixels, those of its margin filled up."""
+    return -(-height // CELL), -(-width // CELL)
+
+
 def clip_grid(y: NDArray[np.float32], tables: Tables) -> Symbols:
     """Numbers (64, rows, columns) as the nearest symbols that can be written."""
     per_channel = (len(tables) - 1) // (CHANNELS - 1)

@@ -5,6 +5,7 @@ and back. Symbols are held whole, pixels of one image at a time.
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,9 +28,8 @@ from service.compression import (
     said_sizes,
 )
 from service.container import HOURGLASS_TYPE, Container, write_container
-from service.errors import RequestError, TooManyPixels
-from service.grid import Symbols, clip_grid, pack_grids, unpack_grids
-from service.images import decode_image
+from service.errors import TooManyPixels
+from service.grid import Symbols, clip_grid, pack_grids, places_of, unpack_grids
 from service.manifest import Manifest
 from service.negotiation import negotiate
 from service.pixels import Image, Pixels
@@ -37,8 +37,8 @@ from service.planes import Plane, from_planes, sizes_of_planes, to_planes
 from service.restoration import Turns
 from service.symbols import symbols_crc32
 from service.symboltables import CELL, CHANNELS, Grid, Tables
-from service.tasks import Answer, InputLimits
-from service.tensors import NPY_MAGIC, NPY_TYPE, read_npy_image
+from service.tasks import Answer, InputLimits, read_image
+from service.tensors import NPY_TYPE
 from service.tiles import Span, padded_window, plan
 
 
@@ -72,13 +72,10 @@ class CompressPlanes:
     def _read(self, data: bytes) -> list[list[Plane]]:
         """The planes of every image of a file or array."""
         limits = self.limits
-        if data.startswith(NPY_MAGIC):
-            image = read_npy_image(data, max_pixels=limits.max_pixels, max_images=limits.max_images)
-        else:
-            image = decode_image(data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
+        image = read_image(data, limits)
         self.sizes += [image.size] * len(image.values)
         check_count(len(self.sizes), limits)
-        pixels = sum(_padded(height) * _padded(width) for height, width in self.sizes)
+        pixels = sum(CELL**2 * math.prod(places_of(*size)) for size in self.sizes)
         if pixels > limits.max_pixels:
             raise TooManyPixels(
                 f"the images of the request have {pixels} pixels together, with sides filled up to multiples of "
@@ -89,14 +86,14 @@ class CompressPlanes:
     async def _symbols(self, planes: list[Plane], number: int, rate: int, batcher: Batcher) -> Symbols:
         plane, compression = planes[number], compression_of(self.manifest)
         point = compression.rates[rate]
-        symbols = np.empty((CHANNELS, *_cells(plane.shape)), np.int32)
         height, width = plane.shape
+        symbols = np.empty((CHANNELS, *places_of(height, width)), np.int32)
         for rows, columns in plan(height, width, self.manifest.input):
             tile = PixelTile(
                 plane, rows, columns, rate + (len(compression.rates) if number else 0), symbols,
                 point.chroma if number else point.tables,
             )  # fmt: skip
-            await _run(tile, batcher)
+            await batcher.answer(tile)  # one at a time: others get in between, and memory is that of one
         return symbols
 
     def _write(self, rate: int) -> Answer:
@@ -105,9 +102,9 @@ class CompressPlanes:
         count: Literal[1, 3] = 3 if any(len(planes) == 3 for planes in self.images) else 1
         for planes, size in zip(self.images, self.sizes, strict=True):  # beside colour, grey has chroma without any
             missing = sizes_of_planes(*size, count)[len(planes) :]
-            planes += [np.zeros((CHANNELS, *_cells(plane)), np.int32) for plane in missing]
+            planes += [np.zeros((CHANNELS, *places_of(*plane)), np.int32) for plane in missing]
         every = [symbols for planes in self.images for symbols in planes]
-        tables = _tables(point.tables, point.chroma, count) * len(self.images)
+        tables = point.tables_of_planes(count) * len(self.images)
         decoder, tables_digest = digests_of(manifest)
         file = Container(
             model=manifest.name,
@@ -161,8 +158,8 @@ class DecompressPlanes:
         """The symbols of the planes of every image."""
         file, point = self.file, compression_of(self.manifest).rates[self.file.rate]
         count = file.planes or 1
-        shapes = [_cells(plane) for size in sizes for plane in sizes_of_planes(*size, count)]
-        tables = _tables(point.tables, point.chroma, count) * len(sizes)
+        shapes = [places_of(*plane) for size in sizes for plane in sizes_of_planes(*size, count)]
+        tables = point.tables_of_planes(count) * len(sizes)
         every = unpack_grids(file.payload, shapes, tables, _grid_of(self.manifest))
         check_symbols(file, *every)
         return [every[start : start + count] for start in range(0, len(every), count)]
@@ -171,7 +168,7 @@ class DecompressPlanes:
         rate = self.file.rate + (len(compression_of(self.manifest).rates) if number else 0)
         plane = np.empty(size, np.float32)
         for rows, columns in plan(*size, self.manifest.input):
-            await _run(SymbolTile(symbols, rows, columns, rate, plane), batcher)
+            await batcher.answer(SymbolTile(symbols, rows, columns, rate, plane))
         return plane
 
 
@@ -228,13 +225,6 @@ class SymbolTile:
         self.plane[rows.start : rows.stop, columns.start : columns.stop] = inner
 
 
-async def _run(tile: PixelTile | SymbolTile, batcher: Batcher) -> None:
-    """One at a time: others get in between, and memory is that of one."""
-    (outcome,) = await batcher.submit([tile])
-    if isinstance(outcome, RequestError):
-        raise outcome
-
-
 def _image(planes: list[Plane]) -> Pixels:
     return np.clip(from_planes(planes), 0.0, 1.0)[None]
 
@@ -243,19 +233,6 @@ def _grid_of(manifest: Manifest) -> Grid:
     grid = compression_of(manifest).grid
     assert grid is not None  # noqa: S101  the manifest has it wherever a model that compresses takes any size
     return grid
-
-
-def _tables(luma: Tables, chroma: Tables, planes: int) -> list[Tables]:
-    return [luma, *[chroma] * (planes - 1)]
-
-
-def _padded(side: int) -> int:
-    return -(-side // CELL) * CELL
-
-
-def _cells(size: tuple[int, ...]) -> tuple[int, int]:
-    height, width = size
-    return -(-height // CELL), -(-width // CELL)
 
 
 def _cell_span(span: Span) -> tuple[int, int]:

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from service.batching import Batcher, Inputs, Outputs
 from service.errors import InvalidParameter, RequestError, TooManyPixels
 from service.imagefile import inspect
-from service.images import ImageType, decode_image, encode_image, image_types, resample
+from service.images import ImageType, encode_image, image_types, resample
 from service.manifest import Manifest
 from service.negotiation import negotiate
 from service.noise import estimate_sigma
 from service.pixels import Image, Pixels, Values, grey
 from service.planes import FROM_YCC, TO_YCC
-from service.tasks import Answer, InputLimits, Options, as_sent
-from service.tensors import NPY_MAGIC, NPY_TYPE, read_npy_image, write_npy
+from service.tasks import Answer, InputLimits, Options, as_sent, read_image
+from service.tensors import NPY_MAGIC, NPY_TYPE, write_npy
 from service.tiles import UNTILED_PIXELS, Span, padded_window, plan
 
 Inner = tuple[slice, slice, slice]  # of planes: what a tile answers for
@@ -82,18 +82,13 @@ class Restoration:
         """
         await asyncio.to_thread(self.read)
         for tile in self.tiles():  # one at a time: others get in between, and memory is that of one
-            (outcome,) = await batcher.submit([tile])
-            if isinstance(outcome, RequestError):
-                raise outcome
+            await batcher.answer(tile)
         return await asyncio.to_thread(self.write)
 
     def read(self) -> None:
         """Reads the file, and how noisy it is."""
         limits, scale = self.limits, self.scale
-        if self.data.startswith(NPY_MAGIC):
-            image = read_npy_image(self.data, max_pixels=limits.max_pixels, max_images=limits.max_images)
-        else:
-            image = decode_image(self.data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
+        image = read_image(self.data, limits)
         self.image = image if self.options.metadata == "keep" else replace(image, exif=None)
         count, (height, width) = len(image.values), image.size
         cell = self.manifest.input.multiple_of

@@ -62,6 +62,10 @@ class RatePoint(_Frozen):
     bytes_per_image: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
     psnr_db: Annotated[float, Field(allow_inf_nan=False)]
 
+    def tables_of_planes(self, count: int) -> list[Tables]:
+        """Those of each plane of an image: one of grey, or luma and chroma."""
+        return [self.tables, *[self.chroma] * (count - 1)]
+
 
 class Grid(_Frozen):
     """Symbols of planes of any size: 64 at every place of a grid, for 8x8 pixels each; see `service.grid`.

@@ -51,6 +51,17 @@ class InputLimits:
     max_frames: int
 
 
+def read_image(data: bytes, limits: InputLimits) -> Image:
+    """An image file, or an array of one image or several.
+
+    Raises:
+        RequestError: It cannot be read, or is too large.
+    """
+    if data.startswith(NPY_MAGIC):
+        return read_npy_image(data, max_pixels=limits.max_pixels, max_images=limits.max_images)
+    return decode_image(data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
+
+
 @dataclass(frozen=True)
 class Options:
     """What a request may say of how an image is restored and written; see `schemas.DenoiseQuery`."""
@@ -104,10 +115,7 @@ class ImageInput:
     def read(self) -> Pixels:
         """The model's input, (N, C, H, W). Sets `image` and `placement`."""
         spec, limits = self.manifest.input, self.limits
-        if self.data.startswith(NPY_MAGIC):
-            self.image = read_npy_image(self.data, max_pixels=limits.max_pixels, max_images=limits.max_images)
-        else:
-            self.image = decode_image(self.data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
+        self.image = read_image(self.data, limits)
         self.placement = plan = plan_placement(spec, *self.image.size)
         count, canvas = len(self.image.values), plan.canvas_height * plan.canvas_width
         if count * canvas > max(limits.max_pixels, canvas if spec.height else 0):

@@ -3,7 +3,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.compression import Compress
-from service.errors import RequestError
 from service.openapi import HOURGLASS, IMAGE_BODY, problems, success
 from service.payload import read_files
 from service.planecompression import CompressPlanes
@@ -46,7 +45,5 @@ async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -
         if model.manifest.input.height is None:
             planes = CompressPlanes(files, model.manifest, limits, accept, query.rate)
             return single_response(await planes.answer(batcher, service.turns), model.label)
-        (result,) = await batcher.submit([Compress(files, model.manifest, limits, accept, query.rate)])
-        if isinstance(result, RequestError):
-            raise result
+        result = await batcher.answer(Compress(files, model.manifest, limits, accept, query.rate))
         return single_response(result, model.label)

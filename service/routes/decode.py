@@ -2,7 +2,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.errors import InvalidLatent, RequestError, UnsupportedMediaType, shown
+from service.errors import InvalidLatent, UnsupportedMediaType, shown
 from service.openapi import LATENT_BODY, NPY, PICTURES, ZIP, problems, success
 from service.payload import JSON_TYPE, media_type, read_body
 from service.responses import single_response
@@ -42,7 +42,5 @@ async def decode(request: Request, query: Annotated[ModelQuery, Query()]) -> Res
         body = await read_body(request, max_body_bytes=service.settings.max_body_bytes)
         slot.start(request, count_rows(body, rank=2, at_most=service.limits.max_images))
         job = Decode(body, model.manifest, service.limits, request.headers.get("accept"))
-        (result,) = await model.batcher_by_task["decode"].submit([job])
-        if isinstance(result, RequestError):
-            raise result
+        result = await model.batcher_by_task["decode"].answer(job)
         return single_response(result, model.label)

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.compression import Decompress
 from service.container import HOURGLASS_TYPE, read_container
-from service.errors import BrokenContainer, OtherDecoder, RequestError, UnsupportedMediaType, shown
+from service.errors import BrokenContainer, OtherDecoder, UnsupportedMediaType, shown
 from service.openapi import HOURGLASS_BODY, NPY, PICTURES, ZIP, problems, success
 from service.payload import media_type, read_body
 from service.planecompression import DecompressPlanes
@@ -49,7 +49,5 @@ async def decompress(request: Request, query: Annotated[DecompressQuery, Query()
             planes = DecompressPlanes(file, model.manifest, service.limits, accept, query.quality)
             return single_response(await planes.answer(batcher, service.turns), model.label)
         job = Decompress(file, model.manifest, service.limits, accept, query.quality)
-        (result,) = await batcher.submit([job])
-        if isinstance(result, RequestError):
-            raise result
+        result = await batcher.answer(job)
         return single_response(result, model.label)

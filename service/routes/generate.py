@@ -5,7 +5,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
-from service.errors import InvalidParameter, MalformedBody, RequestError, UnsupportedMediaType, shown
+from service.errors import InvalidParameter, MalformedBody, UnsupportedMediaType, shown
 from service.generation import Draw
 from service.openapi import GENERATE_BODY, NPY, PICTURES, ZIP, problems, success
 from service.payload import JSON_TYPE, media_type, read_plain_body
@@ -50,9 +50,7 @@ async def generate(request: Request, query: Annotated[GenerateQuery, Query()]) -
         slot.start(request, min(body.count, service.limits.max_images))
         seed = secrets.randbelow(_NEW_SEEDS) if body.seed is None else body.seed
         job = Draw(body, seed, model.manifest, service.limits, request.headers.get("accept"), query.view)
-        (result,) = await model.batcher_by_task["generate"].submit([job])
-        if isinstance(result, RequestError):
-            raise result
+        result = await model.batcher_by_task["generate"].answer(job)
         response = single_response(result, model.label)
         response.headers["X-Seed"] = str(seed)
         return response

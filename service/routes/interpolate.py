@@ -57,9 +57,7 @@ async def interpolate(request: Request, query: Annotated[InterpolateQuery, Query
         job = Walk(
             ends, query.steps, query.path, model.manifest, service.limits, request.headers.get("accept"), query.view
         )
-        (result,) = await model.batcher_by_task["decode"].submit([job])
-        if isinstance(result, RequestError):
-            raise result
+        result = await model.batcher_by_task["decode"].answer(job)
         response = single_response(result, model.label)
         if resize:
             response.headers["X-Resize"] = resize

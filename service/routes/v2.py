@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from service import __version__
 from service.coding import choose, decode
-from service.errors import InvalidParameter, MalformedBody, ModelNotFound, RequestError, UnloadRefused, shown
+from service.errors import InvalidParameter, MalformedBody, ModelNotFound, UnloadRefused, shown
 from service.inference import LENGTH_HEADER, Infer, InferAnswer, count_images, json_length
 from service.manifest import TASKS, Task, TensorSpec
 from service.meters import State
@@ -163,9 +163,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
         slot.start(request, count_images(body, at_most=limits.max_images))
         wanted = choose(request.headers.get("accept-encoding", ""))
         job = Infer(body, length, name, model.manifest, task, limits, wanted)
-        (result,) = await model.batcher_by_task[task].submit([job])
-        if isinstance(result, RequestError):
-            raise result
+        result = await model.batcher_by_task[task].answer(job)
         return _infer_response(result, model.label)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from httpx2 import Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,6 +21,7 @@ from service.settings import Settings
 from service.symbols import pack_symbols, symbols_crc32
 from tests.service.conftest import MakeClient
 from tests.service.files import from_npy, pixels_of, png, save, to_npy
+from tests.service.hgfiles import compress, decompress, refused
 from tests.service.toymodels import publish_codec, publish_toy
 
 # 0, 128, 128 and 255 of 255: 0, 2, 2 and 4 quarters.
@@ -37,23 +37,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     options = Settings(models_dir=directory, watch_interval_s=3600, device="cpu", max_pixels=10_000, max_images=20)
     with TestClient(create_app(options), raise_server_exceptions=False) as client:
         yield client
-
-
-def compress(client: TestClient, *files: bytes, query: str = "") -> Response:
-    if len(files) == 1:
-        return client.post(f"/compress{query}", content=files[0])
-    return client.post(f"/compress{query}", files=[("file", ("x", file)) for file in files])
-
-
-def decompress(client: TestClient, content: bytes, accept: str | None = None) -> Response:
-    headers = {"Content-Type": HOURGLASS_TYPE} | ({"Accept": accept} if accept else {})
-    return client.post("/decompress", content=content, headers=headers)
-
-
-def refused(answer: Response, status: int, code: str) -> str:
-    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-    detail: str = answer.json()["detail"]
-    return detail
 
 
 def file_of(client: TestClient) -> Container:

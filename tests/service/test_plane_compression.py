@@ -25,6 +25,7 @@ from service.symbols import symbols_crc32
 from service.symboltables import CHANNELS
 from tests.service.conftest import MakeClient
 from tests.service.files import from_npy, pixels_of, png, save, to_npy
+from tests.service.hgfiles import compress, decompress, refused
 from tests.service.planemodels import GRID, grid_tables, publish_plane_codec
 from tests.service.toymodels import publish_codec
 
@@ -47,23 +48,6 @@ def photo(height: int, width: int) -> np.ndarray:
     red, green, blue = 128 + 60 * np.sin(rows / 15), 128 + 60 * np.cos(columns / 19), 100 + 40 * np.sin(columns / 30)
     values: np.ndarray = np.rint(np.stack([red, green, blue], -1)).astype(np.uint8)
     return values
-
-
-def compress(client: TestClient, *files: bytes, query: str = "") -> Response:
-    if len(files) == 1:
-        return client.post(f"/compress{query}", content=files[0])
-    return client.post(f"/compress{query}", files=[("file", ("x", file)) for file in files])
-
-
-def decompress(client: TestClient, content: bytes, accept: str | None = None) -> Response:
-    headers = {"Content-Type": HOURGLASS_TYPE} | ({"Accept": accept} if accept else {})
-    return client.post("/decompress", content=content, headers=headers)
-
-
-def refused(answer: Response, status: int, code: str) -> str:
-    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-    detail: str = answer.json()["detail"]
-    return detail
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image as PillowImage
 from tqdm import tqdm
 
-from service.grid import pack_grids, unpack_grids
+from service.grid import pack_grids, places_of, unpack_grids
 from service.manifest import MANIFEST_FILE, Manifest
 from service.planes import TO_YCC, sizes_of_planes
-from service.symboltables import CELL, Grid, RatePoint
+from service.symboltables import Grid, RatePoint
 from training.compression.benchmark import newest
 from training.compression.classical import Codec, Point, best, lossy_codecs, lossy_curve, sheet_of, size_at
 from training.compression.fit import draw_curves
@@ -32,7 +32,6 @@ from training.photocodec.measure import (
     PlaneCodec,
     measure_all,
     served_codec,
-    tables_of,
     torch_codec,
     unaligned,
 )
@@ -126,8 +125,8 @@ def _table(points: list[Point], without: list[Point] | None, others: dict[str, l
 
 def _speeds(codec: PlaneCodec, points: Sequence[RatePoint], rate: int, photos: Sequence[Photo]) -> str:
     """A row per method: what writing and reading take at the default rate, or at the middle one of the qualities."""
-    tables = tables_of(points[rate], 3)
-    shapes = [(-(-height // CELL), -(-width // CELL)) for height, width in sizes_of_planes(SIDE, SIDE, 3)]
+    tables = points[rate].tables_of_planes(3)
+    shapes = [places_of(*plane) for plane in sizes_of_planes(SIDE, SIDE, 3)]
 
     def write_ours(photo: Photo) -> bytes:
         return pack_grids(list(zip(codec.symbols(photo, rate, tables), tables, strict=True)), CONTEXTS)

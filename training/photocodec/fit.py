@@ -22,7 +22,7 @@ from training.files import write_atomically
 from training.loop import generator_for
 from training.photocodec.config import PhotoCodecRecipe
 from training.photocodec.loop import build_network, train
-from training.photocodec.measure import QUALITIES, Photo, PlaneCodec, measure_all, served_codec, tables_of, unaligned
+from training.photocodec.measure import QUALITIES, Photo, PlaneCodec, measure_all, served_codec, unaligned
 from training.photocodec.network import Compress, Decompress, LappedAutoencoder, reach
 from training.photocodec.tables import CONTEXTS, fit_grid_tables
 from training.picture import rows_of_images
@@ -223,7 +223,7 @@ def _draw(
     rows = {"original": _stacked(shown)}
     for rate, point in enumerate(rates):
         drawn = [
-            codec.photo(codec.symbols(photo, rate, tables_of(point, 3)), (photo.shape[1], photo.shape[2]), rate)
+            codec.photo(codec.symbols(photo, rate, point.tables_of_planes(3)), (photo.shape[1], photo.shape[2]), rate)
             for photo in shown
         ]
         rows[f"rate {rate}"] = _stacked(drawn)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from service.symboltables import CELL
 from training.checkpoint import CHECKPOINT, Checkpoint
 from training.compression.loop import trade_off
 from training.files import write_atomically
@@ -103,7 +104,7 @@ def validation_loss(model: LappedAutoencoder, pairs: tuple[Pair, ...], lambdas: 
         top, left = (max(0, (side - VALIDATION_SIDE) // 2) for side in pair.clean.shape[1:])
         middle = pair.clean[:, top : top + VALIDATION_SIDE, left : left + VALIDATION_SIDE]
         for number, plane in enumerate(planes_of(middle)):
-            height, width = (side // 8 * 8 for side in plane.shape)
+            height, width = (side // CELL * CELL for side in plane.shape)
             x = to_pixels(plane[None, None, :height, :width]).to(lambdas.device).expand(rates, -1, -1, -1)
             rate = torch.arange(rates, device=lambdas.device) + (rates if number else 0)
             x_hat, bits = model(x, rate)

@@ -98,11 +98,6 @@ def unaligned(photo: torch.Tensor) -> Photo:
     return cut
 
 
-def tables_of(point: RatePoint, planes: int) -> list[Tables]:
-    """Those of each plane."""
-    return [point.tables, *[point.chroma] * (planes - 1)]
-
-
 def measure_rate(codec: PlaneCodec, point: RatePoint, grid: Grid, rate: int, photos: Sequence[Photo]) -> Point:
     """Bytes per photograph, each in a file of its own, header included, and the PSNR of all values of all pixels.
 
@@ -111,7 +106,7 @@ def measure_rate(codec: PlaneCodec, point: RatePoint, grid: Grid, rate: int, pho
     """
     size, squares = 0, 0.0
     for photo in photos:
-        tables = tables_of(point, 3 if len(photo) == 3 else 1)
+        tables = point.tables_of_planes(3 if len(photo) == 3 else 1)
         symbols = codec.symbols(photo, rate, tables)
         payload = pack_grids(list(zip(symbols, tables, strict=True)), grid)
         read = unpack_grids(payload, [(s.shape[1], s.shape[2]) for s in symbols], tables, grid)
