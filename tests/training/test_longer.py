@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from tests.training.pictures import fit, published
+from training.architectures.restorer import Restorer
 from training.loop import learning_rate_factor
 from training.restoration.config import RestorationTraining
 from training.restoration.patches import Patches
+from training.restoration.start import load_start
 
 STANDING_STILL = ("training.learning_rate=1e-12", "training.muon_learning_rate=1e-12", "training.steps=1")
 
@@ -37,15 +39,55 @@ def test_a_training_begins_with_the_weights_of_a_published_model(tmp_path: Path,
     assert "it began with the weights of mine, version 1" in (longer / "README.md").read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    "larger",
+    [("network.widths=[12, 24]",), ("network.blocks=[2, 3]",), ("network.widths=[9, 8]", "network.blocks=[1, 2]")],
+)
+def test_a_larger_network_begins_as_the_function_of_the_smaller_one(
+    larger: tuple[str, ...], tmp_path: Path, photos: Path
+) -> None:
+    arguments = ("denoise", "--data", str(photos), "--name", "mine", "training.muon_learning_rate=0.1")
+    assert fit(tmp_path, *arguments) == 0
+    before, directory = published(tmp_path, "mine")
+
+    assert fit(tmp_path, *arguments[:-2], "large", f"training.start_from={directory}", *larger, *STANDING_STILL) == 0
+
+    after, large = published(tmp_path, "large")
+    assert after.provenance.parameters > before.provenance.parameters
+    np.testing.assert_allclose(answers(large), answers(directory), atol=1e-5)  # a step of 1e-12 wakes nothing up
+
+
+def test_what_is_new_in_a_larger_network_learns(tmp_path: Path, photos: Path) -> None:
+    arguments = ("denoise", "--data", str(photos), "--name")
+    assert fit(tmp_path, *arguments, "mine") == 0
+    _, directory = published(tmp_path, "mine")
+    small = Restorer(3, widths=(8, 8), blocks=(1, 1))
+    load_start(small, directory)
+
+    torch.manual_seed(0)
+    large = Restorer(3, widths=(12, 12), blocks=(1, 2))
+    load_start(large, directory)
+    x, sigma = torch.rand(2, 3, 16, 16), torch.tensor([5.0, 25.0])
+    torch.testing.assert_close(large(x, sigma), small(x, sigma))
+    large(x, sigma).square().sum().backward()
+
+    read_by_old = large.before[0][0].body[1].weight.grad[:8, 8:]  # type: ignore[index]
+    assert read_by_old.abs().sum() > 0
+
+
 def test_a_start_that_cannot_be_is_explained(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("denoise", "--data", str(photos), "--name")
     assert fit(tmp_path, *arguments, "mine") == 0
     _, directory = published(tmp_path, "mine")
     start = f"training.start_from={directory}"
 
-    assert fit(tmp_path, *arguments, "wide", start, "network.widths=[8, 12]") == 1
-    assert "before.0.0" not in (error := capsys.readouterr().err)
-    assert "down.0.weight is [8, 8, 2, 2], the recipe's is [12, 8, 2, 2]" in error
+    for other, message in (
+        (["network.widths=[6, 8]"], "after.0.0.body.1.bias is [8], the recipe's is [6]"),
+        (["network.widths=[8, 8, 8]", "network.blocks=[1, 1, 1]"], "down.1.bias is not there, the recipe's is [8]"),
+        (["data.channels=1"], "head.bias is [12], the recipe's is [4]"),
+    ):
+        assert fit(tmp_path, *arguments, "other", "--restart", start, *other) == 1
+        assert message in capsys.readouterr().err
     assert fit(tmp_path, *arguments, "nothing", f"training.start_from={photos}") == 1
     assert "is no published model" in capsys.readouterr().err
     (directory / "denoise.onnx").write_bytes(b"another graph")

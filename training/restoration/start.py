@@ -31,7 +31,7 @@ def load_start(network: Restorer, directory: Path) -> None:
     block begins as the identity (Chen et al., Net2Net, 2016, https://arxiv.org/abs/1511.05641).
 
     Raises:
-        DataError: There is no such model, its graph is not what its manifest says, or its network is no part of this one.
+        DataError: There is no such model, its graph is not what its manifest says, or its network is larger or another.
     """
     manifest = _manifest(directory)
     graph = next(iter(manifest.tasks.values()))
