@@ -37,7 +37,7 @@ LEAST_SPREAD = 0.02  # of the mean: what few selection images say of a standard 
 USUAL_SIDE = 5  # positions: what is usual at one is smoothed over as many
 POSITION_DIRECTIONS = 24  # of the features, in the Gaussian of every position
 FEWEST_FOR_POSITIONS = 50  # images; fewer say of a position what its neighbours and the bank say, with more noise
-POSITION_PRIOR = 100.0  # images: as if so many had shown that all positions are alike
+POSITION_PRIOR = 10.0  # images: as if so many had shown that all positions are alike
 USUAL_PRIOR = 10.0  # images: as if so many had shown that all positions are alike
 SHRINKAGE = 0.01  # of every direction's variance towards the mean one, so that no direction counts without limit
 
@@ -46,13 +46,13 @@ FeatureMaps = Float[Tensor, "_ feature rows columns"]
 
 
 class DetectorConfig(Section):
-    """How a detector is learnt. `dimensions` are kept of the features, `bank` entries in each store of training's.
+    """How a detector is learnt. At most `dimensions` are kept of the features, `bank` entries in each store of training's.
 
     `features` "auto" is gradients for grey images of at most 64 pixels a side, and lite0 for all others.
     """
 
     features: Literal["auto", "gradients", "lite0"] = "auto"
-    dimensions: PositiveInt = 96
+    dimensions: PositiveInt = 256
     bank: PositiveInt = 1000
     widths: tuple[PositiveInt, ...] = (64, 64)
     latent: PositiveInt = 24
