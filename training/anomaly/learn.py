@@ -46,7 +46,7 @@ FeatureMaps = Float[Tensor, "_ feature rows columns"]
 
 
 class DetectorConfig(Section):
-    """How a detector is learnt. At most `dimensions` are kept of the features, `bank` entries in each store of training's.
+    """How a detector is learnt. At most `dimensions` are kept of the features, `bank` entries in each of its stores.
 
     `features` "auto" is gradients for grey images of at most 64 pixels a side, and lite0 for all others.
     """
