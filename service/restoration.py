@@ -18,7 +18,7 @@ from service.pixels import Image, Pixels, Values, grey
 from service.planes import FROM_YCC, TO_YCC
 from service.tasks import Answer, InputLimits, Options, as_sent, read_image
 from service.tensors import NPY_MAGIC, NPY_TYPE, write_npy
-from service.tiles import UNTILED_PIXELS, Span, padded_window, plan
+from service.tiles import ORIENTATIONS, UNTILED_PIXELS, Span, oriented, padded_window, plan, upright
 
 Inner = tuple[slice, slice, slice]  # of planes: what a tile answers for
 
@@ -82,7 +82,8 @@ class Restoration:
         """
         await asyncio.to_thread(self.read)
         for tile in self.tiles():  # one at a time: others get in between, and memory is that of one
-            await batcher.answer(tile)
+            while not tile.is_done:
+                await batcher.answer(tile)
         return await asyncio.to_thread(self.write)
 
     def read(self) -> None:
@@ -150,27 +151,37 @@ class Restoration:
 
 @dataclass
 class Tile:
-    """A job: one part of one image of a restoration."""
+    """A job: one part of one image of a restoration; a `thorough` one runs once for every orientation."""
 
     whole: Restoration
     number: int
     rows: Span
     columns: Span
+    ran: int = 0
+    total: Pixels | float = 0.0
 
     is_small = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its part of the result is there."""
+        return self.ran == (ORIENTATIONS if self.whole.options.thorough else 1)
 
     def prepare(self) -> Inputs:
         """The window as the model sees it: its rows are the image, or, for a model of one channel, each plane."""
         x = self._planes()
-        window = padded_window(x, self.rows, self.columns, *self.whole.image.size)
+        window = oriented(padded_window(x, self.rows, self.columns, *self.whole.image.size), self.ran)
         if not self.whole.takes_sigma:
             return (np.ascontiguousarray(window),)
         return np.ascontiguousarray(window), np.full(len(x), self.whole.sigmas[self.number], np.float32)
 
     def finish(self, outputs: Outputs) -> None:
-        """Puts what this tile answers for into the result."""
+        """Puts what this tile answers for into the result: once all orientations have run, their mean."""
         whole, s = self.whole, self.whole.scale
-        (x_hat,) = outputs
+        self.total, self.ran = self.total + upright(outputs[0], self.ran), self.ran + 1
+        if not self.is_done:
+            return
+        x_hat = self.total / np.float32(self.ran)
         top, left = (self.rows.start - self.rows.left) * s, (self.columns.start - self.columns.left) * s
         height, width = (self.rows.stop - self.rows.start) * s, (self.columns.stop - self.columns.start) * s
         inner = (slice(None), slice(top, top + height), slice(left, left + width))

@@ -68,6 +68,7 @@ class Options:
 
     sigma: float | None = None
     strength: float = 1.0
+    thorough: bool = False
     quality: int = DEFAULT_QUALITY
     metadata: Literal["drop", "keep"] = "drop"
 
@@ -154,6 +155,11 @@ class Denoise(ImageInput):
             raise InvalidParameter(
                 f"sigma is {self.options.sigma:g}, but {self.manifest.name!r} was trained for noise of one strength; "
                 "leave it out"
+            )
+        if self.options.thorough:
+            raise InvalidParameter(
+                f"thorough turns pictures of any size, but {self.manifest.name!r} knows images of one size, the right "
+                "way up; leave it out"
             )
         x = self.read()
         if self.options.metadata == "drop":

@@ -10,6 +10,7 @@ from service.pixels import Pixels
 
 TILE = 768  # pixels a side; with a halo of 112 that is one inference of 0.98 megapixels
 UNTILED_PIXELS = 1 << 20  # an image of at most so many goes through whole
+ORIENTATIONS = 8  # of a rectangle: four quarter turns, each of them mirrored or not
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,18 @@ def plan(height: int, width: int, spec: InputSpec, *, tile: int = TILE) -> Itera
     for rows in spans(height, padded_height, spec, tile):
         for columns in spans(width, padded_width, spec, tile):
             yield rows, columns
+
+
+def oriented(x: Pixels, orientation: int) -> Pixels:
+    """One of the `ORIENTATIONS` of images (..., H, W); sides change places in every other one."""
+    mirrored = x[..., ::-1] if orientation >= ORIENTATIONS // 2 else x
+    return np.rot90(mirrored, orientation, axes=(-2, -1))
+
+
+def upright(x: Pixels, orientation: int) -> Pixels:
+    """What `oriented` did, undone."""
+    turned_back = np.rot90(x, -orientation, axes=(-2, -1))
+    return turned_back[..., ::-1] if orientation >= ORIENTATIONS // 2 else turned_back
 
 
 def padded_window(x: Pixels, rows: Span, columns: Span, height: int, width: int) -> Pixels:

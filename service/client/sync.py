@@ -66,20 +66,29 @@ class Hourglass:
         version: int | None = None,
         sigma: float | None = None,
         strength: float | None = None,
+        thorough: bool | None = None,
         accept: str | None = None,
     ) -> Picture:
         """The clean image; `accept` chooses its form, such as "image/webp".
 
-        `sigma` is the noise level, 0-255 units, estimated if left out; `strength` blends with what is sent.
+        `sigma` is the noise level, 0-255 units, estimated if left out; `strength` blends with what is sent;
+        `thorough` averages over eight orientations: a little better, in eight times the time.
         """
-        query = {"model": model, "version": version, "sigma": sigma, "strength": strength}
+        query = {"model": model, "version": version, "sigma": sigma, "strength": strength, "thorough": thorough}
         return self.picture("/denoise", image, accept=accept, **query)
 
     def enhance(
-        self, image: ImageLike, *, model: str | None = None, version: int | None = None, accept: str | None = None
+        self,
+        image: ImageLike,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        thorough: bool | None = None,
+        accept: str | None = None,
     ) -> Picture:
-        """The image, enlarged."""
-        return self.picture("/enhance", image, accept=accept, model=model, version=version)
+        """The image, enlarged; `thorough` as of `denoise`."""
+        query = {"model": model, "version": version, "thorough": thorough}
+        return self.picture("/enhance", image, accept=accept, **query)
 
     def encode(self, image: ImageLike, *, model: str | None = None, version: int | None = None) -> Latent:
         """The image's latent."""

@@ -35,13 +35,20 @@ async def denoise(request: Request, query: Annotated[DenoiseQuery, Query()]) -> 
     """Removes the noise a model was trained on. Without `model`, the default for grey or for colour images answers.
 
     Models for photographs take any size and any noise: `sigma` says how strong it is (standard deviation, 0-255 units),
-    or it is estimated; `X-Sigma` says what was used. `strength` blends the result with what was sent.
+    or it is estimated; `X-Sigma` says what was used. `strength` blends the result with what was sent;
+    `thorough` takes eight times as long for a little less error.
 
     The answer has the format of the file, or `Accept` chooses PNG, JPEG, WebP, TIFF or NPY. A 16-bit image stays
     16-bit, so it cannot become JPEG or WebP; an image with transparency cannot become JPEG. An NPY array is answered
     with an NPY array by default.
     """
-    options = Options(sigma=query.sigma, strength=query.strength, quality=query.quality, metadata=query.metadata)
+    options = Options(
+        sigma=query.sigma,
+        strength=query.strength,
+        thorough=query.thorough,
+        quality=query.quality,
+        metadata=query.metadata,
+    )
 
     def job(data: bytes, manifest: Manifest, limits: InputLimits, accept: str | None) -> Denoise | Restoration:
         make = Denoise if manifest.input.height else Restoration

@@ -36,7 +36,7 @@ async def enhance(request: Request, query: Annotated[EnhanceQuery, Query()]) -> 
     The answer has the format of the file, or `Accept` chooses PNG, JPEG, WebP, TIFF or NPY. `max_pixels` of the
     settings bounds the answer, which is larger than what was sent.
     """
-    options = Options(quality=query.quality, metadata=query.metadata)
+    options = Options(quality=query.quality, metadata=query.metadata, thorough=query.thorough)
 
     def job(data: bytes, manifest: Manifest, limits: InputLimits, accept: str | None) -> Restoration:
         return Restoration(data, manifest, limits, accept, options, is_enhance=True)

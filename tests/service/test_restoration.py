@@ -118,6 +118,44 @@ def test_strength_blends(blur: TestClient, client: TestClient) -> None:
     assert (pixels_of(toy.content) == 75).all()  # it halves
 
 
+@pytest.mark.parametrize("tile", [None, 16])
+@pytest.mark.parametrize(("path", "scale"), [("/denoise?sigma=0&", 1), ("/enhance?", 2)])
+def test_thorough_is_the_mean_over_all_orientations(
+    path: str,
+    scale: int,
+    models_dir: Path,
+    make_client: MakeClient,
+    *,
+    tile: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = np.zeros((5, 5), np.float32)
+    right[1, 3] = 1.0  # every pixel becomes its upper right neighbour
+    publish_blur(models_dir, name="lopsided", scale=scale, weights=right)
+    client = make_client()
+    if tile:
+        monkeypatch.setattr(tiles, "UNTILED_PIXELS", 0)
+        monkeypatch.setattr(tiles.plan, "__kwdefaults__", {"tile": tile})
+    values = RNG.integers(0, 256, (24, 36), np.uint8)
+
+    plain, thorough = (
+        pixels_of(client.post(f"{path}model=lopsided&thorough={way}", content=png(values)).content)
+        for way in ("false", "true")
+    )
+
+    around = np.pad(values.astype(float), 1)
+    corners = [around[i : i + 24, j : j + 36] for i in (0, 2) for j in (0, 2)]
+    assert (plain[::scale, ::scale] == corners[1]).all()
+    assert np.abs(thorough - np.mean(corners, axis=0).repeat(scale, 0).repeat(scale, 1)).max() <= 0.51
+
+
+def test_a_model_of_one_size_takes_no_thorough(client: TestClient) -> None:
+    response = client.post("/denoise?thorough=true", content=png(np.zeros((4, 4), np.uint8)))
+
+    assert response.status_code == 422
+    assert "leave it out" in response.json()["detail"]
+
+
 def test_the_default_goes_by_colour(blur: TestClient) -> None:
     grey, colour = np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.uint8)
 

@@ -109,14 +109,18 @@ def publish_blur(
     scale: int = 1,
     luma_only: bool = False,
     default_for: Sequence[Task] = (),
+    weights: np.ndarray[Any, Any] | None = None,
 ) -> Path:
-    """A model of any size that sees two pixels far: the mean of 5x5, times 1 - sigma/510; or enlarged `scale` times."""
+    """A model of any size that sees two pixels far: the mean of 5x5, times 1 - sigma/510; or enlarged `scale` times.
+
+    `weights` (5, 5) are those of the pixels around, if not all the same.
+    """
     image: list[Axis] = ["n", channels, "height", "width"]
     large: list[Axis] = ["n", channels, "large_height", "large_width"]
     node = helper.make_node
     kernel = np.zeros((channels, channels, 5, 5), np.float32)
     for c in range(channels):
-        kernel[c, c] = 1 / 25
+        kernel[c, c] = 1 / 25 if weights is None else weights
     blur = node("Conv", ["x", "kernel"], ["mean"], pads=[2, 2, 2, 2])
     if scale > 1:
         enlarge = node("Resize", ["mean", "", "scales"], ["x_hat"], mode="nearest", nearest_mode="floor",

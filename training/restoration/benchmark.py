@@ -27,7 +27,7 @@ from training.picture import rows_of_images
 from training.publish import newest_version
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import DEGRADATIONS
-from training.restoration.measure import STUDIO_DB, Restore, Served, bicubic
+from training.restoration.measure import STUDIO_DB, Restore, Served, bicubic, thorough
 from training.restoration.patches import resized
 from training.restoration.peers import denoisers, package, without_background
 from training.restoration.photos import Pair, read_pairs, read_photos
@@ -102,7 +102,7 @@ Section = Iterator[tuple[str, dict[str, bytes]]]
 def _grey(data: Path, models: Path, *, most: int) -> Section:
     served = open_model(models, "photo-grey", "denoise")
     yield _described(models, "photo-grey"), {}
-    methods: dict[str, Restore] = {"photo-grey": served, **denoisers(is_colour=False)}
+    methods = {**_both_ways("photo-grey", served), **denoisers(is_colour=False)}
     for sigma in (15.0, 25.0, 50.0):
         cases = list(noisy(pictures(data / "denoise/Set12", 1, most), sigma, "gaussian"))
         yield from table(
@@ -122,14 +122,14 @@ def _colour(data: Path, models: Path, *, most: int) -> Section:
     yield _described(models, "photo"), {}
     kept = [pair.clean for pair in _held_out(data, 3)[:most]]
     yield from table("20 pictures of BSDS500 kept out of training, colour, Gaussian noise of 25",
-                      {"photo": served, **denoisers(is_colour=True)}, list(noisy(kept, 25.0, "gaussian")),
+                      {**_both_ways("photo", served), **denoisers(is_colour=True)}, list(noisy(kept, 25.0, "gaussian")),
                       picture="restoration-colour-25")  # fmt: skip
 
 
 def _enhance(data: Path, models: Path, *, most: int) -> Section:
     served = open_model(models, "photo-x2", "enhance")
     yield _described(models, "photo-x2"), {}
-    methods: dict[str, Restore] = {"photo-x2": served, "bicubic": lambda x, _: bicubic(x, 2)}
+    methods = {**_both_ways("photo-x2", served), "bicubic": lambda x, _: bicubic(x, 2)}
     for name in ("Set5", "Set14"):
         cases = []
         for photo in pictures(data / "denoise" / name, 1, most):
@@ -165,6 +165,10 @@ SECTIONS: dict[str, Callable[..., Section]] = {
     "photo-x2": _enhance,
     "scan": _scan,
 }
+
+
+def _both_ways(name: str, served: Restore) -> dict[str, Restore]:
+    return {name: served, f"{name}, thorough": thorough(served)}
 
 
 def _described(models: Path, name: str) -> str:

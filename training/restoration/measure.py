@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from service.manifest import Metric
+from service.tiles import ORIENTATIONS, oriented, upright
 from training.architectures.restorer import SIGMA_UNIT
 from training.baselines import median_filter
 from training.loop import generator_for, to_pixels
@@ -48,6 +49,17 @@ class Served:
             feed["sigma"] = np.full(1, sigma, np.float32)
         answer = np.asarray(self.session.run(None, feed)[0], np.float32)
         return torch.from_numpy(answer[:, :, : height * self._scale, : width * self._scale])
+
+
+def thorough(restore: Restore) -> Restore:
+    """What the service answers with `thorough=true`: the mean over all orientations of the image."""
+
+    def mean(x: Image, sigma: float) -> Image:
+        turned = (torch.from_numpy(oriented(x.numpy(), number).copy()) for number in range(ORIENTATIONS))
+        restored = [upright(restore(image, sigma).numpy(), number) for number, image in enumerate(turned)]
+        return torch.from_numpy(np.mean(restored, axis=0, dtype=np.float32))
+
+    return mean
 
 
 def noisy_pairs(pairs: tuple[Pair, ...], recipe: RestorationRecipe, sigma: float) -> Iterator[tuple[Image, Image]]:
