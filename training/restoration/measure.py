@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from service.manifest import Metric
-from service.tiles import ORIENTATIONS, oriented, upright
 from training.architectures.restorer import SIGMA_UNIT
 from training.baselines import median_filter
 from training.loop import generator_for, to_pixels
@@ -55,9 +54,13 @@ def thorough(restore: Restore) -> Restore:
     """What the service answers with `thorough=true`: the mean over all orientations of the image."""
 
     def mean(x: Image, sigma: float) -> Image:
-        turned = (torch.from_numpy(oriented(x.numpy(), number).copy()) for number in range(ORIENTATIONS))
-        restored = [upright(restore(image, sigma).numpy(), number) for number, image in enumerate(turned)]
-        return torch.from_numpy(np.mean(restored, axis=0, dtype=np.float32))
+        answers = []
+        for mirrored in (False, True):
+            for turns in range(4):
+                turned = torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
+                x_hat = torch.rot90(restore(turned.contiguous(), sigma), -turns, (-2, -1))
+                answers.append(x_hat.flip(-1) if mirrored else x_hat)
+        return torch.stack(answers).mean(0)
 
     return mean
 
