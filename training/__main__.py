@@ -3,61 +3,38 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from training.anomaly.benchmark import SECTIONS as ANOMALY_SECTIONS
-from training.anomaly.benchmark import benchmark as benchmark_anomaly
 from training.anomaly.config import AnomalyRecipe
 from training.anomaly.fit import Images
 from training.anomaly.fit import fit as fit_anomaly
 from training.anomaly.recalibrate import recalibrate
 from training.arguments import model_name, parse
-from training.compression.benchmark import benchmark as benchmark_compression
 from training.compression.config import CompressionRecipe
 from training.compression.fit import fit as fit_compression
 from training.config import Recipe, RecipeError
 from training.distributed import first_process_first, process_group, rank_and_world
 from training.errors import DataError, PipelineError, RunError
 from training.kinds import load_any_recipe
-from training.latent_benchmark import benchmark_generation, benchmark_regularisation
 from training.loop import TrainingError
-from training.photocodec.benchmark import benchmark as benchmark_photo_compression
 from training.photocodec.config import PhotoCodecRecipe
 from training.photocodec.fit import fit as fit_photo_codec
-from training.restoration.benchmark import SECTIONS
-from training.restoration.benchmark import benchmark as benchmark_restoration
-from training.restoration.compare import benchmark_blind
 from training.restoration.config import RestorationRecipe
 from training.restoration.fit import Sources, Where
 from training.restoration.fit import fit as fit_restoration
-from training.restoration.real import benchmark_real_noise
 from training.run import Run, open_any_run, open_run, start_run
 from training.stages import STAGES, Options, check_recipe, find_device, publish_stage
 from training.verify import verify
 
-BENCHMARKS: dict[str, Callable[..., None]] = {
-    "anomaly": benchmark_anomaly,
-    "blind": benchmark_blind,
-    "compression": benchmark_compression,
-    "photo-compression": benchmark_photo_compression,
-    "generation": benchmark_generation,
-    "real-noise": benchmark_real_noise,
-    "regularisation": benchmark_regularisation,
-    "restoration": benchmark_restoration,
-    **{f"anomaly-{data}": partial(benchmark_anomaly, only=[data]) for data in ANOMALY_SECTIONS},
-    **{model: partial(benchmark_restoration, only=[model]) for model in SECTIONS},
-}
 INTERRUPTED = 130  # the shell's status for Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 an error that was explained, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = parse(arguments, sorted(BENCHMARKS))
+    options = parse(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
@@ -80,9 +57,6 @@ def _run(options: argparse.Namespace) -> None:
     if options.stage == "verify" and (options.run / "manifest.json").exists():
         manifest = verify(options.run)
         print(f"{options.run} holds what its manifest says: {manifest.name} {manifest.version}")
-        return
-    if options.stage == "benchmark":
-        BENCHMARKS[options.what](options.data, options.models, options.docs, is_quick=options.quick)
         return
     if options.stage == "textbook":
         _write_textbook(options)

@@ -3,7 +3,6 @@
 import argparse
 import inspect
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 
@@ -16,14 +15,13 @@ from training.kinds import load_any_recipe
 from training.stages import STAGES
 
 
-def parse(arguments: list[str], benchmarks: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: list[str]) -> argparse.Namespace:
     """What one command line asks for; overrides of a recipe's fields are in `overrides`. Ends the process on mistakes.
 
     Args:
         arguments: The words after `python -m training`.
-        benchmarks: What `benchmark` offers.
     """
-    parser = _parser(benchmarks)
+    parser = _parser()
     options, rest = parser.parse_known_args(arguments)  # overrides may stand between options
     unknown = [word for word in rest if options.stage != "fit" or word.startswith("-")]
     if unknown:
@@ -35,7 +33,7 @@ def parse(arguments: list[str], benchmarks: Sequence[str]) -> argparse.Namespace
     return options
 
 
-def _parser(benchmarks: Sequence[str]) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description="From a folder of images to a published autoencoder.",
@@ -61,12 +59,6 @@ def _parser(benchmarks: Sequence[str]) -> argparse.ArgumentParser:
     fit.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
     fit.add_argument("--restart", action="store_true", help="throw away what an earlier run of this name has done")
     _add_shared_options(fit)
-    bench = commands.add_parser("benchmark", help="The shipped models beside their peers, on public test sets.")
-    bench.add_argument("what", choices=benchmarks, help="which models; restoration: all for pictures")
-    bench.add_argument("--data", type=Path, required=True, help="folder with the test sets")
-    bench.add_argument("--docs", type=Path, default=Path("docs"), help="whose page and pictures are made anew")
-    bench.add_argument("--quick", action="store_true", help="two pictures of every set; the page stays as it is")
-    _add_shared_options(bench)
     book = commands.add_parser(
         "textbook",
         help="The chapter on autoencoders, reproduced: every claim as a command, a picture and a number.",

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -16,6 +18,7 @@ from training.loop import to_pixels
 LARGEST_LINEAR = 4096  # pixels; the covariance of larger images would not fit beside them
 TRAINING_NOISE_SEED = 10_000
 CHUNK = 1000  # images at a time
+SMALL_PIXELS = 4096  # of the images that the principal components of pixels are found in
 
 Images = Float[Tensor, "batch channel height width"]
 Bytes = UInt8[Tensor, "image channel height width"]
@@ -86,3 +89,35 @@ def denoising_baselines(
         linear = reduced_rank_regression(train, corruption, rank, progress=progress)
         functions[f"best linear map of rank {rank}, clamped"] = lambda x: linear(x).clamp(0.0, 1.0)
     return functions
+
+
+class PixelPca:
+    """What the first principal components of the pixels cannot reproduce: an autoencoder that costs nothing."""
+
+    name = "PCA on pixels"
+
+    def __init__(self, components: int = 32) -> None:
+        self.components = components
+
+    def fit(self, images: Bytes) -> None:
+        """Components of the training images, at 64x64 or as large as that."""
+        x = _small(images).flatten(1)
+        self.mean = x.mean(0)
+        _, _, directions = torch.linalg.svd(x - self.mean, full_matrices=False)
+        self.directions = directions[: min(self.components, max(1, len(x) // 2))]
+        self.size = self.directions.numel()  # floats
+
+    def __call__(self, images: Bytes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The mean squared residual, and where it is."""
+        small = _small(images)
+        x = small.flatten(1) - self.mean
+        residual = (x - x @ self.directions.T @ self.directions).reshape(small.shape)
+        error = residual.square().mean(dim=1, keepdim=True)
+        maps = F.interpolate(error, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+        return error.mean(dim=(1, 2, 3)).numpy(), maps.numpy()
+
+
+def _small(images: Bytes) -> Tensor:
+    height, width = images.shape[2:]
+    shrink = max(1, round((height * width / SMALL_PIXELS) ** 0.5))
+    return F.avg_pool2d(to_pixels(images), shrink)

@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 from numpy.typing import NDArray
 from PIL import Image
 
-install_import_hook("training", "beartype.beartype")
+install_import_hook(["training", "benchmarks.models"], "beartype.beartype")
 torch.set_num_threads(1)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.models.__main__ import main as measure
 from service.container import read_container
 from service.manifest import Manifest
 from service.symbols import pack_symbols, unpack_symbols
@@ -211,8 +212,8 @@ def test_the_benchmark_says_what_others_need_for_the_same_picture(
     _, directory = published
     models = directory.parents[1]
 
-    words = ("benchmark", "compression", "--data", str(idx_folder), "--models", str(models), "--docs", str(tmp_path))
-    assert main([*words, "--quick"]) == 0
+    words = ("compression", "--data", str(idx_folder), "--models", str(models), "--docs", str(tmp_path))
+    assert measure([*words, "--quick"]) == 0
 
     said = capsys.readouterr().out
     assert "| rate | PSNR, dB | bytes per image | JPEG, same PSNR | WebP, same PSNR |" in said
@@ -223,7 +224,7 @@ def test_the_benchmark_says_what_others_need_for_the_same_picture(
 def test_the_benchmark_says_how_to_get_the_model_it_misses(
     idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["benchmark", "compression", "--data", str(idx_folder), "--models", str(tmp_path)]) == 1
+    assert measure(["compression", "--data", str(idx_folder), "--models", str(tmp_path)]) == 1
 
     assert "python -m training fit digits-compressed" in capsys.readouterr().err
 

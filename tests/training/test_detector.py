@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from benchmarks.models.peers.anomaly import AnomalibPadim
 from training.anomaly.backbone import Lite0
 from training.anomaly.detector import Detector, Neighbours, Positions, WithinImage, pooled
 from training.anomaly.features import Gradients
 from training.anomaly.learn import DetectorConfig, build_features, fit_positions, learn_detector, usual_heights
 from training.anomaly.measure import auroc, pixel_auroc
-from training.anomaly.peers import AnomalibPadim
 from training.anomaly.synthetic import KINDS, synthesise
 from training.errors import DataError
 from training.export import export_graphs, run_graph

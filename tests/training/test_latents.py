@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.models.judge import Judge, frechet_distance
 from service.manifest import Manifest
 from training import loop
 from training.__main__ import main
 from training.architectures import build
 from training.config import PriorConfig, RecipeError, RegularisationConfig, load_recipe
 from training.data import Dataset, load_data
-from training.drawn import Judge, frechet_distance
 from training.export import run_graph
 from training.graphs import Generate
 from training.latents import describe

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from scipy.fft import dctn
 
+from benchmarks.models.__main__ import main as measure
 from service.grid import Symbols, clip_grid, frequencies, pack_grids, unpack_grids
 from service.manifest import MANIFEST_FILE, Manifest
 from service.symboltables import CHANNELS, TABLE_TOTAL
@@ -220,7 +221,7 @@ def test_a_quick_benchmark_compares_and_leaves_the_page(fitted: Path, capsys: py
     docs = fitted / "docs"
 
     arguments = ["--data", str(fitted), "--models", str(fitted / "models"), "--docs", str(docs), "--quick"]
-    assert main(["benchmark", "photo-compression", *arguments]) == 0
+    assert measure(["photo-compression", *arguments]) == 0
 
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     grey, colour, speeds = rows[2:4], rows[6:8], rows[8:]
@@ -242,7 +243,7 @@ def test_the_benchmark_refuses_other_photographs(fitted: Path, capsys: pytest.Ca
     for path in list((fitted / "bsds500").iterdir())[:4]:
         (others / path.name).write_bytes(path.read_bytes())
 
-    assert main(["benchmark", "photo-compression", "--data", str(others), "--models", str(fitted / "models")]) == 1
+    assert measure(["photo-compression", "--data", str(others), "--models", str(fitted / "models")]) == 1
     assert "does not hold the photographs" in capsys.readouterr().err
 
 

@@ -29,9 +29,9 @@ from training.anomaly.config import AnomalyRecipe
 from training.anomaly.detector import Detector
 from training.anomaly.learn import learn_detector
 from training.anomaly.parts import Parts, read_parts
-from training.anomaly.peers import PixelPca
 from training.anomaly.report import Defects, as_metrics, figures, judge_of, picture, read_defects
 from training.anomaly.synthetic import synthesise
+from training.baselines import PixelPca
 from training.calibrate import answers_of, calibration_of, false_positive_rate, too_few
 from training.card import PICTURE
 from training.data import UNSTATED

@@ -12,7 +12,7 @@ from training.charts import scatter
 from training.graphs import Decode, Encode
 from training.latents import latents
 from training.loop import to_pixels
-from training.markers import table
+from training.markdown import table
 from training.picture import grid_of_images, rows_of_images
 from training.retrieval import NEIGHBOURS, neighbour_accuracy
 from training.textbook.study import CONVOLUTIONAL, SEED, Study, Trained

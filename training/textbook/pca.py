@@ -12,7 +12,7 @@ from torch import Tensor
 from training.architectures.linear import LinearAutoencoder
 from training.charts import lines
 from training.loop import to_pixels
-from training.markers import table
+from training.markdown import table
 from training.metrics import mean_squared_error
 from training.picture import rows_of_images
 from training.textbook.study import CONVOLUTIONAL, Study, Trained

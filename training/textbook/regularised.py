@@ -9,7 +9,7 @@ from training.charts import lines
 from training.graphs import Decode, Encode
 from training.latents import latents
 from training.loop import to_pixels
-from training.markers import table
+from training.markdown import table
 from training.retrieval import neighbour_accuracy
 from training.textbook.study import CONVOLUTIONAL, Study, Trained
 

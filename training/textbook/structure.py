@@ -4,7 +4,7 @@ from torch import nn
 
 from training.baselines import reduced_rank_regression
 from training.charts import lines
-from training.markers import table
+from training.markdown import table
 from training.metrics import mean_squared_error
 from training.textbook.study import Study, Trained
 

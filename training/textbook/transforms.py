@@ -10,7 +10,7 @@ from training.config import CorruptionConfig
 from training.corruptions import corrupt
 from training.graphs import Denoise
 from training.loop import to_pixels
-from training.markers import table
+from training.markdown import table
 from training.metrics import TEST_NOISE_SEED
 from training.picture import rows_of_images
 from training.textbook.study import CONVOLUTIONAL, Study, Trained

@@ -1,4 +1,4 @@
-"""`python -m training benchmark anomaly`: detectors beside their peers on public data, the mean of three seeds.
+"""`python -m benchmarks.models anomaly`: detectors beside their peers on public data, the mean of three seeds.
 
 Every method learns from the same images. Features are computed once per data set and count for every method that uses
 them. What is measured goes to the screen, and into docs/anomaly.md between its markers.
@@ -19,7 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from training.anomaly import oneclass
+from benchmarks.models import one_class
+from benchmarks.models.page import write_between
+from benchmarks.models.peers.anomaly import AnomalibPadim, Padim, Patchcore
 from training.anomaly.backbone import Lite0
 from training.anomaly.config import AnomalyRecipe
 from training.anomaly.detector import pooled
@@ -27,14 +29,14 @@ from training.anomaly.fit import GRAPH, export_detector
 from training.anomaly.learn import CHUNK, feature_maps, learn_from_features, weigh
 from training.anomaly.measure import aupro, auroc, f1_max, pixel_auroc
 from training.anomaly.parts import choose_input, cut
-from training.anomaly.peers import AnomalibPadim, Padim, Patchcore, PixelPca
 from training.anomaly.report import read_masks
+from training.baselines import PixelPca
 from training.calibrate import Answers, calibration_of
 from training.errors import DataError
 from training.folder import find_images, read_image
 from training.kinds import load_any_recipe
 from training.loop import generator_for, to_pixels
-from training.markers import table, write_between
+from training.markdown import table
 
 SEEDS = (0, 1, 2)
 SAME_TILE = 120  # frames: between two pictures of one magnetic tile there are fewer
@@ -135,7 +137,7 @@ def magnetic_tile(data: Path, seeds: Sequence[int]) -> Iterator[str]:
     yield case_table(Case("magnetic_tile, split by tile", good, groups, defects, masks, kept, stretched), seeds)
 
 
-SECTIONS: dict[str, Section] = {"hazelnut": hazelnut, "crack": crack_wall, "tile": magnetic_tile, **oneclass.SECTIONS}
+SECTIONS: dict[str, Section] = {"hazelnut": hazelnut, "crack": crack_wall, "tile": magnetic_tile, **one_class.SECTIONS}
 
 
 def tiles(paths: Sequence[Path]) -> dict[Path, int]:
@@ -153,7 +155,7 @@ def tiles(paths: Sequence[Path]) -> dict[Path, int]:
 def case_table(case: Case, seeds: Sequence[int]) -> str:
     """All methods on one data set."""
     recipe = load_any_recipe("anomaly", case.settings)
-    assert isinstance(recipe, AnomalyRecipe)  # noqa: S101  for the type checker: we wrote it
+    assert isinstance(recipe, AnomalyRecipe)
     config = choose_input(case.good, recipe.data)
     good, defects = (
         torch.from_numpy(np.stack([read_image(p, config) for p in paths])) for paths in (case.good, case.defects)

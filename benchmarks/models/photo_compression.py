@@ -1,4 +1,4 @@
-"""`python -m training benchmark photo-compression`: the shipped model beside JPEG, WebP, AVIF and JPEG XL.
+"""`python -m benchmarks.models photo-compression`: the shipped model beside JPEG, WebP, AVIF and JPEG XL.
 
 Files of photographs that training did not have are written, read again and measured; figures and curve go into
 docs/compression.md.
@@ -14,16 +14,17 @@ import numpy as np
 from PIL import Image as PillowImage
 from tqdm import tqdm
 
+from benchmarks.models.compression import newest
+from benchmarks.models.page import write_between
 from service.grid import pack_grids, places_of, unpack_grids
 from service.manifest import MANIFEST_FILE, Manifest
 from service.planes import TO_YCC, sizes_of_planes
 from service.symboltables import Grid, RatePoint
-from training.compression.benchmark import newest
 from training.compression.classical import Codec, Point, best, lossy_codecs, lossy_curve, sheet_of, size_at
 from training.compression.fit import draw_curves
 from training.errors import DataError
 from training.files import write_atomically
-from training.markers import table, write_between
+from training.markdown import table
 from training.photocodec.config import PhotoCodecRecipe
 from training.photocodec.loop import build_network
 from training.photocodec.measure import (
@@ -67,7 +68,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
     photos = read_photos(folder, 3, validation=recipe.data.validation, least_side=least, progress=True)
     if photos.sha256 != manifest.provenance.data.sha256:
         raise DataError(f"{folder} does not hold the photographs that {directory} was trained on")
-    assert manifest.compression is not None  # noqa: S101  the recipe's kind says so
+    assert manifest.compression is not None
     points = manifest.compression.rates
     codec = served_codec(directory, recipe.rates)
     colour = [_middle(unaligned(pair.clean)) for pair in photos.validation]

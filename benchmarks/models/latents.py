@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from benchmarks.models.compression import newest
+from benchmarks.models.judge import Judge, Judged, table
+from benchmarks.models.page import write_between
 from training.architectures import build
-from training.compression.benchmark import newest
 from training.config import PriorConfig, Recipe, load_recipe
 from training.data import Dataset, load_data
-from training.drawn import Judge, Judged, table
 from training.export import served
 from training.graphs import graph_for
 from training.latents import latents, principal_components
 from training.loop import to_pixels, train
-from training.markers import write_between
 from training.metrics import mean_squared_error
 from training.prior import Prior, fit_prior
 from training.retrieval import neighbour_accuracy
@@ -118,7 +118,7 @@ def _trained(images: Dataset, recipe: Recipe) -> nn.Module:
 
 
 def _accuracy(images: Dataset, z: Tensor, z_test: Tensor) -> float:
-    assert images.train_labels is not None and images.test_labels is not None  # noqa: S101, PT018 - the judge looked
+    assert images.train_labels is not None and images.test_labels is not None  # noqa: PT018 - the judge looked
     return neighbour_accuracy(z, images.train_labels, z_test, images.test_labels)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from training.anomaly.oneclass import Ours, made_up, one_class, probe_table
+from benchmarks.models.one_class import Ours, made_up, one_class, probe_table
 from training.errors import DataError
 from training.mnist import IdxFolder
 

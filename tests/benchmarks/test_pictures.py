@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.__main__ import main
+from benchmarks.models.__main__ import main
 
 PAGE = """# Page
 <!-- photo-grey: begin -->
@@ -30,7 +30,7 @@ def test_one_model_is_measured_alone_and_only_its_part_of_the_page_changes(tmp_p
     (docs / "images").mkdir()
     (docs / "restoration.md").write_text(PAGE, "utf-8")
 
-    assert main(["benchmark", "photo-grey", "--data", str(tmp_path), "--docs", str(docs), "--threads", "1"]) == 0
+    assert main(["photo-grey", "--data", str(tmp_path), "--docs", str(docs), "--threads", "1"]) == 0
 
     page = (docs / "restoration.md").read_text("utf-8")
     assert "old figures" not in page

@@ -1,4 +1,4 @@
-"""`python -m training benchmark blind`: what it costs to have no clean pictures.
+"""`python -m benchmarks.models blind`: what it costs to have no clean pictures.
 
 The same network, twice, on the same noisy photographs, for as many steps: once with the clean ones beside them, once
 without (Noise2Void). Both are measured on Set12 with the same noise, which is that of an 8-bit file.
@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 import torch
 from tqdm import tqdm
 
+from benchmarks.models.page import write_between
+from benchmarks.models.pictures import Case, noisy, pictures
+from benchmarks.models.pictures import table as table_of
 from training.architectures.restorer import SIGMA_UNIT
 from training.kinds import load_any_recipe
 from training.loop import generator_for, to_pixels
-from training.markers import write_between
-from training.restoration.benchmark import Case, noisy, pictures
-from training.restoration.benchmark import table as table_of
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import clipped
 from training.restoration.loop import build_network, train
@@ -36,7 +36,7 @@ def benchmark_blind(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
         is_quick: A few steps, and the page stays as it is.
     """
     recipe = load_any_recipe("blind", ("data.channels=1", f"training.steps={QUICK_STEPS if is_quick else STEPS}"))
-    assert isinstance(recipe, RestorationRecipe)  # noqa: S101  for the type checker: we wrote it
+    assert isinstance(recipe, RestorationRecipe)
     photos = read_photos(data / "bsds500", 1, validation=20, least_side=64, progress=False)
     photos = _noisy_copy(photos, SIGMA, recipe.training.seed)
     methods: dict[str, Restore] = {

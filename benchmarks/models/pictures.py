@@ -1,8 +1,8 @@
-"""`python -m training benchmark restoration`: the shipped models for pictures beside their peers, on public test sets.
+"""`python -m benchmarks.models restoration`: the shipped models for pictures beside their peers, on public test sets.
 
-`benchmark photo-grey` measures that one alone, with its peers. Peers are run where their packages are installed (pip
-install bm3d scikit-image). What is measured goes to the screen, and into docs/restoration.md between the markers of
-its model; picture strips go into docs/images.
+`python -m benchmarks.models photo-grey` measures that one alone, with its peers. Peers are run where their packages
+are installed (pip install bm3d scikit-image). What is measured goes to the screen, and into docs/restoration.md between
+the markers of its model; picture strips go into docs/images.
 """
 
 import time
@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from benchmarks.models.page import write_between
+from benchmarks.models.peers.pictures import denoisers, package, without_background
 from service.manifest import Manifest
 from training.baselines import median_filter
 from training.errors import DataError
 from training.files import write_atomically
 from training.loop import generator_for, to_pixels
-from training.markers import write_between
 from training.metrics import TEST_NOISE_SEED, psnr_db
 from training.picture import rows_of_images
 from training.publish import newest_version
@@ -29,7 +30,6 @@ from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import DEGRADATIONS
 from training.restoration.measure import STUDIO_DB, Restore, Served, bicubic, thorough
 from training.restoration.patches import resized
-from training.restoration.peers import denoisers, package, without_background
 from training.restoration.photos import Pair, read_pairs, read_photos
 
 STRIP_SIDE = 160  # pixels of every picture in a strip

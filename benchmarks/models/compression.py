@@ -1,4 +1,4 @@
-"""`python -m training benchmark compression`: files of the shipped model beside JPEG, WebP, AVIF, JPEG XL and PNG.
+"""`python -m benchmarks.models compression`: files of the shipped model beside JPEG, WebP, AVIF, JPEG XL and PNG.
 
 What is measured goes to the screen, into docs/compression.md between its two markers, and as a chart into docs/images.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from benchmarks.models.page import write_between
 from service.manifest import MANIFEST_FILE, Manifest
 from service.symboltables import Compression
 from training.compression.classical import Bytes, Point, lossless_size, lossy_codecs, lossy_curve, size_at, widest_gap
@@ -17,7 +18,6 @@ from training.compression.measure import Images, ServedCodec, measure_all
 from training.errors import DataError
 from training.files import write_atomically
 from training.loop import to_pixels
-from training.markers import write_between
 from training.mnist import read_idx_folder
 
 MODEL = "digits-compressed"

@@ -1,4 +1,4 @@
-"""Sections of `benchmark anomaly` for small images: one kind of ten as normal, and images of quite another world."""
+"""Sections of `benchmarks.models anomaly` for small images: one kind of ten as normal, and another world's images."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.models.peers.one_class import NearestGradients, PixelAutoencoder, ProbabilisticPca, SmallPeer
 from training.anomaly.aligned import CHUNK, learn_aligned_detector
 from training.anomaly.fit import GRAPH
 from training.anomaly.measure import auroc
-from training.anomaly.small_peers import NearestGradients, PixelAutoencoder, ProbabilisticPca, SmallPeer
 from training.calibrate import Answers, calibration_of
 from training.errors import DataError
 from training.export import export_graphs
 from training.loop import generator_for, to_pixels
-from training.markers import table
+from training.markdown import table
 from training.mnist import IdxFolder, read_idx_folder
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it

@@ -1,15 +1,15 @@
-"""`python -m training benchmark real-noise`: noise of real cameras and films, which training has not seen."""
+"""`python -m benchmarks.models real-noise`: noise of real cameras and films, which training has not seen."""
 
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from benchmarks.models.page import write_between
+from benchmarks.models.pictures import Case, open_model, pictures, strip, table
 from training.errors import DataError
 from training.files import write_atomically
 from training.loop import to_pixels
-from training.markers import write_between
-from training.restoration.benchmark import Case, open_model, pictures, strip, table
 from training.restoration.measure import Restore
 from training.restoration.photos import read_photos
 
