@@ -38,14 +38,14 @@ clean:
 	$(PYTHON) -m venv .venv
 	touch $@
 
-.venv/runtime.stamp: .venv/pip.stamp pyproject.toml constraints.txt
-	$(BIN)/pip install -q -c constraints.txt -e .
+.venv/runtime.stamp: .venv/pip.stamp pyproject.toml clients/python/pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e . -e clients/python
 	touch $@
 
-.venv/train.stamp: .venv/pip.stamp pyproject.toml constraints.txt
-	$(BIN)/pip install -q -c constraints.txt -e '.[training]'
+.venv/train.stamp: .venv/pip.stamp pyproject.toml clients/python/pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e '.[training]' -e clients/python
 	touch $@ .venv/runtime.stamp
 
-.venv/test.stamp: .venv/pip.stamp pyproject.toml constraints.txt
-	$(BIN)/pip install -q -c constraints.txt -e '.[training,tracing,test]'
+.venv/test.stamp: .venv/pip.stamp pyproject.toml clients/python/pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e '.[training,tracing,test]' -e clients/python
 	touch $@ .venv/train.stamp .venv/runtime.stamp

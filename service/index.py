@@ -21,7 +21,6 @@ from pathlib import Path
 from pydantic import JsonValue
 from tqdm import tqdm
 
-from service.client.folders import find_images
 from service.collectionschemas import check_label, check_metadata, is_collection_name, is_item_id
 from service.embedding import Embed, Vectors, encoder_of
 from service.errors import CollectionNotFound, HourglassError, RequestError
@@ -39,6 +38,7 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 2
 _BATCH = 64  # files read, encoded and written together: one commit to disk for all of them
 _ROUNDS = 3
 _SILENT_S = 2.0  # a progress bar is for what takes longer
+_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".npy"}
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ async def _index(indexing: Indexing, options: argparse.Namespace) -> int:
     except CollectionNotFound:
         found = None
     model = await indexing.model_for(found, options.model)
-    files = find_images([options.folder])
+    files = _find_images(options.folder)
     if not files:
         raise ValueError(f"no images in {options.folder}")
     sources = _sources(files, options)
@@ -196,6 +196,11 @@ async def _rebuild(indexing: Indexing, options: argparse.Namespace) -> int:
     raise ValueError(
         f"{name} was changed in each of {_ROUNDS} attempts; nothing was done. Try when nobody writes to it"
     )
+
+
+def _find_images(folder: Path) -> list[Path]:
+    """The images in a folder and below it, by their endings, in order of names. No pipe or device: it would not end."""
+    return [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in _ENDINGS and file.is_file()]
 
 
 def _sources(files: Sequence[Path], options: argparse.Namespace) -> Iterator[Source]:

@@ -32,7 +32,7 @@ def is_wanted(environ: Mapping[str, str]) -> bool:
     except ImportError as error:
         raise TracingUnavailable(
             "OTEL_EXPORTER_OTLP_ENDPOINT names a collector, but nothing that sends spans is installed: "
-            "`pip install 'hourglass[tracing]'`, or unset it"
+            "`pip install 'hourglass-service[tracing]'`, or unset it"
         ) from error
     return True
 

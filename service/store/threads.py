@@ -58,5 +58,5 @@ class StoreThreads:
         except ImportError as error:
             raise StoreUnavailable(
                 f"the setting collections_url names a database whose package is not installed ({error.name}); "
-                "pip install 'hourglass[postgres]'"
+                "pip install 'hourglass-service[postgres]'"
             ) from error

@@ -109,7 +109,7 @@ def test_the_standard_variables_turn_it_on_and_off(environ: dict[str, str], want
 def test_without_the_extra_the_service_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
 
-    with pytest.raises(TracingUnavailable, match=r"pip install 'hourglass\[tracing\]'"):
+    with pytest.raises(TracingUnavailable, match=r"pip install 'hourglass-service\[tracing\]'"):
         is_wanted({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"})
 
 

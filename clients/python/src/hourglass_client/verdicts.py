@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.client.answers import Verdict
-from service.client.errors import ClientError
-from service.client.folders import some_images, targets
-from service.client.sync import Hourglass
+from hourglass_client.answers import Verdict
+from hourglass_client.errors import ClientError
+from hourglass_client.folders import some_images, targets
+from hourglass_client.sync import Hourglass
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_ANOMALOUS = 0, 1, 3
 

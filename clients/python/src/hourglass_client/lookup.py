@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from service.client.folders import find_images, some_images
-from service.client.sync import Hourglass
-from service.client.verdicts import EXIT_DONE, EXIT_SOME_FAILED, complain
+from hourglass_client.folders import find_images, some_images
+from hourglass_client.sync import Hourglass
+from hourglass_client.verdicts import EXIT_DONE, EXIT_SOME_FAILED, complain
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""A client of the service: `from service.client import Hourglass`. It imports nothing else of the service.
+"""A client of the service: `from hourglass_client import Hourglass`. It imports nothing of the service.
 
     with Hourglass("http://127.0.0.1:8000") as hourglass:
         hourglass.denoise("noisy.png").save("clean.png")
@@ -7,9 +7,9 @@
 `AsyncHourglass` has the same methods to await. docs/client.md has all of it.
 """
 
-from service.client.aio import AsyncHourglass
-from service.client.answers import Classification, Latent, Model, Neighbour, Picture, Region, Verdict
-from service.client.errors import (
+from hourglass_client.aio import AsyncHourglass
+from hourglass_client.answers import Classification, Latent, Model, Neighbour, Picture, Region, Verdict
+from hourglass_client.errors import (
     BadRequest,
     Busy,
     ClientError,
@@ -21,7 +21,9 @@ from service.client.errors import (
     TooLate,
     Unreachable,
 )
-from service.client.sync import Hourglass
+from hourglass_client.sync import Hourglass
+
+__version__ = "0.1.0"
 
 __all__ = [
     "AsyncHourglass",

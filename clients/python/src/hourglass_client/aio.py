@@ -9,12 +9,12 @@ from typing import Any, Self, TypeVar
 import httpx
 from numpy.typing import ArrayLike
 
-from service.client import calls
-from service.client.answers import Classification, Latent, Model, Neighbour, Picture, Verdict
-from service.client.calls import Call, ImageLike
-from service.client.errors import ClientError, problem_of
-from service.client.retry import Retry
-from service.client.sync import options, unreachable
+from hourglass_client import calls
+from hourglass_client.answers import Classification, Latent, Model, Neighbour, Picture, Verdict
+from hourglass_client.calls import Call, ImageLike
+from hourglass_client.errors import ClientError, problem_of
+from hourglass_client.retry import Retry
+from hourglass_client.sync import options, unreachable
 
 T = TypeVar("T")
 

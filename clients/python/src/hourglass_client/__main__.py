@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from service.client.answers import NPY_TYPE, Picture
-from service.client.errors import ClientError
-from service.client.folders import find_images, targets
-from service.client.lookup import add_commands as add_lookup
-from service.client.sync import Hourglass
-from service.client.verdicts import EXIT_DONE, EXIT_SOME_FAILED, complain, judge
+from hourglass_client.answers import NPY_TYPE, Picture
+from hourglass_client.errors import ClientError
+from hourglass_client.folders import find_images, targets
+from hourglass_client.lookup import add_commands as add_lookup
+from hourglass_client.sync import Hourglass
+from hourglass_client.verdicts import EXIT_DONE, EXIT_SOME_FAILED, complain, judge
 
 EXIT_NOTHING = 2
 _NAMELESS = {"models", "decompress", "search", "classify"}  # a compressed file and a collection know their model
