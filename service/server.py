@@ -1,5 +1,6 @@
 """Listens and serves: one port, and an end in which nothing that was taken is lost."""
 
+import contextlib
 import gc
 import logging
 import math
@@ -9,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -27,6 +29,11 @@ from service.settings import Settings
 from service.tracing import Tracer, is_wanted
 
 log = logging.getLogger(__name__)
+
+# What asks a process to end: a service manager, Ctrl-C, a terminal that closes, Ctrl-\\. All of them drain.
+STOP_SIGNALS = [
+    signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if name in signal.Signals.__members__
+]
 
 # Also with nothing to do we stay this long, so that clients with open connections and load balancers hear of the end.
 _LEAST_DRAIN_S = 0.5
@@ -54,6 +61,13 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def heed(handler: Callable[[int, FrameType | None], object]) -> None:
+    """Call `handler` at every stop signal, but for those that whoever started us ignores, as nohup does."""
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 def serve(settings: Settings, listener: socket.socket, first: Child | None = None, board: Board | None = None) -> None:
     """Serves until a signal says stop. Where requests are cut off by that, the process ends here.
 
@@ -67,9 +81,7 @@ def serve(settings: Settings, listener: socket.socket, first: Child | None = Non
         ProviderUnavailable: The device that was asked for is not there.
         TracingUnavailable: So is what sends spans.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _end_before_start)
+    heed(_end_before_start)
     app = create_app(settings, first, board, Tracer() if is_wanted(os.environ) else None)
     server = Server(_uvicorn_config(settings, app), app.state.service.admission, grace_s=settings.grace_s)
     server.run(sockets=[listener])
@@ -99,6 +111,12 @@ class Server(uvicorn.Server):
         for listener in sockets or []:
             host, port = listener.getsockname()[:2]
             log.info("process %d running on http://%s:%d", os.getpid(), f"[{host}]" if ":" in host else host, port)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Heed our signals; uvicorn would heed two, also where they are ignored."""
+        heed(self.handle_exit)
+        yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by the signal, between two steps of the event loop: from here on everything new is refused."""
@@ -149,7 +167,7 @@ def _uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
         app,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http=protocol_for(settings, app.state.service.metrics.meters),  # type: ignore[arg-type]  # uvicorn only calls it
-        timeout_keep_alive=math.ceil(settings.header_timeout_s),
+        timeout_keep_alive=math.ceil(settings.keep_alive_s),
         ws="none",
         lifespan="on",
         log_config=None,

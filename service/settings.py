@@ -73,7 +73,10 @@ class Settings(BaseModel):
         default=32 * 1024, description="largest request line and headers together, in bytes; over it: 431"
     )
     header_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        default=10.0, description="seconds for a request's headers to arrive, and for an idle connection to stay open"
+        default=10.0, description="seconds for a request's headers to arrive"
+    )
+    keep_alive_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        default=75.0, description="seconds that a connection stays open between two requests; load balancers keep 60"
     )
     body_timeout_s: Annotated[float, Field(gt=0, le=86400)] = Field(
         default=30.0, description="seconds from the headers to the end of the body; over it: 408"

@@ -16,7 +16,7 @@ from service.board import Board
 from service.errors import NoTemporaryDirectory, StartupError
 from service.exitcodes import EXIT_CANNOT_START, EXIT_CUT_OFF, EXIT_STOPPED
 from service.logs import start_logging
-from service.server import serve
+from service.server import STOP_SIGNALS, heed, serve
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,7 @@ class Supervisor:
 
     def run(self) -> int:
         """The exit code: that of the worker that did worst."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        heed(self._on_signal)
         with self._counters:
             return self._run()
 
@@ -125,7 +124,9 @@ def _counters_directory() -> TemporaryDirectory[str]:
 def work(settings: Settings, listener: socket.socket, board: Board) -> None:
     """One worker: a process that serves on an inherited socket."""
     start_logging(settings)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent passes it on once
+    for number in STOP_SIGNALS:
+        if number != signal.SIGTERM:  # a terminal sends the others to the whole group; the parent passes it on once
+            signal.signal(number, signal.SIG_IGN)
     try:
         serve(settings, listener, board=board)
     except StartupError as error:

@@ -76,6 +76,20 @@ def test_sigterm_answers_what_was_taken_and_refuses_the_rest(models: Path) -> No
         assert process.popen.wait(START_TIMEOUT_S) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_stop_signal_drains(models: Path, number: signal.Signals, workers: int) -> None:
+    with service_process(models, *LONG_GRACE, workers=workers) as process, RawClient(process.port) as taker:
+        taker.take_a_place(DENOISE, len(SMALL))
+        for pid in {process.popen.pid, *process.pids}:  # a terminal sends it to the whole group
+            os.kill(pid, number)
+        time.sleep(1)
+        taker.send(SMALL)
+
+        assert is_halved(taker.reply())
+        assert process.popen.wait(START_TIMEOUT_S) == 0
+
+
 def test_a_second_signal_ends_it_at_once(models: Path) -> None:
     with service_process(models, *LONG_GRACE) as process, RawClient(process.port) as taker:
         taker.take_a_place(DENOISE, len(SMALL))

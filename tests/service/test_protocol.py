@@ -3,6 +3,7 @@
 import contextlib
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,14 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     directory = tmp_path_factory.mktemp("models")
     publish_toy(directory)
     publish_slow(directory)
-    limits = ("--header-timeout-s", str(HEADER_TIMEOUT_S), "--body-timeout-s", str(BODY_TIMEOUT_S))
+    limits = (
+        "--header-timeout-s",
+        str(HEADER_TIMEOUT_S),
+        "--body-timeout-s",
+        str(BODY_TIMEOUT_S),
+        "--keep-alive-s",
+        "4",
+    )
     with service_process(directory, *limits) as process:
         yield process
 
@@ -66,6 +74,12 @@ def drip(connections: list[socket.socket], byte: bytes, seconds: float) -> None:
             with contextlib.suppress(OSError):
                 connection.send(byte)
         time.sleep(0.1)
+
+
+def peak_bytes(process: Process) -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.popen.pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 def open_files(process: Process) -> int:
@@ -154,6 +168,10 @@ def test_headers_just_under_their_limit_are_taken(process: Process) -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS to a plain port
         b"not http at all\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/2.0\r\n\r\n",
+        b"GET / HTTP/0.9\r\n\r\n",
+        b"GET /\r\n",
+        b"GET /health/live\r\n\r\n",
         b"GET / HTTP/1.1\r\nA\x00B: c\r\n\r\n",
         b"GET / HTTP/1.1\r\nA : c\r\n\r\n",
         b"POST /denoise HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -173,10 +191,55 @@ def test_what_is_not_http_is_a_problem_and_the_service_lives_on(process: Process
     assert get(process.port, "/health/live").status == 200
 
 
-def test_a_request_to_switch_protocols_is_answered_without_switching(process: Process) -> None:
-    answer = answer_to(process, b"GET /health/live HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+OFFERS = [
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n",
+    b"Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nUpgrade: foo/2\r\n",
+]
 
-    assert answer.startswith(b"HTTP/1.1 200 ")
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("pieces", [1, 2, 40])
+def test_a_body_behind_an_offer_to_switch_protocols_is_read_in_http_1(
+    process: Process, offer: bytes, is_chunked: bool, pieces: int
+) -> None:
+    image = flat_png(4)
+    framing = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: %d" % len(image)
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(image), image) if is_chunked else image
+    request = b"POST /denoise?model=toy HTTP/1.1\r\nHost: x\r\n" + offer + framing + b"\r\n\r\n" + body
+    request += b"GET /health/live HTTP/1.1\r\n" + offer + b"\r\n"  # nothing of the first is lost or left behind
+    request += b"GET /nowhere HTTP/1.1\r\nConnection: close\r\n\r\n"
+
+    with connect(process) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        size = -(-len(request) // pieces)
+        for start in range(0, len(request), size):
+            connection.sendall(request[start : start + size])
+            time.sleep(0.01 if pieces > 1 else 0)
+        answer = everything_from(connection)
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"200", b"404"]
+    headers, _, rest = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", headers)
+    assert length is not None
+    assert (pixels_of(rest[: int(length[1])]) == 50).all()
+
+
+def test_a_put_behind_an_offer_keeps_its_json(process: Process) -> None:
+    body = b'{"latent":[1,2,3,4]}'
+    head = b"PUT /collections/upgraded/items/a?model=toy HTTP/1.1\r\nContent-Type: application/json\r\n" + OFFERS[0]
+
+    answer = answer_in_two(process, head + b"Content-Length: %d\r\n\r\n" % len(body), body)
+
+    assert answer.startswith(b"HTTP/1.1 201 "), answer
+
+
+def test_a_broken_body_behind_an_offer_is_refused(process: Process) -> None:
+    head = b"POST /denoise?model=toy HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + OFFERS[0] + b"\r\n"
+
+    answer = answer_in_two(process, head, b"zz\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_asked_for(process: Process) -> None:
@@ -195,6 +258,45 @@ def test_pipelined_requests_are_answered_in_order(process: Process) -> None:
     answer = answer_to(process, one + one + last)
 
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"200", b"404"]
+
+
+def test_of_many_pipelined_requests_few_are_parsed_ahead_and_all_are_answered(process: Process) -> None:
+    one = b"GET /health/live HTTP/1.1\r\n\r\n"
+    count = 300_000 // len(one)
+    image = flat_png(1000)  # takes the slow model long; meanwhile the others wait
+    slow = b"POST /denoise?model=slow HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(image) + image
+
+    with connect(process) as connection:
+        sender = threading.Thread(target=connection.sendall, args=(slow + one * count,))
+        sender.start()
+        time.sleep(0.3)
+        before = peak_bytes(process)
+        answer = b""
+        while answer.count(b"alive") < count:
+            part = connection.recv(65536)
+            assert part
+            answer += part
+        sender.join()
+
+    assert answer.count(b"HTTP/1.1 200 ") == count + 1
+    assert peak_bytes(process) - before < 2**25  # parsed at once, they take some 40 MiB
+
+
+def test_pipelined_requests_of_a_client_that_closed_its_sending_half_are_all_answered(process: Process) -> None:
+    one = b"GET /health/live HTTP/1.1\r\n\r\n"
+    with connect(process, one * 500) as connection:
+        connection.shutdown(socket.SHUT_WR)
+
+        assert everything_from(connection).count(b"HTTP/1.1 200 ") == 500
+
+
+def test_a_connection_stays_open_between_requests_longer_than_headers_may_take(process: Process) -> None:
+    with connect(process, b"GET /health/live HTTP/1.1\r\n\r\n") as connection:
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        time.sleep(2.5 * HEADER_TIMEOUT_S)
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nConnection: close\r\n\r\n")
+
+        assert everything_from(connection).startswith(b"HTTP/1.1 200 ")
 
 
 def test_headers_under_their_limit_are_taken_in_two_pieces_too(process: Process) -> None:
