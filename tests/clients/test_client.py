@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,9 +29,10 @@ from hourglass_client import (
     Region,
     TooLarge,
     Unreachable,
+    verdict_frame,
 )
 from hourglass_client.__main__ import main
-from hourglass_client.calls import ImageLike
+from hourglass_client.bodies import Body, ImageLike, to_form
 from hourglass_client.retry import Retry
 from tests.service.files import pixels_of, png
 from tests.service.slowmodel import Process, service_process
@@ -177,6 +180,56 @@ def test_problems_are_typed_exceptions(hourglass: Hourglass, image: Path) -> Non
         hourglass.denoise("nowhere.png")
 
 
+def test_answers_describe_themselves_in_a_line_and_show_themselves_in_a_notebook(hourglass: Hourglass) -> None:
+    picture = hourglass.denoise(LEVELS, accept="image/webp")
+
+    assert repr(picture) == f"<Picture image/webp, {len(picture.content)} bytes, by toy/1>"
+    assert (pixels_of(picture._repr_png_() or b"")[..., 0] == 50).all()
+    assert hourglass.denoise(png(LEVELS))._repr_png_() == hourglass.denoise(png(LEVELS)).content
+    assert hourglass.denoise(LEVELS)._repr_png_() is None  # an array was answered with an array
+    assert repr(hourglass.encode(LEVELS)) == "<Latent (4,), by toy/1>"
+    assert repr(hourglass.anomaly(LEVELS)) == "<Verdict normal, score 0.1538, p = 0.84, 0 regions, by toy/1>"
+    assert repr(hourglass.models()[0]).startswith("<Model toy/1: ")
+    assert re.fullmatch(r"<Hourglass http://127.0.0.1:\d+/?>", repr(hourglass))
+
+
+def test_arrays_of_opencv_go_in_and_come_out_as_they_are(url: str) -> None:
+    rng = np.random.default_rng(3)
+    bgr = rng.integers(0, 256, (4, 4, 3), np.uint8)
+    rgb = np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1))
+    with Hourglass(url) as torch, Hourglass(url, layout="hwc", channels="bgr") as opencv:
+        expected, got = torch.heatmap(rgb, max_fpr=0.99).array(), opencv.heatmap(bgr, max_fpr=0.99).array()
+        grey, latent = opencv.denoise(LEVELS).array(), opencv.encode(bgr)
+        scores = opencv.heatmap(np.stack([bgr, bgr]), accept="application/x-npy").array()
+
+        assert (got.transpose(2, 0, 1)[::-1] == expected).all()
+        assert grey.shape == (4, 4)
+        np.testing.assert_array_equal(latent.values, torch.encode(rgb).values)
+        assert scores.shape == (2, 4, 4)  # a map has no channels to be moved
+        with pytest.raises(ValueError, match="is its layout chw"):
+            opencv.denoise(np.zeros((3, 9, 9), np.uint8))
+    with pytest.raises(ValueError, match="none of chw, hwc"):
+        Hourglass(url, layout="nhwc")  # type: ignore[arg-type]
+
+
+def test_verdicts_become_a_data_frame(hourglass: Hourglass, folder: Path) -> None:
+    pytest.importorskip("pandas")
+
+    frame = verdict_frame(hourglass.each(hourglass.anomaly, [folder]))
+
+    assert len(frame) == 11
+    assert frame["is_anomalous"].sum() == 1
+    assert frame["problem"].notna().sum() == 1
+    assert frame.loc[frame["problem"].notna(), "file"].item() == str(folder / "broken.png")
+
+
+def test_the_name_of_a_file_is_sent_with_it() -> None:
+    form = to_form([Body(b"1", "image/png", 'a "b"\r\n.png'), Body(b"2", "image/png")])
+
+    assert b'filename="a %22b%22%0D%0A.png"' in form.content
+    assert b'filename="image"' in form.content
+
+
 def test_a_key_is_sent(tmp_path: Path, image: Path) -> None:
     publish_toy(tmp_path / "models")
     with service_process(tmp_path / "models", "--api-keys", "a-key-of-sixteen-letters") as process:
@@ -271,6 +324,36 @@ def test_a_busy_service_is_asked_again_when_it_says() -> None:
         assert 0.4 <= time.monotonic() - started < 5
 
 
+def test_a_delete_whose_answer_was_lost_has_been_done(url: str, hourglass: Hourglass) -> None:
+    hourglass.put_item("lost", "a", LEVELS)
+
+    class Lossy(httpx.BaseTransport):
+        def __init__(self) -> None:
+            self.inner, self.asked = httpx.HTTPTransport(), 0
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            response = self.inner.handle_request(request)
+            self.asked += 1
+            if self.asked == 1:
+                response.read()
+                raise httpx.ReadError("the answer was lost")
+            return response
+
+    with Hourglass(url, transport=Lossy(), retry=Retry(first_s=0.01)) as lossy:
+        lossy.delete_item("lost", "a")
+        with pytest.raises(NotFound):
+            lossy.delete_item("lost", "a")  # this one was answered at once
+    with pytest.raises(NotFound):
+        hourglass.item("lost", "a")
+    hourglass.delete_collection("lost")
+
+
+def test_an_address_that_is_none_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    for url in ("127.0.0.1:8000", "ftp://127.0.0.1", "http://[::1"):
+        assert main(["--url", url, "models"]) == 2
+        assert "hourglass: " in capsys.readouterr().err
+
+
 def test_patience_ends(image: Path) -> None:
     retry = Retry(times=2, first_s=0.01)
     with GrumpyServer(99, None) as server:
@@ -337,6 +420,29 @@ def test_a_folder_is_asked_in_order_and_a_problem_stops_nothing(hourglass: Hourg
     assert levels == [*range(0, 90, 10), 125]
     (problem,) = [result for _, result in results if not isinstance(result, Picture)]
     assert isinstance(problem, BadRequest)
+
+
+def test_the_asyncio_client_asks_a_folder_in_order_too(url: str, folder: Path) -> None:
+    async def ask() -> list[tuple[Path, object]]:
+        async with AsyncHourglass(url) as hourglass:
+            return [result async for result in hourglass.each(hourglass.denoise, [folder], at_once=3)]
+
+    with Hourglass(url) as hourglass:
+        expected = [(file, str(result)) for file, result in hourglass.each(hourglass.denoise, [folder])]
+
+    assert [(file, str(result)) for file, result in asyncio.run(ask())] == expected
+
+
+def test_who_stops_listening_does_not_wait_for_the_rest(hourglass: Hourglass, folder: Path) -> None:
+    asked = []
+
+    def ask(file: Path) -> None:
+        asked.append(file)
+
+    for _ in hourglass.each(ask, [folder], at_once=1):
+        break
+
+    assert len(asked) <= 4
 
 
 def run(url: str, *words: str | Path) -> int:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "clients" / "python"
 SOURCE = PROJECT / "src" / "hourglass_client"
 NEEDED = {"httpx", "numpy", "PIL", "tqdm"}
+EXTRAS = {"pandas"}  # imported where they are used, and only there
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,17 @@ def test_the_client_imports_only_what_its_distribution_needs() -> None:
                 assert node.level == 0, f"{file}: relative"
                 imported.add((node.module or "").partition(".")[0])
 
-    assert imported - sys.stdlib_module_names == NEEDED | {"hourglass_client"}
+    assert imported - sys.stdlib_module_names == NEEDED | EXTRAS | {"hourglass_client"}
+
+
+def test_importing_the_client_and_its_command_imports_no_extra() -> None:
+    code = (
+        f"import hourglass_client.__main__, sys; print(sorted({EXTRAS | {'service', 'training'}} & set(sys.modules)))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=SOURCE.parent, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
 
 
 def test_the_wheel_holds_the_code_the_command_and_the_licence(wheel: Path) -> None:

@@ -22,6 +22,7 @@ from hourglass_client.errors import (
     Unreachable,
 )
 from hourglass_client.sync import Hourglass
+from hourglass_client.tables import verdict_frame
 
 __version__ = "0.1.0"
 
@@ -45,4 +46,5 @@ __all__ = [
     "TooLate",
     "Unreachable",
     "Verdict",
+    "verdict_frame",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from hourglass_client import __version__
 from hourglass_client.answers import NPY_TYPE, Picture
 from hourglass_client.errors import ClientError
 from hourglass_client.folders import find_images, targets
@@ -170,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"hourglass-client {__version__}")
     parser.add_argument("--url", help="where the service is")
     parser.add_argument("--timeout-s", type=float, default=60.0, metavar="S", help="patience in seconds (default 60)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

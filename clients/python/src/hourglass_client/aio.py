@@ -1,28 +1,44 @@
-"""The client for asyncio: the methods of `Hourglass`, to be awaited."""
+"""The client for asyncio, and what `sync.py` is generated from: run `python clients/python/make_sync.py`."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 from numpy.typing import ArrayLike
+from tqdm import tqdm
 
 from hourglass_client import calls
 from hourglass_client.answers import Classification, Latent, Model, Neighbour, Picture, Verdict
-from hourglass_client.calls import Call, ImageLike
-from hourglass_client.errors import ClientError, problem_of
+from hourglass_client.arrays import ArrayOrder, Channels, Layout
+from hourglass_client.bodies import ImageLike
+from hourglass_client.calls import Call
+from hourglass_client.concurrency import ask_each_async
+from hourglass_client.connection import Answered, Attempts, Repeat, http_options
+from hourglass_client.errors import ClientError
+from hourglass_client.folders import find_images
 from hourglass_client.retry import Retry
-from hourglass_client.sync import options, unreachable
 
 T = TypeVar("T")
 
 _PATIENCE = Retry()
+_SILENT_S = 2.0  # a progress bar is for what takes longer
 
 
 class AsyncHourglass:
-    """A service, as coroutines. Arguments and answers are those of `Hourglass`."""
+    """A service, as coroutines.
+
+    Args:
+        url: Where it is.
+        key: Of the API, where the service wants one.
+        timeout_s: For connecting, and for each pause between bytes of an answer.
+        retry: How often to ask again when the service is busy or the connection fails.
+        layout: Of arrays, sent and answered: "chw", or "hwc" as OpenCV and scikit-image have them.
+        channels: Of colour arrays: "rgb", or "bgr" as OpenCV has them.
+        transport: Instead of the network, for tests.
+    """
 
     def __init__(
         self,
@@ -31,10 +47,16 @@ class AsyncHourglass:
         key: str | None = None,
         timeout_s: float = 60.0,
         retry: Retry = _PATIENCE,
+        layout: Layout = "chw",
+        channels: Channels = "rgb",
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._retry = retry
-        self._http = httpx.AsyncClient(**options(url, key, timeout_s), transport=transport)
+        self._order = ArrayOrder(layout, channels)
+        self._http = httpx.AsyncClient(**http_options(url, key, timeout_s), transport=transport)
+
+    def __repr__(self) -> str:
+        return f"<AsyncHourglass {self._http.base_url}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,15 +79,18 @@ class AsyncHourglass:
         sigma: float | None = None,
         strength: float | None = None,
         thorough: bool | None = None,
+        quality: int | None = None,
+        metadata: str | None = None,
         accept: str | None = None,
     ) -> Picture:
         """The clean image; `accept` chooses its form, such as "image/webp".
 
         `sigma` is the noise level, 0-255 units, estimated if left out; `strength` blends with what is sent;
-        `thorough` averages over eight orientations: a little better, in eight times the time.
+        `thorough` averages over eight orientations: a little better, in eight times the time; `quality` is that of a
+        JPEG or WebP answer, 1 to 100; `metadata="keep"` keeps EXIF data.
         """
-        query = {"model": model, "version": version, "sigma": sigma, "strength": strength, "thorough": thorough}
-        return await self.picture("/denoise", image, accept=accept, **query)
+        own = {"sigma": sigma, "strength": strength, "thorough": thorough, "quality": quality, "metadata": metadata}
+        return await self.picture("/denoise", image, accept=accept, model=model, version=version, **own)
 
     async def enhance(
         self,
@@ -74,15 +99,17 @@ class AsyncHourglass:
         model: str | None = None,
         version: int | None = None,
         thorough: bool | None = None,
+        quality: int | None = None,
+        metadata: str | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """The image, enlarged; `thorough` as of `denoise`."""
-        query = {"model": model, "version": version, "thorough": thorough}
-        return await self.picture("/enhance", image, accept=accept, **query)
+        """The image, enlarged; `thorough`, `quality` and `metadata` as of `denoise`."""
+        own = {"thorough": thorough, "quality": quality, "metadata": metadata}
+        return await self.picture("/enhance", image, accept=accept, model=model, version=version, **own)
 
     async def encode(self, image: ImageLike, *, model: str | None = None, version: int | None = None) -> Latent:
         """The image's latent."""
-        return await self.send(calls.encode(image, query={"model": model, "version": version}))
+        return await self.send(calls.encode(image, query={"model": model, "version": version}, order=self._order))
 
     async def decode(
         self,
@@ -92,8 +119,10 @@ class AsyncHourglass:
         version: int | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """The image of a latent."""
-        return await self.send(calls.decode(latent, accept=accept, query={"model": model, "version": version}))
+        """The image of a latent, by the model that made it; several give a ZIP, or an array if `accept` says so."""
+        return await self.send(
+            calls.decode(latent, accept=accept, query={"model": model, "version": version}, order=self._order)
+        )
 
     async def generate(
         self,
@@ -107,10 +136,10 @@ class AsyncHourglass:
         view: str | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """New images; several give a ZIP, an array, or one picture (view="sheet")."""
+        """New images, and in `seed` what draws them again; several give a ZIP, an array, or with view="sheet" one."""
         body = {"count": count, "seed": seed, "temperature": temperature, "label": label}
         query = {"model": model, "version": version, "view": view}
-        return await self.send(calls.generate(body, accept=accept, query=query))
+        return await self.send(calls.generate(body, accept=accept, query=query, order=self._order))
 
     async def interpolate(
         self,
@@ -124,9 +153,12 @@ class AsyncHourglass:
         view: str | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """The images between two images or two latents, with both ends, as a strip."""
+        """The images between two images or two latents, with both ends, as a strip.
+
+        `path` is "linear" or "spherical"; `accept` "image/gif" or "image/webp" animates, "application/zip" has frames.
+        """
         query = {"model": model, "version": version, "steps": steps, "path": path, "view": view}
-        return await self.send(calls.interpolate(first, last, accept=accept, query=query))
+        return await self.send(calls.interpolate(first, last, accept=accept, query=query, order=self._order))
 
     async def compress(
         self,
@@ -137,19 +169,23 @@ class AsyncHourglass:
         version: int | None = None,
     ) -> Picture:
         """One small file of one image or several; `rate` trades bytes for likeness, 0 is the smallest."""
-        return await self.send(calls.compress(images, query={"model": model, "version": version, "rate": rate}))
+        return await self.send(
+            calls.compress(images, query={"model": model, "version": version, "rate": rate}, order=self._order)
+        )
 
     async def decompress(
         self, file: Picture | str | Path | bytes, *, quality: int | None = None, accept: str | None = None
     ) -> Picture:
         """The images of a file of `compress`; several give a ZIP, or an array if `accept` says so."""
-        return await self.send(calls.decompress(file, accept=accept, query={"quality": quality}))
+        return await self.send(calls.decompress(file, accept=accept, query={"quality": quality}, order=self._order))
 
     async def anomaly(
         self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None
     ) -> Verdict:
-        """How unusual the image is, and where."""
-        return await self.send(calls.anomaly(image, query={"model": model, "version": version, "max_fpr": max_fpr}))
+        """How unusual the image is, and where; `max_fpr` moves the thresholds."""
+        return await self.send(
+            calls.anomaly(image, query={"model": model, "version": version, "max_fpr": max_fpr}, order=self._order)
+        )
 
     async def heatmap(
         self,
@@ -160,7 +196,7 @@ class AsyncHourglass:
         max_fpr: float | None = None,
         accept: str = "image/png",
     ) -> Picture:
-        """Where the image is unusual, in colour over the image."""
+        """Where the image is unusual, in colour over the image, outlined if it is anomalous; NPY gives the map."""
         query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "heatmap"}
         return await self.picture("/anomaly", image, accept=accept, **query)
 
@@ -173,7 +209,7 @@ class AsyncHourglass:
         max_fpr: float | None = None,
         accept: str = "image/png",
     ) -> Picture:
-        """Where the image is anomalous, in white."""
+        """Where the image is anomalous: white there, black elsewhere; `accept` is PNG, TIFF or NPY."""
         query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "mask"}
         return await self.picture("/anomaly", image, accept=accept, **query)
 
@@ -190,7 +226,9 @@ class AsyncHourglass:
     ) -> dict[str, Any]:  # Any: JSON
         """Keeps an image's latent in a collection, which the first item makes; an item of that id is replaced."""
         query = {"label": label, "model": model, "version": version}
-        return await self.send(calls.put_item(collection, item_id, image, metadata=metadata, query=query))
+        return await self.send(
+            calls.put_item(collection, item_id, image, metadata=metadata, query=query, order=self._order)
+        )
 
     async def item(self, collection: str, item_id: str) -> dict[str, Any]:  # Any: JSON
         """An item: its latent, label and metadata."""
@@ -202,11 +240,11 @@ class AsyncHourglass:
 
     async def search(self, collection: str, image: ImageLike | Latent, *, k: int = 10) -> tuple[Neighbour, ...]:
         """The items of a collection that are nearest to one image or latent, nearest first."""
-        return await self.send(calls.search(collection, image, k=k))
+        return await self.send(calls.search(collection, image, k=k, order=self._order))
 
     async def classify(self, collection: str, image: ImageLike | Latent, *, k: int = 5) -> Classification:
         """What one image or latent shows, by the labels of what is nearest."""
-        return await self.send(calls.classify(collection, image, k=k))
+        return await self.send(calls.classify(collection, image, k=k, order=self._order))
 
     async def collections(self) -> list[dict[str, Any]]:  # Any: JSON
         """All collections."""
@@ -217,8 +255,8 @@ class AsyncHourglass:
         await self.send(calls.delete(calls.collection_path(collection)))
 
     async def picture(self, path: str, image: ImageLike, *, accept: str | None = None, **query: object) -> Picture:
-        """Any endpoint that takes an image and gives one."""
-        return await self.send(calls.picture(path, image, accept=accept, query=query))
+        """Any endpoint that takes an image and gives one; `query` is its query."""
+        return await self.send(calls.picture(path, image, accept=accept, query=query, order=self._order))
 
     async def models(self) -> list[Model]:
         """The live models."""
@@ -229,26 +267,52 @@ class AsyncHourglass:
         return await self.send(calls.document(f"/models/{name}", {"version": version}))
 
     async def ready(self) -> dict[str, Any]:  # Any: JSON
-        """What is live, and where it runs."""
+        """What is live, and where it runs.
+
+        Raises:
+            Busy: Nothing is, after the retries.
+        """
         return await self.send(calls.document("/health/ready", {}))
 
+    async def each(
+        self,
+        ask: Callable[[Path], Awaitable[T]],
+        paths: Sequence[str | Path],
+        *,
+        at_once: int = 8,
+        what: str = "images",
+    ) -> AsyncIterator[tuple[Path, T | ClientError | OSError]]:
+        """Asks about every file, several at a time, with a progress bar: each file with its answer or its problem.
+
+        Args:
+            ask: What to do with a file, such as `hourglass.denoise`.
+            paths: Files, and folders of images.
+            at_once: Requests at a time: the service makes batches of them.
+            what: Of the progress bar.
+        """
+        files = find_images(paths)
+        with tqdm(total=len(files), desc=what, unit="", delay=_SILENT_S, disable=None, leave=False) as bar:
+            async for file, result in ask_each_async(ask, files, at_once):
+                bar.update()
+                yield file, result
+
     async def send(self, call: Call[T]) -> T:
-        """The answer to a call; see `Hourglass.send`."""
-        attempt = 0
+        """The answer to a call, after as many attempts as `retry` allows.
+
+        Raises:
+            Problem: The service says no.
+            Unreachable: It says nothing.
+        """
+        attempts = Attempts(call, self._retry, self._http.base_url)
         while True:
             try:
                 response = await self._http.request(
                     call.method, call.path, params=call.query, headers=call.headers, content=call.content
                 )
-            except httpx.TransportError as error:
-                failure: ClientError = unreachable(self._http.base_url, error)
-                pause_s = self._retry.pause_s(attempt, None, {})
+            except httpx.RequestError as error:
+                outcome: Answered[T] | Repeat = attempts.after_error(error)
             else:
-                if response.is_success:
-                    return call.read(response.headers, response.content)
-                failure = problem_of(response.status_code, response.headers, response.content)
-                pause_s = self._retry.pause_s(attempt, response.status_code, response.headers)
-            if pause_s is None:
-                raise failure
-            await asyncio.sleep(pause_s)
-            attempt += 1
+                outcome = attempts.after(response)
+            if isinstance(outcome, Answered):
+                return outcome.value
+            await asyncio.sleep(outcome.pause_s)

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hourglass_client.arrays import SERVICE_ORDER, ArrayOrder
+
 NPY_TYPE = "application/x-npy"
 HOURGLASS_TYPE = "application/vnd.hourglass"  # a file of /compress
 
@@ -24,6 +26,7 @@ class Picture:
         model: "name/version" of who made it.
         resize: What was done to the size on the way, or None.
         seed: Draws it again, if it was drawn.
+        order: How `array` lies in memory.
     """
 
     content: bytes
@@ -31,6 +34,19 @@ class Picture:
     model: str | None = None
     resize: str | None = None
     seed: int | None = None
+    order: ArrayOrder = SERVICE_ORDER
+
+    def __repr__(self) -> str:
+        by = f", by {self.model}" if self.model else ""
+        return f"<Picture {self.media_type}, {len(self.content)} bytes{by}>"
+
+    def _repr_png_(self) -> bytes | None:
+        """As a notebook shows it; None for what is no image."""
+        if self.media_type == "image/png" or not self.media_type.startswith("image/"):
+            return self.content if self.media_type == "image/png" else None
+        file = io.BytesIO()
+        self.pil().save(file, "PNG")
+        return file.getvalue()
 
     def save(self, path: str | Path) -> None:
         """Writes the file as it is; its name does not change what it is."""
@@ -43,12 +59,15 @@ class Picture:
         return picture
 
     def array(self) -> NDArray[Any]:
-        """As an array: (H, W) or (C, H, W) of uint8 or uint16 for an image, whatever was sent for NPY."""
+        """As an array: uint8 or uint16 for an image, whatever was sent for NPY.
+
+        (H, W), (C, H, W) or (N, C, H, W), RGB, unless the client was told another order of arrays.
+        """
         if self.media_type == NPY_TYPE:
             array: NDArray[Any] = np.load(io.BytesIO(self.content), allow_pickle=False)
-            return array
+            return self.order.from_service(array)
         values = np.asarray(self.pil())
-        return values if values.ndim == 2 else np.moveaxis(values, 2, 0)
+        return values if values.ndim == 2 else self.order.from_service(np.moveaxis(values, 2, 0))
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,9 @@ class Latent:
 
     values: NDArray[np.float32]
     model: str
+
+    def __repr__(self) -> str:
+        return f"<Latent {self.values.shape}, by {self.model}>"
 
 
 @dataclass(frozen=True)
@@ -99,6 +121,11 @@ class Verdict:
     calibration_images: int
     smallest_fpr: float
 
+    def __repr__(self) -> str:
+        word = "anomalous" if self.is_anomalous else "normal"
+        found = f"{len(self.regions)} region{'s' * (len(self.regions) != 1)}"
+        return f"<Verdict {word}, score {self.score:.4g}, p = {self.p_value:.2g}, {found}, by {self.model}>"
+
 
 @dataclass(frozen=True)
 class Neighbour:
@@ -136,6 +163,9 @@ class Model:
     tasks: tuple[str, ...]
     summary: str
     document: Mapping[str, Any]  # Any: JSON
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name}/{self.version}: {', '.join(self.tasks)}>"
 
 
 def verdict_of(document: Mapping[str, Any]) -> Verdict:

@@ -2,15 +2,15 @@
 
 import io
 import json
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from hourglass_client.answers import (
@@ -27,12 +27,11 @@ from hourglass_client.answers import (
     neighbours_of,
     verdict_of,
 )
+from hourglass_client.arrays import SERVICE_ORDER, ArrayOrder
+from hourglass_client.bodies import Body, ImageLike, to_body, to_form, to_npy
 
 T = TypeVar("T")
 
-# A path, the bytes of a file, an image of Pillow, or an array: float32 in [0, 1] or uint8, (H, W), (C, H, W) or
-# (N, C, H, W).
-ImageLike = str | Path | bytes | Image.Image | NDArray[Any]
 Headers = Mapping[str, str]
 JSON_TYPE = "application/json"
 
@@ -49,25 +48,31 @@ class Call(Generic[T]):
     content: bytes = b""
 
 
-def picture(path: str, image: ImageLike, *, accept: str | None, query: Mapping[str, object]) -> Call[Picture]:
+def picture(
+    path: str, image: ImageLike, *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
+) -> Call[Picture]:
     """An endpoint that takes an image and gives one."""
-    content, kind = to_body(image)
-    headers = {"Content-Type": kind} | ({"Accept": accept} if accept else {})
-    return Call("POST", path, read_picture, _query(query), headers, content)
+    body = to_body(image, order)
+    headers = {"Content-Type": body.media_type} | ({"Accept": accept} if accept else {})
+    # A map of scores has no channels: (H, W), or (N, H, W) for several.
+    answer_order = SERVICE_ORDER if path == "/anomaly" and accept == NPY_TYPE else order
+    return Call("POST", path, partial(read_picture, order=answer_order), _query(query), headers, body.content)
 
 
-def encode(image: ImageLike, *, query: Mapping[str, object]) -> Call[Latent]:
+def encode(image: ImageLike, *, query: Mapping[str, object], order: ArrayOrder) -> Call[Latent]:
     """An image's latent."""
-    content, kind = to_body(image)
-    headers = {"Content-Type": kind, "Accept": NPY_TYPE}  # exact, and a hundredth of JSON's cost
+    body = to_body(image, order)
+    headers = {"Content-Type": body.media_type, "Accept": NPY_TYPE}  # exact, and a hundredth of JSON's cost
 
     def read(headers: Headers, content: bytes) -> Latent:
         return Latent(np.load(io.BytesIO(content), allow_pickle=False), headers.get("x-model", ""))
 
-    return Call("POST", "/encode", read, _query(query), headers, content)
+    return Call("POST", "/encode", read, _query(query), headers, body.content)
 
 
-def decode(latent: Latent | ArrayLike, *, accept: str | None, query: Mapping[str, object]) -> Call[Picture]:
+def decode(
+    latent: Latent | ArrayLike, *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
+) -> Call[Picture]:
     """The image of a latent; several give a ZIP or an array. A `Latent` goes to the model that made it."""
     if isinstance(latent, Latent):
         query = _made_by(latent) | {k: v for k, v in query.items() if v is not None}
@@ -75,59 +80,71 @@ def decode(latent: Latent | ArrayLike, *, accept: str | None, query: Mapping[str
     else:
         values = np.asarray(latent, np.float32)
     headers = {"Content-Type": NPY_TYPE} | ({"Accept": accept} if accept else {})
-    return Call("POST", "/decode", read_picture, _query(query), headers, to_npy(values))
+    return Call("POST", "/decode", partial(read_picture, order=order), _query(query), headers, to_npy(values))
 
 
-def generate(body: Mapping[str, object], *, accept: str | None, query: Mapping[str, object]) -> Call[Picture]:
+def generate(
+    body: Mapping[str, object], *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
+) -> Call[Picture]:
     """New images; `body` holds count, seed, temperature and label."""
     headers = {"Content-Type": JSON_TYPE} | ({"Accept": accept} if accept else {})
-    return Call("POST", "/generate", read_picture, _query(query), headers, json.dumps(body).encode())
+    read = partial(read_picture, order=order)
+    return Call("POST", "/generate", read, _query(query), headers, json.dumps(body).encode())
 
 
 def interpolate(
-    first: ImageLike | Latent, last: ImageLike | Latent, *, accept: str | None, query: Mapping[str, object]
+    first: ImageLike | Latent,
+    last: ImageLike | Latent,
+    *,
+    accept: str | None,
+    query: Mapping[str, object],
+    order: ArrayOrder,
 ) -> Call[Picture]:
     """The images between two images or two latents of one model."""
     if isinstance(first, Latent) and isinstance(last, Latent):
         if first.model != last.model:
             raise ValueError(f"the latents are of {first.model} and {last.model}; the way is through one model's")
         query = _made_by(first) | {k: v for k, v in query.items() if v is not None}
-        content, kind = to_npy(np.stack([first.values, last.values])), NPY_TYPE
+        body = Body(to_npy(np.stack([first.values, last.values])), NPY_TYPE)
     elif isinstance(first, Latent) or isinstance(last, Latent):
         raise TypeError(
             "the way leads from an image to an image or from a latent to a latent, not from one to the other"
         )
     else:
-        content, kind = _form([to_body(first), to_body(last)])
-    headers = {"Content-Type": kind} | ({"Accept": accept} if accept else {})
-    return Call("POST", "/interpolate", read_picture, _query(query), headers, content)
+        body = to_form([to_body(first, order), to_body(last, order)])
+    headers = {"Content-Type": body.media_type} | ({"Accept": accept} if accept else {})
+    return Call("POST", "/interpolate", partial(read_picture, order=order), _query(query), headers, body.content)
 
 
-def anomaly(image: ImageLike, *, query: Mapping[str, object]) -> Call[Verdict]:
+def anomaly(image: ImageLike, *, query: Mapping[str, object], order: ArrayOrder) -> Call[Verdict]:
     """The verdict on one image."""
-    content, kind = to_body(image)
-    headers = {"Content-Type": kind, "Accept": "application/json"}
+    body = to_body(image, order)
+    headers = {"Content-Type": body.media_type, "Accept": JSON_TYPE}
 
     def read(_: Headers, content: bytes) -> Verdict:
         return verdict_of(json.loads(content))
 
-    return Call("POST", "/anomaly", read, _query(query), headers, content)
+    return Call("POST", "/anomaly", read, _query(query), headers, body.content)
 
 
-def compress(images: ImageLike | Sequence[ImageLike], *, query: Mapping[str, object]) -> Call[Picture]:
+def compress(
+    images: ImageLike | Sequence[ImageLike], *, query: Mapping[str, object], order: ArrayOrder
+) -> Call[Picture]:
     """One file of one image or several."""
     if isinstance(images, str | Path | bytes | Image.Image | np.ndarray):
         images = [images]
-    bodies = [to_body(image) for image in images]
-    content, kind = bodies[0] if len(bodies) == 1 else _form(bodies)
-    return Call("POST", "/compress", read_picture, _query(query), {"Content-Type": kind}, content)
+    bodies = [to_body(image, order) for image in images]
+    body = bodies[0] if len(bodies) == 1 else to_form(bodies)
+    return Call("POST", "/compress", read_picture, _query(query), {"Content-Type": body.media_type}, body.content)
 
 
-def decompress(file: Picture | str | Path | bytes, *, accept: str | None, query: Mapping[str, object]) -> Call[Picture]:
+def decompress(
+    file: Picture | str | Path | bytes, *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
+) -> Call[Picture]:
     """The images of such a file."""
-    content = file.content if isinstance(file, Picture) else to_body(file)[0]
+    content = file.content if isinstance(file, Picture) else to_body(file, order).content
     headers = {"Content-Type": HOURGLASS_TYPE} | ({"Accept": accept} if accept else {})
-    return Call("POST", "/decompress", read_picture, _query(query), headers, content)
+    return Call("POST", "/decompress", partial(read_picture, order=order), _query(query), headers, content)
 
 
 def put_item(
@@ -137,31 +154,34 @@ def put_item(
     *,
     metadata: Mapping[str, Any] | None,
     query: Mapping[str, object],
+    order: ArrayOrder,
 ) -> Call[dict[str, Any]]:
     """Keeps one image, or one latent, in a collection."""
-    content, kind = _vector_body(image)
-    headers = {"Content-Type": kind} | ({} if metadata is None else {"X-Metadata": json.dumps(metadata)})
-    return Call("PUT", item_path(collection, item_id), _read_object, _query(query), headers, content)
+    body = _vector_body(image, order)
+    headers = {"Content-Type": body.media_type} | ({} if metadata is None else {"X-Metadata": json.dumps(metadata)})
+    return Call("PUT", item_path(collection, item_id), _read_object, _query(query), headers, body.content)
 
 
-def search(collection: str, image: ImageLike | Latent, *, k: int) -> Call[tuple[Neighbour, ...]]:
+def search(collection: str, image: ImageLike | Latent, *, k: int, order: ArrayOrder) -> Call[tuple[Neighbour, ...]]:
     """What is near one image or latent."""
-    content, kind = _vector_body(image)
+    body = _vector_body(image, order)
 
     def read(_: Headers, content: bytes) -> tuple[Neighbour, ...]:
         return neighbours_of(json.loads(content))
 
-    return Call("POST", f"{collection_path(collection)}/search", read, {"k": str(k)}, {"Content-Type": kind}, content)
+    path, headers = f"{collection_path(collection)}/search", {"Content-Type": body.media_type}
+    return Call("POST", path, read, {"k": str(k)}, headers, body.content)
 
 
-def classify(collection: str, image: ImageLike | Latent, *, k: int) -> Call[Classification]:
+def classify(collection: str, image: ImageLike | Latent, *, k: int, order: ArrayOrder) -> Call[Classification]:
     """What one image or latent shows."""
-    content, kind = _vector_body(image)
+    body = _vector_body(image, order)
 
     def read(_: Headers, content: bytes) -> Classification:
         return classification_of(json.loads(content))
 
-    return Call("POST", f"{collection_path(collection)}/classify", read, {"k": str(k)}, {"Content-Type": kind}, content)
+    path, headers = f"{collection_path(collection)}/classify", {"Content-Type": body.media_type}
+    return Call("POST", path, read, {"k": str(k)}, headers, body.content)
 
 
 def delete(path: str) -> Call[None]:
@@ -203,39 +223,13 @@ def document(path: str, query: Mapping[str, object]) -> Call[dict[str, Any]]:
     return Call("GET", path, _read_object, _query(query))
 
 
-def to_body(image: ImageLike) -> tuple[bytes, str]:
-    """The body for an image, and its Content-Type. The service looks at the bytes, so files are sent as they are.
-
-    Raises:
-        OSError: A path cannot be read.
-        TypeError: It is no image.
-    """
-    match image:
-        case str() | Path():
-            return Path(image).read_bytes(), "application/octet-stream"
-        case bytes():
-            return image, "application/octet-stream"
-        case Image.Image():
-            file = io.BytesIO()
-            image.save(file, "PNG")
-            return file.getvalue(), "image/png"
-        case np.ndarray():
-            return to_npy(image), NPY_TYPE
-    raise TypeError(f"an image is a path, bytes, a Pillow image or an array, not {type(image).__name__}")
-
-
-def to_npy(array: NDArray[Any]) -> bytes:
-    """The array as an NPY file; float64 becomes float32."""
-    file = io.BytesIO()
-    np.save(file, array.astype(np.float32) if array.dtype == np.float64 else array, allow_pickle=False)
-    return file.getvalue()
-
-
-def read_picture(headers: Headers, content: bytes) -> Picture:
+def read_picture(headers: Headers, content: bytes, *, order: ArrayOrder = SERVICE_ORDER) -> Picture:
     """An image or array from an answer."""
     kind = headers.get("content-type", "").partition(";")[0]
     seed = headers.get("x-seed")
-    return Picture(content, kind, headers.get("x-model"), headers.get("x-resize"), None if seed is None else int(seed))
+    return Picture(
+        content, kind, headers.get("x-model"), headers.get("x-resize"), None if seed is None else int(seed), order
+    )
 
 
 def _read_object(_: Headers, content: bytes) -> dict[str, Any]:
@@ -243,33 +237,20 @@ def _read_object(_: Headers, content: bytes) -> dict[str, Any]:
     return found
 
 
-def _vector_body(image: ImageLike | Latent) -> tuple[bytes, str]:
+def _vector_body(image: ImageLike | Latent, order: ArrayOrder) -> Body:
     """A `Latent` goes with the name of its maker, so that the service can refuse it where it does not belong."""
     if not isinstance(image, Latent):
-        return to_body(image)
+        return to_body(image, order)
     if image.values.ndim != 1:
         raise ValueError(f"the latent has shape {image.values.shape}; send one at a time, (D,)")
     name, _, version = image.model.partition("/")
     document = {"model": name, "version": int(version), "latent": image.values.tolist()}
-    return json.dumps(document).encode(), JSON_TYPE
+    return Body(json.dumps(document).encode(), JSON_TYPE)
 
 
 def _made_by(latent: Latent) -> dict[str, object]:
     name, _, version = latent.model.partition("/")
     return {"model": name, "version": version}
-
-
-_DISPOSITION = 'Content-Disposition: form-data; name="file"; filename="image"'
-
-
-def _form(files: Sequence[tuple[bytes, str]]) -> tuple[bytes, str]:
-    """The files as fields `file` of multipart/form-data, and its Content-Type."""
-    boundary = uuid.uuid4().hex  # in no file, but for a chance of 1 in 2^122
-    parts = [
-        f"--{boundary}\r\n{_DISPOSITION}\r\nContent-Type: {kind}\r\n\r\n".encode() + content + b"\r\n"
-        for content, kind in files
-    ]
-    return b"".join([*parts, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}"
 
 
 def _query(query: Mapping[str, object]) -> dict[str, str]:

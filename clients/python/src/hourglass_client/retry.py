@@ -1,4 +1,8 @@
-"""Whether to ask again, and when. Every request of this client can be repeated: none changes anything."""
+"""Whether to ask again, and when.
+
+Every request of this client can be repeated: most change nothing, PUT replaces an item by the same one, and a DELETE
+whose answer was lost may find nothing more to delete, which `connection.Attempts` takes for done.
+"""
 
 import random
 import time

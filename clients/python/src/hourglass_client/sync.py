@@ -1,9 +1,7 @@
-"""The client that waits."""
+"""The client that waits. Generated from `aio.py` by `make_sync.py`: edit that."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,8 +12,12 @@ from tqdm import tqdm
 
 from hourglass_client import calls
 from hourglass_client.answers import Classification, Latent, Model, Neighbour, Picture, Verdict
-from hourglass_client.calls import Call, ImageLike
-from hourglass_client.errors import ClientError, Unreachable, problem_of
+from hourglass_client.arrays import ArrayOrder, Channels, Layout
+from hourglass_client.bodies import ImageLike
+from hourglass_client.calls import Call
+from hourglass_client.concurrency import ask_each
+from hourglass_client.connection import Answered, Attempts, Repeat, http_options
+from hourglass_client.errors import ClientError
 from hourglass_client.folders import find_images
 from hourglass_client.retry import Retry
 
@@ -33,6 +35,8 @@ class Hourglass:
         key: Of the API, where the service wants one.
         timeout_s: For connecting, and for each pause between bytes of an answer.
         retry: How often to ask again when the service is busy or the connection fails.
+        layout: Of arrays, sent and answered: "chw", or "hwc" as OpenCV and scikit-image have them.
+        channels: Of colour arrays: "rgb", or "bgr" as OpenCV has them.
         transport: Instead of the network, for tests.
     """
 
@@ -43,10 +47,16 @@ class Hourglass:
         key: str | None = None,
         timeout_s: float = 60.0,
         retry: Retry = _PATIENCE,
+        layout: Layout = "chw",
+        channels: Channels = "rgb",
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._retry = retry
-        self._http = httpx.Client(**options(url, key, timeout_s), transport=transport)
+        self._order = ArrayOrder(layout, channels)
+        self._http = httpx.Client(**http_options(url, key, timeout_s), transport=transport)
+
+    def __repr__(self) -> str:
+        return f"<Hourglass {self._http.base_url}>"
 
     def __enter__(self) -> Self:
         return self
@@ -67,15 +77,18 @@ class Hourglass:
         sigma: float | None = None,
         strength: float | None = None,
         thorough: bool | None = None,
+        quality: int | None = None,
+        metadata: str | None = None,
         accept: str | None = None,
     ) -> Picture:
         """The clean image; `accept` chooses its form, such as "image/webp".
 
         `sigma` is the noise level, 0-255 units, estimated if left out; `strength` blends with what is sent;
-        `thorough` averages over eight orientations: a little better, in eight times the time.
+        `thorough` averages over eight orientations: a little better, in eight times the time; `quality` is that of a
+        JPEG or WebP answer, 1 to 100; `metadata="keep"` keeps EXIF data.
         """
-        query = {"model": model, "version": version, "sigma": sigma, "strength": strength, "thorough": thorough}
-        return self.picture("/denoise", image, accept=accept, **query)
+        own = {"sigma": sigma, "strength": strength, "thorough": thorough, "quality": quality, "metadata": metadata}
+        return self.picture("/denoise", image, accept=accept, model=model, version=version, **own)
 
     def enhance(
         self,
@@ -84,15 +97,17 @@ class Hourglass:
         model: str | None = None,
         version: int | None = None,
         thorough: bool | None = None,
+        quality: int | None = None,
+        metadata: str | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """The image, enlarged; `thorough` as of `denoise`."""
-        query = {"model": model, "version": version, "thorough": thorough}
-        return self.picture("/enhance", image, accept=accept, **query)
+        """The image, enlarged; `thorough`, `quality` and `metadata` as of `denoise`."""
+        own = {"thorough": thorough, "quality": quality, "metadata": metadata}
+        return self.picture("/enhance", image, accept=accept, model=model, version=version, **own)
 
     def encode(self, image: ImageLike, *, model: str | None = None, version: int | None = None) -> Latent:
         """The image's latent."""
-        return self.send(calls.encode(image, query={"model": model, "version": version}))
+        return self.send(calls.encode(image, query={"model": model, "version": version}, order=self._order))
 
     def decode(
         self,
@@ -103,7 +118,9 @@ class Hourglass:
         accept: str | None = None,
     ) -> Picture:
         """The image of a latent, by the model that made it; several give a ZIP, or an array if `accept` says so."""
-        return self.send(calls.decode(latent, accept=accept, query={"model": model, "version": version}))
+        return self.send(
+            calls.decode(latent, accept=accept, query={"model": model, "version": version}, order=self._order)
+        )
 
     def generate(
         self,
@@ -120,7 +137,7 @@ class Hourglass:
         """New images, and in `seed` what draws them again; several give a ZIP, an array, or with view="sheet" one."""
         body = {"count": count, "seed": seed, "temperature": temperature, "label": label}
         query = {"model": model, "version": version, "view": view}
-        return self.send(calls.generate(body, accept=accept, query=query))
+        return self.send(calls.generate(body, accept=accept, query=query, order=self._order))
 
     def interpolate(
         self,
@@ -139,7 +156,7 @@ class Hourglass:
         `path` is "linear" or "spherical"; `accept` "image/gif" or "image/webp" animates, "application/zip" has frames.
         """
         query = {"model": model, "version": version, "steps": steps, "path": path, "view": view}
-        return self.send(calls.interpolate(first, last, accept=accept, query=query))
+        return self.send(calls.interpolate(first, last, accept=accept, query=query, order=self._order))
 
     def compress(
         self,
@@ -150,19 +167,23 @@ class Hourglass:
         version: int | None = None,
     ) -> Picture:
         """One small file of one image or several; `rate` trades bytes for likeness, 0 is the smallest."""
-        return self.send(calls.compress(images, query={"model": model, "version": version, "rate": rate}))
+        return self.send(
+            calls.compress(images, query={"model": model, "version": version, "rate": rate}, order=self._order)
+        )
 
     def decompress(
         self, file: Picture | str | Path | bytes, *, quality: int | None = None, accept: str | None = None
     ) -> Picture:
         """The images of a file of `compress`; several give a ZIP, or an array if `accept` says so."""
-        return self.send(calls.decompress(file, accept=accept, query={"quality": quality}))
+        return self.send(calls.decompress(file, accept=accept, query={"quality": quality}, order=self._order))
 
     def anomaly(
         self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None
     ) -> Verdict:
         """How unusual the image is, and where; `max_fpr` moves the thresholds."""
-        return self.send(calls.anomaly(image, query={"model": model, "version": version, "max_fpr": max_fpr}))
+        return self.send(
+            calls.anomaly(image, query={"model": model, "version": version, "max_fpr": max_fpr}, order=self._order)
+        )
 
     def heatmap(
         self,
@@ -203,7 +224,7 @@ class Hourglass:
     ) -> dict[str, Any]:  # Any: JSON
         """Keeps an image's latent in a collection, which the first item makes; an item of that id is replaced."""
         query = {"label": label, "model": model, "version": version}
-        return self.send(calls.put_item(collection, item_id, image, metadata=metadata, query=query))
+        return self.send(calls.put_item(collection, item_id, image, metadata=metadata, query=query, order=self._order))
 
     def item(self, collection: str, item_id: str) -> dict[str, Any]:  # Any: JSON
         """An item: its latent, label and metadata."""
@@ -215,11 +236,11 @@ class Hourglass:
 
     def search(self, collection: str, image: ImageLike | Latent, *, k: int = 10) -> tuple[Neighbour, ...]:
         """The items of a collection that are nearest to one image or latent, nearest first."""
-        return self.send(calls.search(collection, image, k=k))
+        return self.send(calls.search(collection, image, k=k, order=self._order))
 
     def classify(self, collection: str, image: ImageLike | Latent, *, k: int = 5) -> Classification:
         """What one image or latent shows, by the labels of what is nearest."""
-        return self.send(calls.classify(collection, image, k=k))
+        return self.send(calls.classify(collection, image, k=k, order=self._order))
 
     def collections(self) -> list[dict[str, Any]]:  # Any: JSON
         """All collections."""
@@ -231,7 +252,7 @@ class Hourglass:
 
     def picture(self, path: str, image: ImageLike, *, accept: str | None = None, **query: object) -> Picture:
         """Any endpoint that takes an image and gives one; `query` is its query."""
-        return self.send(calls.picture(path, image, accept=accept, query=query))
+        return self.send(calls.picture(path, image, accept=accept, query=query, order=self._order))
 
     def models(self) -> list[Model]:
         """The live models."""
@@ -250,7 +271,12 @@ class Hourglass:
         return self.send(calls.document("/health/ready", {}))
 
     def each(
-        self, ask: Callable[[Path], T], paths: Sequence[str | Path], *, at_once: int = 8, what: str = "images"
+        self,
+        ask: Callable[[Path], T],
+        paths: Sequence[str | Path],
+        *,
+        at_once: int = 8,
+        what: str = "images",
     ) -> Iterator[tuple[Path, T | ClientError | OSError]]:
         """Asks about every file, several at a time, with a progress bar: each file with its answer or its problem.
 
@@ -261,15 +287,8 @@ class Hourglass:
             what: Of the progress bar.
         """
         files = find_images(paths)
-        with (
-            ThreadPoolExecutor(at_once) as threads,
-            tqdm(total=len(files), desc=what, unit="", delay=_SILENT_S, disable=None, leave=False) as bar,
-        ):
-            for file, answer in _in_order(threads, ask, files, 2 * at_once):
-                try:
-                    result: T | ClientError | OSError = answer.result()
-                except (ClientError, OSError) as error:
-                    result = error
+        with tqdm(total=len(files), desc=what, unit="", delay=_SILENT_S, disable=None, leave=False) as bar:
+            for file, result in ask_each(ask, files, at_once):
                 bar.update()
                 yield file, result
 
@@ -280,44 +299,16 @@ class Hourglass:
             Problem: The service says no.
             Unreachable: It says nothing.
         """
-        attempt = 0
+        attempts = Attempts(call, self._retry, self._http.base_url)
         while True:
             try:
                 response = self._http.request(
                     call.method, call.path, params=call.query, headers=call.headers, content=call.content
                 )
-            except httpx.TransportError as error:
-                failure: ClientError = unreachable(self._http.base_url, error)
-                pause_s = self._retry.pause_s(attempt, None, {})
+            except httpx.RequestError as error:
+                outcome: Answered[T] | Repeat = attempts.after_error(error)
             else:
-                if response.is_success:
-                    return call.read(response.headers, response.content)
-                failure = problem_of(response.status_code, response.headers, response.content)
-                pause_s = self._retry.pause_s(attempt, response.status_code, response.headers)
-            if pause_s is None:
-                raise failure
-            time.sleep(pause_s)
-            attempt += 1
-
-
-def options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:  # Any: arguments of httpx
-    """What both clients tell httpx."""
-    headers: Mapping[str, str] = {"User-Agent": "hourglass"} | ({"X-API-Key": key} if key else {})
-    return {"base_url": url, "headers": headers, "timeout": timeout_s}
-
-
-def unreachable(url: httpx.URL, error: httpx.TransportError) -> Unreachable:
-    """What is said where nothing was answered."""
-    reason = str(error) or type(error).__name__
-    return Unreachable(f"{url} does not answer: {reason}; is the service running there?")
-
-
-def _in_order(
-    threads: ThreadPoolExecutor, ask: Callable[[Path], T], files: Iterable[Path], ahead: int
-) -> Iterator[tuple[Path, Future[T]]]:
-    """Answers in the order of the files, with at most `ahead` of them asked for and not yet taken."""
-    remaining = iter(files)
-    waiting = [(file, threads.submit(ask, file)) for file in islice(remaining, ahead)]
-    while waiting:
-        yield waiting.pop(0)
-        waiting += [(file, threads.submit(ask, file)) for file in islice(remaining, 1)]
+                outcome = attempts.after(response)
+            if isinstance(outcome, Answered):
+                return outcome.value
+            time.sleep(outcome.pause_s)

@@ -5,16 +5,16 @@ import csv
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hourglass_client.answers import Verdict
 from hourglass_client.errors import ClientError
 from hourglass_client.folders import some_images, targets
 from hourglass_client.sync import Hourglass
+from hourglass_client.tables import COLUMNS, row_of
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_ANOMALOUS = 0, 1, 3
 
-_COLUMNS = ("file", "score", "threshold", "is_anomalous", "p_value", "regions", "x", "y", "width", "height", "model")
 Failure = ClientError | OSError
 Say = Callable[[Path, Verdict | Failure], None]
 
@@ -89,7 +89,7 @@ def _writer(table: str | None) -> Iterator[Say]:
     if table is None:
         yield _say_sentence
     elif table == "-":
-        yield _say_rows(csv.writer(sys.stdout))
+        yield _say_rows(sys.stdout)
     elif not table.lower().endswith(".csv"):  # "--csv part.png" must not cost the picture
         raise ValueError(
             f"--csv {table}: the table goes into a file that ends in .csv; put --csv last for standard output"
@@ -97,7 +97,7 @@ def _writer(table: str | None) -> Iterator[Say]:
     else:
         unfinished = Path(f"{table}.part")
         with unfinished.open("w", newline="") as file:
-            yield _say_rows(csv.writer(file))
+            yield _say_rows(file)
         unfinished.replace(table)
 
 
@@ -109,15 +109,14 @@ def _say_sentence(file: Path, verdict: Verdict | Failure) -> None:
         print(f"{file}: {word}, score {verdict.score:.4g}, p = {verdict.p_value:.2g}{where}")
 
 
-def _say_rows(rows: Any) -> Say:  # noqa: ANN401  the csv module has no name for its writers
-    rows.writerow(_COLUMNS)
+def _say_rows(file: TextIO) -> Say:
+    rows = csv.DictWriter(file, COLUMNS, restval="")
+    rows.writeheader()
 
     def say(file: Path, verdict: Verdict | Failure) -> None:
-        if not isinstance(verdict, Verdict):
-            rows.writerow([file] + [""] * (len(_COLUMNS) - 1))
-            return
-        v = verdict
-        box = [v.regions[0].x, v.regions[0].y, v.regions[0].width, v.regions[0].height] if v.regions else [""] * 4
-        rows.writerow([file, v.score, v.threshold, int(v.is_anomalous), v.p_value, len(v.regions), *box, v.model])
+        if isinstance(verdict, Verdict):
+            rows.writerow(row_of(file, verdict) | {"is_anomalous": int(verdict.is_anomalous)})
+        else:
+            rows.writerow({"file": str(file)})
 
     return say
