@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,4 +20,12 @@ def l1(x_hat: Images, x: Images) -> Float[Tensor, ""]:
     return F.l1_loss(x_hat, x)
 
 
-LOSSES: dict[str, Callable[[Images, Images], Float[Tensor, ""]]] = {"l1": l1, "mse": mse}
+PSNR_FLOOR = (1 / 255) ** 2 / 12  # the error of rounding to 8 bits; less than that is not asked for
+
+
+def psnr(x_hat: Images, x: Images) -> Float[Tensor, ""]:
+    """Mean over images of the logarithm of their mean squared error: a decibel of each weighs the same."""
+    return torch.log((x_hat - x).square().mean(dim=(1, 2, 3)) + PSNR_FLOOR).mean()
+
+
+LOSSES: dict[str, Callable[[Images, Images], Float[Tensor, ""]]] = {"l1": l1, "mse": mse, "psnr": psnr}

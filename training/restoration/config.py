@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from service.manifest import Name, Task
 from training.config import OptimisationConfig, Section, Share
@@ -54,13 +54,17 @@ class DegradationConfig(Section):
 
 
 class RestorationTraining(OptimisationConfig):
-    """The loop over patches of `patch` pixels (of the network's input)."""
+    """The loop over patches of `patch` pixels (of the network's input).
 
-    loss: Literal["l1", "mse"] = "l1"
+    Each patch is the one with the most detail of `candidates`: photographs are mostly sky and blur, which teach little.
+    """
+
+    loss: Literal["l1", "mse", "psnr"] = "l1"
     muon_learning_rate: Annotated[float, Field(gt=0.0)] = 1e-2
     ema_decay: Share = 0.999
     batch_size: PositiveInt = 32
     patch: PositiveInt = 64
+    candidates: PositiveInt = 1
     steps: PositiveInt = 20_000
     start_from: Path | None = None  # models/<name>/<version>: begin with its weights
     validate_every: PositiveInt = 1000
@@ -83,6 +87,12 @@ class RestorationRecipe(Section):
     degradation: DegradationConfig = DegradationConfig()
     training: RestorationTraining = RestorationTraining()
     limits: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _blind_has_no_psnr(self) -> "RestorationRecipe":
+        if self.kind == "blind" and self.training.loss == "psnr":
+            raise ValueError("training.loss=psnr wants clean pictures, and kind=blind has none; take mse or l1")
+        return self
 
     @property
     def task(self) -> Task:

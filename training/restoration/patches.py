@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from training.loop import to_pixels
 from training.restoration.blind import hide
 from training.restoration.config import RestorationRecipe
-from training.restoration.degradations import DEGRADATIONS
+from training.restoration.degradations import spoil
 from training.restoration.photos import Pair, Photo
 
 Images = Float[Tensor, "batch _ _ _"]  # (N, C, H, W)
@@ -41,8 +41,6 @@ class Patches:
         self._pictures = [(small, large) for small, large in pictures if min(large.shape[1:]) >= least]
         areas = torch.tensor([float(large[0].numel()) for _, large in self._pictures])
         self._weights = areas / areas.sum()
-        shares = torch.tensor(list(recipe.degradation.kinds.values()))
-        self._bounds = (shares / shares.sum()).cumsum(0)
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -50,12 +48,19 @@ class Patches:
     def draw(self, generator: Generator) -> Batch:
         """A batch: patches at random places, turned and mirrored at random, spoiled at random."""
         training = self._recipe.training
-        numbers = torch.multinomial(self._weights, training.batch_size, replacement=True, generator=generator)
-        places = torch.rand(training.batch_size, 2, generator=generator)
+        drawn = training.batch_size * training.candidates
+        numbers = torch.multinomial(self._weights, drawn, replacement=True, generator=generator)
+        places = torch.rand(drawn, 2, generator=generator)
         turns = torch.randint(8, (training.batch_size,), generator=generator)
+        crops = [
+            _crop(self._pictures[number], place, training.patch, self._recipe.factor)
+            for number, place in zip(numbers.tolist(), places.tolist(), strict=True)
+        ]
         small, large = [], []
-        for number, place, turn in zip(numbers.tolist(), places.tolist(), turns.tolist(), strict=True):
-            patch = _crop(self._pictures[number], place, training.patch, self._recipe.factor)
+        for i, turn in enumerate(turns.tolist()):
+            patch = max(
+                crops[i * training.candidates : (i + 1) * training.candidates], key=lambda crop: _detail(crop[1])
+            )
             small.append(_turned(patch[0], turn))
             large.append(_turned(patch[1], turn))
         return self._spoil(to_pixels(torch.stack(small)), to_pixels(torch.stack(large)), generator)
@@ -67,13 +72,8 @@ class Patches:
             return Batch(hidden.x_in, sigma, x, hidden.mask)
         if self._recipe.kind != "denoise":
             return Batch(x_in, sigma, x)
-        drawn = torch.bucketize(torch.rand(len(x), generator=generator), self._bounds[:-1], right=True)
-        noisy = x_in.clone()
-        for i, name in enumerate(self._recipe.degradation.kinds):
-            chosen = drawn == i
-            if chosen.any():
-                noisy[chosen] = DEGRADATIONS[name](x_in[chosen], sigma[chosen], generator)
-        return Batch(noisy, sigma, x)
+        noisy, told = spoil(x_in, sigma, self._recipe.degradation.kinds, generator)
+        return Batch(noisy, told, x)
 
 
 def prepare(pair: Pair, recipe: RestorationRecipe, size: float = 1.0) -> tuple[Photo, Photo] | None:
@@ -111,6 +111,12 @@ def _crop(pair: tuple[Photo, Photo], place: Sequence[float], side: int, factor: 
         (slice(None), slice(top * s, (top + side) * s), slice(left * s, (left + side) * s)) for s in (1, factor)
     )
     return small[at], large[at_large]
+
+
+def _detail(patch: UInt8[Tensor, "channel side side"]) -> float:
+    """How much neighbours differ in the green (or only) plane; little where a picture is blurred or empty."""
+    plane = patch[len(patch) // 2].float()
+    return float(plane.diff(dim=0).abs().mean() + plane.diff(dim=1).abs().mean())
 
 
 def _turned(patch: UInt8[Tensor, "channel side side"], turn: int) -> UInt8[Tensor, "channel side side"]:
