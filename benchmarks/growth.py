@@ -21,7 +21,7 @@ from benchmarks.codecs import by_pillow, cpu_seconds, picture
 from benchmarks.images import network
 from benchmarks.serving import MODELS, newest_graph
 from benchmarks.stages import LIMITS, NOISY
-from service.manifest import Manifest
+from service.contract.manifest import Manifest
 from service.model import read_manifest
 from service.session import Session
 from service.tasks import Denoise

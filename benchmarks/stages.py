@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.codecs import cpu_seconds
 from benchmarks.peers.environment import ROOT
 from service.anomaly import Anomaly
-from service.manifest import Manifest
+from service.contract.manifest import Manifest
 from service.model import read_manifest
 from service.session import Session
 from service.tasks import Denoise, InputLimits

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from service.batching import Outputs
 from service.conformal import map_threshold, p_value, score_threshold, smallest_rate
+from service.contract.manifest import Calibration
 from service.heatmap import draw_heatmap
 from service.images import image_types
-from service.manifest import Calibration
 from service.negotiation import negotiate
 from service.payload import JSON_TYPE
 from service.pixels import Image, Pixels

@@ -18,6 +18,7 @@ from service import __version__
 from service.admission import Admission
 from service.board import PERIOD_S, Board
 from service.collectionschemas import ANSWERS as COLLECTION_ANSWERS
+from service.contract.manifest import Manifest
 from service.errors import (
     InternalError,
     InvalidParameter,
@@ -30,7 +31,6 @@ from service.errors import (
 from service.images import allow_pixels
 from service.keys import KeyGate
 from service.limits import probe_limits, run_limits
-from service.manifest import Manifest
 from service.meters import Meters
 from service.metrics import Metrics
 from service.observing import CLIENT_LEFT, Observing, request_id

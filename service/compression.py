@@ -8,7 +8,10 @@ import numpy as np
 
 from service.archive import Entry, write_zip
 from service.batching import Inputs, Outputs
-from service.container import DIGEST_BYTES, HOURGLASS_TYPE, Container, write_container
+from service.contract.container import DIGEST_BYTES, Container, write_container
+from service.contract.manifest import Manifest
+from service.contract.range_coder import Symbols, pack_symbols, symbols_crc32, to_symbols, unpack_symbols
+from service.contract.tables import Compression
 from service.errors import (
     BrokenContainer,
     InvalidArray,
@@ -19,12 +22,10 @@ from service.errors import (
     TooManyPixels,
 )
 from service.images import EXTENSION_BY_TYPE, ImageType, encode_image
-from service.manifest import Manifest
+from service.media_types import HOURGLASS_TYPE
 from service.negotiation import negotiate
 from service.pixels import Image, Pixels, to_levels
 from service.placement import plan_placement
-from service.symbols import Symbols, pack_symbols, symbols_crc32, to_symbols, unpack_symbols
-from service.symboltables import Compression
 from service.tasks import ZIP_TYPE, Answer, ImageInput, InputLimits, image_offers
 from service.tensors import NPY_TYPE, write_npy
 

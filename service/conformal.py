@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from service.contract.manifest import Calibration
 from service.errors import UnreachableRate
-from service.manifest import Calibration
 
 
 def p_value(score: float, calibration: Sequence[float]) -> float:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batching import Inputs, Outputs
+from service.contract.manifest import Generate, Manifest
 from service.errors import InvalidParameter, TooManyImages, TooManyPixels, shown
 from service.images import image_types
-from service.manifest import Generate, Manifest
 from service.negotiation import negotiate
 from service.schemas import GenerateBody, Look
 from service.sheet import Sheet, columns_for, draw_sheet

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from service.batching import Inputs, Outputs, all_finite
 from service.coding import encode
+from service.contract.manifest import Manifest, Task, TensorSpec
+from service.contract.tables import CELL
 from service.errors import InvalidArray, MalformedBody, TooManyImages, TooManyPixels, shown
-from service.manifest import Manifest, Task, TensorSpec
-from service.symboltables import CELL
 from service.tasks import InputLimits
 from service.tensors import write_json
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batching import Outputs
+from service.contract.manifest import Latent, Manifest
 from service.errors import InvalidLatent
 from service.generation import refuse_too_many
 from service.images import ANIMATION_TYPES, image_types
-from service.manifest import Latent, Manifest
 from service.negotiation import negotiate
 from service.schemas import Way
 from service.sheet import Sheet, draw_sheet

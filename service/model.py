@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service.batching import Array, Batcher, Outputs
+from service.contract.manifest import MANIFEST_FILE, Graph, Manifest, Task, TensorSpec
+from service.contract.plane_coder import golden_symbols
+from service.contract.tables import CELL, Compression
 from service.errors import BrokenContainer, ModelRejected, shown
-from service.grid import golden_symbols
 from service.limits import Limits
-from service.manifest import MANIFEST_FILE, Graph, Manifest, Task, TensorSpec
 from service.meters import Meters
 from service.onnxfile import check_onnx
 from service.session import Session, Tensor
-from service.symboltables import CELL, Compression
 
 _DTYPES = {"tensor(float)": "float32"}
 

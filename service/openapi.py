@@ -5,7 +5,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.container import HOURGLASS_TYPE
 from service.errors import (
     PROBLEM_JSON,
     PROBLEMS,
@@ -17,6 +16,7 @@ from service.errors import (
 )
 from service.images import ANIMATION_TYPES, EXTENSION_BY_TYPE
 from service.keys import is_open
+from service.media_types import HOURGLASS_TYPE
 from service.tensors import NPY_TYPE
 
 # Any throughout: an OpenAPI document is JSON of arbitrary depth.

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.contract.manifest import InputSpec
 from service.errors import SizeMismatch
 from service.images import resample
-from service.manifest import InputSpec
 from service.pixels import Pixels
 
 

@@ -27,16 +27,17 @@ from service.compression import (
     rate_of,
     said_sizes,
 )
-from service.container import HOURGLASS_TYPE, Container, write_container
+from service.contract.colour import Plane, from_planes, sizes_of_planes, to_planes
+from service.contract.container import Container, write_container
+from service.contract.manifest import Manifest
+from service.contract.plane_coder import Symbols, clip_grid, pack_grids, places_of, unpack_grids
+from service.contract.range_coder import symbols_crc32
+from service.contract.tables import CELL, CHANNELS, Grid, Tables
 from service.errors import TooManyPixels
-from service.grid import Symbols, clip_grid, pack_grids, places_of, unpack_grids
-from service.manifest import Manifest
+from service.media_types import HOURGLASS_TYPE
 from service.negotiation import negotiate
 from service.pixels import Image, Pixels
-from service.planes import Plane, from_planes, sizes_of_planes, to_planes
 from service.restoration import Turns
-from service.symbols import symbols_crc32
-from service.symboltables import CELL, CHANNELS, Grid, Tables
 from service.tasks import Answer, InputLimits, read_image
 from service.tensors import NPY_TYPE
 from service.tiles import Span, padded_window, plan

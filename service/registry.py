@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
+from service.contract.manifest import Task
 from service.errors import (
     HourglassError,
     ModelNotFound,
@@ -18,7 +19,6 @@ from service.errors import (
     shown,
 )
 from service.limits import Limits, ProbeLimits
-from service.manifest import Task
 from service.meters import Meters
 from service.model import Model, load_model
 from service.probe import Child, Verdict, probe

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batching import Batcher, Inputs, Outputs
+from service.contract.colour import FROM_YCC, TO_YCC
+from service.contract.manifest import Manifest
 from service.errors import InvalidParameter, RequestError, TooManyPixels
 from service.imagefile import inspect
 from service.images import ImageType, encode_image, image_types, resample
-from service.manifest import Manifest
 from service.negotiation import negotiate
 from service.noise import estimate_sigma
 from service.pixels import Image, Pixels, Values, grey
-from service.planes import FROM_YCC, TO_YCC
 from service.tasks import Answer, InputLimits, Options, as_sent, read_image
 from service.tensors import NPY_MAGIC, NPY_TYPE, write_npy
 from service.tiles import ORIENTATIONS, UNTILED_PIXELS, Span, oriented, padded_window, plan, upright

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.manifest import InputSpec, Metric, Task
+from service.contract.manifest import InputSpec, Metric, Task
 
 Resize = Annotated[str | None, Field(description="What was done to the size; absent if nothing was")]
 

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from service.admission import Admission
 from service.batching import Batcher, Job
+from service.contract.manifest import Manifest, Task
 from service.errors import RequestError
 from service.imagefile import is_colour
-from service.manifest import Manifest, Task
 from service.metrics import Metrics
 from service.negotiation import negotiate
 from service.payload import read_files

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.manifest import Manifest
+from service.contract.manifest import Manifest
 from service.pixels import Image, Pixels, to_levels
 
 _LINE = 2  # pixels between two images

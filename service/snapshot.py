@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from service.manifest import TASKS, Task
+from service.contract.manifest import TASKS, Task
 from service.model import Model
 
 

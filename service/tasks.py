@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from service.archive import Entry, write_zip
 from service.batching import Outputs
+from service.contract.manifest import Manifest
 from service.errors import InvalidParameter, TooManyPixels
 from service.imagefile import png_size
 from service.images import (
@@ -22,7 +23,6 @@ from service.images import (
     encode_image,
     image_types,
 )
-from service.manifest import Manifest
 from service.negotiation import negotiate
 from service.payload import JSON_TYPE
 from service.pixels import Image, Pixels, to_levels

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.manifest import InputSpec
+from service.contract.manifest import InputSpec
 from service.pixels import Pixels
 
 TILE = 768  # pixels a side; with a halo of 112 that is one inference of 0.98 megapixels

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from service.contract.manifest import MANIFEST_FILE
 from service.errors import ModelRejected, shown
 from service.limits import Limits, ProbeLimits
-from service.manifest import MANIFEST_FILE
 from service.model import load_model
 from service.probe import Verdict, allows
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from service.manifest import MANIFEST_FILE
+from service.contract.manifest import MANIFEST_FILE
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 

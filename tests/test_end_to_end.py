@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from service.app import create_app
-from service.manifest import Manifest
+from service.contract.manifest import Manifest
 from service.settings import Settings
 from training.__main__ import main
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.container import Container, read_container
-from service.grid import unpack_grids
-from service.manifest import MANIFEST_FILE, Manifest
-from service.planes import sizes_of_planes
-from service.symbols import symbols_crc32, unpack_symbols
-from service.symboltables import Compression, Tables
+from service.contract.colour import sizes_of_planes
+from service.contract.container import Container, read_container
+from service.contract.manifest import MANIFEST_FILE, Manifest
+from service.contract.plane_coder import unpack_grids
+from service.contract.range_coder import symbols_crc32, unpack_symbols
+from service.contract.tables import Compression, Tables
 from tests.conftest import DATA, ROOT
 
 FILES = ("one.hg", "hundred.hg", "sizes.hg")

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from service.manifest import MANIFEST_FILE, TENSORS_BY_TASK, Manifest
-from service.symbols import pack_symbols, to_symbols
+from service.contract.manifest import MANIFEST_FILE, TENSORS_BY_TASK, Manifest
+from service.contract.range_coder import pack_symbols, to_symbols
 
 MODELS = Path(__file__).parent.parent / "models"
 VERSIONS = sorted(path.parent for path in MODELS.glob(f"*/*/{MANIFEST_FILE}"))

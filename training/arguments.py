@@ -8,7 +8,7 @@ from textwrap import shorten
 
 from pydantic import TypeAdapter, ValidationError
 
-from service.manifest import Name
+from service.contract.manifest import Name
 from training.architectures import ARCHITECTURES
 from training.config import recipe_names
 from training.kinds import load_any_recipe

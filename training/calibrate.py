@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from service.manifest import Calibration, Metric
+from service.contract.manifest import Calibration, Metric
 from training.anomaly.aligned import AlignedDetector
 from training.loop import to_pixels
 from training.run import CALIBRATION, GRAPHS, Run

@@ -1,6 +1,6 @@
 """The model card: what a person should know before using a model, written from its manifest alone."""
 
-from service.manifest import Manifest, Provenance
+from service.contract.manifest import Manifest, Provenance
 
 PICTURE = "preview.png"
 

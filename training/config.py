@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt, ValidationError
 
-from service.manifest import Name, Task
+from service.contract.manifest import Name, Task
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 PartShare = Annotated[float, Field(gt=0.0, lt=1.0)]  # every part is used: validated on, calibrated on, measured on

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from service.manifest import Metric, Task
+from service.contract.manifest import Metric, Task
 from training.baselines import LARGEST_LINEAR, denoising_baselines, reduced_rank_regression
 from training.errors import RunError
 from training.export import served

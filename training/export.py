@@ -16,7 +16,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from service.manifest import OPTIONAL_INPUTS_BY_TASK, TENSORS_BY_TASK, Golden, Graph, Parity, Task, TensorSpec
+from service.contract.manifest import OPTIONAL_INPUTS_BY_TASK, TENSORS_BY_TASK, Golden, Graph, Parity, Task, TensorSpec
 from training.errors import ExportError
 from training.files import write_atomically
 from training.quantise import chain, quantise

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from service.manifest import Task
+from service.contract.manifest import Task
 from training.config import RecipeError
 from training.prior import Prior
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from service.manifest import Data, Provenance, Split, Start
+from service.contract.manifest import Data, Provenance, Split, Start
 from training.compression.config import CompressionRecipe
 from training.config import Recipe
 from training.data import UNSTATED

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Generator
 
-from service.manifest import (
+from service.contract.manifest import (
     MANIFEST_FILE,
     Calibration,
     Data,

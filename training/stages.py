@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from service.manifest import Task
+from service.contract.manifest import Task
 from training.anomaly.aligned import AlignedDetector, learn_aligned_detector
 from training.architectures import build
 from training.calibrate import calibrate

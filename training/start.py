@@ -11,7 +11,7 @@ from onnx import ModelProto, numpy_helper
 from pydantic import ValidationError
 from torch import nn
 
-from service.manifest import Graph, Manifest, Start
+from service.contract.manifest import Graph, Manifest, Start
 from training.errors import DataError
 
 _PREFIX = "model."  # of the modules that are exported

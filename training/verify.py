@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from service.grid import golden_symbols
-from service.manifest import MANIFEST_FILE, Manifest
-from service.symboltables import Compression
+from service.contract.manifest import MANIFEST_FILE, Manifest
+from service.contract.plane_coder import golden_symbols
+from service.contract.tables import Compression
 from training.errors import VerifyError
 from training.export import run_graph
 

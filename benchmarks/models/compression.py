@@ -10,8 +10,8 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.models.page import write_between
-from service.manifest import MANIFEST_FILE, Manifest
-from service.symboltables import Compression
+from service.contract.manifest import MANIFEST_FILE, Manifest
+from service.contract.tables import Compression
 from training.compression.classical import Bytes, Point, lossless_size, lossy_codecs, lossy_curve, size_at, widest_gap
 from training.compression.fit import draw_curves
 from training.compression.measure import Images, ServedCodec, measure_all

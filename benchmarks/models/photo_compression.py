@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from benchmarks.models.compression import newest
 from benchmarks.models.page import write_between
-from service.grid import pack_grids, places_of, unpack_grids
-from service.manifest import MANIFEST_FILE, Manifest
-from service.planes import TO_YCC, sizes_of_planes
-from service.symboltables import Grid, RatePoint
+from service.contract.colour import TO_YCC, sizes_of_planes
+from service.contract.manifest import MANIFEST_FILE, Manifest
+from service.contract.plane_coder import pack_grids, places_of, unpack_grids
+from service.contract.tables import Grid, RatePoint
 from training.compression.classical import Codec, Point, best, lossy_codecs, lossy_curve, sheet_of, size_at
 from training.compression.fit import draw_curves
 from training.errors import DataError

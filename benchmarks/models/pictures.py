@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from benchmarks.models.page import write_between
 from benchmarks.models.peers.pictures import denoisers, package, without_background
-from service.manifest import Manifest
+from service.contract.manifest import Manifest
 from training.baselines import median_filter
 from training.errors import DataError
 from training.files import write_atomically

@@ -3,8 +3,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.compression import Decompress
-from service.container import HOURGLASS_TYPE, read_container
+from service.contract.container import read_container
 from service.errors import BrokenContainer, OtherDecoder, UnsupportedMediaType, shown
+from service.media_types import HOURGLASS_TYPE
 from service.openapi import HOURGLASS_BODY, NPY, PICTURES, ZIP, problems, success
 from service.payload import media_type, read_body
 from service.planecompression import DecompressPlanes

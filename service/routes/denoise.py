@@ -2,8 +2,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.contract.manifest import Manifest
 from service.images import EXTENSION_BY_TYPE
-from service.manifest import Manifest
 from service.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
 from service.restoration import Restoration
 from service.routes.common import IMAGE_ERRORS, RESTORED_HEADERS

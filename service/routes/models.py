@@ -3,8 +3,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.conditional import conditional
+from service.contract.manifest import TASKS, Manifest
 from service.errors import InvalidParameter, ModelNotFound, VersionNotFound
-from service.manifest import TASKS, Manifest
 from service.openapi import NOT_MODIFIED, json_content, problems, success
 from service.responses import json_response
 from service.schemas import ModelSummary, VersionQuery

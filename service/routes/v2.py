@@ -12,9 +12,9 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from service import __version__
 from service.coding import choose, decode
+from service.contract.manifest import TASKS, Task, TensorSpec
 from service.errors import InvalidParameter, MalformedBody, ModelNotFound, UnloadRefused, shown
 from service.inference import LENGTH_HEADER, Infer, InferAnswer, count_images, json_length
-from service.manifest import TASKS, Task, TensorSpec
 from service.meters import State
 from service.model import Model
 from service.payload import JSON_TYPE, read_raw_body

@@ -3,7 +3,7 @@
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from service.container import HOURGLASS_TYPE
+from service.media_types import HOURGLASS_TYPE
 
 
 def compress(client: TestClient, *files: bytes, query: str = "") -> Response:

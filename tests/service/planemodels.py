@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from service.grid import pack_grids
-from service.manifest import Task
-from service.symboltables import CHANNELS, TABLE_TOTAL, Compression, Grid, RatePoint, SymbolTable, digest_of
+from service.contract.manifest import Task
+from service.contract.plane_coder import pack_grids
+from service.contract.tables import CHANNELS, TABLE_TOTAL, Compression, Grid, RatePoint, SymbolTable, digest_of
 from tests.service.toymodels import GOLDEN_GRID, Axis, make_graph, publish_toy
 
 GRID = Grid(context_from=(4, 40))

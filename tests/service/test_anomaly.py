@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from service.conformal import map_threshold, p_value, score_threshold, smallest_rate
-from service.manifest import Calibration
+from service.contract.manifest import Calibration
 from tests.service.conftest import MakeClient
 from tests.service.files import Array, from_npy, pixels_of, png, to_npy
 from tests.service.test_regions import flood_fill

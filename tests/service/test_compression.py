@@ -15,10 +15,11 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.container import HOURGLASS_TYPE, Container, read_container, write_container
-from service.manifest import Manifest
+from service.contract.container import Container, read_container, write_container
+from service.contract.manifest import Manifest
+from service.contract.range_coder import pack_symbols, symbols_crc32
+from service.media_types import HOURGLASS_TYPE
 from service.settings import Settings
-from service.symbols import pack_symbols, symbols_crc32
 from tests.service.conftest import MakeClient
 from tests.service.files import from_npy, pixels_of, png, save, to_npy
 from tests.service.hgfiles import compress, decompress, refused

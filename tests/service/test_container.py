@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.container import Container, read_container, write_container
+from service.contract.container import Container, read_container, write_container
+from service.contract.range_coder import Symbols, pack_symbols, symbols_crc32, to_symbols, unpack_symbols
+from service.contract.tables import TABLE_TOTAL, SymbolTable
 from service.errors import BrokenContainer, TooManyImages, UnsupportedMediaType
-from service.symbols import Symbols, pack_symbols, symbols_crc32, to_symbols, unpack_symbols
-from service.symboltables import TABLE_TOTAL, SymbolTable
 
 PLANES = Container("photos", 1, b"decoder!", b"tables!!", 2, 3, ((5, 7),), 0x12345678, b"payload", 3)
 FILE = Container("digits-compressed", 1, b"decoder!", b"tables!!", 2, 3, (), 0x12345678, b"\x01\x02\x03payload")

@@ -5,9 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.contract.plane_coder import (
+    Symbols,
+    clip_grid,
+    contexts_of,
+    differences,
+    frequencies,
+    pack_grids,
+    sums,
+    unpack_grids,
+)
+from service.contract.tables import CHANNELS, Compression, Grid, RatePoint, SymbolTable, digest_of
 from service.errors import BrokenContainer
-from service.grid import Symbols, clip_grid, contexts_of, differences, frequencies, pack_grids, sums, unpack_grids
-from service.symboltables import CHANNELS, Compression, Grid, RatePoint, SymbolTable, digest_of
 from tests.service.planemodels import GRID, REACH, grid_tables, symmetric_table
 
 TABLES = grid_tables()

@@ -19,13 +19,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from starlette.testclient import TestClient
 
+from service.contract.tables import RatePoint, digest_of
 from service.errors import ModelRejected
 from service.limits import Limits, ProbeLimits
 from service.model import load_model
 from service.onnxfile import check_onnx
 from service.probe import Child, Verdict, probe
 from service.session import Session
-from service.symboltables import RatePoint, digest_of
 from tests.service.conftest import MakeClient
 from tests.service.files import pixels_of, png
 from tests.service.toymodels import Axis, make_graph, publish_codec, publish_toy, replace_graph, toy_graphs

@@ -12,9 +12,9 @@ from PIL import Image, ImageSequence
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.contract.manifest import Latent
 from service.errors import InvalidLatent
 from service.interpolation import linear, spherical
-from service.manifest import Latent
 from service.settings import Settings
 from tests.service.files import Array, from_npy, pixels_of, png, to_npy
 from tests.service.toymodels import publish_toy

@@ -15,7 +15,7 @@ from schemathesis.schemas import BaseSchema
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.container import HOURGLASS_TYPE
+from service.media_types import HOURGLASS_TYPE
 from service.settings import Settings
 from tests.conftest import DATA
 from tests.service.files import save, to_npy

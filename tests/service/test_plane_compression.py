@@ -17,12 +17,13 @@ from starlette.testclient import TestClient
 
 from service import tiles
 from service.app import create_app
-from service.container import HOURGLASS_TYPE, Container, read_container, write_container
-from service.grid import pack_grids
-from service.planes import from_planes, to_planes
+from service.contract.colour import from_planes, to_planes
+from service.contract.container import Container, read_container, write_container
+from service.contract.plane_coder import pack_grids
+from service.contract.range_coder import symbols_crc32
+from service.contract.tables import CHANNELS
+from service.media_types import HOURGLASS_TYPE
 from service.settings import Settings
-from service.symbols import symbols_crc32
-from service.symboltables import CHANNELS
 from tests.service.conftest import MakeClient
 from tests.service.files import from_npy, pixels_of, png, save, to_npy
 from tests.service.hgfiles import compress, decompress, refused

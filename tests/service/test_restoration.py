@@ -14,8 +14,8 @@ from PIL import ImageCms
 from starlette.testclient import TestClient
 
 from service import tiles
+from service.contract.manifest import InputSpec
 from service.limits import Limits
-from service.manifest import InputSpec
 from service.model import Model, load_model
 from service.noise import estimate_sigma
 from service.pixels import Image

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.manifest import Manifest
+from service.contract.manifest import Manifest
 from training.__main__ import main
 from training.kinds import load_any_recipe
 from training.restoration.config import RestorationRecipe

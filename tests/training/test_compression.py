@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.models.__main__ import main as measure
-from service.container import read_container
-from service.manifest import Manifest
-from service.symbols import pack_symbols, unpack_symbols
-from service.symboltables import TABLE_TOTAL, RatePoint, digest_of
+from service.contract.container import read_container
+from service.contract.manifest import Manifest
+from service.contract.range_coder import pack_symbols, unpack_symbols
+from service.contract.tables import TABLE_TOTAL, RatePoint, digest_of
 from training.__main__ import main
 from training.compression.classical import (
     Point,

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.contract.manifest import InputSpec
 from service.images import decode_image
-from service.manifest import InputSpec
 from service.placement import plan_placement
 from training import mnist
 from training.config import DataConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.manifest import Calibration
+from service.contract.manifest import Calibration
 from training.baselines import median_filter, reduced_rank_regression
 from training.calibrate import Answers, calibration_of, too_few
 from training.config import CorruptionConfig

@@ -13,7 +13,7 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from service.manifest import Manifest
+from service.contract.manifest import Manifest
 from training.__main__ import main
 from training.architectures import ARCHITECTURES
 from training.config import Recipe, recipe_names

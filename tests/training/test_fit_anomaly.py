@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from service.manifest import Manifest
+from service.contract.manifest import Manifest
 from training.__main__ import main
 from training.anomaly.config import PartsConfig
 from training.anomaly.parts import choose_input, cut, groups_of

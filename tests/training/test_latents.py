@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.models.judge import Judge, frechet_distance
-from service.manifest import Manifest
+from service.contract.manifest import Manifest
 from training import loop
 from training.__main__ import main
 from training.architectures import build

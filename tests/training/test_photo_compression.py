@@ -10,9 +10,9 @@ from PIL import Image
 from scipy.fft import dctn
 
 from benchmarks.models.__main__ import main as measure
-from service.grid import Symbols, clip_grid, frequencies, pack_grids, unpack_grids
-from service.manifest import MANIFEST_FILE, Manifest
-from service.symboltables import CHANNELS, TABLE_TOTAL
+from service.contract.manifest import MANIFEST_FILE, Manifest
+from service.contract.plane_coder import Symbols, clip_grid, frequencies, pack_grids, unpack_grids
+from service.contract.tables import CHANNELS, TABLE_TOTAL
 from training.__main__ import main
 from training.photocodec.config import PhotoCodecRecipe
 from training.photocodec.network import Compress, LappedAutoencoder, reach

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from service.contract.manifest import TENSORS_BY_TASK, Graph, Task
 from service.limits import Limits
-from service.manifest import TENSORS_BY_TASK, Graph, Task
 from service.model import load_model
 from service.onnxfile import check_onnx
 from training.__main__ import main

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from service.manifest import Name, Task
+from service.contract.manifest import Name, Task
 from training.anomaly.learn import DetectorConfig
 from training.config import PartShare, Section, Share
 

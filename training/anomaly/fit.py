@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from service.manifest import (
+from service.contract.manifest import (
     Calibration,
     Data,
     Golden,

@@ -15,7 +15,7 @@ import torch
 from pydantic import JsonValue
 from tqdm import tqdm
 
-from service.manifest import Calibration, Manifest, Split
+from service.contract.manifest import Calibration, Manifest, Split
 from training.anomaly.fit import GRAPH, SEEN, Images, digest
 from training.anomaly.report import Defects, as_metrics, figures, judge_of, picture, read_defects
 from training.calibrate import answers_of, calibration_of, too_few

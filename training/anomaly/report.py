@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.manifest import Calibration, Metric
+from service.contract.manifest import Calibration, Metric
 from training.anomaly.measure import aupro, auroc, f1_max, pixel_auroc
 from training.calibrate import CHUNK_PIXELS, conformal_threshold
 from training.config import DataConfig

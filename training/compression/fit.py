@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 from tqdm import tqdm
 
-from service.manifest import Data, InputSpec, Manifest, Metric, Split, Task
-from service.symbols import pack_symbols, to_symbols
-from service.symboltables import Compression, RatePoint, SymbolTable, digest_of
+from service.contract.manifest import Data, InputSpec, Manifest, Metric, Split, Task
+from service.contract.range_coder import pack_symbols, to_symbols
+from service.contract.tables import Compression, RatePoint, SymbolTable, digest_of
 from training.card import PICTURE
 from training.charts import lines
 from training.compression.classical import Point, lossless_size, lossy_codecs, lossy_curve, size_at

@@ -8,9 +8,9 @@ import onnxruntime
 from jaxtyping import Float32, Int32
 from tqdm import tqdm
 
-from service.container import DIGEST_BYTES, Container, write_container
-from service.symbols import pack_symbols, symbols_crc32, to_symbols, unpack_symbols
-from service.symboltables import Compression, RatePoint, digest_of
+from service.contract.container import DIGEST_BYTES, Container, write_container
+from service.contract.range_coder import pack_symbols, symbols_crc32, to_symbols, unpack_symbols
+from service.contract.tables import Compression, RatePoint, digest_of
 from training.compression.classical import Point
 from training.metrics import psnr_db
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from service.symboltables import TABLE_TOTAL, SymbolTable
+from service.contract.tables import TABLE_TOTAL, SymbolTable
 
 
 def fit_tables(symbols: NDArray[np.int32]) -> tuple[SymbolTable, ...]:

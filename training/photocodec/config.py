@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from service.manifest import Name, Task
+from service.contract.manifest import Name, Task
 from training.config import OptimisationConfig, Section, Share
 
 

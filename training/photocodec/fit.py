@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from service.grid import clip_grid, pack_grids
-from service.manifest import Golden, Graph, InputSpec, Manifest, Metric, Parity, Task
-from service.symboltables import CELL, Compression, RatePoint, Tables, digest_of
+from service.contract.manifest import Golden, Graph, InputSpec, Manifest, Metric, Parity, Task
+from service.contract.plane_coder import clip_grid, pack_grids
+from service.contract.tables import CELL, Compression, RatePoint, Tables, digest_of
 from training.card import PICTURE
 from training.compression.classical import Point, best, lossy_codecs, lossy_curve, size_at
 from training.compression.fit import CURVE, draw_curves

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from service.symboltables import CELL
+from service.contract.tables import CELL
 from training.checkpoint import CHECKPOINT, Checkpoint
 from training.compression.loop import trade_off
 from training.files import write_atomically

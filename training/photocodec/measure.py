@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float32, Int32, UInt8
 from tqdm import tqdm
 
-from service.container import DIGEST_BYTES, Container, write_container
-from service.grid import Symbols, clip_grid, pack_grids, unpack_grids
-from service.planes import Plane, from_planes, sizes_of_planes, to_planes
-from service.symbols import symbols_crc32
-from service.symboltables import CELL, Grid, RatePoint, Tables
+from service.contract.colour import Plane, from_planes, sizes_of_planes, to_planes
+from service.contract.container import DIGEST_BYTES, Container, write_container
+from service.contract.plane_coder import Symbols, clip_grid, pack_grids, unpack_grids
+from service.contract.range_coder import symbols_crc32
+from service.contract.tables import CELL, Grid, RatePoint, Tables
 from training.compression.classical import Point
 from training.errors import VerifyError
 from training.metrics import psnr_db

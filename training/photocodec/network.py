@@ -9,8 +9,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from service.grid import frequencies
-from service.symboltables import CELL, CHANNELS
+from service.contract.plane_coder import frequencies
+from service.contract.tables import CELL, CHANNELS
 from training.compression.codec import SMALLEST_PROBABILITY
 
 MARGIN = 4  # pixels that a block sees beyond its own on each side, once training wants that

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Generator, Tensor
 
-from service.planes import to_planes
+from service.contract.colour import to_planes
 from training.loop import to_pixels
 from training.photocodec.config import PhotoCodecRecipe
 from training.restoration.photos import Pair, Photo

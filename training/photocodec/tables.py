@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.grid import Symbols, contexts_of, differences
-from service.symboltables import CHANNELS, Grid, Tables
+from service.contract.plane_coder import Symbols, contexts_of, differences
+from service.contract.tables import CHANNELS, Grid, Tables
 from training.compression.tables import fit_table
 
 CONTEXTS = Grid(context_from=(1, 2, 3, 4, 6, 8, 11, 15, 20, 28, 40, 60, 90))

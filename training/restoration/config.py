@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from service.manifest import Name, Task
+from service.contract.manifest import Name, Task
 from training.config import OptimisationConfig, Section, Share
 from training.restoration.degradations import DEGRADATIONS
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from service.manifest import (
+from service.contract.manifest import (
     Enhance,
     Golden,
     Graph,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.manifest import Metric
+from service.contract.manifest import Metric
 from training.architectures.restorer import SIGMA_UNIT
 from training.baselines import median_filter
 from training.loop import generator_for, to_pixels

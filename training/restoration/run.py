@@ -6,7 +6,7 @@ from typing import Annotated
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.manifest import Start
+from service.contract.manifest import Start
 from training.checkpoint import CHECKPOINT
 from training.errors import RunError
 from training.files import write_atomically

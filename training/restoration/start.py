@@ -6,7 +6,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from service.manifest import Manifest, Start
+from service.contract.manifest import Manifest, Start
 from training.architectures.restorer import Restorer
 from training.errors import DataError
 from training.start import published, read_graph, start_of

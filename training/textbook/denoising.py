@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from service.manifest import Task
+from service.contract.manifest import Task
 from training.baselines import median_filter, reduced_rank_regression
 from training.charts import lines
 from training.config import CorruptionConfig

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from service.manifest import Task
+from service.contract.manifest import Task
 from training.architectures import build
 from training.config import CorruptionConfig, Recipe, load_recipe
 from training.data import Dataset, load_data

@@ -13,7 +13,6 @@ from typing import Literal
 
 from service.errors import BrokenContainer, TooManyImages, UnsupportedMediaType, shown
 
-HOURGLASS_TYPE = "application/vnd.hourglass"
 CONTAINER_MAGIC = b"\xf0HG"
 ROWS_VERSION = 1  # of the format: a row of symbols for each image
 PLANES_VERSION = 2  # grids of symbols, one per plane of an image

@@ -68,7 +68,7 @@ class RatePoint(_Frozen):
 
 
 class Grid(_Frozen):
-    """Symbols of planes of any size: 64 at every place of a grid, for 8x8 pixels each; see `service.grid`.
+    """Symbols of planes of any size: 64 at every place of a grid, for 8x8 pixels each; see `contract.plane_coder`.
 
     Attributes:
         context_from: How much there must be around a place for the second context, the third and so on.

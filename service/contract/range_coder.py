@@ -7,8 +7,8 @@ import numpy as np
 from constriction import stream
 from numpy.typing import NDArray
 
+from service.contract.tables import TABLE_TOTAL, SymbolTable
 from service.errors import BrokenContainer, shown
-from service.symboltables import TABLE_TOTAL, SymbolTable
 
 Symbols = NDArray[np.int32]
 

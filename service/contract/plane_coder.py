@@ -14,9 +14,9 @@ import numpy as np
 from constriction import stream
 from numpy.typing import NDArray
 
+from service.contract.range_coder import decoder_of, model_of, take, unpack_symbols
+from service.contract.tables import CELL, CHANNELS, Compression, Grid, SymbolTable, Tables
 from service.errors import BrokenContainer
-from service.symbols import decoder_of, model_of, take, unpack_symbols
-from service.symboltables import CELL, CHANNELS, Compression, Grid, SymbolTable, Tables
 
 Symbols = NDArray[np.int32]  # (64, rows, columns)
 Means = NDArray[np.int32]  # (rows, columns)

@@ -1,0 +1,3 @@
+"""Media types that requests and answers name."""
+
+HOURGLASS_TYPE = "application/vnd.hourglass"
