@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from service.images import decode_image
-from service.png import write_png
+from service.images.codec import decode_image
+from service.images.png import write_png
 
 SIDES = (28, 256, 1000, 3464)  # the last one has 12 megapixels
 ROUNDS = 7
@@ -57,7 +57,7 @@ def cpu_seconds(functions: dict[Key, Callable[[], object]], repeats: int) -> dic
 
 def read_without_the_fast_lane(file: bytes) -> object:
     """As on a machine for which its package has no wheel."""
-    with mock.patch("service.png.pyspng", None):
+    with mock.patch("service.images.png.pyspng", None):
         return decode_image(file, max_pixels=MAX_PIXELS, max_frames=1)
 
 

@@ -11,9 +11,9 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.meters import Meters, Spent
 from service.observing import Observing
 from service.routes import ROUTERS
+from service.telemetry.counters import Meters, Spent
 
 TIMES = 100_000
 ROUNDS = 5

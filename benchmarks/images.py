@@ -20,8 +20,8 @@ from onnx import helper
 from PIL import Image as PillowImage
 
 from benchmarks.codecs import by_pillow, cpu_seconds, picture
+from service.images.png import write_png
 from service.model import read_manifest
-from service.png import write_png
 from service.session import Session
 from service.tasks import Denoise, InputLimits
 from tests.service.toymodels import make_graph, publish_toy

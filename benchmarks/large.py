@@ -24,7 +24,7 @@ from benchmarks.codecs import picture
 from benchmarks.endpoints import wait_until_ready
 from benchmarks.peers.environment import ROOT
 from benchmarks.peers.process import free_port
-from service.png import write_png
+from service.images.png import write_png
 
 TIMEOUT_S = 1800
 

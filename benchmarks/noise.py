@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from tqdm import tqdm
 
-from service.noise import estimate_sigma
-from service.pixels import Image
+from service.images.image import Image
+from service.images.noise import estimate_sigma
 
 SIGMAS = (0, 5, 10, 25, 50)
 QUALITIES = (95, 75, 60)

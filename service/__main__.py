@@ -29,9 +29,9 @@ def run(settings: Settings) -> int:
     first = start_child(settings) if settings.workers == 1 else None
     try:
         # Not before: these take as long as the child takes.
-        from service.logs import start_logging  # noqa: PLC0415
         from service.server import listen, serve  # noqa: PLC0415
         from service.supervisor import Supervisor  # noqa: PLC0415
+        from service.telemetry.logs import start_logging  # noqa: PLC0415
 
         start_logging(settings)
         listener = listen(settings.host, settings.port)

@@ -10,13 +10,12 @@ from service.batching import Outputs
 from service.conformal import map_threshold, p_value, score_threshold, smallest_rate
 from service.contract.manifest import Calibration
 from service.heatmap import draw_heatmap
-from service.images import image_types
+from service.images.codec import image_types
+from service.images.image import Image, Pixels
+from service.media_types import JSON_TYPE, NPY_TYPE
 from service.negotiation import negotiate
-from service.payload import JSON_TYPE
-from service.pixels import Image, Pixels
 from service.regions import find_regions
 from service.tasks import Answer, ImageInput
-from service.tensors import NPY_TYPE
 
 View = Literal["heatmap", "mask"]
 MASK_TYPES = ("image/png", "image/tiff")  # JPEG and WebP would invent values between 0 and 1

@@ -16,7 +16,6 @@ from starlette.types import ASGIApp
 
 from service import __version__
 from service.admission import Admission
-from service.board import PERIOD_S, Board
 from service.collectionschemas import ANSWERS as COLLECTION_ANSWERS
 from service.contract.manifest import Manifest
 from service.errors import (
@@ -28,10 +27,9 @@ from service.errors import (
     RouteNotFound,
     shown,
 )
-from service.images import allow_pixels
+from service.images.codec import allow_pixels
 from service.keys import KeyGate
 from service.limits import probe_limits, run_limits
-from service.meters import Meters
 from service.metrics import Metrics
 from service.observing import CLIENT_LEFT, Observing, request_id
 from service.openapi import Schema, add_components, add_security
@@ -55,7 +53,9 @@ from service.settings import Settings
 from service.shortcut import Shortcut
 from service.store.threads import StoreThreads
 from service.tasks import InputLimits
-from service.tracing import Tracer
+from service.telemetry.counters import Meters
+from service.telemetry.multiprocess import PERIOD_S, Board
+from service.telemetry.tracing import Tracer
 
 log = logging.getLogger(__name__)
 

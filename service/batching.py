@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import NonFiniteResult, RequestError
-from service.meters import GraphMeter, Meters, Origin, Spent
-from service.tiles import UNTILED_PIXELS
+from service.images.tiles import UNTILED_PIXELS
+from service.telemetry.counters import GraphMeter, Meters, Origin, Spent
 
 Array = NDArray[np.float32]
 Inputs = tuple[Array, ...]

@@ -21,13 +21,13 @@ from service.errors import (
     TooManyImages,
     TooManyPixels,
 )
-from service.images import EXTENSION_BY_TYPE, ImageType, encode_image
-from service.media_types import HOURGLASS_TYPE
+from service.images.codec import encode_image
+from service.images.image import Image, Pixels, to_levels
+from service.images.npy import write_npy
+from service.images.resize import plan_placement
+from service.media_types import EXTENSION_BY_TYPE, HOURGLASS_TYPE, NPY_TYPE, ZIP_TYPE, ImageType
 from service.negotiation import negotiate
-from service.pixels import Image, Pixels, to_levels
-from service.placement import plan_placement
-from service.tasks import ZIP_TYPE, Answer, ImageInput, InputLimits, image_offers
-from service.tensors import NPY_TYPE, write_npy
+from service.tasks import Answer, ImageInput, InputLimits, image_offers
 
 _SMALL_PIXELS = 128 * 128
 

@@ -10,15 +10,16 @@ from starlette.requests import Request
 from service.admission import Slot
 from service.batching import Outputs
 from service.errors import ModelConflict, ModelNotFound, RequestError, TaskNotOffered, VersionNotFound, shown
+from service.images.image import Pixels
+from service.images.npy import count_rows, is_vector, read_json_latents, read_npy_latents
+from service.media_types import JSON_TYPE
 from service.model import Model
-from service.payload import JSON_TYPE, media_type, read_body, read_files
-from service.pixels import Pixels
+from service.payload import media_type, read_body, read_files
 from service.schemas import ModelQuery
 from service.serving import Service
 from service.store import MAX_DIM, Collection, Encoder
 from service.store.refusals import conflict, encoder_gone
 from service.tasks import ImageInput
-from service.tensors import count_rows, is_vector, read_json_latents, read_npy_latents
 
 
 @dataclass(frozen=True)

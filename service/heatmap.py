@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from service.pixels import Image
+from service.images.image import Image
 
 # Ten samples of "inferno" (Smith and van der Walt, 2015, CC0), which is perceptually uniform and survives both grey
 # printing and colour blindness. What lies between is linear.

@@ -25,7 +25,6 @@ from service.collectionschemas import check_label, check_metadata, is_collection
 from service.embedding import Embed, Vectors, encoder_of
 from service.errors import CollectionNotFound, HourglassError, RequestError
 from service.limits import probe_limits, run_limits
-from service.meters import Meters
 from service.model import Model
 from service.registry import Registry
 from service.session import start_provider
@@ -33,6 +32,7 @@ from service.settings import PREFIX, Settings, read_settings
 from service.store import Bounds, Collection, Item, Store, building, open_store
 from service.store.columns import write_metadata
 from service.tasks import InputLimits
+from service.telemetry.counters import Meters
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 2
 _BATCH = 64  # files read, encoded and written together: one commit to disk for all of them

@@ -21,8 +21,8 @@ from service.coding import encode
 from service.contract.manifest import Manifest, Task, TensorSpec
 from service.contract.tables import CELL
 from service.errors import InvalidArray, MalformedBody, TooManyImages, TooManyPixels, shown
+from service.images.npy import write_json
 from service.tasks import InputLimits
-from service.tensors import write_json
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 

@@ -10,12 +10,13 @@ from service.batching import Outputs
 from service.contract.manifest import Latent, Manifest
 from service.errors import InvalidLatent
 from service.generation import refuse_too_many
-from service.images import ANIMATION_TYPES, image_types
+from service.images.codec import image_types
+from service.images.npy import NPY_MAGIC, read_json_latents, read_npy_latents
+from service.images.sheet import Sheet, draw_sheet
+from service.media_types import ANIMATION_TYPES, NPY_TYPE, ZIP_TYPE
 from service.negotiation import negotiate
 from service.schemas import Way
-from service.sheet import Sheet, draw_sheet
-from service.tasks import ZIP_TYPE, Answer, InputLimits, draw, draw_animation, draw_one
-from service.tensors import NPY_MAGIC, NPY_TYPE, read_json_latents, read_npy_latents
+from service.tasks import Answer, InputLimits, draw, draw_animation, draw_one
 
 Vector = NDArray[np.float32]
 View = Literal["strip", "frames", "animation"]

@@ -12,11 +12,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from service.admission import Admission
-from service.board import Board
 from service.conformal import p_value
-from service.meters import FAMILIES, Family, Key, Meters, State
 from service.registry import Registry
 from service.snapshot import Snapshot
+from service.telemetry.counters import FAMILIES, Family, Key, Meters, State
+from service.telemetry.multiprocess import Board
 
 T = TypeVar("T")
 

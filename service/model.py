@@ -15,9 +15,9 @@ from service.contract.plane_coder import golden_symbols
 from service.contract.tables import CELL, Compression
 from service.errors import BrokenContainer, ModelRejected, shown
 from service.limits import Limits
-from service.meters import Meters
 from service.onnxfile import check_onnx
 from service.session import Session, Tensor
+from service.telemetry.counters import Meters
 
 _DTYPES = {"tensor(float)": "float32"}
 

@@ -11,8 +11,8 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import RequestError
-from service.meters import OTHER, Meters
 from service.responses import PROBLEM
+from service.telemetry.counters import OTHER, Meters
 
 log = logging.getLogger("service.requests")
 

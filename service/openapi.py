@@ -14,10 +14,8 @@ from service.errors import (
     WrongApiKey,
     problem_head,
 )
-from service.images import ANIMATION_TYPES, EXTENSION_BY_TYPE
 from service.keys import is_open
-from service.media_types import HOURGLASS_TYPE
-from service.tensors import NPY_TYPE
+from service.media_types import ANIMATION_TYPES, EXTENSION_BY_TYPE, HOURGLASS_TYPE, NPY_TYPE
 
 # Any throughout: an OpenAPI document is JSON of arbitrary depth.
 Schema = dict[str, Any]

@@ -10,10 +10,9 @@ from service.errors import (
     UnsupportedMediaType,
     shown,
 )
+from service.media_types import FORM_TYPE
 from service.multipart import split_multipart
 
-FORM_TYPE = "multipart/form-data"
-JSON_TYPE = "application/json"
 # The magic bytes decide what a raw body is, so its Content-Type only has to be one that makes no other claim.
 # curl sends application/x-www-form-urlencoded with --data-binary unless told otherwise.
 _RAW_TYPES = {"", "application/octet-stream", "application/x-npy", "application/x-www-form-urlencoded"}

@@ -19,10 +19,10 @@ from service.errors import (
     shown,
 )
 from service.limits import Limits, ProbeLimits
-from service.meters import Meters
 from service.model import Model, load_model
 from service.probe import Child, Verdict, probe
 from service.snapshot import Rejected, Snapshot
+from service.telemetry.counters import Meters
 from service.versions import Fingerprint, fingerprint_of, list_versions
 
 log = logging.getLogger(__name__)

@@ -10,10 +10,9 @@ from starlette.types import Receive, Scope, Send
 
 from service.archive import Entry, write_zip
 from service.errors import PROBLEM_JSON, InvalidArray, RequestError, printable, problem_bytes
-from service.images import EXTENSION_BY_TYPE
-from service.payload import JSON_TYPE
-from service.tasks import ZIP_TYPE, Answer
-from service.tensors import NPY_TYPE, write_json, write_npy
+from service.images.npy import write_json, write_npy
+from service.media_types import EXTENSION_BY_TYPE, JSON_TYPE, NPY_TYPE, ZIP_TYPE
+from service.tasks import Answer
 
 PROBLEM = "hourglass.problem"  # where a request's scope holds the code of its problem
 

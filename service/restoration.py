@@ -11,14 +11,16 @@ from service.batching import Batcher, Inputs, Outputs
 from service.contract.colour import FROM_YCC, TO_YCC
 from service.contract.manifest import Manifest
 from service.errors import InvalidParameter, RequestError, TooManyPixels
-from service.imagefile import inspect
-from service.images import ImageType, encode_image, image_types, resample
+from service.images.codec import encode_image, image_types
+from service.images.image import Image, Pixels, Values, grey
+from service.images.inspect import inspect
+from service.images.noise import estimate_sigma
+from service.images.npy import NPY_MAGIC, write_npy
+from service.images.resize import resample
+from service.images.tiles import ORIENTATIONS, UNTILED_PIXELS, Span, oriented, padded_window, plan, upright
+from service.media_types import NPY_TYPE, ImageType
 from service.negotiation import negotiate
-from service.noise import estimate_sigma
-from service.pixels import Image, Pixels, Values, grey
 from service.tasks import Answer, InputLimits, Options, as_sent, read_image
-from service.tensors import NPY_MAGIC, NPY_TYPE, write_npy
-from service.tiles import ORIENTATIONS, UNTILED_PIXELS, Span, oriented, padded_window, plan, upright
 
 Inner = tuple[slice, slice, slice]  # of planes: what a tile answers for
 

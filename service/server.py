@@ -20,13 +20,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.admission import Admission
 from service.app import create_app
-from service.board import Board
 from service.errors import CannotListen
 from service.exitcodes import EXIT_CUT_OFF, EXIT_STOPPED
 from service.probe import Child
 from service.protocol import protocol_for
 from service.settings import Settings
-from service.tracing import Tracer, is_wanted
+from service.telemetry.multiprocess import Board
+from service.telemetry.tracing import Tracer, is_wanted
 
 log = logging.getLogger(__name__)
 

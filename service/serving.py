@@ -11,7 +11,8 @@ from service.admission import Admission
 from service.batching import Batcher, Job
 from service.contract.manifest import Manifest, Task
 from service.errors import RequestError
-from service.imagefile import is_colour
+from service.images.inspect import is_colour
+from service.images.npy import count_rows
 from service.metrics import Metrics
 from service.negotiation import negotiate
 from service.payload import read_files
@@ -22,7 +23,6 @@ from service.schemas import ModelQuery
 from service.settings import Settings
 from service.store.threads import StoreThreads
 from service.tasks import Answer, InputLimits
-from service.tensors import count_rows
 
 # data, manifest, limits, accept -> the job of one file
 MakeJob = Callable[[bytes, Manifest, InputLimits, str | None], Job[Answer] | Restoration]

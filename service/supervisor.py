@@ -12,12 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
-from service.board import Board
 from service.errors import NoTemporaryDirectory, StartupError
 from service.exitcodes import EXIT_CANNOT_START, EXIT_CUT_OFF, EXIT_STOPPED
-from service.logs import start_logging
 from service.server import STOP_SIGNALS, heed, serve
 from service.settings import Settings
+from service.telemetry.logs import start_logging
+from service.telemetry.multiprocess import Board
 
 log = logging.getLogger(__name__)
 

@@ -12,32 +12,14 @@ from service.archive import Entry, write_zip
 from service.batching import Outputs
 from service.contract.manifest import Manifest
 from service.errors import InvalidParameter, TooManyPixels
-from service.imagefile import png_size
-from service.images import (
-    DEFAULT_QUALITY,
-    EXTENSION_BY_TYPE,
-    AnimationType,
-    ImageType,
-    decode_image,
-    encode_animation,
-    encode_image,
-    image_types,
-)
+from service.images.codec import DEFAULT_QUALITY, decode_image, encode_animation, encode_image, image_types
+from service.images.image import Image, Pixels, to_levels
+from service.images.inspect import png_size
+from service.images.npy import NPY_MAGIC, read_json_latents, read_npy_image, read_npy_latents, write_json, write_npy
+from service.images.resize import Placement, plan_placement
+from service.media_types import EXTENSION_BY_TYPE, JSON_TYPE, NPY_TYPE, ZIP_TYPE, AnimationType, ImageType
 from service.negotiation import negotiate
-from service.payload import JSON_TYPE
-from service.pixels import Image, Pixels, to_levels
-from service.placement import Placement, plan_placement
-from service.tensors import (
-    NPY_MAGIC,
-    NPY_TYPE,
-    read_json_latents,
-    read_npy_image,
-    read_npy_latents,
-    write_json,
-    write_npy,
-)
 
-ZIP_TYPE = "application/zip"
 _SMALL_ARRAY, _SMALL_FILE, _SMALL_LATENT = 16_384, 65_536, 1024  # bytes
 _SMALL_IMAGE = 128 * 128  # pixels
 

@@ -3,6 +3,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.compression import Compress
+from service.images.npy import count_rows
 from service.openapi import HOURGLASS, IMAGE_BODY, problems, success
 from service.payload import read_files
 from service.planecompression import CompressPlanes
@@ -10,7 +11,6 @@ from service.responses import single_response
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.schemas import CompressQuery
 from service.serving import service_of
-from service.tensors import count_rows
 
 router = APIRouter(tags=["images"])
 

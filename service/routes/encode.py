@@ -2,13 +2,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.media_types import JSON_TYPE, NPY_TYPE
 from service.openapi import IMAGE_BODY, NPY, json_content, problems, success
-from service.payload import JSON_TYPE
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.schemas import LatentAnswer, LatentsAnswer, ModelQuery
 from service.serving import answer_files
 from service.tasks import Encode
-from service.tensors import NPY_TYPE
 
 router = APIRouter(tags=["images"])
 SEVERAL: dict[str, str | None] = {JSON_TYPE: JSON_TYPE, NPY_TYPE: NPY_TYPE}

@@ -6,15 +6,15 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.errors import InvalidLatent, MalformedBody, RequestError, UnsupportedMediaType, shown
 from service.interpolation import Vector, Walk
+from service.media_types import FORM_TYPE, JSON_TYPE, NPY_TYPE
 from service.model import Model
 from service.openapi import ANIMATIONS, ENDS_BODY, NPY, PICTURES, ZIP, problems, success
-from service.payload import FORM_TYPE, JSON_TYPE, media_type, read_body, read_files
+from service.payload import media_type, read_body, read_files
 from service.responses import single_response
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.schemas import InterpolateQuery
 from service.serving import Service, service_of
 from service.tasks import Encode
-from service.tensors import NPY_TYPE
 
 router = APIRouter(tags=["images"])
 _LATENT_TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}

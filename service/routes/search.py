@@ -22,9 +22,9 @@ from service.errors import (
     RequestError,
     StoreUnavailable,
 )
+from service.media_types import JSON_TYPE
 from service.negotiation import negotiate
 from service.openapi import VECTOR_BODY, json_content, problems, success
-from service.payload import JSON_TYPE
 from service.responses import json_response, several_response
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.serving import Service, service_of

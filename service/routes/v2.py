@@ -15,11 +15,12 @@ from service.coding import choose, decode
 from service.contract.manifest import TASKS, Task, TensorSpec
 from service.errors import InvalidParameter, MalformedBody, ModelNotFound, UnloadRefused, shown
 from service.inference import LENGTH_HEADER, Infer, InferAnswer, count_images, json_length
-from service.meters import State
+from service.media_types import JSON_TYPE
 from service.model import Model
-from service.payload import JSON_TYPE, read_raw_body
+from service.payload import read_raw_body
 from service.responses import json_response
 from service.serving import Service, service_of
+from service.telemetry.counters import State
 
 Json = dict[str, Any]  # Any: an answer of any depth
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.errors import BrokenImage, RequestError, TooManyImages, TooManyPixels, UnsupportedImage
-from service.images import decode_image
-from service.pixels import Image as Decoded
+from service.images.codec import decode_image
+from service.images.image import Image as Decoded
 from tests.service.files import hand_png, png, png_chunk, save
 
 PHOTO = Image.fromarray(np.random.default_rng(3).integers(0, 256, (24, 20, 3), np.uint8))

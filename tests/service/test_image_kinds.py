@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service.images import decode_image
-from service.images import encode_image as encode
-from service.pixels import Image as Decoded
+from service.images.codec import decode_image
+from service.images.codec import encode_image as encode
+from service.images.image import Image as Decoded
 from tests.service.files import pixels_of, png, save
 
 RNG = np.random.default_rng(7)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from service.tensors import count_rows
+from service.images.npy import count_rows
 from tests.service.files import pixels_of, to_npy
 from tests.service.rawclient import RawClient, Reply, get, post
 from tests.service.slowmodel import Process, flat_png, publish_slow, service_process, until

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.logs import JsonLines
 from service.tasks import Denoise
+from service.telemetry.logs import JsonLines
 from tests.service.conftest import MakeClient
 from tests.service.files import png
 from tests.service.rawclient import RawClient, post

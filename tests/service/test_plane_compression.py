@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service import tiles
 from service.app import create_app
 from service.contract.colour import from_planes, to_planes
 from service.contract.container import Container, read_container, write_container
 from service.contract.plane_coder import pack_grids
 from service.contract.range_coder import symbols_crc32
 from service.contract.tables import CHANNELS
+from service.images.codec import tiles
 from service.media_types import HOURGLASS_TYPE
 from service.settings import Settings
 from tests.service.conftest import MakeClient

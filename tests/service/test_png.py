@@ -14,10 +14,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from service import png
 from service.errors import BrokenImage
-from service.imagefile import inspect
-from service.images import decode_image
+from service.images.codec import decode_image, png
+from service.images.inspect import inspect
 from tests.service.files import hand_png, png_chunk
 
 Bytes = NDArray[np.uint8]
@@ -59,7 +58,7 @@ def test_every_thread_writes_the_same_bytes() -> None:
 
 
 def test_without_isal_zlib_writes_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.png.zlib", zlib)
+    monkeypatch.setattr("service.images.png.zlib", zlib)
     planes = np.random.default_rng(0).integers(0, 256, (3, 20, 30), np.uint8)
 
     assert np.array_equal(by_pillow(png.write_png(planes)), planes)
@@ -105,7 +104,7 @@ def test_a_plain_file_takes_the_fast_lane_and_a_large_one_does_not_hold_up_the_o
 
 
 def test_without_pyspng_pillow_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.png.pyspng", None)
+    monkeypatch.setattr("service.images.png.pyspng", None)
     pixels = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
     file = filtered_png(pixels, np.array([0, 1, 2, 3], np.uint8))
 

@@ -13,15 +13,15 @@ from PIL import Image as PillowImage
 from PIL import ImageCms
 from starlette.testclient import TestClient
 
-from service import tiles
 from service.contract.manifest import InputSpec
+from service.images.codec import tiles
+from service.images.image import Image
+from service.images.noise import estimate_sigma
+from service.images.tiles import plan
 from service.limits import Limits
 from service.model import Model, load_model
-from service.noise import estimate_sigma
-from service.pixels import Image
 from service.restoration import Restoration, Turns
 from service.tasks import Answer, InputLimits, Options
-from service.tiles import plan
 from tests.service.conftest import MakeClient
 from tests.service.files import Array, from_npy, pixels_of, png, save, to_npy
 from tests.service.toymodels import publish_blur, publish_toy

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from service.errors import TracingUnavailable
-from service.tracing import is_wanted
+from service.telemetry.tracing import is_wanted
 from tests.service.rawclient import post
 from tests.service.slowmodel import ROOT, flat_png, service_process, until
 from tests.service.toymodels import publish_toy

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.contract.manifest import InputSpec
-from service.images import decode_image
-from service.placement import plan_placement
+from service.images.codec import decode_image
+from service.images.resize import plan_placement
 from training import mnist
 from training.config import DataConfig
 from training.data import load_data, split

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from service.meters import State, together
+from service.telemetry.counters import State, together
 
 PERIOD_S = 1.0
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from opentelemetry.context import Context
 
-from service.tracing import Tracer
+from service.telemetry.tracing import Tracer
 
 Kind = Literal["counter", "gauge", "histogram"]
 

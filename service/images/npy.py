@@ -10,9 +10,8 @@ import orjson
 from numpy.typing import NDArray
 
 from service.errors import InvalidArray, InvalidLatent, MalformedBody, TooManyImages, TooManyPixels, shown
-from service.pixels import Image
+from service.images.image import Image
 
-NPY_TYPE = "application/x-npy"
 NPY_MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 1024  # numpy writes 118 for every array that we take
 _SHAPE = re.compile(rb"['\"]shape['\"]\s*:\s*\(\s*(\d{1,9}(?:\s*,\s*\d{1,9})*)")

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 from service.contract.manifest import InputSpec
 from service.errors import SizeMismatch
-from service.images import resample
-from service.pixels import Pixels
+from service.images.image import Pixels
 
 
 @dataclass(frozen=True)
@@ -100,3 +101,23 @@ def plan_placement(spec: InputSpec, height: int, width: int) -> Placement:
     )
     top, left = (canvas[0] - inner[0]) // 2, (canvas[1] - inner[1]) // 2
     return Placement(height, width, *inner, top, left, *canvas, "fit")
+
+
+def resample(x: Pixels, height: int, width: int, *, is_smooth: bool = False) -> Pixels:
+    """Images at another size, each channel on its own in floating point.
+
+    Args:
+        x: (..., H, W).
+        height: New height.
+        width: New width.
+        is_smooth: Bilinear, which never leaves the range of `x`; else Lanczos, which is sharper and may overshoot.
+            Both average over the whole reach of a new pixel when they reduce.
+    """
+    if x.shape[-2:] == (height, width):
+        return x
+    method = PillowImage.Resampling.BILINEAR if is_smooth else PillowImage.Resampling.LANCZOS
+    planes = x.reshape(-1, *x.shape[-2:])
+    result: NDArray[np.float32] = np.empty((len(planes), height, width), np.float32)
+    for plane, resized in zip(planes, result, strict=True):
+        resized[:] = np.asarray(PillowImage.fromarray(np.ascontiguousarray(plane)).resize((width, height), method))
+    return result.reshape(*x.shape[:-2], height, width)

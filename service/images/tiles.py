@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.contract.manifest import InputSpec
-from service.pixels import Pixels
+from service.images.image import Pixels
 
 TILE = 768  # pixels a side; with a halo of 112 that is one inference of 0.98 megapixels
 UNTILED_PIXELS = 1 << 20  # an image of at most so many goes through whole

@@ -3,7 +3,6 @@
 import io
 import warnings
 from dataclasses import replace
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,22 +10,14 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from service.errors import BrokenImage, RequestError, UnsupportedImage, shown
-from service.imagefile import check_data, check_size, inspect
-from service.pixels import Image, Pixels, to_8_bit
-from service.png import read_png, write_png
+from service.images.image import Image, to_8_bit
+from service.images.inspect import check_data, check_size, inspect
+from service.images.png import read_png, write_png
+from service.media_types import AnimationType, ImageType
 
 # Pillow only warns up to twice its limit. Ours (max_pixels) is checked first; this is the second lock on that door.
 warnings.filterwarnings("error", category=PillowImage.DecompressionBombWarning)
 
-ImageType = Literal["image/png", "image/jpeg", "image/webp", "image/tiff"]
-EXTENSION_BY_TYPE: dict[ImageType, str] = {
-    "image/png": "png",
-    "image/jpeg": "jpg",
-    "image/webp": "webp",
-    "image/tiff": "tiff",
-}
-AnimationType = Literal["image/webp", "image/gif"]
-ANIMATION_TYPES: tuple[AnimationType, ...] = get_args(AnimationType)
 _FRAME_MS, _END_MS = 80, 640  # how long the pictures of an animation stay; the first and the last are to be looked at
 
 # What a TIFF may be compressed with. Codecs that hide another image format in a strip would get around its guards.
@@ -229,23 +220,3 @@ def encode_animation(values: NDArray[np.uint8], kind: AnimationType) -> bytes:
     more = {"lossless": True, "method": 2} if kind == "image/webp" else {}
     first.save(file, kind.partition("/")[2], save_all=True, append_images=others, duration=durations, loop=0, **more)
     return file.getvalue()
-
-
-def resample(x: Pixels, height: int, width: int, *, is_smooth: bool = False) -> Pixels:
-    """Images at another size, each channel on its own in floating point.
-
-    Args:
-        x: (..., H, W).
-        height: New height.
-        width: New width.
-        is_smooth: Bilinear, which never leaves the range of `x`; else Lanczos, which is sharper and may overshoot.
-            Both average over the whole reach of a new pixel when they reduce.
-    """
-    if x.shape[-2:] == (height, width):
-        return x
-    method = PillowImage.Resampling.BILINEAR if is_smooth else PillowImage.Resampling.LANCZOS
-    planes = x.reshape(-1, *x.shape[-2:])
-    result: NDArray[np.float32] = np.empty((len(planes), height, width), np.float32)
-    for plane, resized in zip(planes, result, strict=True):
-        resized[:] = np.asarray(PillowImage.fromarray(np.ascontiguousarray(plane)).resize((width, height), method))
-    return result.reshape(*x.shape[:-2], height, width)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.contract.manifest import Manifest
-from service.pixels import Image, Pixels, to_levels
+from service.images.image import Image, Pixels, to_levels
 
 _LINE = 2  # pixels between two images
 

@@ -1,6 +1,6 @@
 """The common kinds of PNG, faster than Pillow does them: reads 8-bit grey and RGB, writes all that we answer with.
 
-Every guard of `imagefile.py` comes before. Without the two packages, the same files are read by Pillow and written with
+Every guard of `inspect.py` comes before. Without the two packages, the same files are read by Pillow and written with
 zlib; `python -m benchmarks.codecs` shows what they gain.
 """
 
@@ -10,9 +10,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from service.deflate import zlib
-from service.imagefile import PNG_SIGNATURE
-from service.pixels import Values
+from service.images.deflate import zlib
+from service.images.guards.png import PNG_SIGNATURE
+from service.images.image import Values
 
 try:
     import pyspng
@@ -31,7 +31,7 @@ def read_png(data: bytes, *, width: int, height: int) -> NDArray[np.uint8] | Non
     """The pixels of a PNG of 8-bit grey or RGB without transparency: (H, W) or (H, W, 3). None: use Pillow.
 
     Args:
-        data: A file that `imagefile` has passed and called plain.
+        data: A file that `inspect` has passed and called plain.
         width: As it says.
         height: As it says.
     """

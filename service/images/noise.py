@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.pixels import Image
+from service.images.image import Image
 
 _MAD_TO_SIGMA = 0.6744897501960817  # the median of |N(0, 1)|
 _UNIT = 255.0

@@ -1,0 +1,37 @@
+"""Walk a GIF file: a screen, then blocks of images and extensions."""
+
+import struct
+
+from service.errors import BrokenImage
+from service.images.outline import Outline
+
+
+def walk(data: bytes) -> Outline:
+    """Return the outline of a GIF file and count its frames.
+
+    Raises:
+        BrokenImage: A block is of no known kind.
+    """
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position, frames = 13 + _palette_bytes(flags), 0
+    while data[position] != 0x3B:
+        block = data[position]
+        if block == 0x2C:
+            frames += 1
+            position += 11 + _palette_bytes(data[position + 9])  # descriptor, palette, minimum code size
+        elif block == 0x21:
+            position += 2
+        elif frames:
+            break  # rubbish after the first frame, which is the one we show
+        else:
+            raise BrokenImage(f"GIF: unknown block 0x{block:02x} at byte {position}")
+        while data[position]:
+            position += 1 + data[position]
+        position += 1
+        if frames and position >= len(data):
+            break  # a missing trailer is common and harmless
+    return Outline("GIF", width, height, max(1, frames))
+
+
+def _palette_bytes(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0

@@ -1,0 +1,53 @@
+"""Walk a JPEG file: markers and their segments.
+
+Inside coded data 0xFF is followed by 0x00 or a restart marker, so no scan is counted twice.
+"""
+
+import re
+import struct
+
+from service.errors import BrokenImage
+from service.images.outline import Outline
+
+# Progressive encoders write 10 scans, the longest script in the wild about 20. Every scan walks all pixels.
+MAX_SCANS = 40
+_MARKER_IN_CODED_DATA = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_FRAME_HEADERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_SOS, _EOI, _ALONE = 0xDA, 0xD9, frozenset({0x01, *range(0xD0, 0xD9)})
+
+
+def walk(data: bytes) -> Outline:
+    """Return the outline of a JPEG file.
+
+    Raises:
+        BrokenImage: It is damaged, cut off, or has more scans than any encoder writes.
+    """
+    width, height, scans, position = 0, 0, 0, 2
+    while True:
+        while data[position] == 0xFF and data[position + 1] == 0xFF:
+            position += 1  # fill bytes
+        if data[position] != 0xFF:
+            raise BrokenImage(f"JPEG: no marker at byte {position}; the file is damaged")
+        marker = data[position + 1]
+        position += 2
+        if marker == _EOI:
+            break
+        if marker in _ALONE:
+            continue
+        (length,) = struct.unpack_from(">H", data, position)
+        if marker in _FRAME_HEADERS:
+            if width:
+                raise BrokenImage("JPEG: more than one frame header")
+            _, height, width = struct.unpack_from(">BHH", data, position + 2)
+        position += max(2, length)
+        if marker == _SOS:
+            scans += 1
+            if scans > MAX_SCANS:
+                raise BrokenImage(f"JPEG: more than {MAX_SCANS} scans, which only a decompression bomb has")
+            found = _MARKER_IN_CODED_DATA.search(data, position)
+            if found is None:
+                raise BrokenImage("JPEG: the image data has no end; the file was cut off")
+            position = found.start()
+    if not scans:
+        raise BrokenImage("JPEG: there is no image data")
+    return Outline("JPEG", width, height)

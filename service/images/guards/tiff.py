@@ -1,0 +1,31 @@
+"""Walk a TIFF file: a chain of directories, one a page."""
+
+import struct
+
+from service.errors import BrokenImage
+from service.images.outline import Outline
+
+MAX_PAGES_WALKED = 65_536
+
+
+def walk(data: bytes) -> Outline:
+    """Return the outline of a TIFF file: its pages are counted, its size is left to the decoder.
+
+    Raises:
+        BrokenImage: The chain of directories bites its own tail, or there is none.
+    """
+    order = "<" if data.startswith(b"II") else ">"
+    is_big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    count_format, entry_bytes, offset_format = ("Q", 20, "Q") if is_big else ("H", 12, "I")
+    (offset,) = struct.unpack_from(order + offset_format, data, 8 if is_big else 4)
+    seen: set[int] = set()
+    while offset:
+        if offset in seen or len(seen) > MAX_PAGES_WALKED:
+            raise BrokenImage("TIFF: the chain of pages runs in a circle")
+        seen.add(offset)
+        (entries,) = struct.unpack_from(order + count_format, data, offset)
+        after = offset + struct.calcsize(order + count_format) + entries * entry_bytes
+        (offset,) = struct.unpack_from(order + offset_format, data, after)
+    if not seen:
+        raise BrokenImage("TIFF: there is no image in the file")
+    return Outline("TIFF", None, None, len(seen))

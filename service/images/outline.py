@@ -1,0 +1,27 @@
+"""What the walk through an image file finds before a decoder sees it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What the walk has found.
+
+    Attributes:
+        format: Pillow's name for it.
+        width: In pixels, where the walk knows it.
+        height: In pixels, where the walk knows it.
+        frames: Or pages.
+        is_plain: A PNG of 8-bit grey or RGB, upright and opaque.
+        png_data: Of a PNG, the bodies of its IDAT chunks.
+        png_bytes: What they must inflate to.
+    """
+
+    format: str
+    width: int | None
+    height: int | None
+    frames: int = 1
+    is_plain: bool = False
+    png_data: Sequence[memoryview] = ()
+    png_bytes: int = 0
