@@ -21,9 +21,10 @@ from PIL import Image as PillowImage
 
 from benchmarks.codecs import by_pillow, cpu_seconds, picture
 from service.images.png import write_png
+from service.limits import InputLimits
 from service.model import read_manifest
 from service.session import Session
-from service.tasks import Denoise, InputLimits
+from service.tasks import Denoise
 from tests.service.toymodels import make_graph, publish_toy
 
 WIDTH = 16

@@ -21,9 +21,10 @@ from benchmarks.codecs import cpu_seconds
 from benchmarks.peers.environment import ROOT
 from service.anomaly import Anomaly
 from service.contract.manifest import Manifest
+from service.limits import InputLimits
 from service.model import read_manifest
 from service.session import Session
-from service.tasks import Denoise, InputLimits
+from service.tasks import Denoise
 
 BATCHES = (1, 16, 64)
 REPEATS = 20

@@ -29,7 +29,7 @@ from service.errors import (
 )
 from service.images.codec import allow_pixels
 from service.keys import KeyGate
-from service.limits import probe_limits, run_limits
+from service.limits import InputLimits, probe_limits, run_limits
 from service.metrics import Metrics
 from service.observing import CLIENT_LEFT, Observing, request_id
 from service.openapi import Schema, add_components, add_security
@@ -52,7 +52,6 @@ from service.session import start_provider
 from service.settings import Settings
 from service.shortcut import Shortcut
 from service.store.threads import StoreThreads
-from service.tasks import InputLimits
 from service.telemetry.counters import Meters
 from service.telemetry.multiprocess import PERIOD_S, Board
 from service.telemetry.tracing import Tracer

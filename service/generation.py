@@ -10,9 +10,10 @@ from service.contract.manifest import Generate, Manifest
 from service.errors import InvalidParameter, TooManyImages, TooManyPixels, shown
 from service.images.codec import image_types
 from service.images.sheet import Sheet, columns_for, draw_sheet
+from service.limits import InputLimits
 from service.negotiation import negotiate
 from service.schemas import GenerateBody, Look
-from service.tasks import Answer, InputLimits, draw, draw_one, image_offers
+from service.tasks import Answer, draw, draw_one, image_offers
 
 _NOISE, _LABELS = 0, 1  # streams of one seed: asking for a label does not change the noise
 

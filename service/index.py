@@ -24,14 +24,13 @@ from tqdm import tqdm
 from service.collectionschemas import check_label, check_metadata, is_collection_name, is_item_id
 from service.embedding import Embed, Vectors, encoder_of
 from service.errors import CollectionNotFound, HourglassError, RequestError
-from service.limits import probe_limits, run_limits
+from service.limits import InputLimits, probe_limits, run_limits
 from service.model import Model
 from service.registry import Registry
 from service.session import start_provider
 from service.settings import PREFIX, Settings, read_settings
 from service.store import Bounds, Collection, Item, Store, building, open_store
 from service.store.columns import write_metadata
-from service.tasks import InputLimits
 from service.telemetry.counters import Meters
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 2

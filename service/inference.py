@@ -22,7 +22,7 @@ from service.contract.manifest import Manifest, Task, TensorSpec
 from service.contract.tables import CELL
 from service.errors import InvalidArray, MalformedBody, TooManyImages, TooManyPixels, shown
 from service.images.npy import write_json
-from service.tasks import InputLimits
+from service.limits import InputLimits
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 

@@ -13,10 +13,11 @@ from service.generation import refuse_too_many
 from service.images.codec import image_types
 from service.images.npy import NPY_MAGIC, read_json_latents, read_npy_latents
 from service.images.sheet import Sheet, draw_sheet
+from service.limits import InputLimits
 from service.media_types import ANIMATION_TYPES, NPY_TYPE, ZIP_TYPE
 from service.negotiation import negotiate
 from service.schemas import Way
-from service.tasks import Answer, InputLimits, draw, draw_animation, draw_one
+from service.tasks import Answer, draw, draw_animation, draw_one
 
 Vector = NDArray[np.float32]
 View = Literal["strip", "frames", "animation"]

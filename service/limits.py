@@ -36,3 +36,12 @@ def run_limits(settings: Settings) -> Limits:
 def probe_limits(settings: Settings) -> ProbeLimits:
     """What a child process may use."""
     return ProbeLimits(settings.probe_memory_bytes, settings.probe_timeout_s)
+
+
+@dataclass(frozen=True)
+class InputLimits:
+    """Most pixels of one image or array, images in one request, frames of an animation. From the settings."""
+
+    max_pixels: int
+    max_images: int
+    max_frames: int

@@ -36,10 +36,11 @@ from service.contract.tables import CELL, CHANNELS, Grid, Tables
 from service.errors import TooManyPixels
 from service.images.image import Image, Pixels
 from service.images.tiles import Span, padded_window, plan
+from service.limits import InputLimits
 from service.media_types import HOURGLASS_TYPE, NPY_TYPE
 from service.negotiation import negotiate
 from service.restoration import Turns
-from service.tasks import Answer, InputLimits, read_image
+from service.tasks import Answer, read_image
 
 
 @dataclass

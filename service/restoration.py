@@ -18,9 +18,10 @@ from service.images.noise import estimate_sigma
 from service.images.npy import NPY_MAGIC, write_npy
 from service.images.resize import resample
 from service.images.tiles import ORIENTATIONS, UNTILED_PIXELS, Span, oriented, padded_window, plan, upright
+from service.limits import InputLimits
 from service.media_types import NPY_TYPE, ImageType
 from service.negotiation import negotiate
-from service.tasks import Answer, InputLimits, Options, as_sent, read_image
+from service.tasks import Answer, Options, as_sent, read_image
 
 Inner = tuple[slice, slice, slice]  # of planes: what a tile answers for
 

@@ -13,6 +13,7 @@ from service.contract.manifest import Manifest, Task
 from service.errors import RequestError
 from service.images.inspect import is_colour
 from service.images.npy import count_rows
+from service.limits import InputLimits
 from service.metrics import Metrics
 from service.negotiation import negotiate
 from service.payload import read_files
@@ -22,7 +23,7 @@ from service.restoration import Restoration, Turns
 from service.schemas import ModelQuery
 from service.settings import Settings
 from service.store.threads import StoreThreads
-from service.tasks import Answer, InputLimits
+from service.tasks import Answer
 
 # data, manifest, limits, accept -> the job of one file
 MakeJob = Callable[[bytes, Manifest, InputLimits, str | None], Job[Answer] | Restoration]

@@ -17,20 +17,12 @@ from service.images.image import Image, Pixels, to_levels
 from service.images.inspect import png_size
 from service.images.npy import NPY_MAGIC, read_json_latents, read_npy_image, read_npy_latents, write_json, write_npy
 from service.images.resize import Placement, plan_placement
+from service.limits import InputLimits
 from service.media_types import EXTENSION_BY_TYPE, JSON_TYPE, NPY_TYPE, ZIP_TYPE, AnimationType, ImageType
 from service.negotiation import negotiate
 
 _SMALL_ARRAY, _SMALL_FILE, _SMALL_LATENT = 16_384, 65_536, 1024  # bytes
 _SMALL_IMAGE = 128 * 128  # pixels
-
-
-@dataclass(frozen=True)
-class InputLimits:
-    """Most pixels of one image or array, images in one request, frames of an animation. From the settings."""
-
-    max_pixels: int
-    max_images: int
-    max_frames: int
 
 
 def read_image(data: bytes, limits: InputLimits) -> Image:

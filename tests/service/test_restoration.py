@@ -18,10 +18,10 @@ from service.images.codec import tiles
 from service.images.image import Image
 from service.images.noise import estimate_sigma
 from service.images.tiles import plan
-from service.limits import Limits
+from service.limits import InputLimits, Limits
 from service.model import Model, load_model
 from service.restoration import Restoration, Turns
-from service.tasks import Answer, InputLimits, Options
+from service.tasks import Answer, Options
 from tests.service.conftest import MakeClient
 from tests.service.files import Array, from_npy, pixels_of, png, save, to_npy
 from tests.service.toymodels import publish_blur, publish_toy
