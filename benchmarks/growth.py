@@ -22,8 +22,8 @@ from benchmarks.images import network
 from benchmarks.serving import MODELS, newest_graph
 from benchmarks.stages import LIMITS, NOISY
 from service.contract.manifest import Manifest
-from service.model import read_manifest
-from service.session import Session
+from service.models.loading import read_manifest
+from service.models.session import Session
 from service.tasks import Denoise
 from tests.service.toymodels import publish_toy
 

@@ -22,8 +22,8 @@ from PIL import Image as PillowImage
 from benchmarks.codecs import by_pillow, cpu_seconds, picture
 from service.images.png import write_png
 from service.limits import InputLimits
-from service.model import read_manifest
-from service.session import Session
+from service.models.loading import read_manifest
+from service.models.session import Session
 from service.tasks import Denoise
 from tests.service.toymodels import make_graph, publish_toy
 

@@ -23,7 +23,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from benchmarks.codecs import cpu_seconds
 from benchmarks.stages import BATCHES, LIMITS, NOISY
-from service.model import read_manifest
+from service.models.loading import read_manifest
 from service.tasks import Denoise
 
 REPEATS = 10

@@ -22,8 +22,8 @@ from benchmarks.peers.environment import ROOT
 from service.anomaly import Anomaly
 from service.contract.manifest import Manifest
 from service.limits import InputLimits
-from service.model import read_manifest
-from service.session import Session
+from service.models.loading import read_manifest
+from service.models.session import Session
 from service.tasks import Denoise
 
 BATCHES = (1, 16, 64)

@@ -3,9 +3,9 @@
 import os
 import sys
 
-from service.early import start_child
 from service.errors import StartupError
 from service.exitcodes import EXIT_CANNOT_START, EXIT_STOPPED
+from service.models.probe import start_child
 from service.settings import Settings, read_settings
 
 _COMMANDS = ("index", "rebuild")

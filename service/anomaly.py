@@ -6,13 +6,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batching import Outputs
 from service.conformal import map_threshold, p_value, score_threshold, smallest_rate
 from service.contract.manifest import Calibration
 from service.heatmap import draw_heatmap
 from service.images.codec import image_types
 from service.images.image import Image, Pixels
 from service.media_types import JSON_TYPE, NPY_TYPE
+from service.models.batcher import Outputs
 from service.negotiation import negotiate
 from service.regions import find_regions
 from service.tasks import Answer, ImageInput

@@ -31,10 +31,11 @@ from service.images.codec import allow_pixels
 from service.keys import KeyGate
 from service.limits import InputLimits, probe_limits, run_limits
 from service.metrics import Metrics
+from service.models.probe import Child
+from service.models.registry import Registry
+from service.models.session import start_provider
 from service.observing import CLIENT_LEFT, Observing, request_id
 from service.openapi import Schema, add_components, add_security
-from service.probe import Child
-from service.registry import Registry
 from service.responses import problem_response
 from service.routes import ROUTERS
 from service.schemas import (
@@ -48,7 +49,6 @@ from service.schemas import (
     Readiness,
 )
 from service.serving import Service
-from service.session import start_provider
 from service.settings import Settings
 from service.shortcut import Shortcut
 from service.store.threads import StoreThreads
@@ -73,7 +73,7 @@ def create_app(
 
     Args:
         settings: Of this service.
-        first: From `early.start_child`.
+        first: From `probe.start_child`.
         board: Of all workers, where there are several.
         tracer: Makes spans; without it there are none.
 

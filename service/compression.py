@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from service.archive import Entry, write_zip
-from service.batching import Inputs, Outputs
 from service.contract.container import DIGEST_BYTES, Container, write_container
 from service.contract.manifest import Manifest
 from service.contract.range_coder import Symbols, pack_symbols, symbols_crc32, to_symbols, unpack_symbols
@@ -27,6 +26,7 @@ from service.images.npy import write_npy
 from service.images.resize import plan_placement
 from service.limits import InputLimits
 from service.media_types import EXTENSION_BY_TYPE, HOURGLASS_TYPE, NPY_TYPE, ZIP_TYPE, ImageType
+from service.models.batcher import Inputs, Outputs
 from service.negotiation import negotiate
 from service.tasks import Answer, ImageInput, image_offers
 

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from service.admission import Slot
-from service.batching import Outputs
 from service.errors import ModelConflict, ModelNotFound, RequestError, TaskNotOffered, VersionNotFound, shown
 from service.images.image import Pixels
 from service.images.npy import count_rows, is_vector, read_json_latents, read_npy_latents
 from service.media_types import JSON_TYPE
-from service.model import Model
+from service.models.batcher import Outputs
+from service.models.model import Model
 from service.payload import media_type, read_body, read_files
 from service.schemas import ModelQuery
 from service.serving import Service

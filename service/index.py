@@ -25,9 +25,9 @@ from service.collectionschemas import check_label, check_metadata, is_collection
 from service.embedding import Embed, Vectors, encoder_of
 from service.errors import CollectionNotFound, HourglassError, RequestError
 from service.limits import InputLimits, probe_limits, run_limits
-from service.model import Model
-from service.registry import Registry
-from service.session import start_provider
+from service.models.model import Model
+from service.models.registry import Registry
+from service.models.session import start_provider
 from service.settings import PREFIX, Settings, read_settings
 from service.store import Bounds, Collection, Item, Store, building, open_store
 from service.store.columns import write_metadata

@@ -16,13 +16,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.batching import Inputs, Outputs, all_finite
 from service.coding import encode
 from service.contract.manifest import Manifest, Task, TensorSpec
 from service.contract.tables import CELL
 from service.errors import InvalidArray, MalformedBody, TooManyImages, TooManyPixels, shown
 from service.images.npy import write_json
 from service.limits import InputLimits
+from service.models.batcher import Inputs, Outputs, all_finite
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 

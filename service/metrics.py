@@ -13,8 +13,8 @@ from prometheus_client.registry import Collector
 
 from service.admission import Admission
 from service.conformal import p_value
-from service.registry import Registry
-from service.snapshot import Snapshot
+from service.models.registry import Registry
+from service.models.snapshot import Snapshot
 from service.telemetry.counters import FAMILIES, Family, Key, Meters, State
 from service.telemetry.multiprocess import Board
 

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 
-from service.batching import Batcher, Inputs, Outputs
 from service.compression import (
     array_answer,
     check_count,
@@ -38,6 +37,7 @@ from service.images.image import Image, Pixels
 from service.images.tiles import Span, padded_window, plan
 from service.limits import InputLimits
 from service.media_types import HOURGLASS_TYPE, NPY_TYPE
+from service.models.batcher import Batcher, Inputs, Outputs
 from service.negotiation import negotiate
 from service.restoration import Turns
 from service.tasks import Answer, read_image

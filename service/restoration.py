@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batching import Batcher, Inputs, Outputs
 from service.contract.colour import FROM_YCC, TO_YCC
 from service.contract.manifest import Manifest
 from service.errors import InvalidParameter, RequestError, TooManyPixels
@@ -20,6 +19,7 @@ from service.images.resize import resample
 from service.images.tiles import ORIENTATIONS, UNTILED_PIXELS, Span, oriented, padded_window, plan, upright
 from service.limits import InputLimits
 from service.media_types import NPY_TYPE, ImageType
+from service.models.batcher import Batcher, Inputs, Outputs
 from service.negotiation import negotiate
 from service.tasks import Answer, Options, as_sent, read_image
 

@@ -22,7 +22,7 @@ from service.admission import Admission
 from service.app import create_app
 from service.errors import CannotListen
 from service.exitcodes import EXIT_CUT_OFF, EXIT_STOPPED
-from service.probe import Child
+from service.models.probe import Child
 from service.protocol import protocol_for
 from service.settings import Settings
 from service.telemetry.multiprocess import Board
@@ -74,7 +74,7 @@ def serve(settings: Settings, listener: socket.socket, first: Child | None = Non
     Args:
         settings: Of this service.
         listener: From `listen`.
-        first: From `early.start_child`.
+        first: From `probe.start_child`.
         board: Of all workers, where there are several.
 
     Raises:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.archive import Entry, write_zip
-from service.batching import Outputs
 from service.contract.manifest import Manifest
 from service.errors import InvalidParameter, TooManyPixels
 from service.images.codec import DEFAULT_QUALITY, decode_image, encode_animation, encode_image, image_types
@@ -19,6 +18,7 @@ from service.images.npy import NPY_MAGIC, read_json_latents, read_npy_image, rea
 from service.images.resize import Placement, plan_placement
 from service.limits import InputLimits
 from service.media_types import EXTENSION_BY_TYPE, JSON_TYPE, NPY_TYPE, ZIP_TYPE, AnimationType, ImageType
+from service.models.batcher import Outputs
 from service.negotiation import negotiate
 
 _SMALL_ARRAY, _SMALL_FILE, _SMALL_LATENT = 16_384, 65_536, 1024  # bytes

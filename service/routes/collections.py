@@ -33,7 +33,7 @@ from service.errors import (
     RequestError,
     StoreUnavailable,
 )
-from service.model import Model
+from service.models.model import Model
 from service.openapi import NO_CONTENT, VECTOR_BODY, json_content, problems, success
 from service.responses import json_response
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS

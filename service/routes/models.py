@@ -5,11 +5,11 @@ from fastapi import APIRouter, Query, Request, Response
 from service.conditional import conditional
 from service.contract.manifest import TASKS, Manifest
 from service.errors import InvalidParameter, ModelNotFound, VersionNotFound
+from service.models.snapshot import Snapshot
 from service.openapi import NOT_MODIFIED, json_content, problems, success
 from service.responses import json_response
 from service.schemas import ModelSummary, VersionQuery
 from service.serving import service_of
-from service.snapshot import Snapshot
 
 router = APIRouter(prefix="/models", tags=["models"])
 

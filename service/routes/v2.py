@@ -16,7 +16,7 @@ from service.contract.manifest import TASKS, Task, TensorSpec
 from service.errors import InvalidParameter, MalformedBody, ModelNotFound, UnloadRefused, shown
 from service.inference import LENGTH_HEADER, Infer, InferAnswer, count_images, json_length
 from service.media_types import JSON_TYPE
-from service.model import Model
+from service.models.model import Model
 from service.payload import read_raw_body
 from service.responses import json_response
 from service.serving import Service, service_of

@@ -9,8 +9,8 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 
 from service.admission import Admission
-from service.batching import Array, Batcher, Outputs
 from service.errors import DeadlineExceeded, Draining, QueueFull
+from service.models.batcher import Array, Batcher, Outputs
 
 
 class Job:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service.batching import Array, Batcher, Outputs
 from service.errors import InvalidArray
+from service.models.batcher import Array, Batcher, Outputs
 from service.tasks import Denoise
 from tests.service.files import pixels_of, png, save, to_npy
 

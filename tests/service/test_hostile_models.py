@@ -22,10 +22,10 @@ from starlette.testclient import TestClient
 from service.contract.tables import RatePoint, digest_of
 from service.errors import ModelRejected
 from service.limits import Limits, ProbeLimits
-from service.model import load_model
-from service.onnxfile import check_onnx
-from service.probe import Child, Verdict, probe
-from service.session import Session
+from service.models.loading import load_model
+from service.models.onnx_guard import check_onnx
+from service.models.probe import Child, Verdict, probe
+from service.models.session import Session
 from tests.service.conftest import MakeClient
 from tests.service.files import pixels_of, png
 from tests.service.toymodels import Axis, make_graph, publish_codec, publish_toy, replace_graph, toy_graphs
@@ -363,7 +363,7 @@ def find_child(directory: str) -> Path | None:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             command = (process / "cmdline").read_text()
-            if "service.trial" in command and directory in command:
+            if "service.models.probe_child" in command and directory in command:
                 return process
     return None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.session import start_provider
+from service.models.session import start_provider
 from tests.service.files import pixels_of
 from tests.service.rawclient import RawClient, Reply, get, post
 from tests.service.slowmodel import ROOT, START_TIMEOUT_S, flat_png, publish_slow, service_process, until

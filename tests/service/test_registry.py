@@ -14,7 +14,7 @@ import pytest
 from onnx import helper
 from starlette.testclient import TestClient
 
-from service.probe import probe
+from service.models.probe import probe
 from tests.service.conftest import MakeClient
 from tests.service.files import pixels_of, png
 from tests.service.toymodels import Axis, make_graph, publish_toy
@@ -47,7 +47,7 @@ def test_while_models_load_the_service_is_alive_and_says_that_it_is_not_ready(
     publish_toy(models_dir)
     may_load = threading.Event()
     monkeypatch.setattr("service.app._LOADING_HEAD_START_S", 0.0)
-    monkeypatch.setattr("service.registry.probe", lambda *args, **kw: (may_load.wait(), *probe(*args, **kw))[1:])
+    monkeypatch.setattr("service.models.registry.probe", lambda *args, **kw: (may_load.wait(), *probe(*args, **kw))[1:])
 
     client = make_client()
     replies = [client.get("/health/ready"), *(client.post(f"/denoise{q}", content=LEVEL) for q in ("", "?model=toy"))]

@@ -19,7 +19,8 @@ from service.images.image import Image
 from service.images.noise import estimate_sigma
 from service.images.tiles import plan
 from service.limits import InputLimits, Limits
-from service.model import Model, load_model
+from service.models.loading import load_model
+from service.models.model import Model
 from service.restoration import Restoration, Turns
 from service.tasks import Answer, Options
 from tests.service.conftest import MakeClient

@@ -16,7 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from service.errors import InvalidSettings, ProviderUnavailable
-from service.session import start_provider
+from service.models.session import start_provider
 from service.settings import PREFIX, Settings, read_settings
 from tests.service.files import pixels_of, png
 from tests.service.toymodels import publish_toy
@@ -166,7 +166,7 @@ def test_help_teaches_every_setting() -> None:
         assert f"--{name.replace('_', '-')}" in output
 
 
-@pytest.mark.parametrize("package", ["service.session", "training.export"])
+@pytest.mark.parametrize("package", ["service.models.session", "training.export"])
 def test_onnxruntime_reports_nothing_and_leaves_nothing_at_home(package: str, tmp_path: Path) -> None:
     code = f"import numpy, {package}; from service.session import start_provider; start_provider('cpu')"
     environ = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 from tritonclient.utils import InferenceServerException
 
-from service.session import Session
+from service.models.session import Session
 from tests.service.conftest import MakeClient
 from tests.service.slowmodel import ROOT, Process, service_process
 from tests.service.toymodels import publish_blur, publish_toy

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from service.contract.manifest import TENSORS_BY_TASK, Manifest, Task
 from service.contract.range_coder import pack_symbols
 from service.contract.tables import TABLE_TOTAL, Compression, RatePoint, SymbolTable, digest_of
-from service.session import Session
+from service.models.session import Session
 
 SCORES = tuple(float(i) / 100 for i in range(99))  # calibration: 0.00, 0.01 ... 0.98; so n + 1 is 100
 LATENT_DIM = 4

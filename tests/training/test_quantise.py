@@ -16,8 +16,8 @@ from torch import nn
 
 from service.contract.manifest import TENSORS_BY_TASK, Graph, Task
 from service.limits import Limits
-from service.model import load_model
-from service.onnxfile import check_onnx
+from service.models.loading import load_model
+from service.models.onnx_guard import check_onnx
 from training.__main__ import main
 from training.architectures import build
 from training.config import load_recipe

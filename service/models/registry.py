@@ -19,11 +19,12 @@ from service.errors import (
     shown,
 )
 from service.limits import Limits, ProbeLimits
-from service.model import Model, load_model
-from service.probe import Child, Verdict, probe
-from service.snapshot import Rejected, Snapshot
+from service.models.directory import Fingerprint, fingerprint_of, list_versions
+from service.models.loading import load_model
+from service.models.model import Model
+from service.models.probe import Child, Verdict, probe
+from service.models.snapshot import Rejected, Snapshot
 from service.telemetry.counters import Meters
-from service.versions import Fingerprint, fingerprint_of, list_versions
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
-"""The child process that tries model versions: limits itself, loads each, and prints a verdict. See `service.probe`.
+"""Try model versions in a child process: limit itself, load each, print a verdict. See `models.probe`.
 
-python -m service.trial 2147483648 30 1 64 25000000 models/digits/5 models/unet/1
+python -m service.models.probe_child 2147483648 30 1 64 25000000 models/digits/5 models/unet/1
 """
 
 import contextlib
@@ -14,8 +14,8 @@ from pathlib import Path
 from service.contract.manifest import MANIFEST_FILE
 from service.errors import ModelRejected, shown
 from service.limits import Limits, ProbeLimits
-from service.model import load_model
-from service.probe import Verdict, allows
+from service.models.loading import load_model
+from service.models.probe import Verdict, allows
 
 _CPU = "CPUExecutionProvider"
 _NICE = 5  # a trial may take its time, answering may not

@@ -2,10 +2,10 @@
 
 A graph is a program. Its first run can ask for a terabyte, never end, or crash onnxruntime. The child
 
-    python -m service.trial 2147483648 30 1 64 25000000 models/digits/5 models/unet/1
+    python -m service.models.probe_child 2147483648 30 1 64 25000000 models/digits/5 models/unet/1
 
 limits its own memory and CPU time, then does what the service would do with each directory (`load_model`), and writes
-one line of JSON per directory (`trial.py`). The service loads what passed, and only the manifest that passed.
+one line of JSON per directory (`probe_child.py`). The service loads what passed, and only the manifest that passed.
 
 It always runs on the CPU: CUDA reserves more address space than any useful limit. The service runs the golden sample
 again on its own provider when it loads the model.
@@ -22,10 +22,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from service.limits import Limits, ProbeLimits
+from service.limits import Limits, ProbeLimits, probe_limits, run_limits
+from service.models.directory import list_versions
+from service.settings import Settings
 
 _LOOK_S = 0.25  # between looks at whether to stop; an answer is there at once
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 
 
 class Verdict(BaseModel):
@@ -47,7 +49,13 @@ class Child:
     def __init__(self, directories: Sequence[Path], limits: Limits, allowed: ProbeLimits) -> None:
         self.directories = list(directories)
         self._allowed = allowed
-        command = [sys.executable, "-m", "service.trial", str(allowed.memory_bytes), str(allowed.timeout_s)]
+        command = [
+            sys.executable,
+            "-m",
+            "service.models.probe_child",
+            str(allowed.memory_bytes),
+            str(allowed.timeout_s),
+        ]
         command += [str(limits.threads), str(limits.max_batch), str(limits.max_pixels)]
         command += [str(directory.absolute()) for directory in directories]
         # A graph gets neither our settings (the API keys are there) nor our files: stdin, stderr and all else are
@@ -148,3 +156,16 @@ def _blame(ending: int | None, allowed: ProbeLimits) -> str:
 def allows(allowed: ProbeLimits) -> str:
     """How much memory a child has, as part of a sentence."""
     return f"probing allows {allowed.memory_bytes} bytes of memory (setting probe_memory_bytes)"
+
+
+def start_child(settings: Settings) -> Child | None:
+    """A child process that tries the newest version of every model; None if there are none, or none can be read.
+
+    Whoever asks for it later compares what it looks at with what is there by then.
+    """
+    try:
+        versions_by_name = list_versions(settings.models_dir)
+    except OSError:
+        return None  # the registry will say so
+    newest = [settings.models_dir / name / str(versions[-1]) for name, versions in versions_by_name.items()]
+    return Child(newest, run_limits(settings), probe_limits(settings)) if newest else None

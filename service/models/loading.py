@@ -9,47 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from service.batching import Array, Batcher, Outputs
 from service.contract.manifest import MANIFEST_FILE, Graph, Manifest, Task, TensorSpec
 from service.contract.plane_coder import golden_symbols
-from service.contract.tables import CELL, Compression
+from service.contract.tables import Compression
 from service.errors import BrokenContainer, ModelRejected, shown
 from service.limits import Limits
-from service.onnxfile import check_onnx
-from service.session import Session, Tensor
+from service.models.batcher import Array, Outputs
+from service.models.model import Model
+from service.models.onnx_guard import check_onnx
+from service.models.session import Session, Tensor
 from service.telemetry.counters import Meters
 
 _DTYPES = {"tensor(float)": "float32"}
-
-
-class Model:
-    """A live model version. Its threads and sessions end when the last reference goes.
-
-    Attributes:
-        manifest: The contract it was verified against.
-        label: `<name>/<version>`, as in the header X-Model.
-        batcher_by_task: Where each task's jobs go. Tasks do not wait for one another.
-    """
-
-    def __init__(
-        self, manifest: Manifest, session_by_task: dict[Task, Session], limits: Limits, meters: Meters
-    ) -> None:
-        self.manifest = manifest
-        self.label = f"{manifest.name}/{manifest.version}"
-        self.batcher_by_task: dict[Task, Batcher] = {
-            task: Batcher(
-                session.run,
-                # Images that a seed stands for must not depend on what else is asked for meanwhile: in a batch of
-                # another size, sums may end in other bits. One by one costs 1.6 times a batch for the shipped digits.
-                max_batch=1 if task == "generate" else limits.max_batch,
-                max_pixels=limits.max_pixels,
-                max_batch_pixels=limits.max_batch_pixels,
-                cell=CELL if task == "decompress" and manifest.input.height is None else 1,
-                name=f"{self.label} {task}",
-                meter=meters.graph(manifest.name, manifest.version, task),
-            )
-            for task, session in session_by_task.items()
-        }
 
 
 def read_manifest(directory: Path, *, sha256: str | None = None) -> Manifest:
@@ -82,7 +53,7 @@ def load_model(
 ) -> Model:
     """The model in a directory, after every check: checksums, operators, weights, signatures, golden outputs.
 
-    It is warm after that. Running a graph that was never run may take any time and memory: see `service.probe`.
+    It is warm after that. Running a graph that was never run may take any time and memory: see `service.models.probe`.
 
     Args:
         directory: `models/<name>/<version>`.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from service.contract.manifest import TASKS, Task
-from service.model import Model
+from service.models.model import Model
 
 
 @dataclass(frozen=True)
