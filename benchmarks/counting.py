@@ -2,7 +2,7 @@
 
     python -m benchmarks.counting
 
-`request` is a request through `service.observing` less the same one without it, `batch` what one batch of one image is
+`request` is a request through `http.instrument` less the same one without it, `batch` what one batch of one image is
 told to its meter. In a running service both cost a little more, since the rest pushes them out of the caches.
 """
 
@@ -11,7 +11,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.observing import Observing
+from service.http.instrument import Observing
 from service.routes import ROUTERS
 from service.telemetry.counters import Meters, Spent
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from service.conformal import map_threshold, p_value, score_threshold, smallest_rate
 from service.contract.manifest import Calibration
 from service.heatmap import draw_heatmap
+from service.http.negotiation import negotiate
 from service.images.codec import image_types
 from service.images.image import Image, Pixels
 from service.media_types import JSON_TYPE, NPY_TYPE
 from service.models.batcher import Outputs
-from service.negotiation import negotiate
 from service.regions import find_regions
 from service.tasks import Answer, ImageInput
 

@@ -15,7 +15,6 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from service import __version__
-from service.admission import Admission
 from service.collectionschemas import ANSWERS as COLLECTION_ANSWERS
 from service.contract.manifest import Manifest
 from service.errors import (
@@ -27,16 +26,17 @@ from service.errors import (
     RouteNotFound,
     shown,
 )
+from service.http.admission import Admission
+from service.http.api_keys import KeyGate
+from service.http.instrument import CLIENT_LEFT, Observing, request_id
+from service.http.problems import problem_response
 from service.images.codec import allow_pixels
-from service.keys import KeyGate
 from service.limits import InputLimits, probe_limits, run_limits
 from service.metrics import Metrics
 from service.models.probe import Child
 from service.models.registry import Registry
 from service.models.session import start_provider
-from service.observing import CLIENT_LEFT, Observing, request_id
 from service.openapi import Schema, add_components, add_security
-from service.responses import problem_response
 from service.routes import ROUTERS
 from service.schemas import (
     AnomaliesAnswer,

@@ -20,6 +20,7 @@ from service.errors import (
     TooManyImages,
     TooManyPixels,
 )
+from service.http.negotiation import negotiate
 from service.images.codec import encode_image
 from service.images.image import Image, Pixels, to_levels
 from service.images.npy import write_npy
@@ -27,7 +28,6 @@ from service.images.resize import plan_placement
 from service.limits import InputLimits
 from service.media_types import EXTENSION_BY_TYPE, HOURGLASS_TYPE, NPY_TYPE, ZIP_TYPE, ImageType
 from service.models.batcher import Inputs, Outputs
-from service.negotiation import negotiate
 from service.tasks import Answer, ImageInput, image_offers
 
 _SMALL_PIXELS = 128 * 128

@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
 
-from service.admission import Slot
 from service.errors import ModelConflict, ModelNotFound, RequestError, TaskNotOffered, VersionNotFound, shown
+from service.http.admission import Slot
+from service.http.body import media_type, read_body, read_files
 from service.images.image import Pixels
 from service.images.npy import count_rows, is_vector, read_json_latents, read_npy_latents
 from service.media_types import JSON_TYPE
 from service.models.batcher import Outputs
 from service.models.model import Model
-from service.payload import media_type, read_body, read_files
 from service.schemas import ModelQuery
 from service.serving import Service
 from service.store import MAX_DIM, Collection, Encoder

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from service.contract.manifest import Generate, Manifest
 from service.errors import InvalidParameter, TooManyImages, TooManyPixels, shown
+from service.http.negotiation import negotiate
 from service.images.codec import image_types
 from service.images.sheet import Sheet, columns_for, draw_sheet
 from service.limits import InputLimits
 from service.models.batcher import Inputs, Outputs
-from service.negotiation import negotiate
 from service.schemas import GenerateBody, Look
 from service.tasks import Answer, draw, draw_one, image_offers
 

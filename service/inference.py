@@ -16,11 +16,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.coding import encode
 from service.contract.manifest import Manifest, Task, TensorSpec
 from service.contract.tables import CELL
 from service.errors import InvalidArray, MalformedBody, TooManyImages, TooManyPixels, shown
-from service.images.npy import write_json
+from service.http.content_coding import encode
+from service.http.encoding import write_json
 from service.limits import InputLimits
 from service.models.batcher import Inputs, Outputs, all_finite
 

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from service.contract.manifest import Latent, Manifest
 from service.errors import InvalidLatent
 from service.generation import refuse_too_many
+from service.http.negotiation import negotiate
 from service.images.codec import image_types
 from service.images.npy import NPY_MAGIC, read_json_latents, read_npy_latents
 from service.images.sheet import Sheet, draw_sheet
 from service.limits import InputLimits
 from service.media_types import ANIMATION_TYPES, NPY_TYPE, ZIP_TYPE
 from service.models.batcher import Outputs
-from service.negotiation import negotiate
 from service.schemas import Way
 from service.tasks import Answer, draw, draw_animation, draw_one
 

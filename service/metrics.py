@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.admission import Admission
 from service.conformal import p_value
+from service.http.admission import Admission
 from service.models.registry import Registry
 from service.models.snapshot import Snapshot
 from service.telemetry.counters import FAMILIES, Family, Key, Meters, State

@@ -14,7 +14,7 @@ from service.errors import (
     WrongApiKey,
     problem_head,
 )
-from service.keys import is_open
+from service.http.api_keys import is_open
 from service.media_types import ANIMATION_TYPES, EXTENSION_BY_TYPE, HOURGLASS_TYPE, NPY_TYPE
 
 # Any throughout: an OpenAPI document is JSON of arbitrary depth.

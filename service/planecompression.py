@@ -33,12 +33,12 @@ from service.contract.plane_coder import Symbols, clip_grid, pack_grids, places_
 from service.contract.range_coder import symbols_crc32
 from service.contract.tables import CELL, CHANNELS, Grid, Tables
 from service.errors import TooManyPixels
+from service.http.negotiation import negotiate
 from service.images.image import Image, Pixels
 from service.images.tiles import Span, padded_window, plan
 from service.limits import InputLimits
 from service.media_types import HOURGLASS_TYPE, NPY_TYPE
 from service.models.batcher import Batcher, Inputs, Outputs
-from service.negotiation import negotiate
 from service.restoration import Turns
 from service.tasks import Answer, read_image
 

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.errors import PROBLEM_JSON, HeadersTooLarge, MalformedRequest, RequestError, RequestTimeout, problem_bytes
-from service.observing import REFUSED
+from service.http.instrument import REFUSED
 from service.settings import Settings
 from service.telemetry.counters import Meters
 

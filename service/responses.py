@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 from pydantic import JsonValue
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from service.archive import Entry, write_zip
-from service.errors import PROBLEM_JSON, InvalidArray, RequestError, printable, problem_bytes
-from service.images.npy import write_json, write_npy
+from service.errors import InvalidArray, RequestError, problem_bytes
+from service.http.encoding import write_json
+from service.images.npy import write_npy
 from service.media_types import EXTENSION_BY_TYPE, JSON_TYPE, NPY_TYPE, ZIP_TYPE
 from service.tasks import Answer
-
-PROBLEM = "hourglass.problem"  # where a request's scope holds the code of its problem
 
 _EXTENSIONS: dict[str, str] = {NPY_TYPE: "npy"} | {str(kind): name for kind, name in EXTENSION_BY_TYPE.items()}
 
@@ -55,37 +53,6 @@ def several_response(results: Sequence[Answer | RequestError], media_type: str, 
         case _:
             content, kind = _zip(results, label), ZIP_TYPE
     return Response(content, media_type=kind, headers={"X-Model": label})
-
-
-class ProblemResponse(Response):
-    """An error as `application/problem+json`; below /v2 in the form that its protocol has.
-
-    `observing.py` finds its code in the scope.
-    """
-
-    def __init__(self, error: RequestError) -> None:
-        super().__init__(
-            problem_bytes(error.problem()), status_code=error.status, headers=error.headers, media_type=PROBLEM_JSON
-        )
-        self._error = error
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[PROBLEM] = self._error.code
-        if not is_v2(scope["path"]):
-            return await super().__call__(scope, receive, send)
-        content = problem_bytes({"error": printable(self._error.detail)})
-        response = Response(content, self.status_code, self._error.headers, JSON_TYPE)
-        return await response(scope, receive, send)
-
-
-def problem_response(error: RequestError) -> Response:
-    """An error as an answer."""
-    return ProblemResponse(error)
-
-
-def is_v2(path: str) -> bool:
-    """Whether an address belongs to the Open Inference Protocol, where an error is `{"error": "..."}`."""
-    return path == "/v2" or path.startswith("/v2/")
 
 
 def _stack(results: Sequence[Answer | RequestError]) -> bytes:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from service.contract.colour import FROM_YCC, TO_YCC
 from service.contract.manifest import Manifest
 from service.errors import InvalidParameter, RequestError, TooManyPixels
+from service.http.negotiation import negotiate
 from service.images.codec import encode_image, image_types
 from service.images.image import Image, Pixels, Values, grey
 from service.images.inspect import inspect
@@ -20,7 +21,6 @@ from service.images.tiles import ORIENTATIONS, UNTILED_PIXELS, Span, oriented, p
 from service.limits import InputLimits
 from service.media_types import NPY_TYPE, ImageType
 from service.models.batcher import Batcher, Inputs, Outputs
-from service.negotiation import negotiate
 from service.tasks import Answer, Options, as_sent, read_image
 
 Inner = tuple[slice, slice, slice]  # of planes: what a tile answers for

@@ -18,10 +18,10 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.admission import Admission
 from service.app import create_app
 from service.errors import CannotListen
 from service.exitcodes import EXIT_CUT_OFF, EXIT_STOPPED
+from service.http.admission import Admission
 from service.models.probe import Child
 from service.protocol import protocol_for
 from service.settings import Settings

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.admission import Admission
 from service.contract.manifest import Manifest, Task
 from service.errors import RequestError
+from service.http.admission import Admission
+from service.http.body import read_files
+from service.http.negotiation import negotiate
 from service.images.inspect import is_colour
 from service.images.npy import count_rows
 from service.limits import InputLimits
 from service.metrics import Metrics
 from service.models.batcher import Batcher, Job
 from service.models.registry import Registry
-from service.negotiation import negotiate
-from service.payload import read_files
 from service.responses import several_response, single_response
 from service.restoration import Restoration, Turns
 from service.schemas import ModelQuery

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import RequestError
-from service.responses import problem_response
+from service.http.problems import problem_response
 from service.schemas import StrictQuery
 
 OnError = Callable[[Request, Exception], Awaitable[Response]]

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from service.archive import Entry, write_zip
 from service.contract.manifest import Manifest
 from service.errors import InvalidParameter, TooManyPixels
+from service.http.encoding import write_json
+from service.http.negotiation import negotiate
 from service.images.codec import DEFAULT_QUALITY, decode_image, encode_animation, encode_image, image_types
 from service.images.image import Image, Pixels, to_levels
 from service.images.inspect import png_size
-from service.images.npy import NPY_MAGIC, read_json_latents, read_npy_image, read_npy_latents, write_json, write_npy
+from service.images.npy import NPY_MAGIC, read_json_latents, read_npy_image, read_npy_latents, write_npy
 from service.images.resize import Placement, plan_placement
 from service.limits import InputLimits
 from service.media_types import EXTENSION_BY_TYPE, JSON_TYPE, NPY_TYPE, ZIP_TYPE, AnimationType, ImageType
 from service.models.batcher import Outputs
-from service.negotiation import negotiate
 
 _SMALL_ARRAY, _SMALL_FILE, _SMALL_LATENT = 16_384, 65_536, 1024  # bytes
 _SMALL_IMAGE = 128 * 128  # pixels

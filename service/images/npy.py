@@ -152,11 +152,6 @@ def write_npy(array: Array) -> bytes:
     return file.getvalue()
 
 
-def write_json(document: object) -> bytes:
-    """The document as JSON; NumPy arrays and numbers in it need not become lists first."""
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
 def _finite_latents(z: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(z).all():
         raise InvalidLatent("the latents have NaN or infinity in them, or numbers too large for float32")

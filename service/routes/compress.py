@@ -3,9 +3,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.compression import Compress
+from service.http.body import read_files
 from service.images.npy import count_rows
 from service.openapi import HOURGLASS, IMAGE_BODY, problems, success
-from service.payload import read_files
 from service.planecompression import CompressPlanes
 from service.responses import single_response
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS

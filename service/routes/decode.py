@@ -3,10 +3,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.errors import InvalidLatent, UnsupportedMediaType, shown
+from service.http.body import media_type, read_body
 from service.images.npy import count_rows
 from service.media_types import JSON_TYPE, NPY_TYPE
 from service.openapi import LATENT_BODY, NPY, PICTURES, ZIP, problems, success
-from service.payload import media_type, read_body
 from service.responses import single_response
 from service.routes.common import MODEL_ERRORS
 from service.schemas import ModelQuery

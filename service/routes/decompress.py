@@ -5,9 +5,9 @@ from fastapi import APIRouter, Query, Request, Response
 from service.compression import Decompress
 from service.contract.container import read_container
 from service.errors import BrokenContainer, OtherDecoder, UnsupportedMediaType, shown
+from service.http.body import media_type, read_body
 from service.media_types import HOURGLASS_TYPE
 from service.openapi import HOURGLASS_BODY, NPY, PICTURES, ZIP, problems, success
-from service.payload import media_type, read_body
 from service.planecompression import DecompressPlanes
 from service.responses import single_response
 from service.routes.common import MODEL_ERRORS

@@ -5,8 +5,8 @@ from importlib import resources
 
 from fastapi import APIRouter, Request, Response
 
-from service.conditional import conditional
 from service.errors import RouteNotFound, shown
+from service.http.etag import conditional
 
 router = APIRouter(include_in_schema=False)
 

@@ -7,9 +7,9 @@ from pydantic import ValidationError
 
 from service.errors import InvalidParameter, MalformedBody, UnsupportedMediaType, shown
 from service.generation import Draw
+from service.http.body import media_type, read_plain_body
 from service.media_types import JSON_TYPE
 from service.openapi import GENERATE_BODY, NPY, PICTURES, ZIP, problems, success
-from service.payload import media_type, read_plain_body
 from service.responses import single_response
 from service.routes.common import MODEL_ERRORS
 from service.schemas import GenerateBody, GenerateQuery

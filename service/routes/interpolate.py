@@ -5,11 +5,11 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
 from service.errors import InvalidLatent, MalformedBody, RequestError, UnsupportedMediaType, shown
+from service.http.body import media_type, read_body, read_files
 from service.interpolation import Vector, Walk
 from service.media_types import FORM_TYPE, JSON_TYPE, NPY_TYPE
 from service.models.model import Model
 from service.openapi import ANIMATIONS, ENDS_BODY, NPY, PICTURES, ZIP, problems, success
-from service.payload import media_type, read_body, read_files
 from service.responses import single_response
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.schemas import InterpolateQuery

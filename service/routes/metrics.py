@@ -1,8 +1,8 @@
 from fastapi import APIRouter, Request, Response
 
 from service.errors import NotAcceptable
+from service.http.negotiation import negotiate
 from service.metrics import OPENMETRICS_TYPE, PLAIN_TYPE
-from service.negotiation import negotiate
 from service.openapi import TEXT, problems, success
 from service.serving import service_of
 

@@ -2,9 +2,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.conditional import conditional
 from service.contract.manifest import TASKS, Manifest
 from service.errors import InvalidParameter, ModelNotFound, VersionNotFound
+from service.http.etag import conditional
 from service.models.snapshot import Snapshot
 from service.openapi import NOT_MODIFIED, json_content, problems, success
 from service.responses import json_response

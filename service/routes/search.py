@@ -22,8 +22,8 @@ from service.errors import (
     RequestError,
     StoreUnavailable,
 )
+from service.http.negotiation import negotiate
 from service.media_types import JSON_TYPE
-from service.negotiation import negotiate
 from service.openapi import VECTOR_BODY, json_content, problems, success
 from service.responses import json_response, several_response
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS

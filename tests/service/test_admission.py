@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
-from service.admission import Admission
 from service.errors import DeadlineExceeded, Draining, QueueFull
+from service.http.admission import Admission
 from service.models.batcher import Array, Batcher, Outputs
 
 

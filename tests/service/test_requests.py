@@ -9,7 +9,7 @@ from onnx import helper
 from starlette.testclient import TestClient
 
 from service.errors import PROBLEMS
-from service.negotiation import negotiate
+from service.http.negotiation import negotiate
 from service.tasks import Denoise
 from tests.service.conftest import MakeClient
 from tests.service.files import png, to_npy

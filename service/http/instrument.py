@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import RequestError
-from service.responses import PROBLEM
+from service.http.problems import PROBLEM
 from service.telemetry.counters import OTHER, Meters
 
 log = logging.getLogger("service.requests")

@@ -10,8 +10,8 @@ from service.errors import (
     UnsupportedMediaType,
     shown,
 )
+from service.http.multipart import split_multipart
 from service.media_types import FORM_TYPE
-from service.multipart import split_multipart
 
 # The magic bytes decide what a raw body is, so its Content-Type only has to be one that makes no other claim.
 # curl sends application/x-www-form-urlencoded with --data-binary unless told otherwise.

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import MissingApiKey, RequestError, WrongApiKey
-from service.responses import problem_response
+from service.http.problems import problem_response
 
 # These tell nothing that is not in the source code, but for the names of models and whether they are live: what starts,
 # balances or watches this service needs no key. Whatever is not listed here needs one.

@@ -1,0 +1,40 @@
+"""Problems as responses: RFC 9457 documents, or the errors of the Open Inference Protocol."""
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.errors import PROBLEM_JSON, RequestError, printable, problem_bytes
+from service.media_types import JSON_TYPE
+
+PROBLEM = "hourglass.problem"  # where a request's scope holds the code of its problem
+
+
+class ProblemResponse(Response):
+    """An error as `application/problem+json`; below /v2 in the form that its protocol has.
+
+    `observing.py` finds its code in the scope.
+    """
+
+    def __init__(self, error: RequestError) -> None:
+        super().__init__(
+            problem_bytes(error.problem()), status_code=error.status, headers=error.headers, media_type=PROBLEM_JSON
+        )
+        self._error = error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PROBLEM] = self._error.code
+        if not is_v2(scope["path"]):
+            return await super().__call__(scope, receive, send)
+        content = problem_bytes({"error": printable(self._error.detail)})
+        response = Response(content, self.status_code, self._error.headers, JSON_TYPE)
+        return await response(scope, receive, send)
+
+
+def problem_response(error: RequestError) -> Response:
+    """An error as an answer."""
+    return ProblemResponse(error)
+
+
+def is_v2(path: str) -> bool:
+    """Whether an address belongs to the Open Inference Protocol, where an error is `{"error": "..."}`."""
+    return path == "/v2" or path.startswith("/v2/")
