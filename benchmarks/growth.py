@@ -24,7 +24,7 @@ from benchmarks.stages import LIMITS, NOISY
 from service.contract.manifest import Manifest
 from service.models.loading import read_manifest
 from service.models.session import Session
-from service.tasks import Denoise
+from service.tasks.denoise import Denoise
 from tests.service.toymodels import publish_toy
 
 SIDES = (28, 64, 128, 256, 512, 1024, 2048, 4096)

@@ -24,7 +24,7 @@ from service.images.png import write_png
 from service.limits import InputLimits
 from service.models.loading import read_manifest
 from service.models.session import Session
-from service.tasks import Denoise
+from service.tasks.denoise import Denoise
 from tests.service.toymodels import make_graph, publish_toy
 
 WIDTH = 16

@@ -24,7 +24,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from benchmarks.codecs import cpu_seconds
 from benchmarks.stages import BATCHES, LIMITS, NOISY
 from service.models.loading import read_manifest
-from service.tasks import Denoise
+from service.tasks.denoise import Denoise
 
 REPEATS = 10
 Array = NDArray[np.float32]

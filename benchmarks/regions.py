@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.codecs import cpu_seconds
-from service.regions import MAX_REGIONS, Region, find_regions
+from service.tasks.anomaly.regions import MAX_REGIONS, Region, find_regions
 
 REPEATS = 10
 LEVEL = 0.7

@@ -19,12 +19,12 @@ import numpy as np
 
 from benchmarks.codecs import cpu_seconds
 from benchmarks.peers.environment import ROOT
-from service.anomaly import Anomaly
 from service.contract.manifest import Manifest
 from service.limits import InputLimits
 from service.models.loading import read_manifest
 from service.models.session import Session
-from service.tasks import Denoise
+from service.tasks.anomaly.job import Anomaly
+from service.tasks.denoise import Denoise
 
 BATCHES = (1, 16, 64)
 REPEATS = 20

@@ -41,7 +41,6 @@ from service.routes import ROUTERS
 from service.schemas import (
     AnomaliesAnswer,
     AnomalyAnswer,
-    GenerateBody,
     LatentAnswer,
     LatentsAnswer,
     Liveness,
@@ -52,6 +51,7 @@ from service.serving import Service
 from service.settings import Settings
 from service.shortcut import Shortcut
 from service.store.threads import StoreThreads
+from service.tasks.generate import GenerateBody
 from service.telemetry.counters import Meters
 from service.telemetry.multiprocess import PERIOD_S, Board
 from service.telemetry.tracing import Tracer

@@ -11,7 +11,7 @@ from service.errors import ModelConflict, ModelNotFound, RequestError, TaskNotOf
 from service.http.admission import Slot
 from service.http.body import media_type, read_body, read_files
 from service.images.image import Pixels
-from service.images.npy import count_rows, is_vector, read_json_latents, read_npy_latents
+from service.images.npy import count_rows, is_vector
 from service.media_types import JSON_TYPE
 from service.models.batcher import Outputs
 from service.models.model import Model
@@ -19,7 +19,8 @@ from service.schemas import ModelQuery
 from service.serving import Service
 from service.store import MAX_DIM, Collection, Encoder
 from service.store.refusals import conflict, encoder_gone
-from service.tasks import ImageInput
+from service.tasks.image_input import ImageInput
+from service.tasks.latents import read_json_latents, read_npy_latents
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """What `/metrics` says: the counters of all workers, and what is live, in the forms that Prometheus reads."""
 
 import asyncio
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,10 +10,10 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.conformal import p_value
 from service.http.admission import Admission
 from service.models.registry import Registry
 from service.models.snapshot import Snapshot
+from service.tasks.anomaly.drift import drift, drift_by_chance
 from service.telemetry.counters import FAMILIES, Family, Key, Meters, State
 from service.telemetry.multiprocess import Board
 
@@ -66,34 +65,6 @@ class Metrics:
             for sample in metric.samples:
                 gauges[metric.name, str(self.board.place)] = sample.value
         return gauges
-
-
-def drift(scores: Sequence[float], calibration: Sequence[float]) -> float:
-    """How far recent anomaly scores lie from those of normal images: 0 is as calibrated, 1 is all different.
-
-    The Kolmogorov-Smirnov distance of their p-values from uniform, the largest difference between the two cumulative
-    distributions. `drift_by_chance` says how large it gets for images like those of the calibration.
-
-    Args:
-        scores: At least one.
-        calibration: Scores of normal images, ascending.
-    """
-    p = np.sort([p_value(score, calibration) for score in scores])
-    n = len(p)
-    steps = np.arange(n + 1) / n
-    return float(max((steps[1:] - p).max(), (p - steps[:-1]).max()))
-
-
-def drift_by_chance(scores: int, calibration: int) -> float:
-    """What `drift` stays below in 95 of 100 cases where nothing has changed (Smirnov 1948, two samples).
-
-    With few calibration images chance alone is large: 0.07 for 500 scores and 5000 images, 0.26 for 500 and 30.
-
-    Args:
-        scores: How many.
-        calibration: How many scores of normal images.
-    """
-    return 1.36 * math.sqrt(1 / scores + 1 / calibration)
 
 
 class _Collected(Collector):

@@ -7,12 +7,11 @@ import numpy as np
 from pydantic import JsonValue
 from starlette.responses import Response
 
-from service.archive import Entry, write_zip
 from service.errors import InvalidArray, RequestError, problem_bytes
 from service.http.encoding import write_json
 from service.images.npy import write_npy
 from service.media_types import EXTENSION_BY_TYPE, JSON_TYPE, NPY_TYPE, ZIP_TYPE
-from service.tasks import Answer
+from service.tasks.answer import Answer, Entry, write_zip
 
 _EXTENSIONS: dict[str, str] = {NPY_TYPE: "npy"} | {str(kind): name for kind, name in EXTENSION_BY_TYPE.items()}
 

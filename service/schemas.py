@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.contract.manifest import InputSpec, Metric, Task
+from service.tasks.generate import Look
+from service.tasks.interpolate import Way
 
 Resize = Annotated[str | None, Field(description="What was done to the size; absent if nothing was")]
 
@@ -73,31 +75,10 @@ class AnomalyQuery(ModelQuery):
     ] = None
 
 
-Look = Literal["images", "sheet"]
-Way = Literal["linear", "spherical"]
-
-
 class GenerateQuery(ModelQuery):
     """Which model answers, and what the answer looks like."""
 
     view: Annotated[Look, Field(description="Each image, or all of them in one picture")] = "images"
-
-
-class GenerateBody(BaseModel):
-    """What to draw."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    count: Annotated[int, Field(ge=1, description="Images; at most the setting max_images")] = 1
-    seed: Annotated[
-        int | None, Field(ge=0, lt=2**53, description="The same seed draws the same images; a new one if null")
-    ] = None
-    temperature: Annotated[
-        float, Field(ge=0, le=4, description="1 draws as in training, less is more ordinary, more is stranger")
-    ] = 1.0
-    label: Annotated[
-        str | None, Field(max_length=100, description="What each image shall show; as frequent as in training if null")
-    ] = None
 
 
 class InterpolateQuery(ModelQuery):

@@ -19,11 +19,12 @@ from service.metrics import Metrics
 from service.models.batcher import Batcher, Job
 from service.models.registry import Registry
 from service.responses import several_response, single_response
-from service.restoration import Restoration, Turns
 from service.schemas import ModelQuery
 from service.settings import Settings
 from service.store.threads import StoreThreads
-from service.tasks import Answer
+from service.tasks.answer import Answer
+from service.tasks.picture_limiter import PictureLimiter
+from service.tasks.restore import Restoration
 
 # data, manifest, limits, accept -> the job of one file
 MakeJob = Callable[[bytes, Manifest, InputLimits, str | None], Job[Answer] | Restoration]
@@ -39,7 +40,7 @@ class Service:
     admission: Admission
     metrics: Metrics
     store: StoreThreads
-    turns: Turns = field(default_factory=Turns)
+    turns: PictureLimiter = field(default_factory=PictureLimiter)
 
 
 def service_of(request: Request) -> Service:

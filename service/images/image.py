@@ -126,3 +126,10 @@ def grey(values: Values) -> Values:
         red, green, blue = (values[:, i : i + 1].astype(np.uint32) for i in range(3))
         luma = ((red * _RED + green * _GREEN + blue * _BLUE + _HALF) >> _BITS).astype(values.dtype)
     return luma
+
+
+def as_sent(image: Image) -> NDArray[np.float32]:
+    """Float pixels with as many axes as the array that was sent; (C, H, W) for a file."""
+    axes_added = {None: 1, 2: 2, 3: 1, 4: 0}[image.array_rank]
+    values: NDArray[np.float32] = image.values.reshape(image.values.shape[axes_added:])
+    return values

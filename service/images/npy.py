@@ -6,10 +6,9 @@ import re
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
-from service.errors import InvalidArray, InvalidLatent, MalformedBody, TooManyImages, TooManyPixels, shown
+from service.errors import InvalidArray, TooManyImages, TooManyPixels, shown
 from service.images.image import Image
 
 NPY_MAGIC = b"\x93NUMPY"
@@ -32,22 +31,24 @@ def read_npy_image(data: bytes, *, max_pixels: int, max_images: int) -> Image:
     Raises:
         InvalidArray, TooManyPixels, TooManyImages: With what is wrong.
     """
-    dtype, shape, is_fortran, start = _read_header(data)
+    dtype, shape, is_fortran, start = read_header(data)
     if dtype.newbyteorder("=") not in (np.float32, np.uint8):
         raise InvalidArray(f"the array is {dtype}; send float32 with pixels in [0, 1], or uint8")
     if len(shape) not in {2, 3, 4}:
-        raise InvalidArray(f"the array has shape {_shape(shape)}; send (H, W), (C, H, W) or (N, C, H, W)")
+        raise InvalidArray(f"the array has shape {shown_shape(shape)}; send (H, W), (C, H, W) or (N, C, H, W)")
     count, channels, height, width = (1,) * (4 - len(shape)) + shape
     if channels not in {1, 3}:
-        raise InvalidArray(f"the array has shape {_shape(shape)}: {channels} channels; the C of (C, H, W) is 1 or 3")
+        raise InvalidArray(
+            f"the array has shape {shown_shape(shape)}: {channels} channels; the C of (C, H, W) is 1 or 3"
+        )
     if not count or not height or not width:
-        raise InvalidArray(f"the array has shape {_shape(shape)}, which holds no pixels")
+        raise InvalidArray(f"the array has shape {shown_shape(shape)}, which holds no pixels")
     if count > max_images:
         raise TooManyImages(f"the array holds {count} images, the limit is {max_images} (setting max_images)")
     if count * height * width > max_pixels:
         pixels = count * height * width
         raise TooManyPixels(f"the array holds {pixels} pixels, the limit is {max_pixels} (setting max_pixels)")
-    values = _read_values(data, dtype, shape, is_fortran, start).reshape(count, channels, height, width)
+    values = read_values(data, dtype, shape, is_fortran, start).reshape(count, channels, height, width)
     if values.dtype == np.float32:
         low, high = float(values.min()), float(values.max())  # NaN if there is one anywhere
         if not (low >= 0.0 and high <= 1.0):
@@ -78,73 +79,6 @@ def is_vector(data: bytes) -> bool:
     return found is not None and b"," not in found[1]
 
 
-def read_npy_latents(data: bytes, *, dim: int, max_latents: int) -> tuple[NDArray[np.float32], bool]:
-    """Latents (N, dim) of an NPY file of shape (dim,) or (N, dim), float32, and whether it held just one.
-
-    Raises:
-        InvalidArray, InvalidLatent, TooManyImages: With what is wrong.
-    """
-    dtype, shape, is_fortran, start = _read_header(data)
-    if dtype.newbyteorder("=") != np.float32:
-        raise InvalidArray(f"the array is {dtype}; latents are float32")
-    if len(shape) not in {1, 2} or shape[-1] != dim or 0 in shape:
-        raise InvalidLatent(f"the array has shape {_shape(shape)}; send ({dim},) or (N, {dim})")
-    if len(shape) == 2 and shape[0] > max_latents:
-        raise TooManyImages(f"the array holds {shape[0]} latents, the limit is {max_latents} (setting max_images)")
-    z = _read_values(data, dtype, shape, is_fortran, start).reshape(-1, dim)
-    return _finite_latents(z), len(shape) == 1
-
-
-_ENCODE_HEAD = {"model", "version", "resize"}  # what an answer of /encode says beside its latents
-
-
-def read_json_latents(
-    data: bytes, *, dim: int, max_latents: int, model: str, version: int
-) -> tuple[NDArray[np.float32], bool]:
-    """Latents (N, dim) of `{"latent": [...]}` or `{"latents": [[...], ...]}`, and whether it was the first.
-
-    The whole answer of `/encode` will do, too: its `model` and `version` must then be those given here, since one
-    model's latents mean nothing to another.
-
-    Raises:
-        MalformedBody: It is no JSON. NaN, lone surrogates and nesting beyond any use are not JSON here.
-        InvalidLatent, TooManyImages: With what is wrong.
-    """
-    try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise MalformedBody(f"the body is not JSON: {shown(str(error), limit=160)[1:-1]}") from error
-    match document:
-        case {"latent": list() as latent, **others} if others.keys() <= _ENCODE_HEAD:
-            latents, is_single = [latent], True
-        case {"latents": list() as latents, **others} if others.keys() <= _ENCODE_HEAD:
-            is_single = False
-        case _:
-            found = f"an object with {shown(list(document))}" if isinstance(document, dict) else shown(document)
-            raise InvalidLatent(f'the body is {found}; send {{"latent": [...]}} or {{"latents": [[...], ...]}}')
-    made_by = (others.get("model", model), others.get("version", version))
-    if made_by != (model, version):
-        raise InvalidLatent(
-            f"the latents are of model {shown(made_by[0])}, version {shown(made_by[1])}, but {model!r}, version "
-            f"{version}, would take them; name theirs with ?model= and &version="
-        )
-    if not latents:
-        raise InvalidLatent("latents is empty; send at least one")
-    if len(latents) > max_latents:
-        raise TooManyImages(f"the body holds {len(latents)} latents, the limit is {max_latents} (setting max_images)")
-    for i, latent in enumerate(latents):
-        where = "the latent" if is_single else f"latent {i}"
-        if not isinstance(latent, list):
-            raise InvalidLatent(f"{where} is {shown(latent)}; it must be a list of {dim} numbers")
-        if len(latent) != dim:
-            raise InvalidLatent(f"{where} has {len(latent)} numbers, the model has {dim}")
-        for value in latent:
-            if type(value) not in (int, float):  # a bool is an int to isinstance
-                raise InvalidLatent(f"{where} has {shown(value)} in it, which is not a number")
-    with np.errstate(over="ignore"):
-        return _finite_latents(np.array(latents, np.float64).astype(np.float32)), is_single
-
-
 def write_npy(array: Array) -> bytes:
     """The array as an NPY file (version 1.0, C order, little endian)."""
     file = io.BytesIO()
@@ -152,14 +86,12 @@ def write_npy(array: Array) -> bytes:
     return file.getvalue()
 
 
-def _finite_latents(z: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not np.isfinite(z).all():
-        raise InvalidLatent("the latents have NaN or infinity in them, or numbers too large for float32")
-    return z
+def read_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
+    """Return dtype, shape, Fortran order, and where the values start.
 
-
-def _read_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
-    """dtype, shape, Fortran order, and where the values start."""
+    Raises:
+        InvalidArray: It is no NPY header of version 1.0 or 2.0.
+    """
     if not data.startswith(NPY_MAGIC) or len(data) < 10:
         raise InvalidArray(f"the body starts with {shown(data[:8])}; an NPY file starts with {NPY_MAGIC!r}")
     version = (data[6], data[7])
@@ -173,19 +105,25 @@ def _read_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InvalidArray(f"the NPY header cannot be read: {shown(reason, limit=160)[1:-1]}") from error
     if any(isinstance(axis, bool) or axis < 0 for axis in shape):
-        raise InvalidArray(f"the array has shape {_shape(shape)}")
+        raise InvalidArray(f"the array has shape {shown_shape(shape)}")
     return dtype, shape, is_fortran, file.tell()
 
 
-def _read_values(
+def read_values(
     data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], is_fortran: bool, start: int
 ) -> NDArray[Any]:
+    """Return the values behind a header, in C order and native byte order.
+
+    Raises:
+        InvalidArray: There are more or fewer than the shape says.
+    """
     expected, found = math.prod(shape) * dtype.itemsize, len(data) - start
     if found != expected:
-        raise InvalidArray(f"the array of shape {_shape(shape)} needs {expected} bytes, the body has {found}")
+        raise InvalidArray(f"the array of shape {shown_shape(shape)} needs {expected} bytes, the body has {found}")
     values = np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if is_fortran else "C")
     return np.ascontiguousarray(values, dtype.newbyteorder("="))
 
 
-def _shape(shape: tuple[int, ...]) -> str:
+def shown_shape(shape: tuple[int, ...]) -> str:
+    """Return the shape as an error message shows it."""
     return shown(shape, limit=60)

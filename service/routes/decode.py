@@ -11,7 +11,7 @@ from service.responses import single_response
 from service.routes.common import MODEL_ERRORS
 from service.schemas import ModelQuery
 from service.serving import service_of
-from service.tasks import Decode
+from service.tasks.decode import Decode
 
 router = APIRouter(tags=["images"])
 _TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}

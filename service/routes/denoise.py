@@ -6,11 +6,11 @@ from service.contract.manifest import Manifest
 from service.limits import InputLimits
 from service.media_types import EXTENSION_BY_TYPE, NPY_TYPE, ZIP_TYPE
 from service.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
-from service.restoration import Restoration
 from service.routes.common import IMAGE_ERRORS, RESTORED_HEADERS
 from service.schemas import DenoiseQuery
 from service.serving import answer_files
-from service.tasks import Denoise, Options
+from service.tasks.denoise import Denoise, Options
+from service.tasks.restore import Restoration
 
 router = APIRouter(tags=["images"])
 SEVERAL: dict[str, str | None] = {ZIP_TYPE: None, **{kind: kind for kind in EXTENSION_BY_TYPE}, NPY_TYPE: NPY_TYPE}

@@ -7,7 +7,7 @@ from service.openapi import IMAGE_BODY, NPY, json_content, problems, success
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.schemas import LatentAnswer, LatentsAnswer, ModelQuery
 from service.serving import answer_files
-from service.tasks import Encode
+from service.tasks.encode import Encode
 
 router = APIRouter(tags=["images"])
 SEVERAL: dict[str, str | None] = {JSON_TYPE: JSON_TYPE, NPY_TYPE: NPY_TYPE}

@@ -5,12 +5,12 @@ from fastapi import APIRouter, Query, Request, Response
 from service.contract.manifest import Manifest
 from service.limits import InputLimits
 from service.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
-from service.restoration import Restoration
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.routes.denoise import SEVERAL
 from service.schemas import EnhanceQuery
 from service.serving import answer_files
-from service.tasks import Options
+from service.tasks.denoise import Options
+from service.tasks.restore import Restoration
 
 router = APIRouter(tags=["images"])
 

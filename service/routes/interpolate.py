@@ -6,7 +6,6 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.errors import InvalidLatent, MalformedBody, RequestError, UnsupportedMediaType, shown
 from service.http.body import media_type, read_body, read_files
-from service.interpolation import Vector, Walk
 from service.media_types import FORM_TYPE, JSON_TYPE, NPY_TYPE
 from service.models.model import Model
 from service.openapi import ANIMATIONS, ENDS_BODY, NPY, PICTURES, ZIP, problems, success
@@ -14,7 +13,8 @@ from service.responses import single_response
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.schemas import InterpolateQuery
 from service.serving import Service, service_of
-from service.tasks import Encode
+from service.tasks.encode import Encode
+from service.tasks.interpolate import Interpolate, Vector
 
 router = APIRouter(tags=["images"])
 _LATENT_TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
@@ -54,7 +54,7 @@ async def interpolate(request: Request, query: Annotated[InterpolateQuery, Query
             files = [await _read_latents(request, service)]
         slot.start(request, min(query.steps, service.limits.max_images))
         ends, resize = await _encode(files, model, service) if is_form else (files[0], None)
-        job = Walk(
+        job = Interpolate(
             ends, query.steps, query.path, model.manifest, service.limits, request.headers.get("accept"), query.view
         )
         result = await model.batcher_by_task["decode"].answer(job)

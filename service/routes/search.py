@@ -29,7 +29,7 @@ from service.responses import json_response, several_response
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.serving import Service, service_of
 from service.store import Collection, Neighbour, Vector
-from service.tasks import Answer
+from service.tasks.answer import Answer
 from service.voting import vote
 
 router = APIRouter(prefix="/collections", tags=["collections"])

@@ -15,8 +15,8 @@ from PIL import Image
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from service.conformal import map_threshold, p_value, score_threshold, smallest_rate
 from service.contract.manifest import Calibration
+from service.tasks.anomaly.thresholds import map_threshold, p_value, score_threshold, smallest_rate
 from tests.service.conftest import MakeClient
 from tests.service.files import Array, from_npy, pixels_of, png, to_npy
 from tests.service.test_regions import flood_fill

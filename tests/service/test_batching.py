@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from service.errors import InvalidArray
 from service.models.batcher import Array, Batcher, Outputs
-from service.tasks import Denoise
+from service.tasks.denoise import Denoise
 from tests.service.files import pixels_of, png, save, to_npy
 
 

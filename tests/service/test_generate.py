@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.generation import draw_noise
 from service.settings import Settings
+from service.tasks.generate import draw_noise
 from tests.service.conftest import MakeClient
 from tests.service.files import Array, from_npy, pixels_of
 from tests.service.toymodels import LATENT_DIM, publish_generator, publish_toy

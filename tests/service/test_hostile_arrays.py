@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from service.errors import RequestError
-from service.images.npy import read_json_latents, read_npy_image
+from service.images.npy import read_npy_image
+from service.tasks.latents import read_json_latents
 from tests.service.files import from_npy, png, to_npy
 
 X = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)

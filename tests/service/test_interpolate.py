@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.contract.manifest import Latent
 from service.errors import InvalidLatent
-from service.interpolation import linear, spherical
 from service.settings import Settings
+from service.tasks.interpolate import linear, spherical
 from tests.service.files import Array, from_npy, pixels_of, png, to_npy
 from tests.service.toymodels import publish_toy
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.tasks import Denoise
+from service.tasks.denoise import Denoise
 from service.telemetry.logs import JsonLines
 from tests.service.conftest import MakeClient
 from tests.service.files import png

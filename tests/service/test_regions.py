@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from service.regions import MAX_REGIONS, Region, find_regions
+from service.tasks.anomaly.regions import MAX_REGIONS, Region, find_regions
 
 Map = NDArray[np.float32]
 MAPS = arrays(

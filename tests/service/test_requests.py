@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from service.errors import PROBLEMS
 from service.http.negotiation import negotiate
-from service.tasks import Denoise
+from service.tasks.denoise import Denoise
 from tests.service.conftest import MakeClient
 from tests.service.files import png, to_npy
 from tests.service.toymodels import Axis, make_graph, publish_toy

@@ -21,8 +21,10 @@ from service.images.tiles import plan
 from service.limits import InputLimits, Limits
 from service.models.loading import load_model
 from service.models.model import Model
-from service.restoration import Restoration, Turns
-from service.tasks import Answer, Options
+from service.tasks.answer import Answer
+from service.tasks.denoise import Options
+from service.tasks.picture_limiter import PictureLimiter
+from service.tasks.restore import Restoration
 from tests.service.conftest import MakeClient
 from tests.service.files import Array, from_npy, pixels_of, png, save, to_npy
 from tests.service.toymodels import publish_blur, publish_toy
@@ -404,7 +406,7 @@ def test_models_of_one_size_still_come_first_where_they_claim(models_dir: Path, 
 
 
 def test_small_pictures_do_not_wait_for_large_ones() -> None:
-    turns = Turns()
+    turns = PictureLimiter()
     small, large = png(np.zeros((100, 100), np.uint8)), png(np.zeros((1100, 1100), np.uint8))
     jpeg = save(PillowImage.fromarray(np.zeros((1100, 1100), np.uint8)), "JPEG")
 

@@ -1,4 +1,4 @@
-"""Walk a GIF file: a screen, then blocks of images and extensions."""
+"""Interpolate a GIF file: a screen, then blocks of images and extensions."""
 
 import struct
 

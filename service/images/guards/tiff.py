@@ -1,4 +1,4 @@
-"""Walk a TIFF file: a chain of directories, one a page."""
+"""Interpolate a TIFF file: a chain of directories, one a page."""
 
 import struct
 

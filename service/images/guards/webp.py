@@ -1,4 +1,4 @@
-"""Walk a WebP file: RIFF chunks."""
+"""Interpolate a WebP file: RIFF chunks."""
 
 import struct
 

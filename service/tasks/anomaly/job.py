@@ -6,16 +6,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.conformal import map_threshold, p_value, score_threshold, smallest_rate
 from service.contract.manifest import Calibration
-from service.heatmap import draw_heatmap
 from service.http.negotiation import negotiate
 from service.images.codec import image_types
 from service.images.image import Image, Pixels
 from service.media_types import JSON_TYPE, NPY_TYPE
 from service.models.batcher import Outputs
-from service.regions import find_regions
-from service.tasks import Answer, ImageInput
+from service.tasks.anomaly.heatmap import draw_heatmap
+from service.tasks.anomaly.regions import find_regions
+from service.tasks.anomaly.thresholds import map_threshold, p_value, score_threshold, smallest_rate
+from service.tasks.answer import Answer
+from service.tasks.image_input import ImageInput
 
 View = Literal["heatmap", "mask"]
 MASK_TYPES = ("image/png", "image/tiff")  # JPEG and WebP would invent values between 0 and 1

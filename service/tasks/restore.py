@@ -9,47 +9,22 @@ from numpy.typing import NDArray
 
 from service.contract.colour import FROM_YCC, TO_YCC
 from service.contract.manifest import Manifest
-from service.errors import InvalidParameter, RequestError, TooManyPixels
+from service.errors import InvalidParameter, TooManyPixels
 from service.http.negotiation import negotiate
 from service.images.codec import encode_image, image_types
-from service.images.image import Image, Pixels, Values, grey
-from service.images.inspect import inspect
+from service.images.image import Image, Pixels, Values, as_sent, grey
 from service.images.noise import estimate_sigma
-from service.images.npy import NPY_MAGIC, write_npy
+from service.images.npy import write_npy
 from service.images.resize import resample
-from service.images.tiles import ORIENTATIONS, UNTILED_PIXELS, Span, oriented, padded_window, plan, upright
+from service.images.tiles import ORIENTATIONS, Span, oriented, padded_window, plan, upright
 from service.limits import InputLimits
 from service.media_types import NPY_TYPE, ImageType
 from service.models.batcher import Batcher, Inputs, Outputs
-from service.tasks import Answer, Options, as_sent, read_image
+from service.tasks.answer import Answer
+from service.tasks.denoise import Options
+from service.tasks.image_input import read_image
 
 Inner = tuple[slice, slice, slice]  # of planes: what a tile answers for
-
-_LARGE_AT_ONCE, _SMALL_AT_ONCE = 2, 16
-
-
-class Turns:
-    """How many pictures are decoded and held at a time: two large ones, so that their tiles may meet, and some small.
-
-    A queue full of requests holds their files; their pixels would be a hundred times that.
-    """
-
-    def __init__(self) -> None:
-        self._large, self._small = asyncio.Semaphore(_LARGE_AT_ONCE), asyncio.Semaphore(_SMALL_AT_ONCE)
-
-    def turn_of(self, data: bytes, limits: InputLimits) -> asyncio.Semaphore:
-        """To be held while a file is worked on: small pictures, by their headers, do not wait for large ones."""
-        if data.startswith(NPY_MAGIC):
-            return self._small if len(data) <= UNTILED_PIXELS else self._large
-        try:
-            outline = inspect(data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
-        except RequestError:
-            return self._small  # it will be refused
-        return self._large if outline.width is None else self.turn(outline.width * (outline.height or 0))
-
-    def turn(self, pixels: int) -> asyncio.Semaphore:
-        """The same for a picture of so many pixels."""
-        return self._small if pixels <= UNTILED_PIXELS else self._large
 
 
 @dataclass

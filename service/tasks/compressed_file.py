@@ -1,15 +1,13 @@
-"""/compress and /decompress as jobs for a `Batcher`: the images of a request to one file, and a file to its images."""
+"""What both ways of compressing share: rates, digests, checks of a file, and its images as an answer."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from service.archive import Entry, write_zip
-from service.contract.container import DIGEST_BYTES, Container, write_container
+from service.contract.container import DIGEST_BYTES, Container
 from service.contract.manifest import Manifest
-from service.contract.range_coder import Symbols, pack_symbols, symbols_crc32, to_symbols, unpack_symbols
+from service.contract.range_coder import Symbols, symbols_crc32
 from service.contract.tables import Compression
 from service.errors import (
     BrokenContainer,
@@ -24,13 +22,9 @@ from service.http.negotiation import negotiate
 from service.images.codec import encode_image
 from service.images.image import Image, Pixels, to_levels
 from service.images.npy import write_npy
-from service.images.resize import plan_placement
 from service.limits import InputLimits
-from service.media_types import EXTENSION_BY_TYPE, HOURGLASS_TYPE, NPY_TYPE, ZIP_TYPE, ImageType
-from service.models.batcher import Inputs, Outputs
-from service.tasks import Answer, ImageInput, image_offers
-
-_SMALL_PIXELS = 128 * 128
+from service.media_types import EXTENSION_BY_TYPE, NPY_TYPE, ZIP_TYPE, ImageType
+from service.tasks.answer import Answer, Entry, image_offers, write_zip
 
 
 def compression_of(manifest: Manifest) -> Compression:
@@ -86,74 +80,6 @@ def check_count(images: int, limits: InputLimits) -> None:
         raise TooManyImages(
             f"the request has {images} images or more, the limit is {limits.max_images} (setting max_images)"
         )
-
-
-@dataclass
-class Compress:
-    """Image files or arrays -> one file. `rate` is the index of a point, None for the model's default."""
-
-    files: Sequence[bytes]
-    manifest: Manifest
-    limits: InputLimits
-    accept: str | None
-    rate: int | None
-    sizes: list[tuple[int, int]] = field(default_factory=list, init=False)
-    resizes: set[str | None] = field(default_factory=set, init=False)
-
-    @property
-    def is_small(self) -> bool:
-        """One small image."""
-        return len(self.files) == 1 and self._input(self.files[0]).is_small
-
-    def prepare(self) -> Inputs:
-        """The images (N, C, H, W), and the rate of each.
-
-        Raises:
-            RequestError: One of the files cannot be read; of several, its number is in the problem.
-        """
-        negotiate(self.accept, [HOURGLASS_TYPE])
-        self.rate = rate_of(self.manifest, self.rate)
-        rows: list[Pixels] = []
-        for i, data in enumerate(self.files):
-            with numbered(i, len(self.files)):
-                rows.append(self._read(data))
-        x = np.concatenate(rows) if len(rows) > 1 else rows[0]
-        return x, np.full(len(x), self.rate, np.float32)
-
-    def finish(self, outputs: Outputs) -> Answer:
-        (y,) = outputs
-        assert self.rate is not None  # noqa: S101  set by `prepare`
-        tables = compression_of(self.manifest).rates[self.rate].tables
-        symbols = to_symbols(y, tables)
-        decoder, tables_digest = digests_of(self.manifest)
-        file = Container(
-            model=self.manifest.name,
-            version=self.manifest.version,
-            decoder=decoder,
-            tables=tables_digest,
-            rate=self.rate,
-            count=len(symbols),
-            sizes=self._sizes_said(),
-            symbols_crc32=symbols_crc32(symbols),
-            payload=pack_symbols(symbols, tables),
-        )
-        resize = next(iter(self.resizes)) if len(self.resizes) == 1 else None
-        return Answer(HOURGLASS_TYPE, write_container(file), resize=resize)
-
-    def _input(self, data: bytes) -> ImageInput:
-        return ImageInput(data, self.manifest, self.limits, self.accept)
-
-    def _read(self, data: bytes) -> Pixels:
-        source = self._input(data)
-        x = source.read()
-        self.sizes += [source.image.size] * len(x)
-        self.resizes.add(source.placement.description)
-        check_count(len(self.sizes), self.limits)
-        return x
-
-    def _sizes_said(self) -> tuple[tuple[int, int], ...]:
-        sizes = said_sizes(self.sizes)
-        return () if sizes == ((self.manifest.input.height, self.manifest.input.width),) else sizes
 
 
 def said_sizes(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -234,46 +160,3 @@ def array_answer(images: Sequence[Pixels]) -> Answer:
 
 def _kind_of(media_type: str) -> ImageType:
     return "image/png" if media_type == ZIP_TYPE else media_type  # type: ignore[return-value]  # one of image_offers
-
-
-@dataclass
-class Decompress:
-    """A file -> its images: one as an image or array, several as a ZIP or one array."""
-
-    file: Container
-    manifest: Manifest
-    limits: InputLimits
-    accept: str | None
-    quality: int
-    sizes: list[tuple[int, int]] = field(init=False)
-    media_type: str = field(init=False)
-
-    @property
-    def is_small(self) -> bool:
-        """One image of 128x128 at most."""
-        return self.file.count == 1 and all(height * width <= _SMALL_PIXELS for height, width in self.file.sizes)
-
-    def prepare(self) -> Inputs:
-        """The symbols (N, D), and the rate of each image.
-
-        Raises:
-            OtherDecoder: The file is not of this decoder and these tables.
-            BrokenContainer, TooManyPixels, InvalidArray, NotAcceptable: With what is wrong.
-        """
-        file = self.file
-        self.sizes = check_file(file, self.manifest, self.limits)
-        self.media_type = image_type_of(file, self.sizes, self.accept)
-        symbols = unpack_symbols(file.payload, file.count, compression_of(self.manifest).rates[file.rate].tables)
-        check_symbols(file, symbols)
-        return symbols.astype(np.float32), np.full(file.count, file.rate, np.float32)
-
-    def finish(self, outputs: Outputs) -> Answer:
-        (x_hat,) = outputs
-        images = [self._restored(x_hat, i) for i in range(len(x_hat))]
-        if self.media_type == NPY_TYPE:
-            return array_answer(images)
-        return files_answer([encoded(image, self.media_type, self.quality) for image in images], self.media_type)
-
-    def _restored(self, x_hat: Pixels, i: int) -> Pixels:
-        image = plan_placement(self.manifest.input, *self.sizes[i]).restore(x_hat[i : i + 1])
-        return np.clip(image, 0.0, 1.0)  # Lanczos overshoots

@@ -12,20 +12,6 @@ from typing import Literal
 
 import numpy as np
 
-from service.compression import (
-    array_answer,
-    check_count,
-    check_file,
-    check_symbols,
-    compression_of,
-    digests_of,
-    encoded,
-    files_answer,
-    image_type_of,
-    numbered,
-    rate_of,
-    said_sizes,
-)
 from service.contract.colour import Plane, from_planes, sizes_of_planes, to_planes
 from service.contract.container import Container, write_container
 from service.contract.manifest import Manifest
@@ -39,8 +25,23 @@ from service.images.tiles import Span, padded_window, plan
 from service.limits import InputLimits
 from service.media_types import HOURGLASS_TYPE, NPY_TYPE
 from service.models.batcher import Batcher, Inputs, Outputs
-from service.restoration import Turns
-from service.tasks import Answer, read_image
+from service.tasks.answer import Answer
+from service.tasks.compressed_file import (
+    array_answer,
+    check_count,
+    check_file,
+    check_symbols,
+    compression_of,
+    digests_of,
+    encoded,
+    files_answer,
+    image_type_of,
+    numbered,
+    rate_of,
+    said_sizes,
+)
+from service.tasks.image_input import read_image
+from service.tasks.picture_limiter import PictureLimiter
 
 
 @dataclass
@@ -55,7 +56,7 @@ class CompressPlanes:
     sizes: list[tuple[int, int]] = field(default_factory=list, init=False)
     images: list[list[Symbols]] = field(default_factory=list, init=False)  # planes of each
 
-    async def answer(self, batcher: Batcher, turns: Turns) -> Answer:
+    async def answer(self, batcher: Batcher, turns: PictureLimiter) -> Answer:
         """The file. Pictures are read in a thread, tiles run in the batcher's, one after another.
 
         Raises:
@@ -132,7 +133,7 @@ class DecompressPlanes:
     accept: str | None
     quality: int
 
-    async def answer(self, batcher: Batcher, turns: Turns) -> Answer:
+    async def answer(self, batcher: Batcher, turns: PictureLimiter) -> Answer:
         """The images. Symbols are read and files written in a thread, tiles run in the batcher's.
 
         Raises:

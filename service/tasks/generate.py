@@ -1,9 +1,11 @@
 """Images out of the fitted prior: a seed to noise, noise to the `generate` graph, and its images to an answer."""
 
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.contract.manifest import Generate, Manifest
 from service.errors import InvalidParameter, TooManyImages, TooManyPixels, shown
@@ -12,10 +14,29 @@ from service.images.codec import image_types
 from service.images.sheet import Sheet, columns_for, draw_sheet
 from service.limits import InputLimits
 from service.models.batcher import Inputs, Outputs
-from service.schemas import GenerateBody, Look
-from service.tasks import Answer, draw, draw_one, image_offers
+from service.tasks.answer import Answer, draw, draw_one, image_offers
 
 _NOISE, _LABELS = 0, 1  # streams of one seed: asking for a label does not change the noise
+
+
+Look = Literal["images", "sheet"]
+
+
+class GenerateBody(BaseModel):
+    """What to draw."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    count: Annotated[int, Field(ge=1, description="Images; at most the setting max_images")] = 1
+    seed: Annotated[
+        int | None, Field(ge=0, lt=2**53, description="The same seed draws the same images; a new one if null")
+    ] = None
+    temperature: Annotated[
+        float, Field(ge=0, le=4, description="1 draws as in training, less is more ordinary, more is stranger")
+    ] = 1.0
+    label: Annotated[
+        str | None, Field(max_length=100, description="What each image shall show; as frequent as in training if null")
+    ] = None
 
 
 @dataclass

@@ -1,0 +1,96 @@
+"""Several files in one answer: a ZIP, stored rather than compressed since images do not shrink."""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.http.encoding import write_json
+from service.images.codec import encode_animation, encode_image
+from service.images.image import Image, Pixels, to_levels
+from service.images.npy import write_npy
+from service.media_types import EXTENSION_BY_TYPE, NPY_TYPE, ZIP_TYPE, AnimationType, ImageType
+
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest date a ZIP can hold: equal input gives equal bytes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of an archive. Names are ours, never the client's, so none can point elsewhere."""
+
+    name: str
+    content: bytes
+
+
+def write_zip(entries: Sequence[Entry]) -> bytes:
+    """The archive, its files in the order given."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for entry in entries:
+            archive.writestr(zipfile.ZipInfo(entry.name, _LONG_AGO), entry.content)
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One file's result, ready to send.
+
+    Attributes:
+        media_type: Of `content`.
+        content: The body.
+        value: What `content` was made from, where several results are sent as one: a document or an array. With a
+            picture, what else there is to say of it.
+        resize: What was done to the image's size, or None.
+        sigma: How noisy the image was taken to be, 0-255 units; None where the model does not ask.
+    """
+
+    media_type: str
+    content: bytes
+    value: dict[str, object] | NDArray[np.float32] | NDArray[np.uint8] | None = None
+    resize: str | None = None
+    sigma: float | None = None
+
+
+def draw(
+    x_hat: Pixels, media_type: str, *, is_single: bool, notes: Sequence[dict[str, object]] | None = None
+) -> Answer:
+    """Images that a model has drawn, as one of `image_offers`.
+
+    Args:
+        x_hat: (N, C, H, W), in [0, 1].
+        media_type: What `negotiate` chose.
+        is_single: Whether it is one image, and not an array or ZIP of one.
+        notes: What `results.json` in a ZIP says of each image.
+    """
+    if media_type == NPY_TYPE:
+        return Answer(NPY_TYPE, write_npy(x_hat[0] if is_single else x_hat))
+    kind: ImageType = "image/png" if media_type == ZIP_TYPE else media_type  # type: ignore[assignment]
+    answers = [draw_one(Image(to_levels(x[None], np.uint8)), kind) for x in x_hat]
+    if is_single:
+        return answers[0]
+    names = [f"{i:03}.{EXTENSION_BY_TYPE[kind]}" for i in range(len(answers))]
+    entries = [Entry(name, answer.content) for name, answer in zip(names, answers, strict=True)]
+    if notes is not None:
+        rows = [{"file": name, **note} for name, note in zip(names, notes, strict=True)]
+        entries.append(Entry("results.json", write_json(rows)))
+    return Answer(ZIP_TYPE, write_zip(entries))
+
+
+def draw_one(image: Image, media_type: str) -> Answer:
+    """One image, as one of its `image_types`."""
+    kind: ImageType = media_type  # type: ignore[assignment]  # negotiate returned one of image_types
+    return Answer(kind, encode_image(image, kind))
+
+
+def draw_animation(x_hat: Pixels, media_type: str) -> Answer:
+    """Images (N, C, H, W) in [0, 1] one after another, as one of `ANIMATION_TYPES`."""
+    kind: AnimationType = media_type  # type: ignore[assignment]  # negotiate returned one of ANIMATION_TYPES
+    return Answer(kind, encode_animation(to_levels(x_hat, np.uint8), kind))
+
+
+def image_offers(*, is_single: bool) -> tuple[str, ...]:
+    """What an answer of images can be: one image or array, or a ZIP (whose files are PNG unless Accept says)."""
+    return (*EXTENSION_BY_TYPE, NPY_TYPE) if is_single else (ZIP_TYPE, *EXTENSION_BY_TYPE, NPY_TYPE)

@@ -1,0 +1,62 @@
+"""/denoise as a job, by a model of one size."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from service.errors import InvalidParameter
+from service.http.negotiation import negotiate
+from service.images.codec import DEFAULT_QUALITY, image_types
+from service.images.image import Pixels, as_sent
+from service.media_types import NPY_TYPE
+from service.models.batcher import Outputs
+from service.tasks.answer import Answer
+from service.tasks.image_input import ImageInput
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a request may say of how an image is restored and written; see `schemas.DenoiseQuery`."""
+
+    sigma: float | None = None
+    strength: float = 1.0
+    thorough: bool = False
+    quality: int = DEFAULT_QUALITY
+    metadata: Literal["drop", "keep"] = "drop"
+
+
+@dataclass
+class Denoise(ImageInput):
+    """x -> x_hat: the clean image at the size, mode and depth of the sent one, by a model of one size."""
+
+    options: Options = field(default_factory=Options)
+
+    def prepare(self) -> Pixels:
+        if self.options.sigma is not None:
+            raise InvalidParameter(
+                f"sigma is {self.options.sigma:g}, but {self.manifest.name!r} was trained for noise of one strength; "
+                "leave it out"
+            )
+        if self.options.thorough:
+            raise InvalidParameter(
+                f"thorough turns pictures of any size, but {self.manifest.name!r} knows images of one size, the right "
+                "way up; leave it out"
+            )
+        x = self.read()
+        if self.options.metadata == "drop":
+            self.image = replace(self.image, exif=None)
+        images = image_types(self.image)
+        is_array = self.image.array_rank is not None
+        self.media_type = negotiate(self.accept, (NPY_TYPE, *images) if is_array else (*images, NPY_TYPE))
+        return x
+
+    def finish(self, outputs: Outputs) -> Answer:
+        (x_hat,) = outputs
+        result, strength = self.placement.restore(x_hat), self.options.strength
+        if strength < 1:
+            result = strength * result + (1 - strength) * self.image.pixels(result.shape[1])
+        if self.media_type == NPY_TYPE:
+            as_floats = replace(self.image, values=np.empty((1, self.image.channels, 1, 1), np.float32))
+            return self.array(as_sent(as_floats.with_pixels(result)))
+        return self.picture(self.image.with_pixels(result), quality=self.options.quality)

@@ -1,0 +1,83 @@
+"""What tasks are as jobs for a `Batcher`: bytes from a request to the model's rows, and its results to an answer."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.contract.manifest import Manifest
+from service.errors import TooManyPixels
+from service.http.encoding import write_json
+from service.images.codec import DEFAULT_QUALITY, decode_image, encode_image
+from service.images.image import Image, Pixels
+from service.images.inspect import png_size
+from service.images.npy import NPY_MAGIC, read_npy_image, write_npy
+from service.images.resize import Placement, plan_placement
+from service.limits import InputLimits
+from service.media_types import JSON_TYPE, NPY_TYPE, ImageType
+from service.tasks.answer import Answer
+
+_SMALL_ARRAY, _SMALL_FILE = 16_384, 65_536  # bytes
+_SMALL_IMAGE = 128 * 128  # pixels
+
+
+def read_image(data: bytes, limits: InputLimits) -> Image:
+    """An image file, or an array of one image or several.
+
+    Raises:
+        RequestError: It cannot be read, or is too large.
+    """
+    if data.startswith(NPY_MAGIC):
+        return read_npy_image(data, max_pixels=limits.max_pixels, max_images=limits.max_images)
+    return decode_image(data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
+
+
+@dataclass
+class ImageInput:
+    """What every image task does first: read the file, bring it to the model's channels and size."""
+
+    data: bytes
+    manifest: Manifest
+    limits: InputLimits
+    accept: str | None
+    image: Image = field(init=False)
+    placement: Placement = field(init=False)
+    media_type: str = field(init=False)
+
+    @property
+    def is_small(self) -> bool:
+        """An array of 16 KiB, or a PNG of 64 KiB whose header says 128x128, at most. Others may grow when decoded."""
+        if self.data.startswith(NPY_MAGIC):
+            return len(self.data) <= _SMALL_ARRAY
+        size = png_size(self.data)
+        return size is not None and size[0] * size[1] <= _SMALL_IMAGE and len(self.data) <= _SMALL_FILE
+
+    def read(self) -> Pixels:
+        """The model's input, (N, C, H, W). Sets `image` and `placement`."""
+        spec, limits = self.manifest.input, self.limits
+        self.image = read_image(self.data, limits)
+        self.placement = plan = plan_placement(spec, *self.image.size)
+        count, canvas = len(self.image.values), plan.canvas_height * plan.canvas_width
+        if count * canvas > max(limits.max_pixels, canvas if spec.height else 0):
+            raise TooManyPixels(
+                f"{count} x {plan.canvas_width}x{plan.canvas_height} pixels reach the model after "
+                f"{plan.description}; the limit is {limits.max_pixels} (setting max_pixels)"
+            )
+        return plan.place(self.image.pixels(spec.channels))
+
+    def head(self) -> dict[str, object]:
+        """The first members of a JSON answer."""
+        head: dict[str, object] = {"model": self.manifest.name, "version": self.manifest.version}
+        return head if self.placement.description is None else {**head, "resize": self.placement.description}
+
+    def document(self, value: dict[str, object]) -> Answer:
+        return Answer(JSON_TYPE, write_json(value), value, self.placement.description)
+
+    def array(self, value: NDArray[np.float32] | NDArray[np.uint8]) -> Answer:
+        return Answer(NPY_TYPE, write_npy(value), value, self.placement.description)
+
+    def picture(
+        self, image: Image, *, quality: int = DEFAULT_QUALITY, value: dict[str, object] | None = None
+    ) -> Answer:
+        kind: ImageType = self.media_type  # type: ignore[assignment]  # negotiate returned one of image_types
+        return Answer(kind, encode_image(image, kind, quality=quality), value, self.placement.description)

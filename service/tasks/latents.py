@@ -1,0 +1,81 @@
+"""Latents of a request: NPY or JSON to an array (N, dim)."""
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.errors import InvalidArray, InvalidLatent, MalformedBody, TooManyImages, shown
+from service.images.npy import read_header, read_values, shown_shape
+
+
+def read_npy_latents(data: bytes, *, dim: int, max_latents: int) -> tuple[NDArray[np.float32], bool]:
+    """Latents (N, dim) of an NPY file of shape (dim,) or (N, dim), float32, and whether it held just one.
+
+    Raises:
+        InvalidArray, InvalidLatent, TooManyImages: With what is wrong.
+    """
+    dtype, shape, is_fortran, start = read_header(data)
+    if dtype.newbyteorder("=") != np.float32:
+        raise InvalidArray(f"the array is {dtype}; latents are float32")
+    if len(shape) not in {1, 2} or shape[-1] != dim or 0 in shape:
+        raise InvalidLatent(f"the array has shape {shown_shape(shape)}; send ({dim},) or (N, {dim})")
+    if len(shape) == 2 and shape[0] > max_latents:
+        raise TooManyImages(f"the array holds {shape[0]} latents, the limit is {max_latents} (setting max_images)")
+    z = read_values(data, dtype, shape, is_fortran, start).reshape(-1, dim)
+    return _finite_latents(z), len(shape) == 1
+
+
+_ENCODE_HEAD = {"model", "version", "resize"}  # what an answer of /encode says beside its latents
+
+
+def read_json_latents(
+    data: bytes, *, dim: int, max_latents: int, model: str, version: int
+) -> tuple[NDArray[np.float32], bool]:
+    """Latents (N, dim) of `{"latent": [...]}` or `{"latents": [[...], ...]}`, and whether it was the first.
+
+    The whole answer of `/encode` will do, too: its `model` and `version` must then be those given here, since one
+    model's latents mean nothing to another.
+
+    Raises:
+        MalformedBody: It is no JSON. NaN, lone surrogates and nesting beyond any use are not JSON here.
+        InvalidLatent, TooManyImages: With what is wrong.
+    """
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"the body is not JSON: {shown(str(error), limit=160)[1:-1]}") from error
+    match document:
+        case {"latent": list() as latent, **others} if others.keys() <= _ENCODE_HEAD:
+            latents, is_single = [latent], True
+        case {"latents": list() as latents, **others} if others.keys() <= _ENCODE_HEAD:
+            is_single = False
+        case _:
+            found = f"an object with {shown(list(document))}" if isinstance(document, dict) else shown(document)
+            raise InvalidLatent(f'the body is {found}; send {{"latent": [...]}} or {{"latents": [[...], ...]}}')
+    made_by = (others.get("model", model), others.get("version", version))
+    if made_by != (model, version):
+        raise InvalidLatent(
+            f"the latents are of model {shown(made_by[0])}, version {shown(made_by[1])}, but {model!r}, version "
+            f"{version}, would take them; name theirs with ?model= and &version="
+        )
+    if not latents:
+        raise InvalidLatent("latents is empty; send at least one")
+    if len(latents) > max_latents:
+        raise TooManyImages(f"the body holds {len(latents)} latents, the limit is {max_latents} (setting max_images)")
+    for i, latent in enumerate(latents):
+        where = "the latent" if is_single else f"latent {i}"
+        if not isinstance(latent, list):
+            raise InvalidLatent(f"{where} is {shown(latent)}; it must be a list of {dim} numbers")
+        if len(latent) != dim:
+            raise InvalidLatent(f"{where} has {len(latent)} numbers, the model has {dim}")
+        for value in latent:
+            if type(value) not in (int, float):  # a bool is an int to isinstance
+                raise InvalidLatent(f"{where} has {shown(value)} in it, which is not a number")
+    with np.errstate(over="ignore"):
+        return _finite_latents(np.array(latents, np.float64).astype(np.float32)), is_single
+
+
+def _finite_latents(z: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(z).all():
+        raise InvalidLatent("the latents have NaN or infinity in them, or numbers too large for float32")
+    return z
