@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from service.store import Bounds, Encoder, Item, Store, open_store  # noqa: E402
+from service.collections.store import Bounds, Encoder, Item, Store, open_store  # noqa: E402
 
 Floats = NDArray[np.float32]
 Search = Callable[[Floats], list[int]]

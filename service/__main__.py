@@ -14,7 +14,7 @@ _COMMANDS = ("index", "rebuild")
 def main() -> int:
     """The exit code: 0 after a graceful stop, 1 if that cut requests off, 2 if the service cannot start."""
     if sys.argv[1:2] and sys.argv[1] in _COMMANDS:
-        from service.index import main as index  # noqa: PLC0415  the service does not need it
+        from service.collections.cli import main as index  # noqa: PLC0415  the service does not need it
 
         return index(sys.argv[1:])
     try:

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from service import __version__
+from service.collections.store.threads import StoreThreads
 from service.collectionschemas import ANSWERS as COLLECTION_ANSWERS
 from service.contract.manifest import Manifest
 from service.errors import (
@@ -50,7 +51,6 @@ from service.schemas import (
 from service.serving import Service
 from service.settings import Settings
 from service.shortcut import Shortcut
-from service.store.threads import StoreThreads
 from service.tasks.generate import GenerateBody
 from service.telemetry.counters import Meters
 from service.telemetry.multiprocess import PERIOD_S, Board

@@ -1,63 +1,42 @@
 """Collections on the wire: names and ids, queries, metadata, and the JSON answers. As `schemas.py` for the rest."""
 
-import re
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import Header, Path
 from pydantic import AfterValidator, BaseModel, Field, JsonValue
 
+from service.collections.names import (
+    ID_PATTERN,
+    MAX_ID,
+    MAX_LABEL,
+    NAME_PATTERN,
+    check_label,
+    check_metadata,
+    is_item_id,
+)
+from service.collections.store import MAX_NEIGHBOURS
 from service.errors import InvalidMetadata, shown
 from service.schemas import ModelQuery, Resize, StrictQuery
-from service.store import MAX_NEIGHBOURS
-
-_MAX_METADATA_BYTES = 8192
-_MAX_METADATA_DEPTH = 8
-_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-# Path segments that begin with a letter, digit or underscore of any script: no ".", no "..", nothing empty.
-_SEGMENT = r"\w[\w .,+=@()~-]{0,127}"
-_ID = rf"^{_SEGMENT}(/{_SEGMENT}){{0,7}}$"
-_MAX_ID = 255
-_MAX_LABEL = 100
-
-
-def is_item_id(text: str) -> bool:
-    """Whether an item can have this id: a path such as "seven/0001.png", of letters and digits of any script."""
-    return len(text) <= _MAX_ID and re.fullmatch(_ID, text) is not None
-
-
-def is_collection_name(text: str) -> bool:
-    """Whether a collection can have this name."""
-    return re.fullmatch(_NAME, text) is not None
 
 
 def _check_id(text: str) -> str:
     if not is_item_id(text):
         raise ValueError(
-            f"an id has up to {_MAX_ID} letters, digits and _ .,+=@()~- in up to 8 parts with / between them, each of "
+            f"an id has up to {MAX_ID} letters, digits and _ .,+=@()~- in up to 8 parts with / between them, each of "
             "which begins with a letter, a digit or _"
         )
     return text
 
 
-def check_label(text: str | None) -> str | None:
-    """The label, if it can be one.
-
-    Raises:
-        ValueError: It cannot.
-    """
-    if text is not None and not (1 <= len(text) <= _MAX_LABEL and text.isprintable()):
-        raise ValueError(f"a label is printable text of up to {_MAX_LABEL} characters")
-    return text
-
-
-CollectionName = Annotated[str, Path(pattern=_NAME, description="Name of the collection")]
+CollectionName = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of the collection")]
 # Python's own regular expressions: pydantic's know other letters.
 ItemId = Annotated[
     str,
     AfterValidator(_check_id),
     Path(
-        description="Id of the item, such as seven/0001.png", json_schema_extra={"pattern": _ID, "maxLength": _MAX_ID}
+        description="Id of the item, such as seven/0001.png",
+        json_schema_extra={"pattern": ID_PATTERN, "maxLength": MAX_ID},
     ),
 ]
 MetadataHeader = Annotated[
@@ -74,7 +53,7 @@ class PutQuery(ModelQuery):
         AfterValidator(check_label),
         Field(
             description="What the image shows; votes in classify",
-            json_schema_extra={"minLength": 1, "maxLength": _MAX_LABEL},
+            json_schema_extra={"minLength": 1, "maxLength": MAX_LABEL},
         ),
     ] = None
 
@@ -94,7 +73,7 @@ class ClassifyQuery(ModelQuery):
 class ItemsQuery(StrictQuery):
     """Which page of a list."""
 
-    after: Annotated[str, Field(max_length=_MAX_ID, description="The last id of the page before")] = ""
+    after: Annotated[str, Field(max_length=MAX_ID, description="The last id of the page before")] = ""
     limit: Annotated[int, Field(ge=1, le=1000, description="Most items of this page")] = 100
 
 
@@ -226,28 +205,3 @@ def read_metadata(header: str | None) -> dict[str, JsonValue] | None:
             f'X-Metadata is {shown(header)}, which is not JSON; send an object, such as {{"lot": 12}}'
         ) from error
     return check_metadata(found, len(content), "X-Metadata")
-
-
-def check_metadata(found: Any, size: int, where: str) -> dict[str, JsonValue]:  # noqa: ANN401  JSON
-    """The object, if it is one, and neither large nor deep.
-
-    Raises:
-        InvalidMetadata: It is not.
-    """
-    if not isinstance(found, dict):
-        raise InvalidMetadata(f'{where} is {shown(found)}; send a JSON object, such as {{"lot": 12}}')
-    if size > _MAX_METADATA_BYTES:
-        raise InvalidMetadata(f"{where} has {size} bytes, the limit is {_MAX_METADATA_BYTES}")
-    if (depth := _depth(found)) > _MAX_METADATA_DEPTH:
-        raise InvalidMetadata(f"{where} is nested {depth} deep, the limit is {_MAX_METADATA_DEPTH}")
-    return found
-
-
-def _depth(value: JsonValue) -> int:
-    """How many objects and lists lie in one another."""
-    inside: list[JsonValue] = [value]
-    depth = 0
-    while inside := [v for v in inside if isinstance(v, dict | list)]:
-        depth += 1
-        inside = [w for v in inside for w in (v.values() if isinstance(v, dict) else v)]
-    return depth

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.collections.store.threads import StoreThreads
 from service.contract.manifest import Manifest, Task
 from service.errors import RequestError
 from service.http.admission import Admission
@@ -21,7 +22,6 @@ from service.models.registry import Registry
 from service.responses import several_response, single_response
 from service.schemas import ModelQuery
 from service.settings import Settings
-from service.store.threads import StoreThreads
 from service.tasks.answer import Answer
 from service.tasks.picture_limiter import PictureLimiter
 from service.tasks.restore import Restoration

@@ -2,6 +2,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.collections.embedding import Vectors, encoder_of, read_vectors, refuse_other_model
+from service.collections.store import Bounds, Collection, Item
 from service.collectionschemas import (
     CollectionAnswer,
     CollectionName,
@@ -14,7 +16,6 @@ from service.collectionschemas import (
     PutQuery,
     read_metadata,
 )
-from service.embedding import Vectors, encoder_of, read_vectors, refuse_other_model
 from service.errors import (
     CollectionFull,
     CollectionNotFound,
@@ -38,7 +39,6 @@ from service.openapi import NO_CONTENT, VECTOR_BODY, json_content, problems, suc
 from service.responses import json_response
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.serving import Service, service_of
-from service.store import Bounds, Collection, Item
 
 router = APIRouter(prefix="/collections", tags=["collections"])
 _STORE_ERRORS: tuple[type[RequestError], ...] = (

@@ -4,6 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.collections.embedding import Vectors, read_vectors, refuse_other_model
+from service.collections.store import Collection, Neighbour, Vector
+from service.collections.voting import vote
 from service.collectionschemas import (
     ClassifiesAnswer,
     ClassifyAnswer,
@@ -13,7 +16,6 @@ from service.collectionschemas import (
     SearchesAnswer,
     SearchQuery,
 )
-from service.embedding import Vectors, read_vectors, refuse_other_model
 from service.errors import (
     CollectionNotFound,
     InvalidLatent,
@@ -28,9 +30,7 @@ from service.openapi import VECTOR_BODY, json_content, problems, success
 from service.responses import json_response, several_response
 from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.serving import Service, service_of
-from service.store import Collection, Neighbour, Vector
 from service.tasks.answer import Answer
-from service.voting import vote
 
 router = APIRouter(prefix="/collections", tags=["collections"])
 _ERRORS = (*IMAGE_ERRORS, InvalidLatent, CollectionNotFound, ModelConflict, StoreUnavailable)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.collections.store import Bounds, Encoder, Item, Neighbour, Store, Vector, open_store
 from service.errors import CollectionFull, CollectionNotFound, ItemNotFound, ModelConflict, StoreUnavailable
-from service.store import Bounds, Encoder, Item, Neighbour, Store, Vector, open_store
 
 ENCODER = Encoder("toy", 1, "0" * 64, 8)
 BOUNDS = Bounds(max_collections=10, max_items=1000)

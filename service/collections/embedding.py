@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
 
+from service.collections.store import MAX_DIM, Collection, Encoder
+from service.collections.store.refusals import conflict, encoder_gone
 from service.errors import ModelConflict, ModelNotFound, RequestError, TaskNotOffered, VersionNotFound, shown
 from service.http.admission import Slot
 from service.http.body import media_type, read_body, read_files
@@ -17,8 +19,6 @@ from service.models.batcher import Outputs
 from service.models.model import Model
 from service.schemas import ModelQuery
 from service.serving import Service
-from service.store import MAX_DIM, Collection, Encoder
-from service.store.refusals import conflict, encoder_gone
 from service.tasks.image_input import ImageInput
 from service.tasks.latents import read_json_latents, read_npy_latents
 

@@ -19,10 +19,10 @@ import apsw
 import numpy as np
 import sqlite_vec
 
+from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
+from service.collections.store.refusals import conflict, no_collection, no_item, too_many_collections, too_many_items
+from service.collections.store.rows import now, read_metadata, write_metadata
 from service.errors import CollectionNotFound, HourglassError, StoreUnavailable
-from service.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
-from service.store.columns import now, read_metadata, write_metadata
-from service.store.refusals import conflict, no_collection, no_item, too_many_collections, too_many_items
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from service.store import Neighbour
+from service.collections.store import Neighbour
 
 
 def vote(neighbours: Sequence[Neighbour]) -> list[tuple[str, float]]:

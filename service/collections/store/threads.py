@@ -6,8 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from service.collections.store import Store, open_store
 from service.errors import StoreUnavailable
-from service.store import Store, open_store
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from service.collections.store import Bounds, Collection
 from service.errors import CollectionFull, CollectionNotFound, ItemNotFound, ModelConflict, shown
-from service.store import Bounds, Collection
 
 
 def no_collection(name: str, names: Sequence[str]) -> CollectionNotFound:

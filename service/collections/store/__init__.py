@@ -172,9 +172,9 @@ def open_store(url: str) -> Store:
     if url.startswith("sqlite:///"):
         from pathlib import Path  # noqa: PLC0415
 
-        from service.store.sqlite import SqliteStore  # noqa: PLC0415
+        from service.collections.store.sqlite import SqliteStore  # noqa: PLC0415
 
         return SqliteStore(Path(url.removeprefix("sqlite:///")))
-    from service.store.postgres import PostgresStore  # noqa: PLC0415
+    from service.collections.store.postgres import PostgresStore  # noqa: PLC0415
 
     return PostgresStore(url)
