@@ -11,8 +11,8 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.routes import ROUTERS
 from service.http.instrument import Observing
-from service.routes import ROUTERS
 from service.telemetry.counters import Meters, Spent
 
 TIMES = 100_000

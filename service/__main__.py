@@ -4,8 +4,8 @@ import os
 import sys
 
 from service.errors import StartupError
-from service.exitcodes import EXIT_CANNOT_START, EXIT_STOPPED
 from service.models.probe import start_child
+from service.server.exit_codes import EXIT_CANNOT_START, EXIT_STOPPED
 from service.settings import Settings, read_settings
 
 _COMMANDS = ("index", "rebuild")
@@ -29,8 +29,8 @@ def run(settings: Settings) -> int:
     first = start_child(settings) if settings.workers == 1 else None
     try:
         # Not before: these take as long as the child takes.
-        from service.server import listen, serve  # noqa: PLC0415
-        from service.supervisor import Supervisor  # noqa: PLC0415
+        from service.server.process import listen, serve  # noqa: PLC0415
+        from service.server.workers import Supervisor  # noqa: PLC0415
         from service.telemetry.logs import start_logging  # noqa: PLC0415
 
         start_logging(settings)

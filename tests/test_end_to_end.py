@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from service.app import create_app
+from service.api.app import create_app
 from service.contract.manifest import Manifest
 from service.settings import Settings
 from training.__main__ import main

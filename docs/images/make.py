@@ -6,7 +6,7 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from service.app import create_app
+from service.api.app import create_app
 from service.settings import Settings
 
 HERE = Path(__file__).parent

@@ -23,6 +23,8 @@ from tqdm import tqdm
 
 from service.collections.embedding import Embed, Vectors, encoder_of
 from service.collections.names import check_label, check_metadata, is_collection_name, is_item_id
+from service.collections.store import Bounds, Collection, Item, Store, building, open_store
+from service.collections.store.rows import write_metadata
 from service.errors import CollectionNotFound, HourglassError, RequestError
 from service.limits import InputLimits, probe_limits, run_limits
 from service.models.model import Model
@@ -159,12 +161,6 @@ async def _index(indexing: Indexing, options: argparse.Namespace) -> int:
     )
     print(f"{name}: {put} new, {there} there already, {failed} with problems; vectors of {model.label}")  # noqa: T201
     return EXIT_SOME_FAILED if failed else EXIT_DONE
-
-
-def _find_images(folder: Path) -> list[Path]:
-    """Return the image and NPY files below a folder, in the order of their names."""
-    # A pipe or a device with such a name would never end.
-    return [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in _ENDINGS and file.is_file()]
 
 
 async def _rebuild(indexing: Indexing, options: argparse.Namespace) -> int:

@@ -1,26 +1,16 @@
 """Vectors for a collection: images of a request through the encoder that made the others, or latents as they are."""
 
-import asyncio
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from starlette.requests import Request
 
-from service.collections.store import MAX_DIM, Collection, Encoder
-from service.collections.store.refusals import conflict, encoder_gone
-from service.errors import ModelConflict, ModelNotFound, RequestError, TaskNotOffered, VersionNotFound, shown
-from service.http.admission import Slot
-from service.http.body import media_type, read_body, read_files
+from service.collections.store import MAX_DIM, Encoder
+from service.errors import TaskNotOffered
 from service.images.image import Pixels
-from service.images.npy import count_rows, is_vector
-from service.media_types import JSON_TYPE
 from service.models.batcher import Outputs
 from service.models.model import Model
-from service.schemas import ModelQuery
-from service.serving import Service
 from service.tasks.image_input import ImageInput
-from service.tasks.latents import read_json_latents, read_npy_latents
 
 
 @dataclass(frozen=True)
@@ -62,83 +52,3 @@ def encoder_of(model: Model) -> Encoder:
             f"model {manifest.name!r} has latents of {manifest.latent.dim} numbers; collections take at most {MAX_DIM}"
         )
     return Encoder(manifest.name, manifest.version, manifest.tasks["encode"].sha256, manifest.latent.dim)
-
-
-def refuse_other_model(found: Collection, query: ModelQuery) -> None:
-    """Nothing, if the query names no other model than that of the collection.
-
-    Raises:
-        ModelConflict: It does.
-    """
-    encoder = found.encoder
-    if query.model not in {None, encoder.model} or query.version not in {None, encoder.version}:
-        raise conflict(found, shown(f"{query.model or encoder.model}/{query.version or encoder.version}")[1:-1])
-
-
-async def model_of(service: Service, found: Collection) -> Model:
-    """The model version that made the collection's vectors, also where a newer one is live.
-
-    Raises:
-        ModelConflict: It is not there any more, or no longer the same.
-    """
-    registry, encoder = service.registry, found.encoder
-    try:
-        model = await registry.find_version(registry.snapshot, encoder.model, encoder.version)
-    except (ModelNotFound, VersionNotFound) as error:
-        raise encoder_gone(found, error.detail) from error
-    if "encode" not in model.manifest.tasks or encoder_of(model) != encoder:
-        raise ModelConflict(encoder_gone(found, "its files are not those of then").detail)
-    return model
-
-
-async def read_vectors(
-    request: Request, service: Service, slot: Slot, encoder: Encoder, source: Collection | Model
-) -> list[Vectors | RequestError]:
-    """The vectors of every file of a request, or of the latents in it.
-
-    An NPY array with one axis is a latent; with more it is an image or several. Several latents come as JSON.
-
-    Args:
-        request: With the body.
-        service: Where it came to.
-        slot: Its place in the queue.
-        encoder: Who the vectors must be of.
-        source: The model that makes them, or the collection whose model is to be found if there is an image.
-
-    Raises:
-        RequestError: The request fails as a whole. Of several files, each has its own error in the answer.
-    """
-    limits, max_body_bytes = service.limits, service.settings.max_body_bytes
-    if media_type(request) == JSON_TYPE:
-        body = await read_body(request, max_body_bytes=max_body_bytes)
-        slot.start(request, count_rows(body, rank=2, at_most=limits.max_images))
-        z, is_single = await asyncio.to_thread(
-            read_json_latents,
-            body,
-            dim=encoder.dim,
-            max_latents=limits.max_images,
-            model=encoder.model,
-            version=encoder.version,
-        )
-        return [Vectors(z, is_single)]
-    files = await read_files(request, max_body_bytes=max_body_bytes, max_files=limits.max_images)
-    slot.start(request, sum(count_rows(file, rank=4, at_most=limits.max_images) for file in files))
-    results: list[Vectors | RequestError] = [_latent(file, encoder) if is_vector(file) else _TO_DO for file in files]
-    images = [i for i, result in enumerate(results) if result is _TO_DO]
-    if images:
-        model = source if isinstance(source, Model) else await model_of(service, source)
-        jobs = [Embed(files[i], model.manifest, limits, None) for i in images]
-        for i, result in zip(images, await model.batcher_by_task["encode"].submit(jobs), strict=True):
-            results[i] = result
-    return results
-
-
-_TO_DO = Vectors(np.empty((0, 0), np.float32), is_single=True)
-
-
-def _latent(file: bytes, encoder: Encoder) -> Vectors | RequestError:
-    try:
-        z, is_single = read_npy_latents(file, dim=encoder.dim, max_latents=1)
-    except RequestError as error:
-        return error
-    return Vectors(z, is_single)

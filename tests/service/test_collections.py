@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.collectionschemas import read_metadata
+from service.api.collection_schemas import read_metadata
 from service.errors import InvalidMetadata
 from tests.service.conftest import MakeClient
 from tests.service.files import Array, png, to_npy

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service.app import create_app
+from service.api.app import create_app
 from service.contract.container import Container, read_container, write_container
 from service.contract.manifest import Manifest
 from service.contract.range_coder import pack_symbols, symbols_crc32

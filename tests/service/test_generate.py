@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from service.app import create_app
+from service.api.app import create_app
 from service.settings import Settings
 from service.tasks.generate import draw_noise
 from tests.service.conftest import MakeClient

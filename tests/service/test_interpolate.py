@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageSequence
 from starlette.testclient import TestClient
 
-from service.app import create_app
+from service.api.app import create_app
 from service.contract.manifest import Latent
 from service.errors import InvalidLatent
 from service.settings import Settings

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from service.app import create_app
+from service.api.app import create_app
 from service.errors import InvalidSettings
 from service.settings import Settings, read_settings
 from tests.service.conftest import MakeClient

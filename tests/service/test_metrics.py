@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from service.metrics import LEAST_SCORES
+from service.api.prometheus import LEAST_SCORES
 from service.tasks.anomaly.drift import drift, drift_by_chance
 from service.telemetry.counters import FAMILIES, Histogram
 from tests.service.conftest import MakeClient

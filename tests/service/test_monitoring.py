@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import LEAST_SCORES
+from service.api.prometheus import LEAST_SCORES
 from tests.service.conftest import MakeClient
 from tests.service.files import to_npy
 from tests.service.rawclient import post

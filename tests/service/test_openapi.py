@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.api.routes import ROUTERS
 from service.errors import PROBLEMS, MethodNotAllowed, MissingApiKey, RouteNotFound, UnloadRefused, WrongApiKey
-from service.routes import ROUTERS
 from tests.service.files import png
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.schemas import BaseSchema
 from starlette.testclient import TestClient
 
-from service.app import create_app
+from service.api.app import create_app
 from service.media_types import HOURGLASS_TYPE
 from service.settings import Settings
 from tests.conftest import DATA

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service.app import create_app
+from service.api.app import create_app
 from service.contract.colour import from_planes, to_planes
 from service.contract.container import Container, read_container, write_container
 from service.contract.plane_coder import pack_grids

@@ -46,7 +46,7 @@ def test_while_models_load_the_service_is_alive_and_says_that_it_is_not_ready(
 ) -> None:
     publish_toy(models_dir)
     may_load = threading.Event()
-    monkeypatch.setattr("service.app._LOADING_HEAD_START_S", 0.0)
+    monkeypatch.setattr("service.api.app._LOADING_HEAD_START_S", 0.0)
     monkeypatch.setattr("service.models.registry.probe", lambda *args, **kw: (may_load.wait(), *probe(*args, **kw))[1:])
 
     client = make_client()

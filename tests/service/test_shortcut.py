@@ -8,9 +8,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from service.app import create_app
-from service.routes import ROUTERS
-from service.schemas import (
+from service.api.app import create_app
+from service.api.direct_route import Shortcut
+from service.api.routes import ROUTERS
+from service.api.schemas import (
     AnomalyQuery,
     CompressQuery,
     DecompressQuery,
@@ -21,7 +22,6 @@ from service.schemas import (
     ModelQuery,
 )
 from service.settings import Settings
-from service.shortcut import Shortcut
 from tests.service.files import png, to_npy
 from tests.service.toymodels import publish_toy
 

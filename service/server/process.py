@@ -18,12 +18,12 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.app import create_app
+from service.api.app import create_app
 from service.errors import CannotListen
-from service.exitcodes import EXIT_CUT_OFF, EXIT_STOPPED
 from service.http.admission import Admission
 from service.models.probe import Child
-from service.protocol import protocol_for
+from service.server.connection import protocol_for
+from service.server.exit_codes import EXIT_CUT_OFF, EXIT_STOPPED
 from service.settings import Settings
 from service.telemetry.multiprocess import Board
 from service.telemetry.tracing import Tracer, is_wanted

@@ -2,14 +2,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.openapi import NOT_MODIFIED, json_content, problems, success
+from service.api.responses import json_response
+from service.api.schemas import ModelSummary, VersionQuery
+from service.api.service import service_of
 from service.contract.manifest import TASKS, Manifest
 from service.errors import InvalidParameter, ModelNotFound, VersionNotFound
 from service.http.etag import conditional
 from service.models.snapshot import Snapshot
-from service.openapi import NOT_MODIFIED, json_content, problems, success
-from service.responses import json_response
-from service.schemas import ModelSummary, VersionQuery
-from service.serving import service_of
 
 router = APIRouter(prefix="/models", tags=["models"])
 

@@ -15,8 +15,22 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from service import __version__
+from service.api.collection_schemas import ANSWERS as COLLECTION_ANSWERS
+from service.api.direct_route import Shortcut
+from service.api.openapi import Schema, add_components, add_security
+from service.api.prometheus import Metrics
+from service.api.routes import ROUTERS
+from service.api.schemas import (
+    AnomaliesAnswer,
+    AnomalyAnswer,
+    LatentAnswer,
+    LatentsAnswer,
+    Liveness,
+    ModelSummary,
+    Readiness,
+)
+from service.api.service import Service
 from service.collections.store.threads import StoreThreads
-from service.collectionschemas import ANSWERS as COLLECTION_ANSWERS
 from service.contract.manifest import Manifest
 from service.errors import (
     InternalError,
@@ -33,24 +47,10 @@ from service.http.instrument import CLIENT_LEFT, Observing, request_id
 from service.http.problems import problem_response
 from service.images.codec import allow_pixels
 from service.limits import InputLimits, probe_limits, run_limits
-from service.metrics import Metrics
 from service.models.probe import Child
 from service.models.registry import Registry
 from service.models.session import start_provider
-from service.openapi import Schema, add_components, add_security
-from service.routes import ROUTERS
-from service.schemas import (
-    AnomaliesAnswer,
-    AnomalyAnswer,
-    LatentAnswer,
-    LatentsAnswer,
-    Liveness,
-    ModelSummary,
-    Readiness,
-)
-from service.serving import Service
 from service.settings import Settings
-from service.shortcut import Shortcut
 from service.tasks.generate import GenerateBody
 from service.telemetry.counters import Meters
 from service.telemetry.multiprocess import PERIOD_S, Board

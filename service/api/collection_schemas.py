@@ -6,6 +6,7 @@ import orjson
 from fastapi import Header, Path
 from pydantic import AfterValidator, BaseModel, Field, JsonValue
 
+from service.api.schemas import ModelQuery, Resize, StrictQuery
 from service.collections.names import (
     ID_PATTERN,
     MAX_ID,
@@ -17,7 +18,6 @@ from service.collections.names import (
 )
 from service.collections.store import MAX_NEIGHBOURS
 from service.errors import InvalidMetadata, shown
-from service.schemas import ModelQuery, Resize, StrictQuery
 
 
 def _check_id(text: str) -> str:

@@ -2,13 +2,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.openapi import HOURGLASS, IMAGE_BODY, problems, success
+from service.api.responses import single_response
+from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.api.schemas import CompressQuery
+from service.api.service import service_of
 from service.http.body import read_files
 from service.images.npy import count_rows
-from service.openapi import HOURGLASS, IMAGE_BODY, problems, success
-from service.responses import single_response
-from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
-from service.schemas import CompressQuery
-from service.serving import service_of
 from service.tasks.compress import Compress
 from service.tasks.compress_photo import CompressPlanes
 

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 
 from service.errors import NoTemporaryDirectory, StartupError
-from service.exitcodes import EXIT_CANNOT_START, EXIT_CUT_OFF, EXIT_STOPPED
-from service.server import STOP_SIGNALS, heed, serve
+from service.server.exit_codes import EXIT_CANNOT_START, EXIT_CUT_OFF, EXIT_STOPPED
+from service.server.process import STOP_SIGNALS, heed, serve
 from service.settings import Settings
 from service.telemetry.logs import start_logging
 from service.telemetry.multiprocess import Board

@@ -19,9 +19,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.schemas import StrictQuery
 from service.errors import RequestError
 from service.http.problems import problem_response
-from service.schemas import StrictQuery
 
 OnError = Callable[[Request, Exception], Awaitable[Response]]
 Endpoint = Callable[[Request, StrictQuery], Awaitable[Response]]

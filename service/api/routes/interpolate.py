@@ -4,15 +4,15 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.openapi import ANIMATIONS, ENDS_BODY, NPY, PICTURES, ZIP, problems, success
+from service.api.responses import single_response
+from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.api.schemas import InterpolateQuery
+from service.api.service import Service, service_of
 from service.errors import InvalidLatent, MalformedBody, RequestError, UnsupportedMediaType, shown
 from service.http.body import media_type, read_body, read_files
 from service.media_types import FORM_TYPE, JSON_TYPE, NPY_TYPE
 from service.models.model import Model
-from service.openapi import ANIMATIONS, ENDS_BODY, NPY, PICTURES, ZIP, problems, success
-from service.responses import single_response
-from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
-from service.schemas import InterpolateQuery
-from service.serving import Service, service_of
 from service.tasks.encode import Encode
 from service.tasks.interpolate import Interpolate, Vector
 

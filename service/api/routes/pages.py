@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import PlainTextResponse
 
+from service.api.responses import json_response
 from service.errors import PROBLEMS, RouteNotFound, shown
 from service.http.etag import conditional
-from service.responses import json_response
 
 router = APIRouter(include_in_schema=False)
 

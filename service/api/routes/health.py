@@ -1,10 +1,10 @@
 from fastapi import APIRouter, Request, Response
 
+from service.api.openapi import json_content, problems, success
+from service.api.responses import json_response
+from service.api.schemas import LiveModel, Liveness, Readiness, RejectedModel
+from service.api.service import service_of
 from service.errors import Draining, NotReady
-from service.openapi import json_content, problems, success
-from service.responses import json_response
-from service.schemas import LiveModel, Liveness, Readiness, RejectedModel
-from service.serving import service_of
 
 router = APIRouter(prefix="/health", tags=["health"])
 

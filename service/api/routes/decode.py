@@ -2,15 +2,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.openapi import LATENT_BODY, NPY, PICTURES, ZIP, problems, success
+from service.api.responses import single_response
+from service.api.routes.common import MODEL_ERRORS
+from service.api.schemas import ModelQuery
+from service.api.service import service_of
 from service.errors import InvalidLatent, UnsupportedMediaType, shown
 from service.http.body import media_type, read_body
 from service.images.npy import count_rows
 from service.media_types import JSON_TYPE, NPY_TYPE
-from service.openapi import LATENT_BODY, NPY, PICTURES, ZIP, problems, success
-from service.responses import single_response
-from service.routes.common import MODEL_ERRORS
-from service.schemas import ModelQuery
-from service.serving import service_of
 from service.tasks.decode import Decode
 
 router = APIRouter(tags=["images"])

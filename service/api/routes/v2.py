@@ -11,15 +11,15 @@ import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
 from service import __version__
+from service.api.open_inference import LENGTH_HEADER, Infer, InferAnswer, count_images, json_length
+from service.api.responses import json_response
+from service.api.service import Service, service_of
 from service.contract.manifest import TASKS, Task, TensorSpec
 from service.errors import InvalidParameter, MalformedBody, ModelNotFound, UnloadRefused, shown
 from service.http.body import read_raw_body
 from service.http.content_coding import choose, decode
-from service.inference import LENGTH_HEADER, Infer, InferAnswer, count_images, json_length
 from service.media_types import JSON_TYPE
 from service.models.model import Model
-from service.responses import json_response
-from service.serving import Service, service_of
 from service.telemetry.counters import State
 
 Json = dict[str, Any]  # Any: an answer of any depth

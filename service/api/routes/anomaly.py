@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, json_content, problems, success
+from service.api.pipeline import answer_files
+from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.api.schemas import AnomaliesAnswer, AnomalyAnswer, AnomalyQuery
 from service.errors import UnreachableRate
 from service.media_types import EXTENSION_BY_TYPE, JSON_TYPE, NPY_TYPE, ZIP_TYPE
-from service.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, json_content, problems, success
-from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
-from service.schemas import AnomaliesAnswer, AnomalyAnswer, AnomalyQuery
-from service.serving import answer_files
 from service.tasks.anomaly.job import MASK_TYPES, Anomaly, View
 
 router = APIRouter(tags=["images"])

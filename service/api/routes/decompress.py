@@ -2,15 +2,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.openapi import HOURGLASS_BODY, NPY, PICTURES, ZIP, problems, success
+from service.api.responses import single_response
+from service.api.routes.common import MODEL_ERRORS
+from service.api.schemas import DecompressQuery
+from service.api.service import service_of
 from service.contract.container import read_container
 from service.errors import BrokenContainer, OtherDecoder, UnsupportedMediaType, shown
 from service.http.body import media_type, read_body
 from service.media_types import HOURGLASS_TYPE
-from service.openapi import HOURGLASS_BODY, NPY, PICTURES, ZIP, problems, success
-from service.responses import single_response
-from service.routes.common import MODEL_ERRORS
-from service.schemas import DecompressQuery
-from service.serving import service_of
 from service.tasks.compress import Decompress
 from service.tasks.compress_photo import DecompressPlanes
 

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from service.routes import (
+from service.api.routes import (
     anomaly,
     collections,
     compress,

@@ -2,13 +2,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
+from service.api.pipeline import answer_files
+from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.api.routes.denoise import SEVERAL
+from service.api.schemas import EnhanceQuery
 from service.contract.manifest import Manifest
 from service.limits import InputLimits
-from service.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
-from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
-from service.routes.denoise import SEVERAL
-from service.schemas import EnhanceQuery
-from service.serving import answer_files
 from service.tasks.denoise import Options
 from service.tasks.restore import Restoration
 

@@ -4,10 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.collections.embedding import Vectors, read_vectors, refuse_other_model
-from service.collections.store import Collection, Neighbour, Vector
-from service.collections.voting import vote
-from service.collectionschemas import (
+from service.api.collection_schemas import (
     ClassifiesAnswer,
     ClassifyAnswer,
     ClassifyQuery,
@@ -16,6 +13,14 @@ from service.collectionschemas import (
     SearchesAnswer,
     SearchQuery,
 )
+from service.api.openapi import VECTOR_BODY, json_content, problems, success
+from service.api.responses import json_response, several_response
+from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.api.service import Service, service_of
+from service.api.vectors import read_vectors, refuse_other_model
+from service.collections.embedding import Vectors
+from service.collections.store import Collection, Neighbour, Vector
+from service.collections.voting import vote
 from service.errors import (
     CollectionNotFound,
     InvalidLatent,
@@ -26,10 +31,6 @@ from service.errors import (
 )
 from service.http.negotiation import negotiate
 from service.media_types import JSON_TYPE
-from service.openapi import VECTOR_BODY, json_content, problems, success
-from service.responses import json_response, several_response
-from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
-from service.serving import Service, service_of
 from service.tasks.answer import Answer
 
 router = APIRouter(prefix="/collections", tags=["collections"])

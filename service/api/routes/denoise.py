@@ -2,13 +2,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
+from service.api.pipeline import answer_files
+from service.api.routes.common import IMAGE_ERRORS, RESTORED_HEADERS
+from service.api.schemas import DenoiseQuery
 from service.contract.manifest import Manifest
 from service.limits import InputLimits
 from service.media_types import EXTENSION_BY_TYPE, NPY_TYPE, ZIP_TYPE
-from service.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
-from service.routes.common import IMAGE_ERRORS, RESTORED_HEADERS
-from service.schemas import DenoiseQuery
-from service.serving import answer_files
 from service.tasks.denoise import Denoise, Options
 from service.tasks.restore import Restoration
 

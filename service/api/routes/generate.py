@@ -5,14 +5,14 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
+from service.api.openapi import GENERATE_BODY, NPY, PICTURES, ZIP, problems, success
+from service.api.responses import single_response
+from service.api.routes.common import MODEL_ERRORS
+from service.api.schemas import GenerateQuery
+from service.api.service import service_of
 from service.errors import InvalidParameter, MalformedBody, UnsupportedMediaType, shown
 from service.http.body import media_type, read_plain_body
 from service.media_types import JSON_TYPE
-from service.openapi import GENERATE_BODY, NPY, PICTURES, ZIP, problems, success
-from service.responses import single_response
-from service.routes.common import MODEL_ERRORS
-from service.schemas import GenerateQuery
-from service.serving import service_of
 from service.tasks.generate import Draw, GenerateBody
 
 router = APIRouter(tags=["images"])

@@ -2,11 +2,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.openapi import IMAGE_BODY, NPY, json_content, problems, success
+from service.api.pipeline import answer_files
+from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.api.schemas import LatentAnswer, LatentsAnswer, ModelQuery
 from service.media_types import JSON_TYPE, NPY_TYPE
-from service.openapi import IMAGE_BODY, NPY, json_content, problems, success
-from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
-from service.schemas import LatentAnswer, LatentsAnswer, ModelQuery
-from service.serving import answer_files
 from service.tasks.encode import Encode
 
 router = APIRouter(tags=["images"])

@@ -2,9 +2,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.collections.embedding import Vectors, encoder_of, read_vectors, refuse_other_model
-from service.collections.store import Bounds, Collection, Item
-from service.collectionschemas import (
+from service.api.collection_schemas import (
     CollectionAnswer,
     CollectionName,
     EntriesAnswer,
@@ -16,6 +14,13 @@ from service.collectionschemas import (
     PutQuery,
     read_metadata,
 )
+from service.api.openapi import NO_CONTENT, VECTOR_BODY, json_content, problems, success
+from service.api.responses import json_response
+from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.api.service import Service, service_of
+from service.api.vectors import read_vectors, refuse_other_model
+from service.collections.embedding import Vectors, encoder_of
+from service.collections.store import Bounds, Collection, Item
 from service.errors import (
     CollectionFull,
     CollectionNotFound,
@@ -35,10 +40,6 @@ from service.errors import (
     StoreUnavailable,
 )
 from service.models.model import Model
-from service.openapi import NO_CONTENT, VECTOR_BODY, json_content, problems, success
-from service.responses import json_response
-from service.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
-from service.serving import Service, service_of
 
 router = APIRouter(prefix="/collections", tags=["collections"])
 _STORE_ERRORS: tuple[type[RequestError], ...] = (

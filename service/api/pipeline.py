@@ -2,51 +2,26 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.collections.store.threads import StoreThreads
+from service.api.responses import several_response, single_response
+from service.api.schemas import ModelQuery
+from service.api.service import Service, service_of
 from service.contract.manifest import Manifest, Task
 from service.errors import RequestError
-from service.http.admission import Admission
 from service.http.body import read_files
 from service.http.negotiation import negotiate
 from service.images.inspect import is_colour
 from service.images.npy import count_rows
 from service.limits import InputLimits
-from service.metrics import Metrics
 from service.models.batcher import Batcher, Job
-from service.models.registry import Registry
-from service.responses import several_response, single_response
-from service.schemas import ModelQuery
-from service.settings import Settings
 from service.tasks.answer import Answer
-from service.tasks.picture_limiter import PictureLimiter
 from service.tasks.restore import Restoration
 
 # data, manifest, limits, accept -> the job of one file
 MakeJob = Callable[[bytes, Manifest, InputLimits, str | None], Job[Answer] | Restoration]
-
-
-@dataclass(frozen=True)
-class Service:
-    """Settings, live models, their queue and figures; made once, endpoints find it as `request.app.state.service`."""
-
-    settings: Settings
-    registry: Registry
-    limits: InputLimits
-    admission: Admission
-    metrics: Metrics
-    store: StoreThreads
-    turns: PictureLimiter = field(default_factory=PictureLimiter)
-
-
-def service_of(request: Request) -> Service:
-    """The service that a request came to."""
-    service: Service = request.app.state.service
-    return service
 
 
 async def answer_files(

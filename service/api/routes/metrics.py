@@ -1,10 +1,10 @@
 from fastapi import APIRouter, Request, Response
 
+from service.api.openapi import TEXT, problems, success
+from service.api.prometheus import OPENMETRICS_TYPE, PLAIN_TYPE
+from service.api.service import service_of
 from service.errors import NotAcceptable
 from service.http.negotiation import negotiate
-from service.metrics import OPENMETRICS_TYPE, PLAIN_TYPE
-from service.openapi import TEXT, problems, success
-from service.serving import service_of
 
 router = APIRouter(tags=["health"])
 _OFFERS = ("text/plain", "application/openmetrics-text")
