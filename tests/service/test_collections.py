@@ -455,7 +455,7 @@ def test_a_service_whose_collections_nobody_asks_for_makes_no_database(
 
 
 def test_a_database_is_imported_when_collections_are_first_asked_for() -> None:
-    words = "import sys, service.app; print(sorted({'apsw', 'sqlite_vec', 'psycopg'} & sys.modules.keys()))"
+    words = "import sys, service.api.app; print(sorted({'apsw', 'sqlite_vec', 'psycopg'} & sys.modules.keys()))"
 
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
 

@@ -165,6 +165,6 @@ def test_every_endpoint_and_error_stands_in_the_docs(document: dict[str, Any]) -
 
 
 def test_the_table_of_routers_has_every_file_of_routes() -> None:
-    files = {path.stem for path in (ROOT / "service/routes").glob("*.py")} - {"__init__", "common"}
+    files = {path.stem for path in (ROOT / "service/api/routes").glob("*.py")} - {"__init__", "common"}
 
     assert set(ROUTERS) == files

@@ -21,7 +21,7 @@ from service.contract.container import Container, read_container, write_containe
 from service.contract.plane_coder import pack_grids
 from service.contract.range_coder import symbols_crc32
 from service.contract.tables import CHANNELS
-from service.images.codec import tiles
+from service.images import tiles
 from service.media_types import HOURGLASS_TYPE
 from service.settings import Settings
 from tests.service.conftest import MakeClient

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from service.errors import BrokenImage
-from service.images.codec import decode_image, png
+from service.images import png
+from service.images.codec import decode_image
 from service.images.inspect import inspect
 from tests.service.files import hand_png, png_chunk
 

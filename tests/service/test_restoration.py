@@ -14,7 +14,7 @@ from PIL import ImageCms
 from starlette.testclient import TestClient
 
 from service.contract.manifest import InputSpec
-from service.images.codec import tiles
+from service.images import tiles
 from service.images.image import Image
 from service.images.noise import estimate_sigma
 from service.images.tiles import plan

@@ -168,7 +168,7 @@ def test_help_teaches_every_setting() -> None:
 
 @pytest.mark.parametrize("package", ["service.models.session", "training.export"])
 def test_onnxruntime_reports_nothing_and_leaves_nothing_at_home(package: str, tmp_path: Path) -> None:
-    code = f"import numpy, {package}; from service.session import start_provider; start_provider('cpu')"
+    code = f"import numpy, {package}; from service.models.session import start_provider; start_provider('cpu')"
     environ = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
 
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**environ, "HOME": str(tmp_path)}, check=True)

@@ -114,7 +114,7 @@ def test_without_the_extra_the_service_says_what_to_install(monkeypatch: pytest.
 
 
 def test_nothing_of_the_sdk_is_loaded_while_it_is_off() -> None:
-    code = "import sys, service.app; print([m for m in sys.modules if m.startswith('opentelemetry.sdk')])"
+    code = "import sys, service.api.app; print([m for m in sys.modules if m.startswith('opentelemetry.sdk')])"
 
     output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
