@@ -27,9 +27,9 @@ from training.anomaly.config import AnomalyRecipe
 from training.anomaly.detector import pooled
 from training.anomaly.fit import GRAPH, export_detector
 from training.anomaly.learn import CHUNK, feature_maps, learn_from_features, weigh
+from training.anomaly.masks import read_mask
 from training.anomaly.measure import aupro, auroc, f1_max, pixel_auroc
 from training.anomaly.parts import choose_input, cut
-from training.anomaly.report import read_masks
 from training.baselines import PixelPca
 from training.calibrate import Answers, calibration_of
 from training.errors import DataError
@@ -160,7 +160,7 @@ def case_table(case: Case, seeds: Sequence[int]) -> str:
     good, defects = (
         torch.from_numpy(np.stack([read_image(p, config) for p in paths])) for paths in (case.good, case.defects)
     )
-    masks = read_masks(case.masks, config) if case.masks else None
+    masks = np.stack([read_mask(p, config) for p in case.masks]) if case.masks else None
     features = Lite0()
     started = time.process_time()
     found = feature_maps(features, torch.cat([good, defects]), progress=True).half()  # half the memory

@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from service.contract.manifest import Calibration, Metric
+from training.anomaly.masks import find_mask, read_masks
 from training.anomaly.measure import aupro, auroc, f1_max, pixel_auroc
 from training.calibrate import CHUNK_PIXELS, conformal_threshold
 from training.config import DataConfig
 from training.errors import DataError
-from training.folder import SUFFIXES, find_images, read_files, read_image
+from training.folder import find_images, read_files
 from training.loop import to_pixels
 from training.picture import rows_of_images
 
@@ -38,12 +39,10 @@ class Defects:
 
 
 def read_defects(folder: Path, masks: Path | None, config: DataConfig, *, progress: bool) -> Defects:
-    """Images with defects from a folder, and their masks from another: files of the same names, defects white.
-
-    A mask may have another suffix than its image, and "_mask" behind the name.
+    """Images with defects from a folder, and their masks from another, see `masks.py`.
 
     Raises:
-        DataError: No image, or one without a mask where masks are given.
+        DataError: No image, or one without a usable mask where masks are given.
     """
     if not folder.is_dir():
         raise DataError(f"--defects {folder}: no such folder")
@@ -51,21 +50,8 @@ def read_defects(folder: Path, masks: Path | None, config: DataConfig, *, progre
     found = read_files(files, config, label=str(folder), progress=progress)
     if masks is None:
         return Defects(found.images, None, folder.resolve().name)
-    mask_files = [_mask_of(path.relative_to(folder), masks) for path in found.paths]
+    mask_files = [find_mask(path.relative_to(folder), masks) for path in found.paths]
     return Defects(found.images, read_masks(mask_files, config), folder.resolve().name)
-
-
-def read_masks(paths: list[Path], config: DataConfig) -> NDArray[np.bool_]:
-    """Masks at the model's size, (N,H,W): True where they are white.
-
-    Raises:
-        DataError: One cannot be read.
-    """
-    grey = config.model_copy(update={"channels": 1})
-    try:
-        return np.stack([read_image(path, grey)[0] > 127 for path in paths])
-    except (OSError, ValueError) as error:
-        raise DataError(f"a mask cannot be read: {error}") from error
 
 
 def judge_of(graph: Path | bytes) -> Judge:
@@ -158,12 +144,3 @@ def _shrunk(x: Tensor) -> Tensor:
 def _spread(count: int) -> list[int]:
     """Some of `count` things, as far apart as they are."""
     return list(range(0, count, max(1, count // SHOWN_DEFECTS)))[:SHOWN_DEFECTS]
-
-
-def _mask_of(image: Path, masks: Path) -> Path:
-    for name in (image.stem, f"{image.stem}_mask"):
-        for suffix in sorted(SUFFIXES):
-            path = masks / image.parent / f"{name}{suffix}"
-            if path.is_file():
-                return path
-    raise DataError(f"--masks {masks}: no mask for {image}; it is called {image.stem}.png or {image.stem}_mask.png")
