@@ -26,36 +26,29 @@ The other servers live in virtual environments in build/bench, made at the first
 import argparse
 import contextlib
 import json
-import os
-import platform
-import shutil
 import signal
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
+from benchmarks.http.visits import MachineError, positive, two_cores
+from benchmarks.machine import machine
 from benchmarks.peers.catalogue import SERVERS, Files
-from benchmarks.peers.environment import ROOT, InstallError, environment_python, pinned
+from benchmarks.peers.environment import InstallError, environment_python, pinned
 from benchmarks.peers.picture import denoise, open_session
 from benchmarks.peers.subject import ServingError, Subject, Visit, serving
 from benchmarks.peers.wrk import LoadError
+from benchmarks.samples import NOISY
+from benchmarks.service import MODELS
 
-MODELS = ROOT / "models"
-DIGIT = ROOT / "tests" / "data" / "digit_noisy.png"
 WARM_UP_S = 6  # not counted; BentoML learns from its requests how long to wait for more, anew every 5 s
 PEERS = [name for name, server in SERVERS.items() if server.is_peer]
 Visits = dict[tuple[int, str], list[Visit]]  # (clients, server) -> one per round
-
-
-class MachineError(Exception):
-    """The machine lacks something; the message says what."""
 
 
 def newest_graph(models_dir: Path) -> Path:
@@ -74,15 +67,9 @@ def measure(
         ServingError: A server does not start or is wrong.
         LoadError: An answer was not 2xx.
     """
-    cores = sorted(os.sched_getaffinity(0))
-    if not shutil.which("wrk"):
-        raise MachineError("wrk is missing; install it with: apt-get install wrk")
-    if len(cores) < 2:
-        raise MachineError("one core is not enough: one serves, another one sends")
-    client_core, server_core = cores[:1], cores[1:2]
-
+    client_core, server_core = two_cores()
     pythons, missing = interpreters(names)
-    png = DIGIT.read_bytes()
+    png = NOISY
     visits: Visits = {}
     with TemporaryDirectory(prefix="hourglass-bench-") as folder, contextlib.ExitStack() as stack:
         files = Files(newest_graph(MODELS), MODELS, Path(folder) / "answer.png")
@@ -162,25 +149,14 @@ def ratios(row: dict[str, Visit]) -> dict[str, dict[str, float]]:
     return found
 
 
-def machine() -> dict[str, str]:
-    """What it ran on."""
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(": ", 1)[1] for line in info if line.startswith("model name")), platform.machine())
-    git = ["git", "describe", "--always", "--dirty"]
-    is_checkout = shutil.which("git") and (ROOT / ".git").exists()
-    commit = subprocess.check_output(git, cwd=ROOT, text=True).strip() if is_checkout else ""
-    return {
-        "cpu": f"{model}, {os.cpu_count()} cores",
-        "load": " ".join(f"{average:.1f}" for average in os.getloadavg()),
-        "python": platform.python_version(),
-        "hourglass": commit or version("hourglass"),
-        **{name: version(name) for name in ("onnxruntime", "numpy", "uvicorn", "fastapi")},
-        **{
-            name: f"{server.shows} {pinned(server.environment)[server.shows]}"
-            for name, server in SERVERS.items()
-            if server.environment and server.shows
-        },
+def ran_on() -> dict[str, str]:
+    """The machine, and the versions of the other servers."""
+    others = {
+        name: f"{server.shows} {pinned(server.environment)[server.shows]}"
+        for name, server in SERVERS.items()
+        if server.environment and server.shows
     }
+    return machine() | others
 
 
 def options() -> argparse.Namespace:
@@ -198,18 +174,11 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def positive(text: str) -> int:
-    """A number of at least 1."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
-
-
 def main() -> int:
     """The exit code: 0, 1 if something is missing or wrong, 130 after Ctrl-C."""
     chosen = options()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the servers, as Ctrl-C does
-    about = machine()
+    about = ran_on()
     try:
         visits, missing = measure(chosen.servers, chosen.clients, rounds=chosen.rounds, seconds=chosen.seconds)
     except (MachineError, ServingError, LoadError) as error:

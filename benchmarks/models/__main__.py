@@ -12,10 +12,12 @@ WHOLE = {
     "blind": "blind:benchmark_blind",
     "compression": "compression:benchmark",
     "photo-compression": "photo_compression:benchmark",
+    "noise": "noise:benchmark",
     "generation": "latents:benchmark_generation",
     "real-noise": "camera_noise:benchmark_real_noise",
     "regularisation": "latents:benchmark_regularisation",
     "restoration": "pictures:benchmark",
+    "training": "training_speed:benchmark",
 }
 # Name to that function and the one section of it to measure.
 SECTIONS = {
@@ -58,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", choices=sorted({*WHOLE, *SECTIONS}), help="which models; restoration: all for pictures")
     parser.add_argument("--data", type=Path, required=True, help="folder with the test sets")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="whose page and pictures are made anew")
-    parser.add_argument("--quick", action="store_true", help="two pictures of every set; the page stays as it is")
+    parser.add_argument("--quick", action="store_true", help="a first look at little data; the page stays as it is")
     parser.add_argument("--models", type=Path, default=Path("models"), help="published models (default: models)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per core)")
     return parser

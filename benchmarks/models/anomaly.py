@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.models import one_class
-from benchmarks.models.page import write_between
 from benchmarks.models.peers.anomaly import AnomalibPadim, Padim, Patchcore
+from benchmarks.page import table, write_between
 from training.anomaly.backbone import Lite0
 from training.anomaly.config import AnomalyRecipe
 from training.anomaly.detector import pooled
@@ -36,7 +36,6 @@ from training.errors import DataError
 from training.folder import find_images, read_image
 from training.kinds import load_any_recipe
 from training.loop import generator_for, to_pixels
-from training.markdown import table
 
 SEEDS = (0, 1, 2)
 SAME_TILE = 120  # frames: between two pictures of one magnetic tile there are fewer

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 import torch
 from tqdm import tqdm
 
-from benchmarks.models.page import write_between
 from benchmarks.models.pictures import Case, noisy, pictures
 from benchmarks.models.pictures import table as table_of
+from benchmarks.page import write_between
 from training.architectures.restorer import SIGMA_UNIT
 from training.kinds import load_any_recipe
 from training.loop import generator_for, to_pixels

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.models.page import write_between
 from benchmarks.models.pictures import Case, open_model, pictures, strip, table
+from benchmarks.page import write_between
 from training.errors import DataError
 from training.files import write_atomically
 from training.loop import to_pixels

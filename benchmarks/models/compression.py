@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.models.page import write_between
+from benchmarks.page import write_between
 from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.tables import Compression
 from training.compression.classical import Bytes, Point, lossless_size, lossy_codecs, lossy_curve, size_at, widest_gap

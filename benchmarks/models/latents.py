@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from benchmarks.models.compression import newest
 from benchmarks.models.judge import Judge, Judged, table
-from benchmarks.models.page import write_between
+from benchmarks.page import write_between
 from training.architectures import build
 from training.config import PriorConfig, Recipe, load_recipe
 from training.data import Dataset, load_data

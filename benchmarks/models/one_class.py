@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.models.peers.one_class import NearestGradients, PixelAutoencoder, ProbabilisticPca, SmallPeer
+from benchmarks.page import table
 from training.anomaly.aligned import CHUNK, learn_aligned_detector
 from training.anomaly.fit import GRAPH
 from training.anomaly.measure import auroc
@@ -22,7 +23,6 @@ from training.calibrate import Answers, calibration_of
 from training.errors import DataError
 from training.export import export_graphs
 from training.loop import generator_for, to_pixels
-from training.markdown import table
 from training.mnist import IdxFolder, read_idx_folder
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it

@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from tqdm import tqdm
 
 from benchmarks.models.compression import newest
-from benchmarks.models.page import write_between
+from benchmarks.page import table, write_between
 from service.contract.colour import TO_YCC, sizes_of_planes
 from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.plane_coder import pack_grids, places_of, unpack_grids
@@ -24,7 +24,6 @@ from training.compression.classical import Codec, Point, best, lossy_codecs, los
 from training.compression.fit import draw_curves
 from training.errors import DataError
 from training.files import write_atomically
-from training.markdown import table
 from training.photocodec.config import PhotoCodecRecipe
 from training.photocodec.loop import build_network
 from training.photocodec.measure import (

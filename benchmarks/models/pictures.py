@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from benchmarks.models.page import write_between
-from benchmarks.models.peers.pictures import denoisers, package, without_background
+from benchmarks.models.peers.pictures import denoisers, without_background
+from benchmarks.optional import optional
+from benchmarks.page import write_between
 from service.contract.manifest import Manifest
 from training.baselines import median_filter
 from training.errors import DataError
@@ -224,7 +225,7 @@ def _add(score: Score, x_hat: Tensor, x: Tensor, edge: int, add_db: float) -> No
     inner = (..., slice(edge, x.shape[2] - edge), slice(edge, x.shape[3] - edge))
     score.psnr.append(psnr_db(F.mse_loss(x_hat[inner], x[inner]).item()) + add_db)
     score.megapixels += x[0, 0].numel() / 1e6
-    metrics = package("skimage.metrics")
+    metrics = optional("skimage.metrics")
     if metrics is not None:
         a, b = (np.moveaxis(t[0].numpy(), 0, 2) for t in (x_hat[inner], x[inner]))
         score.ssim.append(float(metrics.structural_similarity(a, b, channel_axis=2, data_range=1.0)))

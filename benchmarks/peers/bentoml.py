@@ -37,7 +37,8 @@ class Denoiser:
     def __init__(self) -> None:
         self.session = open_session(bentoml.use_arguments(Arguments).graph)
 
-    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS)
+    # Its types are unknown outside its own environment.
+    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS)  # type: ignore[untyped-decorator]
     def denoise(self, images: list[Image]) -> list[str]:
         """The clean images, as base64 of PNG."""
         x = np.stack([np.asarray(image.convert("L"), np.float32)[np.newaxis] for image in images]) / np.float32(255)

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.commands import BenchmarkError
+from benchmarks.machine import ROOT
+
 CACHE = ROOT / "build" / "bench"  # git ignores build/, and `make clean` removes it
 
 
-class InstallError(Exception):
+class InstallError(BenchmarkError):
     """pip said no; the message is its reason."""
 
 

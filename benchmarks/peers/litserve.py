@@ -39,7 +39,7 @@ class Denoiser(litserve.LitAPI):  # type: ignore[misc]  # its types are unknown 
         return np.stack(inputs)
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        (x_hat,) = self.session.run(None, {"x": x})
+        x_hat: NDArray[np.float32] = self.session.run(None, {"x": x})[0]
         return x_hat
 
     def unbatch(self, output: NDArray[np.float32]) -> list[NDArray[np.float32]]:

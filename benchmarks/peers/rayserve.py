@@ -20,6 +20,6 @@ class Echo:
 
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
 serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
-serve.run(Echo.bind())
+serve.run(Echo.bind())  # type: ignore[attr-defined]  # given by the decorator, whose types are unknown here
 while True:
     time.sleep(60)

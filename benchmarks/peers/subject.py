@@ -1,7 +1,6 @@
 """A server under test: started, found to answer the right picture, and then visited by wrk."""
 
 import contextlib
-import http.client
 import io
 import time
 from collections.abc import Iterator, Sequence
@@ -10,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from benchmarks.client import AnswerError, post
+from benchmarks.commands import BenchmarkError
 from benchmarks.peers.catalogue import Body, Files, Server
-from benchmarks.peers.process import Process, free_port, running
 from benchmarks.peers.wrk import Request, load, write_request
+from benchmarks.process import Process, free_port, running
 
 START_TIMEOUT_S = 90.0  # the slowest peer needs some 10 s on a busy core
 # wrk leaves while answers are on their way. A server that is paused with them in hand would take the pause for its own
@@ -21,7 +22,7 @@ DRAIN_S = 0.5
 TOLERANCE = 1  # of 255: a pixel may be rounded either way
 
 
-class ServingError(Exception):
+class ServingError(BenchmarkError):
     """A server does not start, or does not answer as it should; the message says what it said."""
 
 
@@ -84,22 +85,11 @@ def _first_answer(name: str, process: Process, port: int, path: str, body: Body)
     end = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            return _ask(port, path, body)
-        except (OSError, http.client.HTTPException, ServingError) as error:  # it may be loading still
+            return post(port, path, body.content, body.content_type)
+        except (OSError, AnswerError) as error:  # it may be loading still
             if process.popen.poll() is not None or time.monotonic() > end:
                 raise ServingError(f"{name} does not serve: {error}\n{process.last_words()}") from error
         time.sleep(0.2)
-
-
-def _ask(port: int, path: str, body: Body) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    with contextlib.closing(connection):
-        connection.request("POST", path, body.content, {"Content-Type": body.content_type})
-        response = connection.getresponse()
-        answer = response.read()
-    if not 200 <= response.status < 300:
-        raise ServingError(f"{path} answered {response.status}: {answer[:300]!r}")
-    return answer
 
 
 def _compare(name: str, png: bytes, expected: bytes) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.commands import BenchmarkError
+
 # wrk runs this; `done` prints one line of JSON after wrk's own report. Latencies are in microseconds.
 _SCRIPT = """
 wrk.method = "POST"
@@ -23,7 +25,7 @@ end
 """
 
 
-class LoadError(Exception):
+class LoadError(BenchmarkError):
     """Some answers were not 2xx, or never came; the message says how many."""
 
 

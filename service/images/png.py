@@ -1,7 +1,7 @@
 """The common kinds of PNG, faster than Pillow does them: reads 8-bit grey and RGB, writes all that we answer with.
 
 Every guard of `inspect.py` comes before. Without the two packages, the same files are read by Pillow and written with
-zlib; `python -m benchmarks.codecs` shows what they gain.
+zlib; `python -m benchmarks.micro codecs` shows what they gain.
 """
 
 import struct

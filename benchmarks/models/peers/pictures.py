@@ -1,13 +1,12 @@
 """Other ways to restore a picture; those whose packages are not installed (bm3d, scikit-image) are left out."""
 
-import importlib
 from collections.abc import Callable
-from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.optional import optional
 from training.architectures.restorer import SIGMA_UNIT
 from training.baselines import median_filter
 from training.restoration.measure import Restore
@@ -18,10 +17,10 @@ MEDIAN_WINDOW = 31  # pixels; wider than any stroke of a letter
 def denoisers(*, is_colour: bool) -> dict[str, Restore]:
     """Those that are told the noise level, by name; and what costs nothing."""
     found: dict[str, Restore] = {}
-    if (bm3d := package("bm3d")) is not None:
+    if (bm3d := optional("bm3d")) is not None:
         run: Callable[..., np.ndarray] = bm3d.bm3d_rgb if is_colour else bm3d.bm3d
         found["CBM3D" if is_colour else "BM3D"] = lambda x, sigma: _as_image(run(_as_array(x), sigma / SIGMA_UNIT))
-    if (restoration := package("skimage.restoration")) is not None:
+    if (restoration := optional("skimage.restoration")) is not None:
         found["non-local means"] = lambda x, sigma: _as_image(
             restoration.denoise_nl_means(
                 _as_array(x), h=0.6 * sigma / SIGMA_UNIT, sigma=sigma / SIGMA_UNIT, patch_size=5, patch_distance=6,
@@ -35,20 +34,12 @@ def denoisers(*, is_colour: bool) -> dict[str, Restore]:
 
 def without_background(x: Tensor) -> Tensor:
     """A page divided by its paper: the median of a window wider than any stroke. Unchanged without SciPy."""
-    ndimage = package("scipy.ndimage")
+    ndimage = optional("scipy.ndimage")
     if ndimage is None:
         return x
     page = x[0, 0].numpy()
     background = np.maximum(ndimage.median_filter(page, MEDIAN_WINDOW), page)
     return torch.from_numpy(np.clip(page / np.maximum(background, 1e-3), 0, 1).astype(np.float32))[None, None]
-
-
-def package(name: str) -> ModuleType | None:
-    """A package, if it is installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
 
 
 def _as_array(x: Tensor) -> np.ndarray:

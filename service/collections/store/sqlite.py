@@ -3,7 +3,7 @@
 
 The standard library's sqlite3 is often built without extensions, so this is apsw, which brings its own SQLite. Every
 collection has a table of vectors of its own, as their lengths differ. A search reads them in chunks that lie together
-and are mapped into memory once for all workers: `python -m benchmarks.search` has its figures.
+and are mapped into memory once for all workers: `python -m benchmarks.micro search` has its figures.
 """
 
 import contextlib

@@ -58,7 +58,7 @@ def _largest(cells: NDArray[np.float32], level: float) -> list[Region]:
     """The largest 8-connected components, from the runs of all rows at once.
 
     A run is a row's stretch of cells from `level` on. All of it is NumPy over runs, of which there are few: twice as
-    fast as scipy.ndimage.label on a 256x256 map of smooth blobs (`python -m benchmarks.regions`).
+    fast as scipy.ndimage.label on a 256x256 map of smooth blobs (`python -m benchmarks.micro regions`).
     """
     stride = cells.shape[1] + 2
     starts, stops, peaks = _runs(cells, level)

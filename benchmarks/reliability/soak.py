@@ -1,7 +1,7 @@
 """Ten minutes of everything at once, to see whether anything grows, slows down or breaks.
 
-    python -m benchmarks.soak
-    python -m benchmarks.soak --minutes 600
+    python -m benchmarks.reliability soak
+    python -m benchmarks.reliability soak --minutes 600
 
 The service gets, all the time and together: good requests, bursts over its capacity, broken images, clients that leave
 while their work is queued, and a look at /health/live ten times a second. PASS means: no answer but 200 with the right
@@ -11,12 +11,12 @@ threads are as after the first tenth, memory within 50 MiB of it, and the servic
 
 import argparse
 import asyncio
-import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 
-from benchmarks.load import HEALTH, Client, Outcome, open_loop, post, resources, slow_service, verdict
-from tests.service.slowmodel import Process
+from benchmarks.reliability.load import HEALTH, Client, Outcome, open_loop, post, slow_service, verdict, watched
+from benchmarks.service import Service
 
 QUEUE = 32  # images
 
@@ -80,13 +80,13 @@ class Soak:
         self.counts[str(status) if is_right else f"wrong answer: {status}"] += 1
 
 
-async def measure(process: Process, request: bytes, minutes: float) -> int:
-    """Runs all; the exit code."""
-    seconds, pid = 60 * minutes, process.pids[0]
-    expected = (await Client(process.port).ask(request)).body
+async def attempt(service: Service, request: bytes, minutes: float) -> str:
+    """Try it all."""
+    seconds = 60 * minutes
+    expected = (await Client(service.port).ask(request)).body
 
     async def run(for_seconds: float) -> Soak:
-        soak = Soak(process.port, request, expected, for_seconds)
+        soak = Soak(service.port, request, expected, for_seconds)
         parts = (
             soak.ask_well,
             soak.ask_well,
@@ -100,10 +100,10 @@ async def measure(process: Process, request: bytes, minutes: float) -> int:
         return soak
 
     first = await run(seconds / 10)
-    had = resources(pid)
+    had = service.process.resources
     rest = await run(seconds * 9 / 10)
-    has = resources(pid)
-    code = await asyncio.to_thread(process.stop)
+    has = service.process.resources
+    code = await asyncio.to_thread(service.stop)
     counts = first.counts + rest.counts
     slowest = max(first.health + rest.health)
     checks = {
@@ -116,14 +116,14 @@ async def measure(process: Process, request: bytes, minutes: float) -> int:
     return verdict("soak", checks, f"{minutes:g} min: {seen}; slowest health {slowest * 1000:.0f} ms; {had} -> {has}")
 
 
-def main() -> int:
-    """The exit code: 0 for PASS."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def measure(words: Sequence[str]) -> str:
+    """Try it and say what happened; BrokenPromiseError if a promise was."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.reliability soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (default %(default)g)")
-    options = parser.parse_args()
-    with slow_service("--max-queue-images", str(QUEUE)) as (process, request):
-        return asyncio.run(measure(process, request, options.minutes))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    options = parser.parse_args(words)
+    with slow_service("--max-queue-images", str(QUEUE)) as (service, request):
+        return asyncio.run(watched(attempt(service, request, options.minutes), "soak", 60 * options.minutes))

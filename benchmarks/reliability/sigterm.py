@@ -1,7 +1,7 @@
 """Stops a busy service with SIGTERM and counts what is lost.
 
-    python -m benchmarks.sigterm_under_load
-    python -m benchmarks.sigterm_under_load --rounds 20 --workers 2
+    python -m benchmarks.reliability sigterm
+    python -m benchmarks.reliability sigterm --rounds 20 --workers 2
 
 In each round, clients ask a service as fast as it answers; after two seconds it gets SIGTERM. Each client goes on until
 it is told to close its connection, and then tries once more on a new one, where it finds a 503 or a closed port. PASS
@@ -11,12 +11,13 @@ with its workers, ended with 0 within its grace period.
 
 import argparse
 import asyncio
-import signal
-import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 
-from benchmarks.load import Client, slow_service, verdict
+from tqdm import trange
+
+from benchmarks.reliability.load import Client, slow_service, verdict
 
 CLIENTS = 16
 GRACE_S = 20
@@ -24,11 +25,11 @@ GRACE_S = 20
 
 async def one_round(workers: int, counts: Counter[str]) -> float:
     """Adds to `counts`; seconds from the signal to the end of the process."""
-    with slow_service("--grace-s", str(GRACE_S), "--workers", str(workers)) as (process, request):
-        expected = (await Client(process.port).ask(request)).body
+    with slow_service("--grace-s", str(GRACE_S), workers=workers) as (service, request):
+        expected = (await Client(service.port).ask(request)).body
 
         async def go_on() -> None:
-            client, was_told = Client(process.port), False  # one connection each
+            client, was_told = Client(service.port), False  # one connection each
             while True:
                 try:
                     outcome = await client.ask(request)
@@ -46,18 +47,18 @@ async def one_round(workers: int, counts: Counter[str]) -> float:
 
         clients = [asyncio.create_task(go_on()) for _ in range(CLIENTS)]
         await asyncio.sleep(2)
-        process.popen.send_signal(signal.SIGTERM)
         started = time.perf_counter()
+        ending = asyncio.create_task(asyncio.to_thread(service.stop))
         await asyncio.gather(*clients)
-        code = await asyncio.to_thread(process.popen.wait, 60)
+        code = await ending
         counts["exit code 0" if code == 0 else "exit code not 0"] += 1
         return time.perf_counter() - started
 
 
-async def measure(rounds: int, workers: int) -> int:
-    """Runs all; the exit code."""
+async def attempt(rounds: int, workers: int) -> str:
+    """Try it all."""
     counts: Counter[str] = Counter()
-    slowest = max([await one_round(workers, counts) for _ in range(rounds)])
+    slowest = max([await one_round(workers, counts) for _ in trange(rounds, desc="SIGTERM", unit="round", leave=False)])
     checks = {
         "nothing lost": counts["lost"] == 0,
         "exit code 0": counts["exit code not 0"] == 0,
@@ -71,14 +72,14 @@ async def measure(rounds: int, workers: int) -> int:
     )
 
 
-def main() -> int:
-    """The exit code: 0 for PASS."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def measure(words: Sequence[str]) -> str:
+    """Try it and say what happened; BrokenPromiseError if a promise was."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.reliability sigterm",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often (default %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes of the service (default %(default)s)")
-    options = parser.parse_args()
-    return asyncio.run(measure(options.rounds, options.workers))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    options = parser.parse_args(words)
+    return asyncio.run(attempt(options.rounds, options.workers))

@@ -1,13 +1,12 @@
 """Regions of an anomaly map: ours beside scipy.ndimage, CPU microseconds per map.
 
-    python -m benchmarks.regions
+    python -m benchmarks.micro regions
 
 Maps as they come (a spot and noise as large as a digit, smooth blobs as large as a photograph's map) and as somebody
 might send them to do harm. Both give the boxes, peaks and areas of the 16 largest 8-connected parts.
-Both take turns, and the best of several rounds counts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,14 +14,26 @@ import scipy.ndimage
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.codecs import cpu_seconds
+from benchmarks.commands import BenchmarkError
+from benchmarks.micro.case import Case, parser_of, show
 from service.tasks.anomaly.regions import MAX_REGIONS, Region, find_regions
 
-REPEATS = 10
 LEVEL = 0.7
 EIGHT = np.ones((3, 3), np.bool_)
 
 Map = NDArray[np.float32]
+
+
+def measure(words: Sequence[str]) -> str:
+    """Measure and lay out a row per map."""
+    parser_of("regions", __doc__).parse_args(words)
+    ways: dict[str, Callable[[Map], list[Region]]] = {"ours": partial(find_regions, level=LEVEL), "scipy": by_scipy}
+    made = maps()
+    for name, values in made.items():
+        if ways["ours"](values) != ways["scipy"](values):
+            raise BenchmarkError(f"{name}: the two disagree")
+    runs = {(name, way): partial(find, values) for name, values in made.items() for way, find in ways.items()}
+    return show(Case("map", "us", runs))
 
 
 def maps() -> dict[str, Map]:
@@ -41,7 +52,7 @@ def maps() -> dict[str, Map]:
 
 
 def by_scipy(values: Map) -> list[Region]:
-    """The same as `find_regions`."""
+    """Find the same as `find_regions`."""
     labels, count = scipy.ndimage.label(values >= LEVEL, EIGHT)
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     boxes = scipy.ndimage.find_objects(labels)
@@ -51,21 +62,3 @@ def by_scipy(values: Map) -> list[Region]:
         peak = float(values[box][labels[box] == i + 1].max())
         regions.append(Region(rows.start, columns.start, rows.stop, columns.stop, peak, int(areas[i])))
     return regions
-
-
-def main() -> None:
-    """Prints a row per map."""
-    ways: dict[str, Callable[[Map], list[Region]]] = {"ours": partial(find_regions, level=LEVEL), "scipy": by_scipy}
-    made = maps()
-    for name, values in made.items():
-        if ways["ours"](values) != ways["scipy"](values):
-            raise SystemExit(f"{name}: the two disagree")
-    parts = {(name, way): partial(run, values) for name, values in made.items() for way, run in ways.items()}
-    seconds = cpu_seconds(parts, REPEATS)
-    print(f"{'us per map':24}" + "".join(f"{way:>10}" for way in ways))
-    for name in made:
-        print(f"{name:24}" + "".join(f"{seconds[name, way] * 1e6:10.0f}" for way in ways))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Five times more requests than a service can do: see what happens to those it takes and those it refuses.
 
-    python -m benchmarks.overload                 # half a minute
-    python -m benchmarks.overload --seconds 60
+    python -m benchmarks.reliability overload                 # half a minute
+    python -m benchmarks.reliability overload --seconds 60
 
 It starts its own service over a toy model that takes some 10 ms per image, measures its capacity with a few clients,
 sends five times that, and measures the capacity again. PASS means: every request got one whole answer, 200 or 503;
@@ -11,28 +11,29 @@ queue takes; 95 % of the refusals came within 0.1 s; and afterwards capacity, fi
 
 import argparse
 import asyncio
-import sys
+from collections.abc import Sequence
 
-from benchmarks.load import Client, closed_loop, open_loop, percentile, resources, slow_service, verdict
+from benchmarks.reliability.load import Client, closed_loop, open_loop, percentile, slow_service, verdict, watched
+from benchmarks.service import Service
 
 QUEUE = 32  # images
 FACTOR = 5
 
 
-async def measure(port: int, pid: int, request: bytes, seconds: float) -> int:
-    """Runs all; the exit code."""
-    client = Client(port)
+async def attempt(service: Service, request: bytes, seconds: float) -> str:
+    """Try it all."""
+    client = Client(service.port)
     expected = (await client.ask(request)).body
     before = await closed_loop(client, request, clients=8, seconds=seconds)
     capacity = len(before) / seconds
     client.close()
     await asyncio.sleep(1)
-    had = resources(pid)
+    had = service.process.resources
 
     flood = await open_loop(client, request, rate=FACTOR * capacity, seconds=seconds)
     client.close()
     await asyncio.sleep(1)
-    has = resources(pid)
+    has = service.process.resources
 
     after = await closed_loop(client, request, clients=8, seconds=seconds)
     client.close()
@@ -57,14 +58,15 @@ async def measure(port: int, pid: int, request: bytes, seconds: float) -> int:
     )
 
 
-def main() -> int:
-    """The exit code: 0 for PASS."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def measure(words: Sequence[str]) -> str:
+    """Try it and say what happened; BrokenPromiseError if a promise was."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.reliability overload",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--seconds", type=float, default=8.0, help="of each of the three phases (default %(default)s)")
-    options = parser.parse_args()
-    with slow_service("--max-queue-images", str(QUEUE)) as (process, request):
-        return asyncio.run(measure(process.port, process.pids[0], request, options.seconds))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    options = parser.parse_args(words)
+    with slow_service("--max-queue-images", str(QUEUE)) as (service, request):
+        work = attempt(service, request, options.seconds)
+        return asyncio.run(watched(work, "overload", 3 * options.seconds + 2))

@@ -10,10 +10,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.peers.environment import CACHE, ROOT
+from benchmarks.machine import ROOT
+from benchmarks.peers.environment import CACHE
 
 END_TIMEOUT_S = 5.0
+MIB = 2**20
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Of one process: memory now and at its peak in MiB, open files and threads."""
+
+    memory_mib: float
+    peak_mib: float
+    files: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.memory_mib:.0f} MiB, {self.files} files, {self.threads} threads"
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,20 @@ class Process:
         """CPU time that all of them have used, in seconds."""
         mine = set(self.pids)
         return sum(int(fields[11]) + int(fields[12]) for pid, fields in _stats() if pid in mine) / TICKS_PER_S
+
+    @property
+    def resources(self) -> "Resources":
+        """What the first process holds now; of several workers, their parent (Linux)."""
+        process = Path(f"/proc/{self.popen.pid}")
+        status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
+        memory, peak = (int(status[name].split()[0]) * 1024 / MIB for name in ("VmRSS", "VmHWM"))
+        return Resources(memory, peak, len(list((process / "fd").iterdir())), int(status["Threads"]))
+
+    @property
+    def own_mib(self) -> float:
+        """Memory of all of them in MiB, pages that they share counted once (Linux)."""
+        lines = [line for pid in self.pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
+        return sum(int(line.split()[1]) * 1024 / MIB for line in lines if line.startswith("Pss:"))
 
     def pause(self) -> None:
         """So that it uses no CPU while another is measured: some servers poll all the time."""
@@ -71,14 +100,15 @@ class Process:
 
 
 @contextlib.contextmanager
-def running(name: str, command: Sequence[str], *, cores: Sequence[int]) -> Iterator[Process]:
-    """`command` in the repository's root on some cores only; ended on the way out."""
+def running(name: str, command: Sequence[str], *, cores: Sequence[int] | None) -> Iterator[Process]:
+    """Run `command` in the repository's root, on some cores only or on all; ended on the way out."""
     log = CACHE / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environ = {key: value for key, value in os.environ.items() if not key.startswith("HOURGLASS_")}
     # More threads would only take the one core from each other. The rest keeps BentoML off the network.
     environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     environ |= {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(CACHE / "bentoml-home")}
+    cores = sorted(os.sched_getaffinity(0)) if cores is None else cores
     with log.open("wb") as output:
         # A session of its own: Ctrl-C reaches us alone, and we end the servers in order.
         popen = subprocess.Popen(

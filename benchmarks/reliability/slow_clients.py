@@ -1,7 +1,7 @@
 """Holds connections open in every slow way and looks whether the service lets go of them.
 
-    python -m benchmarks.slow_clients
-    python -m benchmarks.slow_clients --heads 500 --bodies 500 --idle 2000
+    python -m benchmarks.reliability slow-clients
+    python -m benchmarks.reliability slow-clients --heads 500 --bodies 500 --idle 2000
 
 Some clients drip headers, some drip bodies, some say nothing. PASS means: each was closed within its setting and a
 second of grace, the dripped bodies with a 408, `/health/live` answered within a second all the while, and the service
@@ -10,10 +10,10 @@ has as many open files as before.
 
 import argparse
 import asyncio
-import sys
 import time
+from collections.abc import Sequence
 
-from benchmarks.load import Client, percentile, resources, slow_service, verdict
+from benchmarks.reliability.load import Client, percentile, slow_service, verdict, watched
 
 HEADER_TIMEOUT_S, BODY_TIMEOUT_S, GRACE_S = 3.0, 6.0, 1.0
 HEAD = b"POST /denoise HTTP/1.1\r\nX: "
@@ -43,13 +43,13 @@ async def held(port: int, opening: bytes, drop: bytes) -> tuple[float, bytes]:
     return seconds, said
 
 
-async def measure(heads: int, bodies: int, idle: int) -> int:
-    """Runs all; the exit code."""
+async def attempt(heads: int, bodies: int, idle: int) -> str:
+    """Try it all."""
     limits = ("--header-timeout-s", str(HEADER_TIMEOUT_S), "--body-timeout-s", str(BODY_TIMEOUT_S))
-    with slow_service(*limits) as (process, _):
-        client, health_s, is_over = Client(process.port), [], asyncio.Event()
+    with slow_service(*limits) as (service, _):
+        client, health_s, is_over = Client(service.port), [], asyncio.Event()
         await client.ask(HEALTH)
-        before = resources(process.popen.pid).files
+        before = service.process.resources.files
 
         async def ask_health() -> None:
             while not is_over.is_set():
@@ -61,12 +61,12 @@ async def measure(heads: int, bodies: int, idle: int) -> int:
         asking = asyncio.create_task(ask_health())
         kinds = [(HEAD, b"a", heads), (BODY, b"a", bodies), (b"", b"", idle)]
         results = await asyncio.gather(
-            *(asyncio.gather(*(held(process.port, *kind) for _ in range(count))) for *kind, count in kinds)
+            *(asyncio.gather(*(held(service.port, *kind) for _ in range(count))) for *kind, count in kinds)
         )
         is_over.set()
         await asking
         await asyncio.sleep(1)
-        after = resources(process.popen.pid).files
+        after = service.process.resources.files
     head_s, body_s, idle_s = (max((seconds for seconds, _ in result), default=0.0) for result in results)
     refused = sum(said.startswith(b"HTTP/1.1 408 ") for _, said in results[1])
     return verdict(
@@ -86,15 +86,16 @@ async def measure(heads: int, bodies: int, idle: int) -> int:
     )
 
 
-def main() -> int:
-    """PASS is 0, FAIL is 1."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def measure(words: Sequence[str]) -> str:
+    """Try it and say what happened; BrokenPromiseError if a promise was."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.reliability slow-clients",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--heads", type=int, default=50, help="clients that drip headers (default 50)")
     parser.add_argument("--bodies", type=int, default=50, help="clients that drip bodies (default 50)")
     parser.add_argument("--idle", type=int, default=200, help="clients that say nothing (default 200)")
-    options = parser.parse_args()
-    return asyncio.run(measure(options.heads, options.bodies, options.idle))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    options = parser.parse_args(words)
+    work = attempt(options.heads, options.bodies, options.idle)
+    return asyncio.run(watched(work, "slow clients", BODY_TIMEOUT_S + GRACE_S))

@@ -3,15 +3,25 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
-from tests.service.slowmodel import Process, flat_png, publish_slow, service_process
+from tqdm import trange
+
+from benchmarks.commands import BenchmarkError
+from benchmarks.service import Service
+from tests.service.slowmodel import flat_png, publish_slow
 
 HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 ANSWER_TIMEOUT_S = 120.0
+T = TypeVar("T")
+
+
+class BrokenPromiseError(BenchmarkError):
+    """A promise was not kept; the message says which, and the figures."""
 
 
 @dataclass(frozen=True)
@@ -95,32 +105,26 @@ async def open_loop(client: Client, request: bytes, *, rate: float, seconds: flo
 
 
 @contextlib.contextmanager
-def slow_service(*flags: str) -> Iterator[tuple[Process, bytes]]:
-    """A service over one model that takes some milliseconds per image, and a request for it."""
+def slow_service(*flags: str, workers: int = 1) -> Iterator[tuple[Service, bytes]]:
+    """Start a service over one model that takes some milliseconds per image; it, and a request for it."""
     with TemporaryDirectory() as folder:
         publish_slow(Path(folder))
-        with service_process(Path(folder), *flags) as process:
-            yield process, post(flat_png(200))
+        with Service(*flags, models=Path(folder), workers=workers) as service:
+            yield service, post(flat_png(200))
 
 
-@dataclass(frozen=True)
-class Resources:
-    """Of one process: memory in MiB, open files and threads."""
+async def watched(work: Coroutine[object, object, T], what: str, seconds: float) -> T:
+    """Await it beside a progress bar of the seconds that it takes."""
 
-    memory_mib: float
-    files: int
-    threads: int
+    async def show() -> None:
+        for _ in trange(round(seconds), desc=what, unit="s", leave=False):
+            await asyncio.sleep(1)
 
-    def __str__(self) -> str:
-        return f"{self.memory_mib:.0f} MiB, {self.files} files, {self.threads} threads"
-
-
-def resources(pid: int) -> Resources:
-    """What a process holds now (Linux)."""
-    process = Path(f"/proc/{pid}")
-    status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
-    memory = int(status["VmRSS"].split()[0]) / 1024
-    return Resources(memory, len(list((process / "fd").iterdir())), int(status["Threads"]))
+    showing = asyncio.create_task(show())
+    try:
+        return await work
+    finally:
+        showing.cancel()
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -129,8 +133,12 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def verdict(name: str, checks: dict[str, bool], figures: str) -> int:
-    """Prints one line; the exit code."""
-    failed = [check for check, is_kept in checks.items() if not is_kept]
-    print(f"{'FAIL' if failed else 'PASS'} {name}: {figures}{' | broken: ' + ', '.join(failed) if failed else ''}")
-    return 1 if failed else 0
+def verdict(name: str, checks: dict[str, bool], figures: str) -> str:
+    """One line for a test that was passed.
+
+    Raises:
+        BrokenPromiseError: A check failed.
+    """
+    if failed := [check for check, is_kept in checks.items() if not is_kept]:
+        raise BrokenPromiseError(f"FAIL {name}: {figures} | broken: {', '.join(failed)}")
+    return f"PASS {name}: {figures}"

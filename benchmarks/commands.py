@@ -1,0 +1,76 @@
+"""The command lines of the benchmarks: `python -m benchmarks.PACKAGE [--write] NAME [options]`."""
+
+import argparse
+import importlib
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.machine import summary
+from benchmarks.page import write_between
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+INTERRUPTED = 130  # the shell's status for Ctrl-C
+
+
+class BenchmarkError(Exception):
+    """Something is missing or answers wrongly; the message says what."""
+
+
+def run_command(package: str, about: str, summary_by_name: Mapping[str, str], words: Sequence[str] | None) -> int:
+    """Run the command that the first word names, print what it measured, and return its exit status.
+
+    Args:
+        package: `http`, for example. The module NAME in it has `measure(words)`, which returns Markdown.
+        about: What the package is for.
+        summary_by_name: A line for each command.
+        words: After `python -m benchmarks.PACKAGE`; those of this process if None.
+    """
+    words = sys.argv[1:] if words is None else list(words)
+    width = max(map(len, summary_by_name))
+    names = "\n".join(f"  {name:{width}}  {summary}" for name, summary in summary_by_name.items())
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{package}",
+        usage=f"python -m benchmarks.{package} [--write] NAME [options]",
+        description=about,
+        epilog=f"names (each has a --help of its own):\n{names}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--write", action="store_true", help=f"also between the markers NAME of {PAGE.name}")
+    parser.add_argument("name", choices=summary_by_name, metavar="NAME", help="one of those below")
+    end = 1 + next((i for i, word in enumerate(words) if not word.startswith("-")), len(words))
+    chosen = parser.parse_args(words[:end])
+
+    def measured() -> str:
+        module = importlib.import_module(f"benchmarks.{package}.{chosen.name.replace('-', '_')}")
+        text: str = module.measure(words[end:])
+        return text
+
+    return report(measured, marker=chosen.name if chosen.write else None, command=" ".join([package, *words]))
+
+
+def report(measure: Callable[[], str], *, marker: str | None, command: str) -> int:
+    """Print the Markdown of a measurement and return the exit status.
+
+    Args:
+        measure: Returns it.
+        marker: Where it also goes in docs/performance.md, with a line that says how it was made; None is nowhere.
+        command: What comes after `python -m benchmarks.`, for that line.
+
+    Returns:
+        0, 1 for an error whose message was printed, 130 after Ctrl-C.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C does
+    try:
+        text = measure()
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    print(text)
+    if marker:
+        write_between(PAGE, marker, [text, f"`python -m benchmarks.{command}`: {summary()}."])
+    return 0

@@ -1,0 +1,27 @@
+"""`python -m benchmarks.micro`: parts of the service beside other ways to do the same, in CPU seconds."""
+
+import sys
+from collections.abc import Sequence
+
+from benchmarks.commands import run_command
+
+CASES = {
+    "codecs": "PNG in and out: ours beside Pillow alone",
+    "growth": "how work grows with the side of an image, and with the images of a batch",
+    "images": "all work on an image beside what nobody can avoid",
+    "regions": "regions of an anomaly map: ours beside scipy.ndimage",
+    "stages": "what the stages of one small request cost, model beside model",
+    "counting": "what a request pays for being counted",
+    "precision": "ways to run one graph: float32, int8, float16, bound tensors",
+    "search": "an exact search: our stores beside FAISS and NumPy",
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one and return its exit status."""
+    about = "Parts of the service beside other ways to do the same, in CPU seconds, taken in turns."
+    return run_command("micro", about, CASES, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""What the stages of one small request cost: CPU microseconds, each stage alone and warm.
+
+    python -m benchmarks.micro stages
+    python -m training fit digits --models other export.precision=float32
+    python -m benchmarks.micro stages models/digits/5 other/digits/1
+
+For every model directory: the denoise graph per image in batches of 1, 16 and 64, on one thread; reading the noisy
+digit and bringing it to the model (`prepare`); making the answer of the graph's output (`finish`), for /denoise and, on
+a noisy and a clean digit, for /anomaly. In a running service each stage costs more, since the others push it out of the
+processor's caches.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.micro.case import Case, parser_of, show
+from benchmarks.micro.graphs import LIMITS, newest, open_graph, shipped
+from benchmarks.samples import CLEAN, NOISY
+from service.tasks.anomaly.job import Anomaly
+from service.tasks.denoise import Denoise
+
+BATCHES = {f"run {size}": size for size in (1, 16, 64)}
+
+
+def measure(words: Sequence[str]) -> str:
+    """Measure and lay out a column per model."""
+    parser = parser_of("stages", __doc__)
+    parser.add_argument("models", nargs="*", type=Path, help="model directories (default: the newest digits)")
+    models: list[Path] = parser.parse_args(words).models or [newest("digits")]
+    runs = {(name, "/".join(model.parts[-3:])): run for model in models for name, run in stages(model).items()}
+    return show(Case("stage", "us", runs, counts=BATCHES))
+
+
+def stages(directory: Path) -> dict[str, Callable[[], object]]:
+    """Name to what runs it once; `run N` runs a whole batch."""
+    manifest, denoise, anomaly = shipped(directory), open_graph(directory, "denoise"), open_graph(directory, "anomaly")
+    job = Denoise(NOISY, manifest, LIMITS, None)
+    x = job.prepare()
+    found: dict[str, Callable[[], object]] = {
+        name: partial(denoise.run, np.concatenate([x] * size)) for name, size in BATCHES.items()
+    }
+    found["prepare"] = job.prepare
+    found["finish denoise"] = partial(job.finish, denoise.run(x))
+    for name, png in (("noisy", NOISY), ("clean", CLEAN)):
+        look = Anomaly(png, manifest, LIMITS, None)
+        found[f"finish anomaly, {name}"] = partial(look.finish, anomaly.run(look.prepare()))
+    return found

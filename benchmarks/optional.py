@@ -1,0 +1,12 @@
+"""Packages of peers, which a machine may lack."""
+
+import importlib
+from types import ModuleType
+
+
+def optional(name: str) -> ModuleType | None:
+    """A package, if it is installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None

@@ -1,0 +1,22 @@
+"""`python -m benchmarks.reliability`: what a service does under loads that want to break it. PASS is 0, FAIL is 1."""
+
+import sys
+from collections.abc import Sequence
+
+from benchmarks.commands import run_command
+
+COMMANDS = {
+    "overload": "five times more requests than it can do",
+    "slow-clients": "connections held open in every slow way",
+    "sigterm": "SIGTERM while everybody asks",
+    "soak": "ten minutes of everything at once",
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one and return its exit status."""
+    return run_command("reliability", "Loads that want to break a service.", COMMANDS, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The service as benchmarks start it: ready, asked, and ended with everything that it has started."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from benchmarks.client import post, status_and_body
+from benchmarks.commands import BenchmarkError
+from benchmarks.machine import ROOT
+from benchmarks.peers.wrk import Request, write_request
+from benchmarks.process import Process, free_port, running
+
+MODELS = ROOT / "models"
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
+POLL_S = 0.005
+
+
+class ServiceError(BenchmarkError):
+    """The service does not start; the message says what it said."""
+
+
+class Service:
+    """`python -m service` on a free port of this machine.
+
+    with Service("--max-queue-images", "32", cores=[1]) as service: ...
+
+    Args:
+        flags: Of its command line.
+        models: What it serves.
+        workers: Processes that answer.
+        cores: Where it runs; None is everywhere.
+
+    Attributes:
+        process: With its memory, files and CPU time.
+        port: Where it listens, on 127.0.0.1.
+        ready_s: Seconds from its start until all workers served and /health/ready was 200.
+    """
+
+    process: Process
+    ready_s: float
+
+    def __init__(
+        self, *flags: str, models: Path = MODELS, workers: int = 1, cores: Sequence[int] | None = None
+    ) -> None:
+        self.flags, self.models, self.workers, self.cores = flags, models, workers, cores
+        self.port = free_port()
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "service", "--port", str(self.port), "--models-dir", str(self.models)]
+        command += ["--workers", str(self.workers), "--device", "cpu", *self.flags]
+        started = time.perf_counter()
+        with contextlib.ExitStack() as stack:  # ends it if it does not become ready
+            self.process = stack.enter_context(running("service", command, cores=self.cores))
+            self._wait(started + START_TIMEOUT_S)
+            self.ready_s = time.perf_counter() - started
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def ask(self, path: str, body: bytes, content_type: str) -> bytes:
+        """Post a body and return that of the answer.
+
+        Raises:
+            AnswerError: The answer is not 2xx.
+        """
+        return post(self.port, path, body, content_type)
+
+    def stop(self) -> int:
+        """Send SIGTERM and return the exit code."""
+        self.process.popen.terminate()
+        return self.process.popen.wait(STOP_TIMEOUT_S)
+
+    def request(self, folder: Path, path: str, body: bytes, content_type: str) -> Request:
+        """The same request for wrk, kept in files of a folder."""
+        name = f"{abs(hash((path, content_type, body))):x}"
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return write_request(folder, name=name, url=url, content_type=content_type, body=body)
+
+    def _wait(self, end: float) -> None:
+        while self.process.log.read_bytes().count(b" running on ") < self.workers or not self._is_ready():
+            if self.process.popen.poll() is not None or time.perf_counter() > end:
+                raise ServiceError(f"the service does not start:\n{self.process.last_words()}")
+            time.sleep(POLL_S)
+
+    def _is_ready(self) -> bool:
+        try:
+            return status_and_body(self.port, "GET", "/health/ready")[0] == 200
+        except OSError:
+            return False
