@@ -339,6 +339,9 @@ def test_a_delete_whose_answer_was_lost_has_been_done(url: str, hourglass: Hourg
                 raise httpx.ReadError("the answer was lost")
             return response
 
+        def close(self) -> None:
+            self.inner.close()
+
     with Hourglass(url, transport=Lossy(), retry=Retry(first_s=0.01)) as lossy:
         lossy.delete_item("lost", "a")
         with pytest.raises(NotFound):
@@ -551,7 +554,7 @@ def test_compress_and_decompress_fit_together(
     url: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(url, "compress", image, image, tmp_path / "two.hg", "--rate", "1") == 0
-    assert "two.hg: 2 files in" in capsys.readouterr().err
+    assert "two.hg: 2 files of 146 bytes in 46 bytes" in capsys.readouterr().err
 
     assert run(url, "decompress", tmp_path / "two.hg", tmp_path / "two.npy") == 0
 

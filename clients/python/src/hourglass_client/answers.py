@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hourglass_client.arrays import SERVICE_ORDER, ArrayOrder
+from hourglass_client.folders import write_whole
 
 NPY_TYPE = "application/x-npy"
 HOURGLASS_TYPE = "application/vnd.hourglass"  # a file of /compress
@@ -49,8 +50,8 @@ class Picture:
         return file.getvalue()
 
     def save(self, path: str | Path) -> None:
-        """Writes the file as it is; its name does not change what it is."""
-        Path(path).write_bytes(self.content)
+        """Write the file as it is; its name does not change what it is."""
+        write_whole(path, self.content)
 
     def pil(self) -> Image.Image:
         """As an image of Pillow."""

@@ -1,21 +1,34 @@
-"""Files and folders of images, and where what is made of them goes."""
+"""Files and folders of images, where what is made of them goes, and how it is written."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".npy"}
+_SYSTEM_FOLDERS = {"__MACOSX"}
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Files as they are, and the images in folders (by their endings, in order of names, deeper folders too)."""
+    """Files as they are, and the images in folders: by their endings, in order of names, deeper folders too.
+
+    What is hidden (`.thumbnails/`, `._photo.jpg`) is left out.
+    """
     found: list[Path] = []
     for path in map(Path, paths):
-        if not path.is_dir():
+        if path.is_dir():
+            found += [file for file in sorted(path.rglob("*")) if is_image_below(file, path)]
+        else:
             found.append(path)
-            continue
-        # A pipe or a device with such a name would never end.
-        found += [file for file in sorted(path.rglob("*")) if file.suffix.lower() in _ENDINGS and file.is_file()]
     return found
+
+
+def is_image_below(file: Path, folder: Path) -> bool:
+    """Whether `find_images` would take the file from the folder."""
+    if file.suffix.lower() not in _ENDINGS:
+        return False
+    if any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in file.relative_to(folder).parts):
+        return False
+    return file.is_file()  # a pipe or a device with such a name would never end
 
 
 def some_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -34,7 +47,7 @@ def targets(inputs: Sequence[Path], output: Path, ending: str) -> dict[Path, Pat
     """Where the answer to every file goes: in the output folder as the file lies below the folder that was named.
 
     Raises:
-        ValueError: Two would go to the same place.
+        ValueError: Two would go to the same place, or one over an image that was named.
     """
     target_by_file: dict[Path, Path] = {}
     file_by_target: dict[Path, Path] = {}
@@ -45,4 +58,22 @@ def targets(inputs: Sequence[Path], output: Path, ending: str) -> dict[Path, Pat
             if other != file:
                 raise ValueError(f"{other} and {file} would both become {target}; name a folder above them")
             target_by_file[file] = target
+    sources = {file.resolve() for file in target_by_file}
+    for file, target in target_by_file.items():
+        if target.resolve() in sources:
+            raise ValueError(f"the answer to {file} would be written over {target}; name another folder")
     return target_by_file
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file that appears when it is whole. If that fails, nothing is left of it, and an older one stays."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():  # standard output, a pipe
+        target.write_bytes(content)
+        return
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

@@ -276,7 +276,7 @@ class Hourglass:
         paths: Sequence[str | Path],
         *,
         at_once: int = 8,
-        what: str = "images",
+        what: str = "asking",
     ) -> Iterator[tuple[Path, T | ClientError | OSError]]:
         """Asks about every file, several at a time, with a progress bar: each file with its answer or its problem.
 
@@ -284,10 +284,10 @@ class Hourglass:
             ask: What to do with a file, such as `hourglass.denoise`.
             paths: Files, and folders of images.
             at_once: Requests at a time: the service makes batches of them.
-            what: Of the progress bar.
+            what: Is being done, for the progress bar, which has the rate and the time that is left.
         """
         files = find_images(paths)
-        with tqdm(total=len(files), desc=what, unit="", delay=_SILENT_S, disable=None, leave=False) as bar:
+        with tqdm(total=len(files), desc=what, unit=" images", delay=_SILENT_S, disable=None, leave=False) as bar:
             for file, result in ask_each(ask, files, at_once):
                 bar.update()
                 yield file, result

@@ -6,15 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from hourglass_client.cli.run import EXIT_DONE, EXIT_SOME_FAILED, AddCommand, add_many, for_each
 from hourglass_client.folders import find_images, some_images
 from hourglass_client.sync import Hourglass
-from hourglass_client.verdicts import EXIT_DONE, EXIT_SOME_FAILED, complain
 
 T = TypeVar("T")
 
 
-def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Their command lines; `add` takes a name, what runs it and a sentence."""
+def add_commands(add: AddCommand) -> None:
+    """Their command lines."""
     put = add("put", _put, "keep images in a collection, by their paths below the folder that is named")
     put.add_argument("--label", metavar="L", help="of all of them (default: none)")
     put.add_argument("--labels-from-folders", action="store_true", help="the folder of a file is its label")
@@ -24,8 +24,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     classify.add_argument("--k", type=int, default=5, metavar="K", help="items that vote (default 5)")
     for command in (put, search, classify):
         command.add_argument("collection", help="its name")
-        command.add_argument("paths", nargs="+", metavar="PATH", help="images or folders")
-        command.add_argument("--at-once", type=int, default=8, metavar="N", help="requests at a time (default 8)")
+        add_many(command, "images or folders")
 
 
 def _put(hourglass: Hourglass, options: argparse.Namespace) -> int:
@@ -74,11 +73,6 @@ def _each(
     ask: Callable[[Path], T],
     say: Callable[[Path, T], None],
 ) -> int:
-    """Every image asked about and its answer said, in order; the exit code."""
-    failed = 0
-    for file, answer in hourglass.each(ask, files, at_once=options.at_once):
-        if isinstance(answer, Exception):
-            failed += complain(file, answer)
-        else:
-            say(file, answer)
+    """Ask about every image and say the answers, in order; the exit code."""
+    failed = for_each(hourglass, files, ask, say, at_once=options.at_once, what=options.command)
     return EXIT_SOME_FAILED if failed else EXIT_DONE

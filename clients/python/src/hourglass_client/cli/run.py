@@ -1,0 +1,92 @@
+"""What all commands share: exit codes, options, complaints, and the loop over many files."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+from hourglass_client.answers import NPY_TYPE
+from hourglass_client.errors import Unreachable
+from hourglass_client.sync import Hourglass
+
+T = TypeVar("T")
+AddCommand = Callable[..., argparse.ArgumentParser]  # a name, what runs it, and a sentence
+
+EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING, EXIT_ANOMALOUS, EXIT_STOPPED = 0, 1, 2, 3, 130
+
+TYPE_BY_ENDING = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".npy": NPY_TYPE,
+}
+ARCHIVES = {".zip": "application/zip"}
+ANIMATIONS = {".gif": "image/gif"}
+
+
+def add_many(command: argparse.ArgumentParser, text: str) -> None:
+    """Add the paths of many files, and how many are asked about at a time."""
+    command.add_argument("paths", nargs="+", metavar="PATH", help=text)
+    add_at_once(command)
+
+
+def add_at_once(command: argparse.ArgumentParser) -> None:
+    """Add how many requests are made at a time."""
+    text = "requests at a time: about 4 for every core of the service (default 8)"
+    command.add_argument("--at-once", type=int, default=8, metavar="N", help=text)
+
+
+def add_rate(command: argparse.ArgumentParser) -> None:
+    """Add the share of false alarms."""
+    text = "share of normal images that may be flagged (default: as the model was calibrated)"
+    command.add_argument("--max-fpr", type=float, metavar="P", help=text)
+
+
+def for_each(
+    hourglass: Hourglass,
+    files: Sequence[Path],
+    ask: Callable[[Path], T],
+    done: Callable[[Path, T], None],
+    *,
+    failed: Callable[[Path], None] = lambda _: None,
+    at_once: int,
+    what: str,
+) -> int:
+    """Ask about every file and pass on the answers, in order. Problems go to standard error; how many there were.
+
+    Raises:
+        Unreachable: The service is gone: asking about the rest would only take time.
+    """
+    problems = 0
+    for file, answer in hourglass.each(ask, files, at_once=at_once, what=what):
+        if isinstance(answer, Unreachable):
+            raise answer
+        if isinstance(answer, Exception):
+            problems += 1
+            say(f"{file}: {answer}")
+            failed(file)
+        else:
+            done(file, answer)
+    return problems
+
+
+def say(sentence: str) -> None:
+    """Say something about the work, beside what it prints."""
+    print(sentence, file=sys.stderr)
+
+
+def type_of(output: Path, *, more: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The media type that a file's ending stands for.
+
+    Raises:
+        ValueError: It stands for none.
+    """
+    ending, type_by_ending = output.suffix.lower(), {**TYPE_BY_ENDING, **more}
+    if ending not in type_by_ending:
+        raise ValueError(f"{output} has an ending that is none of {', '.join(type_by_ending)}")
+    return type_by_ending[ending]
