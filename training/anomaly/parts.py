@@ -2,8 +2,10 @@
 
 import csv
 import hashlib
+import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from training.anomaly.backbone import MULTIPLE_OF
 from training.anomaly.config import AnomalyRecipe, PartsConfig
@@ -20,12 +23,14 @@ from training.anomaly.learn import SMALL_SIDE
 from training.config import DataConfig, RecipeError
 from training.data import SMALLEST_DATASET
 from training.errors import DataError
-from training.folder import FORMATS, Skipped, find_images, read_folder
+from training.folder import FORMATS, SUFFIXES, Skipped, read_files
 
 SMALL_MULTIPLE_OF = 4  # the autoencoder halves twice
 NEARLY = 1.1  # ratio of proportions that stretching does not harm
 FEWEST_FOR_TEST = 50  # images; with fewer, none are kept for the rate of false alarms
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
+SYSTEM_FOLDERS = ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+NOT_GOOD = ("test", "ground_truth")  # folders of MVTec's layout that hold defects and masks
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
 
 Images = UInt8[Tensor, "_ channel height width"]
@@ -60,10 +65,9 @@ def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
         DataError: No folder, no readable image, or too few.
         RecipeError: `data.groups` cannot be used.
     """
-    if not folder.is_dir():
-        raise DataError(f"--data {folder}: no such folder")
-    config = choose_input(find_images(folder), recipe.data)
-    found = read_folder(folder, config, progress=progress)
+    paths = find_good(folder)
+    config = choose_input(paths, recipe.data)
+    found = read_files(paths, config, label=shown(folder), progress=progress)
     if len(found.images) < SMALLEST_DATASET:
         raise DataError(
             f"{folder}: {len(found.images)} different readable images, at least {SMALLEST_DATASET} are needed; "
@@ -82,6 +86,44 @@ def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
         test=test,
         skipped=found.skipped,
     )
+
+
+def find_good(folder: Path) -> list[Path]:
+    """The files of good images below a folder, in the order of their paths; what is left out is counted on the screen.
+
+    Nothing is taken from hidden files and folders, nor from what systems add. Of a folder laid out like MVTec AD,
+    with train/good beside test and ground_truth, train/good is taken.
+
+    Raises:
+        DataError: No folder, no image, or good images beside folders of others.
+    """
+    if not folder.is_dir():
+        raise DataError(f"--data {folder}: no such folder")
+    inside = {path.name: path for path in folder.iterdir() if path.is_dir() and not _is_of_system(path.name)}
+    if (folder / "train/good").is_dir():
+        tqdm.write(f"{shown(folder)} is laid out like MVTec AD: learning from train/good")
+        return find_good(folder / "train/good")
+    if other := sorted(name for name in inside if name in NOT_GOOD or ("good" in inside and name != "good")):
+        raise DataError(
+            f"--data {folder} holds {', '.join(other)}, which may show defects; give the folder of good images alone"
+            + (f": --data {folder / 'good'}" if "good" in inside else "")
+        )
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    usable = [path for path in files if not any(_is_of_system(part) for part in path.relative_to(folder).parts)]
+    paths = sorted(path for path in usable if path.suffix.lower() in SUFFIXES)
+    left = Counter(path.suffix.lower() or "no suffix" for path in usable if path.suffix.lower() not in SUFFIXES)
+    if hidden := len(files) - len(usable):
+        left["hidden, or of the system"] = hidden
+    if left:
+        tqdm.write(f"left out: {', '.join(f'{count} ({kind})' for kind, count in left.most_common())}")
+    if not paths:
+        raise DataError(f"{shown(folder)}: no image in it; looked for {', '.join(sorted(SUFFIXES))}")
+    return paths
+
+
+def shown(path: Path) -> str:
+    """A path for the screen, also where its bytes are no UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def choose_input(paths: Sequence[Path], config: PartsConfig) -> DataConfig:
@@ -108,6 +150,12 @@ def choose_input(paths: Sequence[Path], config: PartsConfig) -> DataConfig:
     if resize == "auto":
         ratio = proportions / (width / height)
         resize = "exact" if float(np.maximum(ratio, 1 / ratio).max()) <= NEARLY else "fit"
+        if resize == "fit":
+            tqdm.write(
+                f"mind: width over height is {proportions.min():.2f} to {proportions.max():.2f}, so images are padded; "
+                f"if each is cut out along its part, stretch them: data.resize=exact data.height={height} "
+                f"data.width={width}"
+            )
     return DataConfig(licence=config.licence, channels=channels, height=height, width=width, resize=resize)
 
 
@@ -186,12 +234,18 @@ def _header(path: Path) -> tuple[tuple[int, int], str] | None:
         return None
 
 
+def _is_of_system(name: str) -> bool:
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
 def _read_groups(path: Path) -> dict[str, str]:
+    """The table of a CSV file as spreadsheets write it: with or without byte order mark, commas, semicolons or tabs."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        delimiter = max(",;\t", key=(lines or [""])[0].count)
+        rows = list(csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecipeError(f"data.groups: cannot read {path}: {error}") from error
     if not rows or not {"file", "group"} <= rows[0].keys():
         raise RecipeError(f"data.groups: {path} needs a first line with the columns file and group")
-    return {row["file"]: row["group"] for row in rows}
+    return {(row["file"] or "").replace("\\", "/").removeprefix("./"): row["group"] or "" for row in rows}
