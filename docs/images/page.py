@@ -1,33 +1,56 @@
-"""Takes the README's picture of the page at `/` of a running service: `python docs/images/page.py http://127.0.0.1:8000`."""
+"""Takes the pictures of the page at `/` of a running service: `python docs/images/page.py http://127.0.0.1:8000`."""
 
 import io
 import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).parent
-VIEW = {"width": 1120, "height": 1400}
-PLACE = (0.22, 0.33)  # on the map
+DATA = HERE.parents[1] / "tests" / "data"
+VIEW = {"width": 1120, "height": 900}
+NOISE = 25  # standard deviation, 0-255 units
 
 
 def main(url: str) -> None:
-    """Waits until everything has been answered, stands somewhere on the map, and keeps what is seen."""
+    """Bring each door to a result, and keep what is seen."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport=VIEW)  # type: ignore[arg-type]  # a dictionary will do
-        page.goto(url, wait_until="networkidle")
-        chart = page.locator("#chart")
-        box = chart.bounding_box()
-        if box is not None:
-            chart.hover(position={"x": PLACE[0] * box["width"], "y": PLACE[1] * box["height"]})
-        page.evaluate("scrollTo(0, 0)")
-        page.wait_for_timeout(1000)  # what is said of the place comes when the hand rests
-        with Image.open(io.BytesIO(page.screenshot())) as picture:
-            picture.convert("RGB").save(HERE / "page.png", optimize=True)
+        for name, take in {"photo": photo, "explore": explore}.items():
+            page = browser.new_page(viewport=VIEW)  # type: ignore[arg-type]  # a dictionary will do
+            page.goto(f"{url}/#{name}", wait_until="networkidle")
+            take(page)
+            keep(page, name)
+            page.close()
         browser.close()
+
+
+def photo(page: Page) -> None:
+    """Clean a picture that noise was added to."""
+    with Image.open(DATA / "hazelnut.jpg") as picture:
+        clean = np.asarray(picture.convert("RGB")).astype(np.float32)
+    noisy = clean + np.random.default_rng(0).normal(0, NOISE, clean.shape)
+    file = io.BytesIO()
+    Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(file, "PNG")
+    page.locator("#photo-files").set_input_files(
+        [{"name": "hazelnut.png", "mimeType": "image/png", "buffer": file.getvalue()}]
+    )
+    page.get_by_text("Denoised by").wait_for()
+
+
+def explore(page: Page) -> None:
+    """Wait until everything has been answered."""
+    page.get_by_text("From 32 numbers").wait_for()
+
+
+def keep(page: Page, name: str) -> None:
+    """Save what is seen as the picture of that name."""
+    page.wait_for_timeout(1000)  # pictures are decoded after they have arrived
+    with Image.open(io.BytesIO(page.screenshot())) as picture:
+        picture.convert("RGB").quantize(256).save(HERE / f"page-{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

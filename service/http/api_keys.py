@@ -16,7 +16,7 @@ _OPEN = {
     *("/", "/docs", "/openapi.json", "/health/live", "/health/ready"),
     *("/v2/health/live", "/v2/health/ready"),
 }
-_OPEN_BELOW = ("/docs/", "/explorer/", "/problems/")
+_OPEN_BELOW = ("/docs/", "/page/", "/problems/")
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hourglass"'}
 

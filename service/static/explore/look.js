@@ -1,9 +1,11 @@
 /** The image noisy, denoised, reconstructed, and judged: all of it live. */
 
-import { call, post, tell } from "./api.js";
-import { latest } from "./latest.js";
-import { able, asking, fill, lackOf, manifestOf } from "./models.js";
-import { pen, psnrDb, readImage, show, toPng, withNoise } from "./pixels.js";
+import { call, post, tell } from "../common/api.js";
+import { latest } from "../common/latest.js";
+import { bestFor, lookAt, misfit } from "../common/fitting.js";
+import { able, asking, fill, labelOf, lackOf, manifestOf } from "../common/models.js";
+import { figure, rankOf } from "../common/verdict.js";
+import { pen, psnrDb, readImage, show, toPng, withNoise } from "../common/pixels.js";
 
 const LARGE = 64; // pixels: a larger picture goes to the model for photographs
 const [NOISE, NOISE_OF_LARGE] = ["100", "25"]; // until it is chosen: digits are shown more than pictures
@@ -31,12 +33,12 @@ export function setUpLook(pad, models) {
       sigma > 0 && Number.isFinite(db) ? `PSNR ${db.toFixed(1)} dB` : "No noise";
     smooth(shown, noisy.width);
     const sent = { clean, sigma, file: await toPng(noisy) };
-    if (isOther) denoised.ask.fresh(sent);
-    else denoised.ask(sent);
+    (isOther ? denoised.ask.fresh : denoised.ask)(sent);
   });
 
   const lookAtIt = latest(async (_, isOther) => {
-    const sent = { clean: pad.image, file: await toPng(pad.image) };
+    const sent = { clean: pad.image, file: await toPng(pad.image), look: await lookAt(pad.image) };
+    if (isOther && !judged.isChosen) judged.select.value = (bestFor(judged.models, sent.look) ?? judged.models[0])?.name ?? "";
     for (const { ask } of [rebuilt, judged]) (isOther ? ask.fresh : ask)(sent);
   });
 
@@ -51,6 +53,7 @@ export function setUpLook(pad, models) {
 
   function look(isOther) {
     suit();
+    if (isOther) for (const card of [denoised, rebuilt, judged]) card.clear();
     spoil(isOther);
     lookAtIt(isOther);
   }
@@ -67,9 +70,16 @@ export function setUpLook(pad, models) {
   });
   denoised.select.addEventListener("change", () => {
     denoised.isChosen = true;
+    denoised.clear();
     spoil(true);
   });
-  for (const { select } of [rebuilt, judged]) select.addEventListener("change", () => lookAtIt(true));
+  for (const card of [rebuilt, judged]) {
+    card.select.addEventListener("change", () => {
+      card.isChosen = true;
+      card.clear();
+      lookAtIt(true);
+    });
+  }
   look(true);
 }
 
@@ -92,13 +102,14 @@ function setUpCard(id, models, lack, work) {
   if (!models.length) {
     said.textContent = lack;
     for (const part of [img, select.parentElement, figure.querySelector(".neck")]) if (part) part.hidden = true;
-    return { models, select, ask: latest(async () => undefined) };
+    return { models, select, clear: () => undefined, ask: latest(async () => undefined) };
   }
   const ask = latest(async (signal, sent) => {
     figure.setAttribute("aria-busy", "true");
     try {
       const model = models.find(({ name }) => name === select.value);
       const result = await work({ figure, model, signal, ...sent });
+      signal.throwIfAborted();
       show(img, result.blob);
       smooth(img, sent.clean.width);
       said.textContent = result.said;
@@ -111,7 +122,16 @@ function setUpCard(id, models, lack, work) {
       figure.removeAttribute("aria-busy");
     }
   });
-  return { models, select, ask };
+
+  /** Takes the result away: it belongs to an image that is no longer there. */
+  function clear() {
+    ask.stop();
+    img.removeAttribute("src");
+    said.textContent = "";
+    tell(problem, null);
+  }
+
+  return { models, select, ask, clear };
 }
 
 async function denoise({ model, signal, file, clean, sigma }) {
@@ -119,9 +139,9 @@ async function denoise({ model, signal, file, clean, sigma }) {
   const blob = await response.blob();
   const found = response.headers.get("X-Sigma");
   const guess = found ? `, which took the noise for ${Number(found).toFixed(0)}` : "";
-  if (sigma === 0) return { blob, said: `By ${model.name}${guess}` };
+  if (sigma === 0) return { blob, said: `By ${labelOf(model)}${guess}` };
   const gained = psnrDb(clean, await readImage(blob));
-  return { blob, said: `PSNR ${gained.toFixed(1)} dB, by ${model.name}${guess}` };
+  return { blob, said: `PSNR ${gained.toFixed(1)} dB, by ${labelOf(model)}${guess}` };
 }
 
 async function rebuild({ figure, model, signal, file }) {
@@ -134,20 +154,21 @@ async function rebuild({ figure, model, signal, file }) {
   drawNeck(figure.querySelector(".neck"), answer.latent, manifest.latent);
   const pixels = manifest.input.height * manifest.input.width * manifest.input.channels;
   const size = answer.latent.length;
-  return { blob: await decoded.blob(), said: `From ${size} numbers instead of ${pixels}, by ${model.name}` };
+  return { blob: await decoded.blob(), said: `From ${size} numbers instead of ${pixels}, by ${labelOf(model)}` };
 }
 
-async function judge({ model, signal, file }) {
+async function judge({ model, signal, file, look }) {
   const options = { query: asking(model), body: file, type: "image/png", signal };
   const [picture, answer] = await Promise.all([
     call("anomaly", { ...options, accept: "image/png" }),
     call("anomaly", { ...options, accept: "application/json" }),
   ]);
-  const { is_anomalous: isAnomalous, p_value: p, score, threshold } = await answer.json();
-  const verdict = isAnomalous ? "Unusual" : "Normal";
-  const often = `${p < 0.01 ? "fewer than 1" : Math.round(100 * p)} of 100 normal images score as high`;
+  const verdict = await answer.json();
   const blob = await picture.blob();
-  return { blob, said: `${verdict}: ${often}. Score ${score.toPrecision(3)}, limit ${threshold.toPrecision(3)}.` };
+  const limits = `Score ${figure(verdict.score)}, limit ${figure(verdict.threshold)}, by ${labelOf(model)}`;
+  const why = misfit(model, look);
+  const doubt = why ? ` This says little: ${why}.` : "";
+  return { blob, said: `${verdict.is_anomalous ? "Unusual" : "Normal"}. ${rankOf(verdict)}. ${limits}.${doubt}` };
 }
 
 /** The latents as bars, in units of their deviations over the training images. */

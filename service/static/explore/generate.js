@@ -1,8 +1,8 @@
 /** New images out of a model's prior. */
 
-import { post, tell } from "./api.js";
-import { able, asking, fill, lackOf, manifestOf } from "./models.js";
-import { blank, paint, readNpy } from "./pixels.js";
+import { post, tell } from "../common/api.js";
+import { able, asking, fill, lackOf, manifestOf } from "../common/models.js";
+import { blank, paint, readNpy } from "../common/pixels.js";
 
 export async function setUpGenerate(pad, models) {
   const section = document.getElementById("draw");

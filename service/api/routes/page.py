@@ -1,7 +1,8 @@
-"""The page at `/`, where people try what the models do. Its files are as they lie in `static/`."""
+"""The page at `/`, where people use the models. Its files are served as they are in `static/`."""
 
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, Request, Response
 
@@ -33,11 +34,11 @@ async def page(request: Request) -> Response:
     return _answer(request, "index.html")
 
 
-@router.get("/explorer/{file}")
+@router.get("/page/{file:path}")
 async def page_file(request: Request, file: str) -> Response:
-    """What the page loads."""
+    """Answers one file that the page loads."""
     if file not in _files():
-        raise RouteNotFound(f"no page '/explorer/{shown(file)[1:-1]}'")
+        raise RouteNotFound(f"no page '/page/{shown(file)[1:-1]}'")
     return _answer(request, file)
 
 
@@ -48,6 +49,15 @@ def _answer(request: Request, file: str) -> Response:
 
 @cache
 def _files() -> dict[str, bytes]:
-    folder = resources.files("service") / "static"
-    files = (file for file in folder.iterdir() if file.name.rpartition(".")[2] in _TYPE_BY_ENDING)
-    return {file.name: file.read_bytes() for file in files}
+    """Map the path of each file below `static/` to its content."""
+    content_by_path: dict[str, bytes] = {}
+
+    def collect(folder: Traversable, prefix: str) -> None:
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                collect(entry, f"{prefix}{entry.name}/")
+            elif entry.name.rpartition(".")[2] in _TYPE_BY_ENDING:
+                content_by_path[prefix + entry.name] = entry.read_bytes()
+
+    collect(resources.files("service") / "static", "")
+    return content_by_path

@@ -1,20 +1,23 @@
 /** The image to look at: drawn by hand, one of the samples, or a file. */
 
-import { Problem, tell } from "./api.js";
-import { blank, pen, readImage } from "./pixels.js";
+import { Problem, tell } from "../common/api.js";
+import { onFiles } from "../common/files.js";
+import { blank, pen, readImage } from "../common/pixels.js";
 
 const INK = 22; // of 280 pixels: as thick as MNIST's strokes
 const SIDE = 28; // pixels of a drawing, as the models get it
+const FIRST_SAMPLE = 3;
 const BOX = 20; // the drawing without its margin, as in MNIST
 
 /**
- * @returns {{image: HTMLCanvasElement, isDrawing: boolean, onChange: Function[], set: Function}} The image as it is,
- *     who wants to know when it changes (called with whether it is another image), and a way to put one there.
+ * @returns {Promise<{image: HTMLCanvasElement, samples: HTMLCanvasElement[], isDrawing: boolean, onChange: Function[],
+ *     set: Function}>} The image as it is, the sample digits, who wants to know when the image changes (called with
+ *     whether it is another one), and a way to put one there.
  */
-export function setUpPad() {
+export async function setUpPad() {
   const canvas = document.getElementById("pad");
   const trouble = document.getElementById("pad-trouble");
-  const pad = { image: blank(SIDE, SIDE), isDrawing: false, onChange: [], set };
+  const pad = { image: blank(SIDE, SIDE), samples: [], isDrawing: false, onChange: [], set };
 
   function changed(isOther) {
     pad.onChange.forEach((listener) => listener(isOther));
@@ -65,8 +68,10 @@ export function setUpPad() {
     tell(trouble, null);
     changed(true);
   });
-  setUpFiles(canvas, open);
-  setUpSamples(set);
+  onFiles(document.getElementById("explore"), ([file]) => open(file));
+  pad.samples = await readSamples();
+  showSamples(pad.samples, set);
+  if (pad.samples.length) set(pad.samples[FIRST_SAMPLE]);
   return pad;
 }
 
@@ -107,44 +112,32 @@ function setUpDrawing(canvas, { begin, drawn }) {
   }
 }
 
-function setUpFiles(canvas, open) {
-  const input = document.getElementById("file");
-  input.addEventListener("change", () => {
-    if (input.files.length) open(input.files[0]);
-    input.value = "";
-  });
-  document.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    canvas.classList.add("over");
-  });
-  document.addEventListener("dragleave", () => canvas.classList.remove("over"));
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
-    canvas.classList.remove("over");
-    if (event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
-  });
-  document.addEventListener("paste", (event) => {
-    if (event.clipboardData.files.length) open(event.clipboardData.files[0]);
+/** The ten digits of the sheet; none where it cannot be loaded. */
+async function readSamples() {
+  const sheet = new Image();
+  sheet.src = "page/explore/samples.png";
+  try {
+    await sheet.decode();
+  } catch {
+    return [];
+  }
+  return Array.from({ length: 10 }, (_, digit) => {
+    const image = blank(SIDE, SIDE);
+    pen(image).drawImage(sheet, -SIDE * digit, 0);
+    return image;
   });
 }
 
-function setUpSamples(set) {
-  const sheet = new Image();
-  sheet.addEventListener("load", () => {
-    const buttons = Array.from({ length: 10 }, (_, digit) => {
-      const image = blank(SIDE, SIDE);
-      pen(image).drawImage(sheet, -SIDE * digit, 0);
-      const button = document.createElement("button");
-      button.type = "button";
-      button.ariaLabel = `Sample ${digit}`;
-      button.append(image);
-      button.addEventListener("click", () => set(image));
-      return button;
-    });
-    document.getElementById("samples").replaceChildren(...buttons);
-    buttons[3].click();
+function showSamples(samples, set) {
+  const buttons = samples.map((image, digit) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.ariaLabel = `Sample ${digit}`;
+    button.append(image);
+    button.addEventListener("click", () => set(image));
+    return button;
   });
-  sheet.src = "explorer/samples.png";
+  document.getElementById("samples").replaceChildren(...buttons);
 }
 
 /** A drawing as MNIST has its digits: its longer side is 20 pixels, its centre of mass in the middle of 28x28. */

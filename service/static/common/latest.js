@@ -3,7 +3,8 @@
  * after it. So a fast hand asks no faster than the service answers, and never sees an old answer after a newer one.
  *
  * @param {(signal: AbortSignal, ...args: any[]) => Promise<void>} work Shows its own problems.
- * @returns A function to call as often as one likes. Its `fresh` first aborts what is running: for another image.
+ * @returns A function to call as often as one likes. Its `fresh` first aborts what is running: for another image. Its
+ *     `stop` aborts and asks nothing new.
  */
 export function latest(work) {
   let waiting = null;
@@ -30,8 +31,12 @@ export function latest(work) {
     return undefined;
   }
 
-  ask.fresh = (...args) => {
+  ask.stop = () => {
+    waiting = null;
     running?.abort();
+  };
+  ask.fresh = (...args) => {
+    ask.stop();
     return ask(...args);
   };
   return ask;

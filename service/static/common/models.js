@@ -34,7 +34,7 @@ export function lackOf(models, what) {
 
 /** Fills a list with models, and returns the one that is chosen by its name, or the first. */
 export function fill(select, models, chosen = select.value) {
-  select.replaceChildren(...models.map((model) => new Option(model.name, model.name)));
+  select.replaceChildren(...models.map((model) => new Option(labelOf(model), model.name)));
   const found = models.find((model) => model.name === chosen) ?? models[0];
   select.value = found?.name ?? "";
   select.disabled = models.length < 2;
@@ -44,4 +44,9 @@ export function fill(select, models, chosen = select.value) {
 /** The query that asks a model version. */
 export function asking(model) {
   return { model: model.name, version: model.version };
+}
+
+/** The name and version of a model, as X-Model has them. */
+export function labelOf({ name, version }) {
+  return `${name}/${version}`;
 }

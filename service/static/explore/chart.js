@@ -1,6 +1,6 @@
 /** How the map of two latents is painted: images behind, a label per test image, and where one stands. */
 
-import { blank, paint, pen } from "./pixels.js";
+import { blank, paint, pen } from "../common/pixels.js";
 
 // Ten light colours that most kinds of colour blindness tell apart on black (after Paul Tol's "light" scheme). They
 // are a help only: every point is drawn as its label.

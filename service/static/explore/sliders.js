@@ -1,9 +1,9 @@
 /** One slider per principal direction of the latents, or per latent where a model names no directions. */
 
-import { call, post, tell } from "./api.js";
-import { latest } from "./latest.js";
-import { able, asking, fill, lackOf, manifestOf } from "./models.js";
-import { gaussian, mulberry32, paint, readNpy, toPng } from "./pixels.js";
+import { call, post, tell } from "../common/api.js";
+import { latest } from "../common/latest.js";
+import { able, asking, fill, lackOf, manifestOf } from "../common/models.js";
+import { gaussian, mulberry32, paint, readNpy, toPng } from "../common/pixels.js";
 
 const NPY = "application/x-npy";
 const FIRST = 12; // sliders that are shown at once

@@ -1,10 +1,10 @@
 /** The map of two latents: move over it, and the decoded image follows. */
 
-import { post, tell } from "./api.js";
+import { post, tell } from "../common/api.js";
 import { Chart, boundsOf, colourOf } from "./chart.js";
-import { latest, settled } from "./latest.js";
-import { able, asking, fill, lackOf, manifestOf } from "./models.js";
-import { blank, paint, readNpy, show } from "./pixels.js";
+import { latest, settled } from "../common/latest.js";
+import { able, asking, fill, lackOf, manifestOf } from "../common/models.js";
+import { blank, paint, readNpy, show } from "../common/pixels.js";
 
 const NPY = "application/x-npy";
 const CELLS = 15; // 225 images, below the usual limit of 256 in one request
