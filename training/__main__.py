@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,12 +12,12 @@ from training.anomaly.config import AnomalyRecipe
 from training.anomaly.fit import Images
 from training.anomaly.fit import fit as fit_anomaly
 from training.anomaly.recalibrate import recalibrate
-from training.arguments import model_name, parse
+from training.arguments import model_name, parse, refuse_useless
 from training.compression.config import CompressionRecipe
 from training.compression.fit import fit as fit_compression
 from training.config import Recipe, RecipeError
 from training.distributed import first_process_first, process_group, rank_and_world
-from training.errors import DataError, PipelineError, RunError
+from training.errors import DataError, DeviceError, PipelineError, RunError
 from training.kinds import load_any_recipe
 from training.loop import TrainingError
 from training.photocodec.config import PhotoCodecRecipe
@@ -75,6 +76,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _fit(options: argparse.Namespace) -> None:
     recipe = load_any_recipe(options.recipe, tuple(options.overrides))
+    refuse_useless(recipe, options)
     if isinstance(recipe, RestorationRecipe):
         _fit_restoration(recipe, options)
     elif isinstance(recipe, CompressionRecipe):
@@ -129,12 +131,12 @@ def _where(recipe: str, options: argparse.Namespace) -> Where:
 def _fit_anomaly(recipe: AnomalyRecipe, options: argparse.Namespace) -> None:
     if options.data is None:
         raise DataError("which images? Give --data FOLDER, a folder of images of good parts")
-    sources = _images(options)
-    command = _command(options, names_data=True)
+    if options.device == "cuda":
+        raise DeviceError(f"recipe {recipe.name} learns on the CPU; give --device cpu, or leave it out")
+    where = replace(_where(recipe.name, options), device=torch.device("cpu"))
     fit_anomaly(
-        recipe, options.name or recipe.name, sources, runs=options.runs, models=options.models, command=command,
-        progress=not options.quiet,
-    )  # fmt: skip
+        recipe, options.name or recipe.name, _images(options), where, command=_command(options, names_data=True)
+    )
 
 
 def _write_textbook(options: argparse.Namespace) -> None:

@@ -10,9 +10,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.contract.manifest import Name
 from training.architectures import ARCHITECTURES
-from training.config import recipe_names
-from training.kinds import load_any_recipe
+from training.config import RecipeError, recipe_names
+from training.kinds import AnyRecipe, load_any_recipe
 from training.stages import STAGES
+
+# Options of `fit` that some kinds of recipes have no use for: by option, the kinds that take it.
+KINDS_BY_OPTION = {
+    "data": ("autoencode", "denoise", "enhance", "blind", "compress", "compress-photos", "anomaly"),
+    "noisy": ("restore",),
+    "clean": ("restore",),
+    "scale": ("enhance",),
+    "size": ("anomaly",),
+    "defects": ("anomaly",),
+    "masks": ("anomaly",),
+    "beside": ("autoencode",),
+}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -26,11 +38,28 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     unknown = [word for word in rest if options.stage != "fit" or word.startswith("-")]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if options.stage == "calibrate" and options.data is None and (options.defects or options.masks):
+        parser.error("--defects and --masks are for a published model that is calibrated anew: give --data, too")
     options.overrides = rest
     if options.stage == "fit":
         said = {"scale": options.scale, "data.size": options.size}
         options.overrides = [*(f"{field}={value}" for field, value in said.items() if value), *rest]
     return options
+
+
+def refuse_useless(recipe: AnyRecipe, options: argparse.Namespace) -> None:
+    """Refuse options of `fit` that the recipe's kind would ignore.
+
+    Raises:
+        RecipeError: One was given; the message names it.
+    """
+    kind = getattr(recipe, "kind", "autoencode")
+    useless = [f"--{name}" for name, kinds in KINDS_BY_OPTION.items() if getattr(options, name) and kind not in kinds]
+    if useless:
+        taken = [f"--{name}" for name, kinds in KINDS_BY_OPTION.items() if kind in kinds]
+        raise RecipeError(
+            f"recipe {recipe.name} (kind {kind}) has no use for {', '.join(useless)}; it takes {', '.join(taken)}"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,6 @@
 """The model card: what a person should know before using a model, written from its manifest alone."""
 
-from service.contract.manifest import Manifest, Provenance
+from service.contract.manifest import Manifest, Provenance, Split
 
 PICTURE = "preview.png"
 
@@ -24,7 +24,8 @@ def card(manifest: Manifest) -> str:
         or "- None known, which is not to say that there are none.",
         "## Data",
         f"{made.data.images} images of {made.data.name}: {split.train} for training, {split.validation} for "
-        f"validation, {split.calibration} for calibration, {split.test} for the figures; no image is in two parts.\n"
+        f"validation, {split.calibration} for calibration, {split.test} for the figures; no image is in two parts."
+        f"{_watched(split)}\n"
         f"Source: {made.data.source}. Licence: {made.data.licence}.\nSHA-256 of all pixels: `{made.data.sha256}`.",
         "## How to make it again",
         f"    {made.command}",
@@ -35,6 +36,15 @@ def card(manifest: Manifest) -> str:
         "processor or number of threads adds floats in another order.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _watched(split: Split) -> str:
+    if split.test or split.calibration:
+        return ""
+    return (
+        " The figures are of the validation images: training watched them, and settings may have been compared by "
+        "them, so unseen images may fare a little worse."
+    )
 
 
 def _start(made: Provenance) -> str:

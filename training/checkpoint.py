@@ -19,13 +19,13 @@ class Checkpoint:
     average: nn.Module  # exponential moving average of the weights: what is evaluated and exported
     optimisers: list[torch.optim.Optimizer]
     step: int = 0
-    epoch_loss: float = 0.0
-    epoch_penalty: float = 0.0  # of the regularisation, times its strength: the part of `epoch_loss` that it makes
+    since_look: int = 0  # steps since validation was last looked at
+    sums: dict[str, float] = field(default_factory=dict)  # of every term of the loss, over those steps
     wall_s: float = 0.0
     cpu_s: float = 0.0
     history: list[dict[str, int | float]] = field(default_factory=list)
 
-    _FIGURES = ("step", "epoch_loss", "epoch_penalty", "wall_s", "cpu_s", "history")
+    _FIGURES = ("step", "since_look", "sums", "wall_s", "cpu_s", "history")
 
     def save(self, path: Path) -> None:
         """Write everything to `path`, whole or not at all."""
@@ -53,11 +53,20 @@ class Checkpoint:
         for name in self._FIGURES:
             setattr(self, name, state.get(name, getattr(self, name)))
 
-    def end_epoch(self, validation_loss: float, *, penalty_name: str = "none") -> None:
-        """Put the epoch's losses into the history, that of the regularisation by its name, and start the next one."""
-        epoch = len(self.history) + 1
-        entry = {"epoch": epoch, "training_loss": self.epoch_loss, "validation_loss": validation_loss}
-        if penalty_name != "none":
-            entry[penalty_name] = self.epoch_penalty
-        self.history.append(entry)
-        self.epoch_loss = self.epoch_penalty = 0.0
+    def add(self, terms: dict[str, float]) -> None:
+        """Count one step, whose losses these were by name."""
+        self.step += 1
+        self.since_look += 1
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def mean(self, term: str) -> float:
+        """The mean of a term over the steps since the last look."""
+        return self.sums.get(term, 0.0) / max(1, self.since_look)
+
+    def end_look(self, validation_loss: float) -> None:
+        """Put the means since the last look into the history beside the validation loss, and begin anew."""
+        entry: dict[str, int | float] = {"epoch": len(self.history) + 1, "step": self.step}
+        entry |= {name: self.mean(name) for name in self.sums}
+        self.history.append(entry | {"validation_loss": validation_loss})
+        self.since_look, self.sums = 0, {}

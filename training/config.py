@@ -4,18 +4,42 @@
 field = value        any of them can be overridden on the command line as `section.field=value`
 """
 
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from service.contract.manifest import Name, Task
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 PartShare = Annotated[float, Field(gt=0.0, lt=1.0)]  # every part is used: validated on, calibrated on, measured on
 
+
+def _counts_or_matches(value: int | str) -> int | str:
+    if isinstance(value, str) and not value.isdecimal():
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"{value!r} is neither a number nor a regular expression: {error}") from error
+    elif int(value) < 1:
+        raise ValueError("at least one picture has to be kept back")
+    return value
+
+
+# How many pictures are kept back to validate on, or a regular expression of their names.
+Validation = Annotated[int | str, AfterValidator(_counts_or_matches)]
 
 AnyRecipe = TypeVar("AnyRecipe", bound=BaseModel)
 

@@ -94,8 +94,17 @@ def read_files(paths: Sequence[Path], config: DataConfig, *, label: str, progres
 
 
 def _read_or_reason(path: Path, config: DataConfig) -> NDArray[np.uint8] | str:
+    pixels = read_or_reason(path, config.channels)
     try:
-        return read_image(path, config)
+        return pixels if isinstance(pixels, str) else fit(pixels, config)
+    except DataError as error:
+        return str(error)
+
+
+def read_or_reason(path: Path, channels: int) -> NDArray[np.uint8] | str:
+    """The pixels of a file as `read_pixels` gives them, or why there are none."""
+    try:
+        return read_pixels(path, channels)
     except DataError as error:
         return str(error)
     except (OSError, ValueError, SyntaxError, NotImplementedError, KeyError, TypeError, EOFError) as error:
@@ -107,10 +116,20 @@ def _read_or_reason(path: Path, config: DataConfig) -> NDArray[np.uint8] | str:
 def read_image(path: Path, config: DataConfig) -> NDArray[np.uint8]:
     """The image in a file as bytes of the recipe's channels and size: (C, H, W).
 
+    Raises:
+        DataError: Another size under `resize = "reject"`, too many pixels, or floating-point ones.
+        OSError, ValueError, ...: Whatever Pillow says of a broken file.
+    """
+    return fit(read_pixels(path, config.channels), config)
+
+
+def read_pixels(path: Path, channels: int) -> NDArray[np.uint8]:
+    """The pixels of a file as bytes: (C, H, W).
+
     EXIF orientation is applied, alpha dropped, 16-bit grey brought to 8 bits.
 
     Raises:
-        DataError: Another size under `resize = "reject"`, too many pixels, or floating-point ones.
+        DataError: Too many pixels, or floating-point ones.
         OSError, ValueError, ...: Whatever Pillow says of a broken file.
     """
     with Image.open(path, formats=FORMATS) as opened:
@@ -122,9 +141,9 @@ def read_image(path: Path, config: DataConfig) -> NDArray[np.uint8]:
         if image.mode in ("I;16", "I;16B", "I;16L", "I"):
             deep = np.asarray(image, np.float64).clip(0, 65535)
             image = Image.fromarray(np.rint(deep / 257.0).astype(np.uint8))
-        image = image.convert("L" if config.channels == 1 else "RGB")
+        image = image.convert("L" if channels == 1 else "RGB")
         pixels = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)  # (H, W[, C]) -> (C, H, W)
-    return fit(pixels, config)
+    return pixels.copy()  # Pillow's own memory is read-only
 
 
 def fit(pixels: NDArray[np.uint8], config: DataConfig) -> NDArray[np.uint8]:

@@ -121,18 +121,16 @@ def train(  # noqa: PLR0915 - a loop that reads top to bottom
         loss = loss_of(x_hat.float(), x) + penalty.to(device)
         descend(loss, state, config, step, steps)
 
-        state.step = step + 1
-        state.epoch_loss += sum_over_processes(loss.item()) / world / steps_per_epoch
-        state.epoch_penalty += sum_over_processes(penalty.item()) / world / steps_per_epoch
+        terms = {"training_loss": loss} | ({} if penalty_of.name == "none" else {penalty_of.name: penalty})
+        state.add({name: sum_over_processes(term.item()) / world for name, term in terms.items()})
         bar.update(batch_size)
         if at == steps_per_epoch - 1:
-            if not math.isfinite(state.epoch_loss):
+            if not math.isfinite(mean := state.mean("training_loss")):
                 raise TrainingError(
-                    f"the loss became {state.epoch_loss} in epoch {epoch + 1}; lower training.learning_rate (now "
+                    f"the loss became {mean} in epoch {epoch + 1}; lower training.learning_rate (now "
                     f"{config.learning_rate}) or training.muon_learning_rate (now {config.muon_learning_rate})"
                 )
-            validation = validation_loss(state.average, data.validation, recipe, device)
-            state.end_epoch(validation, penalty_name=penalty_of.name)
+            state.end_look(validation_loss(state.average, data.validation, recipe, device))
             bar.set_postfix_str(f"validation {config.loss} {state.history[-1]['validation_loss']:.5f}")
         if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S or state.step == steps:
             state.wall_s, state.cpu_s = time.monotonic() - wall_start, time.process_time() - cpu_start

@@ -53,6 +53,6 @@ def data_of(photos: Photos, licence: str) -> Data:
         licence=licence or UNSTATED,
         sha256=photos.sha256,
         images=photos.count,
-        # Training only watches the pictures that were kept back, nothing is chosen by them: the figures may be theirs.
-        split=Split(train=len(photos.train), validation=0, calibration=0, test=len(photos.validation)),
+        # Training watches the pictures that were kept back, and settings are compared by them: that is validation.
+        split=Split(train=len(photos.train), validation=len(photos.validation), calibration=0, test=0),
     )

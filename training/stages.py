@@ -15,7 +15,7 @@ from training.anomaly.aligned import AlignedDetector, learn_aligned_detector
 from training.architectures import build
 from training.calibrate import calibrate
 from training.checkpoint import CHECKPOINT
-from training.config import Recipe
+from training.config import Recipe, RecipeError
 from training.corruptions import corrupt, training_input
 from training.data import Dataset
 from training.distributed import rank_and_world
@@ -203,6 +203,8 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         RecipeError: It does not; the message says what.
     """
+    if missing := sorted(set(recipe.default_for) - set(recipe.tasks)):
+        raise RecipeError(f"default_for has {', '.join(missing)}, but `tasks` are {', '.join(recipe.tasks)}")
     model = build(recipe)
     for task in recipe.tasks:
         check_task(task, model)

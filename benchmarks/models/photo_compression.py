@@ -74,16 +74,16 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
     grey = [_grey(photo) for photo in colour]
     counted = [_grey(_middle(unaligned(pair.clean))) for pair in photos.train[: QUICK if is_quick else None]]
     start = torch_codec(build_network(recipe).eval())
-    plain = measure_all(start, _points(start, counted, CONTEXTS), CONTEXTS, grey, what=START, progress=True)
+    plain = measure_all(start, _points(start, counted, CONTEXTS), CONTEXTS, grey, name=MODEL, what=START, progress=True)
     flat = _points(codec, counted, ONE_CONTEXT)
-    without = measure_all(codec, flat, ONE_CONTEXT, grey, what="without contexts", progress=True)
+    without = measure_all(codec, flat, ONE_CONTEXT, grey, name=MODEL, what="without contexts", progress=True)
     lines = [
         f"BSDS500, {SIDE}x{SIDE} pixels of each of {len(colour)} photographs that training did not have "
         f"({len(photos.train)} others), `{MODEL}` version {manifest.version}, a file each, headers included."
     ]
     curves = {}
     for what, images in (("Grey", grey), ("Colour", colour)):
-        measured = measure_all(codec, points, CONTEXTS, images, what=what, progress=True)
+        measured = measure_all(codec, points, CONTEXTS, images, name=MODEL, what=what, progress=True)
         beside = {START: plain} if what == "Grey" else {}
         for name, (write, _) in tqdm(lossy_codecs().items(), desc="others", leave=False):
             beside[name] = best(lossy_curve([image[None] for image in images], write, QUALITIES[name]))

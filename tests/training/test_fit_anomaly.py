@@ -220,3 +220,37 @@ def test_a_model_that_is_not_there_cannot_be_calibrated(workshop: Path, capsys: 
 
     assert status == 1
     assert "no model 'strips'" in capsys.readouterr().err
+
+
+def test_fit_anomaly_refuses_a_device_that_it_has_no_use_for(
+    workshop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["fit", "anomaly", "--data", str(workshop / "good"), "--device", "cuda"]
+
+    assert main([*arguments, "--runs", str(workshop / "runs3"), "--models", str(workshop / "models3")]) == 1
+
+    error = capsys.readouterr().err
+    assert "learns on the CPU" in error or "sees no CUDA device" in error
+    assert not (workshop / "runs3").exists()
+
+
+def test_fit_anomaly_restarts_nothing_but_a_run(workshop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    precious = workshop / "runs4" / "stripes" / "only_copy.png"
+    precious.parent.mkdir(parents=True)
+    precious.write_bytes(b"precious")
+    arguments = ["fit", "anomaly", "--data", str(workshop / "good"), "--name", "stripes", "--restart", "--quiet"]
+
+    assert main([*arguments, "--runs", str(workshop / "runs4"), "--models", str(workshop / "models4"), *QUICK]) == 1
+
+    assert "is no run" in capsys.readouterr().err
+    assert precious.read_bytes() == b"precious"
+
+
+def test_fit_anomaly_trains_in_one_process(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.__main__.rank_and_world", lambda: (0, 2))
+
+    assert main(["fit", "anomaly", "--data", str(workshop / "good"), "--runs", str(workshop / "runs5")]) == 1
+
+    assert "without torchrun" in capsys.readouterr().err

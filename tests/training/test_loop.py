@@ -7,6 +7,7 @@ import torch
 
 from training import loop
 from training.architectures import build
+from training.checkpoint import Checkpoint
 from training.config import ArchitectureConfig, DataConfig, Recipe, TrainingConfig
 from training.data import Dataset
 from training.optimisers import orthogonalise
@@ -93,6 +94,19 @@ def test_a_stopped_run_goes_on_and_ends_like_one_that_was_not(
     resumed = weights_after(recipe, data, tmp_path / "stopped")
 
     assert torch.equal(whole, resumed)
+
+
+def test_the_last_loss_is_the_mean_of_the_steps_since_the_look_before() -> None:
+    state = Checkpoint(torch.nn.Identity(), torch.nn.Identity(), [])
+    for step in range(12):
+        state.add({"training_loss": 2.0, "kl": 0.5})
+        if step in {9, 11}:
+            state.end_look(1.0)
+
+    assert state.history == [
+        {"epoch": 1, "step": 10, "training_loss": 2.0, "kl": 0.5, "validation_loss": 1.0},
+        {"epoch": 2, "step": 12, "training_loss": 2.0, "kl": 0.5, "validation_loss": 1.0},
+    ]
 
 
 def test_the_saved_weights_are_those_of_the_report(data: Dataset, tmp_path: Path) -> None:

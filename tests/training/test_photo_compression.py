@@ -10,11 +10,13 @@ from PIL import Image
 from scipy.fft import dctn
 
 from benchmarks.models.__main__ import main as measure
+from service.contract.container import read_container
 from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.plane_coder import Symbols, clip_grid, frequencies, pack_grids, unpack_grids
 from service.contract.tables import CHANNELS, TABLE_TOTAL
 from training.__main__ import main
 from training.photocodec.config import PhotoCodecRecipe
+from training.photocodec.measure import file_of
 from training.photocodec.network import Compress, LappedAutoencoder, reach
 from training.photocodec.patches import Patches, planes_of
 from training.photocodec.tables import CONTEXTS, ONE_CONTEXT, fit_grid_tables
@@ -164,6 +166,15 @@ def test_a_fit_publishes_a_model_that_the_service_takes(fitted: Path) -> None:
     assert {path.name for path in directory.iterdir()} == {
         "README.md", "compress.onnx", "decompress.onnx", "golden.npz", "manifest.json", "preview.png", "curve.png",
     }  # fmt: skip
+
+
+def test_a_file_has_the_header_of_its_own_model() -> None:
+    symbols = [np.zeros((CHANNELS, 2, 2), np.int32)]
+
+    short, long = (file_of(name, 0, symbols, (16, 16), b"") for name in ("mine", "photo-compressed"))
+
+    assert len(long) - len(short) == len("photo-compressed") - len("mine")
+    assert read_container(short, max_images=1).model == "mine"
 
 
 def test_the_manifest_has_a_list_of_numbers_on_one_line(fitted: Path) -> None:

@@ -36,7 +36,10 @@ def test_denoise_is_told_how_noisy_and_takes_any_size(tmp_path: Path, photos: Pa
     assert manifest.tasks["denoise"].inputs[0].shape == ("batch", channels, "height", "width")
     assert {m.name for m in manifest.metrics} == {f"denoise_psnr_db_sigma_{s}" for s in (15, 25, 50)}
     assert all(m.baselines.keys() == {"as it comes", "median 3x3"} for m in manifest.metrics)
-    assert (manifest.provenance.data.split.train, manifest.provenance.data.split.test) == (4, 2)
+    split = manifest.provenance.data.split
+    assert (split.train, split.validation, split.test) == (4, 2, 0)  # training watches them: they are no test
+    assert all("2 validation pictures" in m.data for m in manifest.metrics)
+    assert "The figures are of the validation images" in (directory / "README.md").read_text("utf-8")
     assert (directory / "curve.png").read_bytes().startswith(b"\x89PNG")
     session = onnxruntime.InferenceSession(directory / "denoise.onnx", providers=["CPUExecutionProvider"])
     for batch, height, width in ((1, 4, 8), (3, 20, 12)):

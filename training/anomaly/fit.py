@@ -39,7 +39,8 @@ from training.export import PARITY_BATCHES, export_graphs
 from training.files import write_atomically
 from training.loop import generator_for, to_pixels
 from training.publish import discard_folder, git_commit, next_version, publish, write_card_and_manifest
-from training.run import MODEL, RUN_FILE, RunDirectory
+from training.restoration.fit import Where
+from training.run import MODEL, RUN_FILE, RunDirectory, discard
 from training.verify import verify
 
 GRAPH = "anomaly.onnx"
@@ -55,9 +56,7 @@ class Images:
     masks: Path | None = None
 
 
-def fit(
-    recipe: AnomalyRecipe, name: str, sources: Images, *, runs: Path, models: Path, command: str, progress: bool = True
-) -> Path:
+def fit(recipe: AnomalyRecipe, name: str, sources: Images, where: Where, *, command: str) -> Path:
     """Make a model and return its directory.
 
     Raises:
@@ -65,6 +64,7 @@ def fit(
         RecipeError: `data.groups` does not fit them.
         ExportError, VerifyError, PublishError: That stage failed.
     """
+    progress = where.progress
     parts = read_parts(sources.good, recipe, progress=progress)
     for skipped in parts.skipped[:20]:
         tqdm.write(f"skipped {skipped.path}: {skipped.reason}")
@@ -72,7 +72,9 @@ def fit(
     real = None
     if sources.defects is not None:
         real = read_defects(sources.defects, sources.masks, parts.input, progress=progress)
-    run = RunDirectory(runs / name, name)
+    run = RunDirectory(where.runs / name, name)
+    if where.is_restart:
+        discard(run.directory)
     directory = run.path(MODEL)
     run.directory.mkdir(parents=True, exist_ok=True)
     run.write(RUN_FILE, {"name": name, "recipe": recipe.model_dump(mode="json"), "data_sha256": parts.sha256})
@@ -92,7 +94,7 @@ def fit(
         file.write("".join(f"{d}\n" for d in sorted(map(digest, torch.cat([parts.train, parts.selection])))).encode())
     manifest = Manifest(
         name=name,
-        version=next_version(models / name),
+        version=next_version(where.models / name),
         created=datetime.now(UTC).replace(microsecond=0),
         summary=recipe.summary,
         architecture="detector",
@@ -123,7 +125,7 @@ def fit(
     )  # fmt: skip
     write_card_and_manifest(directory, manifest)
     verify(directory)
-    target = publish(run, models)
+    target = publish(run, where.models)
     verify(target)
     _say(manifest, target)
     return target

@@ -73,16 +73,15 @@ def train(
         loss = trade_off(x_hat, x, bits, lambdas[rate])
         descend(loss, state, config, step, steps)
 
-        state.step = step + 1
-        state.epoch_loss += loss.item() / steps_per_epoch
+        state.add({"training_loss": loss.item()})
         bar.update(batch_size)
         if at == steps_per_epoch - 1:
-            if not math.isfinite(state.epoch_loss):
+            if not math.isfinite(mean := state.mean("training_loss")):
                 raise TrainingError(
-                    f"the loss became {state.epoch_loss} in epoch {epoch + 1}; lower training.learning_rate (now "
+                    f"the loss became {mean} in epoch {epoch + 1}; lower training.learning_rate (now "
                     f"{config.learning_rate}) or training.muon_learning_rate (now {config.muon_learning_rate})"
                 )
-            state.end_epoch(validation_loss(average, data.validation, lambdas))
+            state.end_look(validation_loss(average, data.validation, lambdas))
             bar.set_postfix_str(f"validation {state.history[-1]['validation_loss']:.2f}")
         if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S or state.step == steps:
             state.wall_s, state.cpu_s = time.monotonic() - wall_start, time.process_time() - cpu_start

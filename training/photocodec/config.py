@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from service.contract.manifest import Name, Task
-from training.config import OptimisationConfig, Section, Share
+from training.config import OptimisationConfig, Section, Share, Validation
 
 
 class LappedConfig(Section):
@@ -16,10 +16,10 @@ class LappedConfig(Section):
 
 
 class PlanesConfig(Section):
-    """Which pictures; `validation` of them are kept back, and what is measured is measured on those."""
+    """Which pictures. `validation` is how many are kept back and measured, or a regular expression of their names."""
 
     licence: str = ""
-    validation: PositiveInt = 20
+    validation: Validation = 20
 
 
 class PhotoCodecTraining(OptimisationConfig):

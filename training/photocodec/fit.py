@@ -90,7 +90,7 @@ def _make(  # noqa: PLR0917  what all stages have found
     codec = served_codec(directory, recipe.rates)
     points = fit_points(codec, [unaligned(pair.clean) for pair in photos.train], progress=where.progress)
     held_back = [unaligned(pair.clean) for pair in photos.validation]
-    measured = measure_all(codec, points, CONTEXTS, held_back, what="measure", progress=where.progress)
+    measured = measure_all(codec, points, CONTEXTS, held_back, name=run.name, what="measure", progress=where.progress)
     sheets = [photo[None] for photo in held_back]
     curves = {
         label: best(lossy_curve(sheets, write, QUALITIES[label]))
@@ -199,7 +199,7 @@ def _golden(recipe: PhotoCodecRecipe, tables: Tables, directory: Path) -> bytes:
 def _metrics(points: list[Point], curves: dict[str, list[Point]], photos: Photos) -> tuple[Metric, ...]:
     sides = sorted(photos.validation[0].clean.shape[1:], reverse=True)
     on = (
-        f"{len(photos.validation)} photographs of {photos.name} that training did not have (the first of {sides[0]}x"
+        f"{len(photos.validation)} validation photographs of {photos.name} (the first of {sides[0]}x"
         f"{sides[1]}), colour, a file each, header included"
     )
     metrics = []

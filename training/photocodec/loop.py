@@ -67,16 +67,15 @@ def train(
             x_hat, bits = model(x, rate)
         loss = trade_off(x_hat.float(), x, bits.float(), lambdas[rate])
         descend(loss, state, config, step, config.steps)
-        state.step = step + 1
-        state.epoch_loss += loss.item() / config.validate_every
+        state.add({"training_loss": loss.item()})
         bar.update(config.batch_size)
         if state.step % config.validate_every == 0 or state.step == config.steps:
-            if not math.isfinite(state.epoch_loss):
+            if not math.isfinite(mean := state.mean("training_loss")):
                 raise TrainingError(
-                    f"the loss became {state.epoch_loss} before step {state.step}; lower training.learning_rate (now "
+                    f"the loss became {mean} before step {state.step}; lower training.learning_rate (now "
                     f"{config.learning_rate}) or training.kernel_learning_rate (now {config.kernel_learning_rate})"
                 )
-            state.end_epoch(validation_loss(average, photos.validation, lambdas))
+            state.end_look(validation_loss(average, photos.validation, lambdas))
             bar.set_postfix_str(f"validation {state.history[-1]['validation_loss']:.1f}")
         if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S or state.step == config.steps:
             state.wall_s, state.cpu_s = time.monotonic() - wall_start, time.process_time() - cpu_start

@@ -98,8 +98,12 @@ def unaligned(photo: torch.Tensor) -> Photo:
     return cut
 
 
-def measure_rate(codec: PlaneCodec, point: RatePoint, grid: Grid, rate: int, photos: Sequence[Photo]) -> Point:
+def measure_rate(
+    codec: PlaneCodec, point: RatePoint, grid: Grid, photos: Sequence[Photo], *, name: str, rate: int
+) -> Point:
     """Bytes per photograph, each in a file of its own, header included, and the PSNR of all values of all pixels.
+
+    The header holds `name`, the model's.
 
     Raises:
         VerifyError: A file was not read as it was written.
@@ -113,27 +117,36 @@ def measure_rate(codec: PlaneCodec, point: RatePoint, grid: Grid, rate: int, pho
         if not all(np.array_equal(a, b) for a, b in zip(read, symbols, strict=True)):
             raise VerifyError(f"rate {rate}: what was read is not what was written")
         shape = (photo.shape[1], photo.shape[2])
-        size += len(_file(rate, symbols, shape, payload))
+        size += len(file_of(name, rate, symbols, shape, payload))
         squares += float(np.square(codec.photo(read, shape, rate) / 255.0 - photo / 255.0).sum())
     return Point(size / len(photos), psnr_db(max(squares / sum(photo.size for photo in photos), 1e-10)))
 
 
 def measure_all(
-    codec: PlaneCodec, points: Sequence[RatePoint], grid: Grid, photos: Sequence[Photo], *, what: str, progress: bool
+    codec: PlaneCodec,
+    points: Sequence[RatePoint],
+    grid: Grid,
+    photos: Sequence[Photo],
+    *,
+    name: str,
+    what: str,
+    progress: bool,
 ) -> list[Point]:
     """A point per rate, fewest bytes first."""
     return [
-        measure_rate(codec, point, grid, rate, photos)
+        measure_rate(codec, point, grid, photos, name=name, rate=rate)
         for rate, point in enumerate(tqdm(points, desc=what, unit="rate", disable=not progress))
     ]
 
 
-def _file(rate: int, symbols: Sequence[Int32[np.ndarray, "_ _ _"]], size: tuple[int, int], payload: bytes) -> bytes:
-    """As the service would write it, digests left empty."""
+def file_of(
+    name: str, rate: int, symbols: Sequence[Int32[np.ndarray, "_ _ _"]], size: tuple[int, int], payload: bytes
+) -> bytes:
+    """The file that the service would write with the model `name`, digests left empty."""
     none = bytes(DIGEST_BYTES)
     return write_container(
         Container(
-            model="photo-compressed", version=1, decoder=none, tables=none, rate=rate, count=1, sizes=(size,),
+            model=name, version=1, decoder=none, tables=none, rate=rate, count=1, sizes=(size,),
             symbols_crc32=symbols_crc32(*symbols), payload=payload, planes=3 if len(symbols) == 3 else 1,
         )
     )  # fmt: skip

@@ -1,13 +1,12 @@
 """Recipes for pictures of any size."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from service.contract.manifest import Name, Task
-from training.config import OptimisationConfig, Section, Share
+from training.config import OptimisationConfig, Section, Share, Validation
 from training.restoration.degradations import DEGRADATIONS
 
 
@@ -18,14 +17,6 @@ class NetworkConfig(Section):
     blocks: tuple[PositiveInt, ...] = (2, 2, 3)
 
 
-def _is_expression(value: int | str) -> int | str:
-    try:
-        re.compile(str(value))
-    except re.error as error:
-        raise ValueError(f"{value!r} is neither a number nor a regular expression: {error}") from error
-    return value
-
-
 class PhotosConfig(Section):
     """Which pictures. `validation` is how many are kept back, or a regular expression of their names.
 
@@ -34,7 +25,7 @@ class PhotosConfig(Section):
 
     channels: Literal[1, 3] = 3
     licence: str = ""
-    validation: Annotated[int | str, AfterValidator(_is_expression)] = 20
+    validation: Validation = 20
     sizes: tuple[Annotated[float, Field(gt=0.1, le=1.0)], ...] = (1.0, 0.85, 0.7)
 
 

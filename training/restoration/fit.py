@@ -1,6 +1,7 @@
 """From photographs to a published model: train, export, measure, publish. What is done is not done again."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,8 +72,9 @@ class Sources:
             )  # fmt: skip
         if self.data is None:
             raise DataError("which photographs? Give --data FOLDER")
-        count = int(config.validation) if str(config.validation).isdecimal() else 0
-        return read_photos(self.data, config.channels, validation=count, least_side=least, progress=progress)
+        return read_photos(
+            self.data, config.channels, validation=config.validation, least_side=least, progress=progress
+        )
 
 
 @dataclass(frozen=True)
@@ -198,15 +200,26 @@ def _manifest(  # noqa: PLR0917  what all stages have found
 def _draw_curve(run: RunDirectory, directory: Path) -> None:
     """What an hour of training buys: the validation figure of every look at it, over the CPU time so far."""
     report = run.read(REPORT, "fit")
-    looks = [look["validation_loss"] for look in report["history"]]
+    looks = report["history"]
     if len(looks) < 2:
         return
-    minutes = report["cpu_s"] / 60 / len(looks)
-    points = [(minutes * (i + 1), psnr_db(max(loss, 1e-10))) for i, loss in enumerate(looks)]
     with write_atomically(directory / CURVE) as file:
         file.write(
-            lines({run.name: points}, x_label="CPU minutes of training", y_label="pictures kept out of training, dB")
+            lines(
+                {run.name: curve(looks, report["cpu_s"])},
+                x_label="CPU minutes of training",
+                y_label="pictures kept out of training, dB",
+            )
         )
+
+
+def curve(history: Sequence[dict[str, int | float]], cpu_s: float) -> list[tuple[float, float]]:
+    """CPU minutes and PSNR of every look at the validation pictures; the last one ends the training."""
+    steps = [look.get("step", look["epoch"]) for look in history]  # older reports count the looks alone
+    return [
+        (cpu_s / 60 * step / steps[-1], psnr_db(max(look["validation_loss"], 1e-10)))
+        for step, look in zip(steps, history, strict=True)
+    ]
 
 
 def _golden_and_picture(

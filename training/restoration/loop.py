@@ -87,16 +87,15 @@ def train(
             mask = batch.mask.to(device)
             loss = loss_of(x_hat.float() * mask, x * mask) / mask.float().mean()
         descend(loss, state, config, step, config.steps)
-        state.step = step + 1
-        state.epoch_loss += loss.item() / config.validate_every
+        state.add({"training_loss": loss.item()})
         bar.update(config.batch_size)
         if state.step % config.validate_every == 0 or state.step == config.steps:
-            if not math.isfinite(state.epoch_loss):
+            if not math.isfinite(mean := state.mean("training_loss")):
                 raise TrainingError(
-                    f"the loss became {state.epoch_loss} before step {state.step}; lower training.learning_rate (now "
+                    f"the loss became {mean} before step {state.step}; lower training.learning_rate (now "
                     f"{config.learning_rate}) or training.muon_learning_rate (now {config.muon_learning_rate})"
                 )
-            state.end_epoch(validation_loss(state.average, photos.validation, recipe, device))
+            state.end_look(validation_loss(state.average, photos.validation, recipe, device))
             bar.set_postfix_str(f"validation {psnr_db(state.history[-1]['validation_loss']):.2f} dB")
         if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S or state.step == config.steps:
             state.wall_s, state.cpu_s = time.monotonic() - wall_start, time.process_time() - cpu_start

@@ -116,7 +116,7 @@ def measure(graph: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, 
                 task=recipe.task,
                 value=mean_psnr(graph, pairs, recipe, sigma),
                 unit="dB, mean over pictures",
-                data=f"{len(pairs)} pictures of {name} kept out of training{noise}",
+                data=f"{len(pairs)} validation pictures of {name}{noise}",
                 higher_is_better=True,
                 baselines={b: mean_psnr(f, pairs, recipe, sigma) for b, f in baselines(recipe).items()},
             )
@@ -137,7 +137,7 @@ def _of_hidden_pixels(graph: Restore, pairs: tuple[Pair, ...], name: str) -> Met
         task="denoise",
         value=errors.pop("graph"),
         unit="mse, with the noise of those pixels in it",
-        data=f"{len(pairs)} noisy pictures of {name} kept out of training; no clean ones are known",
+        data=f"{len(pairs)} noisy validation pictures of {name}; no clean ones are known",
         higher_is_better=False,
         baselines=errors,
     )

@@ -5,18 +5,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
 from training.errors import DataError
+from training.folder import find_images, read_or_reason
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-MODES = {1: "L", 3: "RGB"}
 LEAST_PHOTOS = 3
 
 Photo = UInt8[Tensor, "_ _ _"]  # (C, H, W)
@@ -47,13 +43,14 @@ class Photos:
         return len(self.train) + len(self.validation)
 
 
-def read_photos(folder: Path, channels: int, *, validation: int, least_side: int, progress: bool) -> Photos:
-    """All pictures below `folder`, every k-th in the order of their names for validation.
+def read_photos(folder: Path, channels: int, *, validation: int | str, least_side: int, progress: bool) -> Photos:
+    """All different pictures below `folder`, every k-th in the order of their names for validation.
 
     Args:
         folder: Searched with its folders.
         channels: 1 makes them grey (ITU-R BT.601), 3 colour.
-        validation: How many to keep back, at most a third.
+        validation: How many to keep back, at most a third; or a regular expression of names, so that what belongs
+            together stays together.
         least_side: Smaller pictures are skipped.
         progress: Show a bar.
 
@@ -80,8 +77,7 @@ def read_pairs(
         noisy: What comes in.
         clean: What should come out.
         channels: 1 or 3.
-        validation: Pairs whose name matches this regular expression are kept back, so that what belongs together stays
-            together. A number keeps back that many, as in `read_photos`.
+        validation: As in `read_photos`.
         least_side: Smaller pictures are skipped.
         progress: Show a bar.
 
@@ -100,12 +96,15 @@ def read_pairs(
             continue
         if degraded.shape != target.shape:
             raise DataError(f"{path} is {_size(degraded)} and {other} is {_size(target)}; a pair has one size")
-        if min(degraded.shape[1:]) >= least_side:
+        if min(degraded.shape[1:]) < least_side:
+            skipped.append(f"{path}: smaller than {least_side} pixels")
+        else:
             found.append(Pair(str(path.relative_to(noisy)), degraded, target))
     return _parts(noisy.resolve().name, found, skipped, validation)
 
 
-def _parts(name: str, pairs: list[Pair], skipped: list[str], validation: int | str) -> Photos:
+def _parts(name: str, found: list[Pair], skipped: list[str], validation: int | str) -> Photos:
+    pairs = _without_twins(found, skipped)
     if len(pairs) < LEAST_PHOTOS:
         reasons = "".join(f"\n  skipped {reason}" for reason in skipped[:20])
         raise DataError(f"{name}: {len(pairs)} usable pictures, at least {LEAST_PHOTOS} are needed{reasons}")
@@ -130,20 +129,28 @@ def _parts(name: str, pairs: list[Pair], skipped: list[str], validation: int | s
     )
 
 
+def _without_twins(pairs: list[Pair], skipped: list[str]) -> list[Pair]:
+    """Pairs whose pixels come once; the others are added to `skipped`, as they could stand in two parts."""
+    first_by_digest: dict[bytes, Pair] = {}
+    for pair in pairs:
+        digest = hashlib.blake2b(f"{tuple(pair.clean.shape)}".encode())
+        for photo in (pair.degraded, pair.clean):
+            digest.update(photo.contiguous().numpy().data)
+        first = first_by_digest.setdefault(digest.digest(), pair)
+        if first is not pair:
+            skipped.append(f"{pair.name}: the same pixels as {first.name}")
+    return list(first_by_digest.values())
+
+
 def _paths(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return find_images(folder)
 
 
 def _read(path: Path, channels: int) -> Photo | str:
-    try:
-        with PillowImage.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            values = np.asarray(upright.convert(MODES[channels]))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, PillowImage.DecompressionBombError) as error:
-        return f"cannot be read: {error}"
-    return torch.from_numpy(np.array(values)).reshape(*values.shape[:2], channels).permute(2, 0, 1).contiguous()
+    pixels = read_or_reason(path, channels)
+    return pixels if isinstance(pixels, str) else torch.from_numpy(pixels)
 
 
 def _size(photo: Photo) -> str:

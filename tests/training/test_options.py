@@ -1,0 +1,42 @@
+"""Options of `fit` that a recipe has no use for are refused by name, not ignored."""
+
+from pathlib import Path
+
+import pytest
+
+from training.__main__ import main
+
+FOLDERS = ("data", "noisy", "clean", "defects", "masks")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "useless"),
+    [
+        ("digits", ["--noisy", "--clean", "--scale", "--defects", "--masks"]),
+        ("denoise", ["--noisy", "--clean", "--scale", "--size", "--defects", "--masks", "--beside"]),
+        ("enhance", ["--noisy", "--clean", "--size", "--beside"]),
+        ("blind", ["--clean", "--scale", "--beside"]),
+        ("restore", ["--data", "--defects", "--beside"]),
+        ("digits-compressed", ["--noisy", "--defects", "--masks", "--beside"]),
+        ("photo-compressed", ["--clean", "--defects", "--masks", "--beside"]),
+        ("anomaly", ["--noisy", "--clean", "--beside"]),
+    ],
+)
+def test_an_option_without_a_use_is_refused_by_name(
+    recipe: str, useless: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in useless:
+        value = "2" if option in {"--scale", "--size"} else str(tmp_path)
+
+        assert main(["fit", recipe, option, value, "--runs", str(tmp_path / "runs"), "--quiet"]) == 1
+
+        error = capsys.readouterr().err
+        assert f"has no use for {option};" in error or f"{option.strip('-')}: Extra inputs" in error, error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_calibrate_needs_good_images_beside_defects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["calibrate", "mine", "--defects", str(tmp_path)])
+
+    assert "give --data, too" in capsys.readouterr().err

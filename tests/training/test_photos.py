@@ -1,0 +1,104 @@
+"""Photographs of any size: how they are read, and which are kept back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.training.pictures import fit, published
+from training.config import RecipeError
+from training.errors import DataError
+from training.kinds import load_any_recipe
+from training.restoration.fit import curve
+from training.restoration.photos import read_pairs, read_photos
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_sixteen_bits_are_read_as_grey_and_not_as_white(tmp_path: Path, suffix: str, channels: int) -> None:
+    for i in range(4):
+        grey = np.full((20, 20), 127 * 257, np.uint16)
+        grey[0, i] = 0
+        Image.fromarray(grey).save(tmp_path / f"{i}.{suffix}")
+
+    found = read_photos(tmp_path, channels, validation=1, least_side=8, progress=False)
+
+    for pair in (*found.train, *found.validation):
+        assert pair.clean.shape == (channels, 20, 20)
+        assert (pair.clean[:, 5:] == 127).all()
+
+
+def test_what_has_no_range_and_what_is_no_image_format_of_ours_is_skipped(tmp_path: Path, photos: Path) -> None:
+    Image.fromarray(np.full((20, 20), 0.5, np.float32)).save(photos / "float.tiff")
+    (photos / "drawing.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\nshowpage\n"
+    )
+
+    found = read_photos(photos, 3, validation=2, least_side=8, progress=False)
+
+    reasons = {reason.partition(": ")[0]: reason for reason in found.skipped}
+    assert "floating-point" in reasons[str(photos / "float.tiff")]
+    assert "cannot identify image" in reasons[str(photos / "drawing.png")]  # Ghostscript never sees it
+
+
+def test_a_picture_under_two_names_is_in_one_part_once(photos: Path) -> None:
+    Image.open(photos / "0.png").save(photos / "9.png")
+
+    found = read_photos(photos, 3, validation=2, least_side=8, progress=False)
+
+    pictures = [pair.clean for pair in (*found.train, *found.validation)]
+    assert len(pictures) == 6
+    assert not any(torch.equal(a, b) for i, a in enumerate(pictures) for b in pictures[:i])
+    assert any("9.png: the same pixels as 0.png" in reason for reason in found.skipped)
+
+
+def test_the_same_clean_picture_may_stand_in_pairs_that_differ(tmp_path: Path, photos: Path) -> None:
+    noisy = tmp_path / "noisy"
+    noisy.mkdir()
+    for i in range(4):
+        Image.open(photos / "0.png").save(photos / f"{i}.png")
+        Image.fromarray(np.asarray(Image.open(photos / "0.png")) // (i // 2 + 1)).save(noisy / f"{i}.png")
+
+    with pytest.raises(DataError, match="2 usable pictures"):  # of four, every second is the same pair
+        read_pairs(noisy, photos, 3, validation=1, least_side=8, progress=False)
+
+
+@pytest.mark.parametrize("kind", ["denoise", "enhance", "blind"])
+def test_an_expression_keeps_back_what_it_names(tmp_path: Path, photos: Path, kind: str) -> None:
+    assert fit(tmp_path, kind, "--data", str(photos), "data.validation=^[024]", "--name", "mine") == 0
+
+    split = published(tmp_path, "mine")[0].provenance.data.split
+    assert (split.train, split.validation, split.test) == (3, 3, 0)
+
+
+def test_photo_compression_takes_an_expression_too() -> None:
+    recipe = load_any_recipe("photo-compressed", ("data.validation=^[024]",))
+
+    assert recipe.data.model_dump()["validation"] == "^[024]"
+
+
+@pytest.mark.parametrize("kind", ["denoise", "photo-compressed"])
+@pytest.mark.parametrize("validation", ["0", "-1", "("])
+def test_a_recipe_that_keeps_nothing_back_is_refused(kind: str, validation: str) -> None:
+    with pytest.raises(RecipeError, match=r"data\.validation|validation"):
+        load_any_recipe(kind, (f"data.validation={validation}",))
+
+
+def test_an_expression_that_names_nothing_is_refused(photos: Path) -> None:
+    with pytest.raises(DataError, match="matches 0 of 6 names"):
+        read_photos(photos, 3, validation="nothing", least_side=8, progress=False)
+
+
+def test_the_curve_has_every_look_at_the_time_of_its_step() -> None:
+    history = [
+        {"epoch": 1, "step": 10, "validation_loss": 0.1},
+        {"epoch": 2, "step": 20, "validation_loss": 0.01},
+        {"epoch": 3, "step": 24, "validation_loss": 0.001},
+    ]
+
+    minutes, decibels = zip(*curve(history, cpu_s=24 * 60.0), strict=True)
+
+    assert minutes == (10, 20, 24)
+    assert decibels == pytest.approx((10, 20, 30))
