@@ -27,7 +27,7 @@
         ├── ModelConflict           409  the collection's vectors are another model version's
         ├── NoLabels                409  nothing in the collection has a label to vote with
         ├── CollectionFull          409  max_collections, max_items
-        ├── BodyTooLarge            413  max_body_bytes
+        ├── BodyTooLarge            413  max_body_bytes, max_json_bytes
         ├── TooManyPixels           413  max_pixels
         ├── TooManyImages           413  max_images
         ├── UnsupportedMediaType    415  not an image format or array we read
@@ -57,6 +57,8 @@ page of the endpoints that name it, and to `GET /problems/{code}`; docs/errors.m
 
 import json
 import math
+import re
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import JsonValue
@@ -262,7 +264,7 @@ class HeadersTooLarge(RequestError):
 
 
 class BodyTooLarge(RequestError):
-    """The request body is larger than the setting `max_body_bytes`."""
+    """The request body is larger than the setting `max_body_bytes`, or its JSON than `max_json_bytes`."""
 
     status, code, title = 413, "body-too-large", "The body is too large"
     example = "the body is 50000000 bytes, the limit is 33554432 (setting max_body_bytes)"
@@ -421,6 +423,9 @@ class DeadlineExceeded(RequestError):
     )
 
 
+_LONGEST_INTEGER_BITS = 256  # Python refuses to write those of 4300 digits
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
 PROBLEMS: dict[str, type[RequestError]] = {error.code: error for error in RequestError.__subclasses__()}
 
 
@@ -435,8 +440,47 @@ def problem_bytes(problem: JsonValue) -> bytes:
 
 
 def shown(value: object, *, limit: int = 80) -> str:
-    """A value from outside, as it can stand in a message: quoted, escaped, at most `limit` characters."""
-    text = repr(value[: 2 * limit] if isinstance(value, str | bytes | bytearray) else value)
+    """A value from outside, as it can stand in a message: quoted, escaped, at most `limit` characters.
+
+    It costs no more than that, however large the value is.
+    """
+    text = ""
+    for piece in _pieces(value, limit):
+        text += piece
+        if len(text) > limit:
+            return text[: limit - 1] + "…"
+    return text
+
+
+def _pieces(value: object, limit: int) -> Iterator[str]:
+    """`repr(value)` bit by bit, so that whoever has enough can stop."""
+    match value:
+        case str() | bytes() | bytearray():
+            yield repr(value[: 2 * limit])
+        case int() if value.bit_length() > _LONGEST_INTEGER_BITS:
+            yield f"a number of {value.bit_length()} bits"
+        case dict():
+            yield "{"
+            for i, (name, member) in enumerate(value.items()):
+                yield ", " if i else ""
+                yield from _pieces(name, limit)
+                yield ": "
+                yield from _pieces(member, limit)
+            yield "}"
+        case list() | tuple():
+            yield "[" if isinstance(value, list) else "("
+            for i, item in enumerate(value):
+                yield ", " if i else ""
+                yield from _pieces(item, limit)
+            yield "]" if isinstance(value, list) else ",)" if len(value) == 1 else ")"
+        case _:
+            yield repr(value)
+
+
+def reason_of(error: BaseException, *, limit: int = 160) -> str:
+    """What an error of a library says: its first line, without the addresses of objects, at most `limit` characters."""
+    text = _ADDRESS.sub("", str(error).partition("\n")[0]) or type(error).__name__
+    text = text.encode("unicode_escape").decode() if not text.isprintable() else text
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -69,6 +69,9 @@ class Settings(BaseModel):
     max_body_bytes: Annotated[int, Field(ge=1024, le=2**31)] = Field(
         default=32 * MIB, description="largest request body, in bytes"
     )
+    max_json_bytes: Annotated[int, Field(ge=1024, le=2**26)] = Field(
+        default=4 * MIB, description="largest JSON in a request, in bytes; arrays may be larger, as bytes"
+    )
     max_header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = Field(
         default=32 * 1024, description="largest request line and headers together, in bytes; over it: 431"
     )

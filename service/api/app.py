@@ -61,6 +61,8 @@ log = logging.getLogger(__name__)
 # So long the port stays silent for models to load. After it, health answers, and requests get "not ready" meanwhile.
 _LOADING_HEAD_START_S = 10.0
 
+_MOST_SENTENCES = 3  # about one query; a long one can be wrong in thousands of places
+
 _DESCRIPTION = """Denoise, encode, decode and find anomalies with autoencoders.
 
 Send an image as the raw body; `Accept` chooses the form of the answer. Every error is `application/problem+json`."""
@@ -211,10 +213,13 @@ async def _on_request_error(_: Request, error: Exception) -> Response:
 
 async def _on_invalid_parameter(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  for the type checker: Starlette calls by class
+    problems = error.errors()
     sentences = []
-    for problem in error.errors():
+    for problem in problems[:_MOST_SENTENCES]:
         where = " ".join(shown(part) if i else str(part) for i, part in enumerate(problem["loc"]))
         sentences.append(f"{where}: {problem['msg']}, found {shown(problem.get('input'))}")
+    if len(problems) > _MOST_SENTENCES:
+        sentences.append(f"and {len(problems) - _MOST_SENTENCES} more")
     return problem_response(InvalidParameter("; ".join(sentences)))
 
 

@@ -7,18 +7,19 @@ https://github.com/kserve/open-inference-protocol and Triton's binary tensor dat
 """
 
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from itertools import chain
+from typing import Annotated, Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from service.contract.manifest import Manifest, Task, TensorSpec
 from service.contract.tables import CELL
 from service.errors import InvalidArray, MalformedBody, TooManyImages, TooManyPixels, shown
+from service.http.body import complaint, parse_json
 from service.http.content_coding import encode
 from service.http.encoding import write_json
 from service.limits import InputLimits
@@ -27,11 +28,41 @@ from service.models.batcher import Inputs, Outputs, all_finite
 LENGTH_HEADER = "Inference-Header-Content-Length"
 
 _LITTLE = np.dtype("<f4")
-_SHAPE = re.compile(rb'"shape"\s*:\s*\[\s*(\d{1,9})')
-_LOOK_BYTES = 4096
 _SMALL_BYTES = 16_384
 
 Json = dict[str, Any]  # Any: JSON of a stranger, looked at member by member
+
+
+class _Part(BaseModel):
+    """A part of a request. Nothing is converted, and the first thing that is wrong is enough."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _OutputParameters(_Part):
+    model_config = ConfigDict(extra="forbid")
+
+    binary_data: bool | None = None
+
+
+class _Output(_Part):
+    name: str
+    parameters: _OutputParameters | None = None
+
+
+class _Tensor(_Part):
+    name: str
+    datatype: str
+    shape: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=8), FailFast()]
+    parameters: Json | None = None
+    data: Any = None  # `_numbers` looks at it, at the speed of C
+
+
+class _Request(_Part):
+    id: str | None = None
+    parameters: Json | None = None
+    inputs: Annotated[list[_Tensor], Field(max_length=8), FailFast()]
+    outputs: Annotated[list[_Output] | None, Field(max_length=64), FailFast()] = None
 
 
 @dataclass(frozen=True)
@@ -48,54 +79,63 @@ class Infer:
     """One V2 request as a job for a `Batcher`: the graph's own tensors, unscaled and unrounded.
 
     Args:
-        body: Without its Content-Encoding.
-        json_bytes: Of `body`; the tensors are behind it. None if it is all JSON.
+        inputs: From `read`.
+        is_binary_by_output: Which outputs are wanted, in order, and whether as bytes.
+        request_id: What the client calls it.
         model_name: As it was asked for: "digits.denoise".
         manifest: Of the model.
         task: Its task.
-        limits: On pixels and images.
         coding: For the answer.
+        is_small: 16 KiB of tensor at most. JSON takes longer to read than its tensor to run.
     """
 
-    body: bytes
-    json_bytes: int | None
+    inputs: Inputs
+    is_binary_by_output: dict[str, bool]
+    request_id: str | None
     model_name: str
     manifest: Manifest
     task: Task
-    limits: InputLimits
     coding: str | None
-    request_id: str | None = field(default=None, init=False)
-    is_binary_by_output: dict[str, bool] = field(init=False)
+    is_small: bool
 
-    @property
-    def is_small(self) -> bool:
-        """16 KiB of tensor at most. JSON takes longer to read than its tensor to run."""
-        return self.json_bytes is not None and len(self.body) <= _SMALL_BYTES
-
-    def prepare(self) -> Inputs:
-        """The input tensors.
+    @classmethod
+    def read(
+        cls,
+        body: bytes,
+        json_bytes: int | None,
+        *,
+        model_name: str,
+        manifest: Manifest,
+        task: Task,
+        limits: InputLimits,
+        coding: str | None,
+    ) -> "Infer":
+        """The job of a request: `body` has lost its Content-Encoding; behind its first `json_bytes` are the tensors.
 
         Raises:
             MalformedBody: The JSON is none, or not as the protocol has it.
             InvalidArray, TooManyImages, TooManyPixels: The tensor is not one that the graph takes.
         """
-        length = len(self.body) if self.json_bytes is None else self.json_bytes
-        if length > len(self.body):
-            raise MalformedBody(f"{LENGTH_HEADER} is {length}, but the body has {len(self.body)} bytes")
+        length = len(body) if json_bytes is None else json_bytes
+        if length > len(body):
+            raise MalformedBody(f"{LENGTH_HEADER} is {length}, but the body has {len(body)} bytes")
+        document = parse_json(memoryview(body)[:length], "the JSON of the body")
         try:
-            request = orjson.loads(memoryview(self.body)[:length])
-        except orjson.JSONDecodeError as error:
-            raise MalformedBody(f"the first {length} bytes of the body are not JSON: {error}") from error
-        graph = self.manifest.tasks[self.task]
-        match request:
-            case {"inputs": [*tensors]} if len(tensors) == len(graph.inputs) and all(type(t) is dict for t in tensors):
-                pass
-            case _:
-                needed = "one input" if len(graph.inputs) == 1 else f"{len(graph.inputs)} inputs"
-                raise MalformedBody(f'the request needs {needed}: {{"inputs": [{{"name": "{graph.inputs[0].name}"…')
-        self.request_id = _optional_text(request, "id")
-        self.is_binary_by_output = _outputs(request, [output.name for output in graph.outputs])
-        return self._read_all(tensors, graph.inputs, self.body[length:])
+            request = _Request.model_validate(document)
+        except ValidationError as error:
+            raise MalformedBody(f"{complaint(error)}; see the Open Inference Protocol") from error
+        graph = manifest.tasks[task]
+        if len(request.inputs) != len(graph.inputs):
+            needed = "one input" if len(graph.inputs) == 1 else f"{len(graph.inputs)} inputs"
+            raise MalformedBody(f'the request needs {needed}: {{"inputs": [{{"name": "{graph.inputs[0].name}"…')
+        is_binary_by_output = _outputs(request, [output.name for output in graph.outputs])
+        inputs = _Reader(model_name, manifest, limits).read_all(request.inputs, graph.inputs, body[length:])
+        is_small = json_bytes is not None and len(body) <= _SMALL_BYTES
+        return cls(inputs, is_binary_by_output, request.id, model_name, manifest, task, coding, is_small)
+
+    def prepare(self) -> Inputs:
+        """The input tensors."""
+        return self.inputs
 
     def finish(self, outputs: Outputs) -> InferAnswer:
         """The answer in the form that the request asked for."""
@@ -118,19 +158,26 @@ class Infer:
         content, coding = encode(b"".join([json, *binary]), self.coding)
         return InferAnswer(content, len(json) if binary else None, coding)
 
-    def _read_all(self, tensors: list[Json], specs: Sequence[TensorSpec], binary: bytes) -> Inputs:
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the tensors of a request."""
+
+    model_name: str
+    manifest: Manifest
+    limits: InputLimits
+
+    def read_all(self, tensors: Sequence[_Tensor], specs: Sequence[TensorSpec], binary: bytes) -> Inputs:
         """The inputs in the order of the graph; their bytes are in the order of the request."""
         spec_by_name = {spec.name: spec for spec in specs}
         names = ", ".join(map(repr, spec_by_name))
         value_by_name: dict[str, NDArray[np.float32]] = {}
         for tensor in tensors:
-            name = tensor.get("name")
-            if not isinstance(name, str) or name not in spec_by_name:
-                raise MalformedBody(f"{self.model_name} has no input {shown(name)}; it has {names}")
-            parameters = tensor.get("parameters")
-            size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+            if tensor.name not in spec_by_name:
+                raise MalformedBody(f"{self.model_name} has no input {shown(tensor.name)}; it has {names}")
+            size = (tensor.parameters or {}).get("binary_data_size")
             mine = len(binary) if len(tensors) == 1 else max(0, size) if type(size) is int else 0
-            value_by_name[name] = self._read(tensor, spec_by_name[name], binary[:mine])
+            value_by_name[tensor.name] = self._read(tensor, spec_by_name[tensor.name], binary[:mine])
             binary = binary[mine:]
         if len(value_by_name) != len(spec_by_name):
             raise MalformedBody(f"an input is there twice; {self.model_name} needs each once: {names}")
@@ -142,22 +189,19 @@ class Infer:
             raise InvalidArray(f"the inputs have {rows} rows; send as many of each")
         return values
 
-    def _read(self, tensor: Json, spec: TensorSpec, binary: bytes) -> NDArray[np.float32]:
-        name, datatype, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
-        if datatype != "FP32":
-            raise InvalidArray(f"input {name!r} is {shown(datatype)}; send FP32")
-        if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**31 for size in shape):
-            raise MalformedBody(f"input {name!r} has the shape {shown(shape)}; it is a list of whole numbers")
+    def _read(self, tensor: _Tensor, spec: TensorSpec, binary: bytes) -> NDArray[np.float32]:
+        name, shape, parameters = tensor.name, tensor.shape, tensor.parameters or {}
+        if tensor.datatype != "FP32":
+            raise InvalidArray(f"input {name!r} is {shown(tensor.datatype)}; send FP32")
         self._check_shape(shape, spec)
-        parameters = tensor.get("parameters") or {}
-        if not isinstance(parameters, dict) or any(str(key).startswith("shared_memory") for key in parameters):
+        if any(key.startswith("shared_memory") for key in parameters):
             raise MalformedBody(f"input {name!r} has parameters {shown(parameters)}; shared memory does not work here")
         if "binary_data_size" in parameters:
             values = _binary(parameters["binary_data_size"], binary, shape)
         else:
             if binary:
                 raise MalformedBody(f"{len(binary)} bytes follow the JSON, but no input has a binary_data_size")
-            values = _numbers(tensor.get("data"), shape)
+            values = _numbers(tensor.data, shape)
         if not all_finite((values,)):
             raise InvalidArray(f"input {name!r} has NaN or infinity in it, or numbers too large for FP32")
         return values
@@ -180,12 +224,6 @@ class Infer:
             raise TooManyPixels(f"the batch has {pixels} pixels, the limit is {self.limits.max_pixels} (max_pixels)")
 
 
-def count_images(body: bytes, *, at_most: int) -> int:
-    """How many images a request seems to have, for the queue: cheap, and exact for what clients send."""
-    found = _SHAPE.search(body, 0, _LOOK_BYTES) or _SHAPE.search(body, max(0, len(body) - _LOOK_BYTES))
-    return min(max(int(found[1]) if found else 1, 1), at_most)
-
-
 def json_length(header: str | None) -> int | None:
     """The value of `Inference-Header-Content-Length`.
 
@@ -199,27 +237,20 @@ def json_length(header: str | None) -> int | None:
     return int(header)
 
 
-def _outputs(request: Json, offered: list[str]) -> dict[str, bool]:
+def _outputs(request: _Request, offered: list[str]) -> dict[str, bool]:
     """Which outputs are wanted, in order, and whether as bytes."""
-    parameters = request.get("parameters") or {}
-    if not isinstance(parameters, dict):
-        raise MalformedBody(f"parameters is {shown(parameters)}; it is an object")
+    parameters = request.parameters or {}
     if parameters.get("sequence_id"):
         raise MalformedBody("sequence_id: these models remember nothing between requests")
     default = parameters.get("binary_data_output") is True
-    wanted = request.get("outputs")
-    if not wanted:
+    if not request.outputs:
         return dict.fromkeys(offered, default)
     is_binary_by_output = {}
-    for output in wanted if isinstance(wanted, list) else [wanted]:
-        match output:
-            case {"name": str() as name, **others} if name in offered:
-                own = others.get("parameters") or {}
-            case _:
-                raise MalformedBody(f"outputs has {shown(output)}; there are {', '.join(offered)}")
-        if not isinstance(own, dict) or own.keys() - {"binary_data"}:
-            raise MalformedBody(f"output {name!r} has parameters {shown(own)}; only binary_data works here")
-        is_binary_by_output[name] = own.get("binary_data", default) is True
+    for output in request.outputs:
+        if output.name not in offered:
+            raise MalformedBody(f"outputs has {shown(output.name)}; there are {', '.join(offered)}")
+        own = output.parameters.binary_data if output.parameters else None
+        is_binary_by_output[output.name] = default if own is None else own
     return is_binary_by_output
 
 
@@ -234,19 +265,17 @@ def _binary(size: object, binary: bytes, shape: list[int]) -> NDArray[np.float32
 
 
 def _numbers(data: object, shape: list[int]) -> NDArray[np.float32]:
-    try:
-        values = np.asarray(data)
-    except ValueError as error:  # lists of different lengths
-        raise InvalidArray("data is uneven; send a list of numbers, flat or nested as the shape says") from error
-    if values.dtype.kind not in "fiu" or values.size != math.prod(shape):
-        found = f"{values.size} numbers" if values.dtype.kind in "fiu" else shown(data, limit=40)
-        raise InvalidArray(f"data is {found}; the shape {shown(shape)} needs {math.prod(shape)} numbers")
+    """An array of numbers, flat or nested. Looked at before NumPy is: that would make text of numbers beside text."""
+    needed = math.prod(shape)
+    for _ in range(len(shape)):
+        if not isinstance(data, list) or set(map(type, data)) != {list}:
+            break
+        if len(set(map(len, data))) > 1:
+            raise InvalidArray("data is uneven; send a list of numbers, flat or nested as the shape says")
+        data = list(chain.from_iterable(data))
+    if not isinstance(data, list) or not set(map(type, data)) <= {int, float}:
+        raise InvalidArray(f"data is {shown(data, limit=40)}; the shape {shown(shape)} needs {needed} numbers")
+    if len(data) != needed:
+        raise InvalidArray(f"data is {len(data)} numbers; the shape {shown(shape)} needs {needed} numbers")
     with np.errstate(over="ignore"):
-        return values.astype(np.float32).reshape(shape)
-
-
-def _optional_text(request: Json, name: str) -> str | None:
-    value = request.get(name)
-    if not isinstance(value, str | None):
-        raise MalformedBody(f"{name} is {shown(value)}; it is a string")
-    return value
+        return np.array(data, np.float64).astype(np.float32).reshape(shape)

@@ -11,7 +11,7 @@ from service.api.schemas import ModelQuery
 from service.api.service import Service, service_of
 from service.contract.manifest import Manifest, Task
 from service.errors import RequestError
-from service.http.body import read_files
+from service.http.body import file_cap, read_files
 from service.http.negotiation import negotiate
 from service.images.inspect import is_colour
 from service.images.npy import count_rows
@@ -42,9 +42,7 @@ async def answer_files(
     service = service_of(request)
     with service.admission.admit() as slot:
         model = await service.registry.find(task, query.model, query.version)
-        files = await read_files(
-            request, max_body_bytes=service.settings.max_body_bytes, max_files=service.limits.max_images
-        )
+        files = await read_files(request, file_cap(service.settings), max_files=service.limits.max_images)
         slot.start(request, sum(count_rows(file, rank=4, at_most=service.limits.max_images) for file in files))
         accept = request.headers.get("accept")
         if query.model is None and query.version is None:

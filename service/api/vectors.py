@@ -12,7 +12,7 @@ from service.collections.store import Collection, Encoder
 from service.collections.store.refusals import conflict, encoder_gone
 from service.errors import ModelConflict, ModelNotFound, RequestError, VersionNotFound, shown
 from service.http.admission import Slot
-from service.http.body import media_type, read_body, read_files
+from service.http.body import file_cap, json_cap, media_type, read_body, read_files
 from service.images.npy import count_rows, is_vector
 from service.media_types import JSON_TYPE
 from service.models.model import Model
@@ -63,9 +63,9 @@ async def read_vectors(
     Raises:
         RequestError: The request fails as a whole. Of several files, each has its own error in the answer.
     """
-    limits, max_body_bytes = service.limits, service.settings.max_body_bytes
+    limits, settings = service.limits, service.settings
     if media_type(request) == JSON_TYPE:
-        body = await read_body(request, max_body_bytes=max_body_bytes)
+        body = await read_body(request, json_cap(settings))
         slot.start(request, count_rows(body, rank=2, at_most=limits.max_images))
         z, is_single = await asyncio.to_thread(
             read_json_latents,
@@ -76,7 +76,7 @@ async def read_vectors(
             version=encoder.version,
         )
         return [Vectors(z, is_single)]
-    files = await read_files(request, max_body_bytes=max_body_bytes, max_files=limits.max_images)
+    files = await read_files(request, file_cap(settings), max_files=limits.max_images)
     slot.start(request, sum(count_rows(file, rank=4, at_most=limits.max_images) for file in files))
     results: list[Vectors | RequestError] = [_latent(file, encoder) if is_vector(file) else _TO_DO for file in files]
     images = [i for i, result in enumerate(results) if result is _TO_DO]

@@ -8,7 +8,7 @@ from constriction import stream
 from numpy.typing import NDArray
 
 from service.contract.tables import TABLE_TOTAL, SymbolTable
-from service.errors import BrokenContainer, shown
+from service.errors import BrokenContainer, reason_of
 
 Symbols = NDArray[np.int32]
 
@@ -83,7 +83,7 @@ def take(decoder: stream.queue.RangeDecoder, table: SymbolTable, count: int) -> 
     try:
         indices: NDArray[np.int32] = decoder.decode(model_of(table), count)
     except (AssertionError, ValueError) as error:  # what the coder raises
-        raise BrokenContainer(f"the payload is no sequence of symbols: {shown(str(error), limit=160)}") from error
+        raise BrokenContainer(f"the payload is no sequence of symbols: {reason_of(error)}") from error
     return indices + np.int32(table.first)
 
 

@@ -2,7 +2,7 @@
 
 import zlib
 
-from service.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, shown
+from service.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, reason_of, shown
 
 _WINDOW = {"gzip": 31, "deflate": 15}  # zlib's codes for the two formats
 _LEVEL = 1  # floats hardly get smaller at higher ones
@@ -30,7 +30,7 @@ def decode(body: bytes, coding: str, *, max_bytes: int) -> bytes:
     try:
         content = reader.decompress(body, max_bytes + 1)
     except zlib.error as error:
-        raise MalformedBody(f"the body is not {coding}: {error}") from error
+        raise MalformedBody(f"the body is not {coding}: {reason_of(error)}") from error
     if len(content) > max_bytes:
         raise BodyTooLarge(f"the body is over {max_bytes} bytes when decompressed (setting max_body_bytes)")
     if not reader.eof or reader.unused_data:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from service.errors import BrokenImage, RequestError, UnsupportedImage, shown
+from service.errors import BrokenImage, RequestError, UnsupportedImage, reason_of, shown
 from service.images.image import Image, to_8_bit
 from service.images.inspect import check_data, check_size, inspect
 from service.images.png import read_png, write_png
@@ -91,8 +91,7 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int) -> Image:
     except RequestError:
         raise
     except Exception as error:  # decoders raise anything from struct.error to RecursionError on hostile files
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise BrokenImage(f"{outline.format}: {shown(reason, limit=200)[1:-1]}") from error
+        raise BrokenImage(f"{outline.format}: {reason_of(error)}") from error
 
 
 def _check_tiff(picture: PillowImage.Image, *, max_pixels: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import InvalidArray, TooManyImages, TooManyPixels, shown
+from service.errors import InvalidArray, TooManyImages, TooManyPixels, reason_of, shown
 from service.images.image import Image
 
 NPY_MAGIC = b"\x93NUMPY"
@@ -102,8 +102,7 @@ def read_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]
     try:
         shape, is_fortran, dtype = _HEADER_READERS[version](file, max_header_size=_MAX_HEADER_BYTES)
     except Exception as error:  # it evaluates a Python literal: hostile ones raise anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InvalidArray(f"the NPY header cannot be read: {shown(reason, limit=160)[1:-1]}") from error
+        raise InvalidArray(f"the NPY header cannot be read: {reason_of(error)}") from error
     if any(isinstance(axis, bool) or axis < 0 for axis in shape):
         raise InvalidArray(f"the array has shape {shown_shape(shape)}")
     return dtype, shape, is_fortran, file.tell()

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from service.contract.manifest import MANIFEST_FILE, Graph, Manifest, Task, TensorSpec
 from service.contract.plane_coder import golden_symbols
 from service.contract.tables import Compression
-from service.errors import BrokenContainer, ModelRejected, shown
+from service.errors import BrokenContainer, ModelRejected, reason_of, shown
 from service.limits import Limits
 from service.models.batcher import Array, Outputs
 from service.models.model import Model
@@ -152,7 +152,7 @@ def _read_golden(directory: Path, manifest: Manifest) -> dict[str, NDArray[np.fl
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise ModelRejected(f"{manifest.golden.file} is no NPZ file: {error}") from error
+        raise ModelRejected(f"{manifest.golden.file} is no NPZ file: {reason_of(error)}") from error
 
 
 def _check_golden(session: Session, task: Task, golden: dict[str, Array], tolerance: float) -> None:
@@ -162,7 +162,7 @@ def _check_golden(session: Session, task: Task, golden: dict[str, Array], tolera
     try:
         results: Outputs = session.run(*(golden[f"{task}.{name}"] for name in inputs))
     except Exception as error:
-        raise ModelRejected(f"the golden sample does not run: {shown(str(error), limit=300)}") from error
+        raise ModelRejected(f"the golden sample does not run: {reason_of(error, limit=300)}") from error
     for name, result in zip(outputs, results, strict=True):
         expected = golden[f"{task}.{name}"]
         if result.shape != expected.shape:
@@ -183,6 +183,6 @@ def _check_coder(compression: Compression, golden: dict[str, Array]) -> None:
     try:
         found = golden_symbols(compression, symbols.shape, int(rates.pop()))
     except BrokenContainer as error:
-        raise ModelRejected(f"decompress: the golden file cannot be read: {error}") from error
+        raise ModelRejected(f"decompress: the golden file cannot be read: {reason_of(error)}") from error
     if not np.array_equal(found, symbols):
         raise ModelRejected("decompress: the golden file gives other symbols than were recorded: the tables differ")

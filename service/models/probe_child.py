@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.contract.manifest import MANIFEST_FILE
-from service.errors import ModelRejected, shown
+from service.errors import ModelRejected, reason_of
 from service.limits import Limits, ProbeLimits
 from service.models.loading import load_model
 from service.models.probe import Verdict, allows
@@ -51,7 +51,7 @@ def _judge(directory: Path, limits: Limits, allowed: ProbeLimits) -> Verdict:
     except MemoryError:
         return Verdict(reason=f"it does not fit into memory; {allows(allowed)}")
     except Exception as error:  # noqa: BLE001  whatever it is, this version must not go live, and someone wants to know why
-        return Verdict(reason=f"it cannot be loaded: {type(error).__name__}: {shown(str(error), limit=300)}")
+        return Verdict(reason=f"it cannot be loaded: {type(error).__name__}: {reason_of(error, limit=300)}")
     return Verdict(manifest_sha256=digest)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.errors import ModelRejected, ProviderUnavailable, shown
+from service.errors import ModelRejected, ProviderUnavailable, reason_of
 
 Device = Literal["auto", "cpu", "cuda"]
 Array = NDArray[np.float32]
@@ -53,7 +53,7 @@ class Session:
         try:
             self._session = ort.InferenceSession(graph, options, providers=providers)
         except Exception as error:
-            raise ModelRejected(f"onnxruntime does not take the graph: {shown(str(error), limit=300)}") from error
+            raise ModelRejected(f"onnxruntime does not take the graph: {reason_of(error, limit=300)}") from error
         if (real := self._session.get_providers()[0]) != provider:
             raise ProviderUnavailable(
                 f"{provider} is offered but {real} came up; check the CUDA and cuDNN libraries and the driver, "

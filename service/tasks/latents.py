@@ -1,10 +1,10 @@
 """Latents of a request: NPY or JSON to an array (N, dim)."""
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
-from service.errors import InvalidArray, InvalidLatent, MalformedBody, TooManyImages, shown
+from service.errors import InvalidArray, InvalidLatent, TooManyImages, shown
+from service.http.body import parse_json
 from service.images.npy import read_header, read_values, shown_shape
 
 
@@ -40,10 +40,7 @@ def read_json_latents(
         MalformedBody: It is no JSON. NaN, lone surrogates and nesting beyond any use are not JSON here.
         InvalidLatent, TooManyImages: With what is wrong.
     """
-    try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise MalformedBody(f"the body is not JSON: {shown(str(error), limit=160)[1:-1]}") from error
+    document = parse_json(data)
     match document:
         case {"latent": list() as latent, **others} if others.keys() <= _ENCODE_HEAD:
             latents, is_single = [latent], True

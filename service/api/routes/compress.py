@@ -7,7 +7,7 @@ from service.api.responses import single_response
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.schemas import CompressQuery
 from service.api.service import service_of
-from service.http.body import read_files
+from service.http.body import file_cap, read_files
 from service.images.npy import count_rows
 from service.tasks.compress import Compress
 from service.tasks.compress_photo import CompressPlanes
@@ -37,9 +37,7 @@ async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -
     with service.admission.admit() as slot:
         model = await service.registry.find("compress", query.model, query.version)
         limits = service.limits
-        files = await read_files(
-            request, max_body_bytes=service.settings.max_body_bytes, max_files=limits.max_images
-        )  # fmt: skip
+        files = await read_files(request, file_cap(service.settings), max_files=limits.max_images)
         slot.start(request, sum(count_rows(file, rank=4, at_most=limits.max_images) for file in files))
         batcher, accept = model.batcher_by_task["compress"], request.headers.get("accept")
         if model.manifest.input.height is None:

@@ -8,7 +8,7 @@ from service.api.routes.common import MODEL_ERRORS
 from service.api.schemas import ModelQuery
 from service.api.service import service_of
 from service.errors import InvalidLatent, UnsupportedMediaType, shown
-from service.http.body import media_type, read_body
+from service.http.body import media_type, read_latents
 from service.images.npy import count_rows
 from service.media_types import JSON_TYPE, NPY_TYPE
 from service.tasks.decode import Decode
@@ -40,7 +40,7 @@ async def decode(request: Request, query: Annotated[ModelQuery, Query()]) -> Res
         model = await service.registry.find("decode", query.model, query.version)
         if (kind := media_type(request)) not in _TYPES:
             raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE} or {NPY_TYPE}")
-        body = await read_body(request, max_body_bytes=service.settings.max_body_bytes)
+        body = await read_latents(request, service.settings)
         slot.start(request, count_rows(body, rank=2, at_most=service.limits.max_images))
         job = Decode(body, model.manifest, service.limits, request.headers.get("accept"))
         result = await model.batcher_by_task["decode"].answer(job)

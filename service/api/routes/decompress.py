@@ -9,7 +9,7 @@ from service.api.schemas import DecompressQuery
 from service.api.service import service_of
 from service.contract.container import read_container
 from service.errors import BrokenContainer, OtherDecoder, UnsupportedMediaType, shown
-from service.http.body import media_type, read_body
+from service.http.body import file_cap, media_type, read_body
 from service.media_types import HOURGLASS_TYPE
 from service.tasks.compress import Decompress
 from service.tasks.compress_photo import DecompressPlanes
@@ -41,7 +41,7 @@ async def decompress(request: Request, query: Annotated[DecompressQuery, Query()
     with service.admission.admit() as slot:
         if (kind := media_type(request)) not in _TYPES:
             raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {HOURGLASS_TYPE}")
-        body = await read_body(request, max_body_bytes=service.settings.max_body_bytes)
+        body = await read_body(request, file_cap(service.settings))
         file = read_container(body, max_images=service.limits.max_images)
         slot.start(request, file.count)
         model = await service.registry.find("decompress", file.model, file.version)

@@ -1,7 +1,6 @@
 import secrets
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
@@ -10,8 +9,8 @@ from service.api.responses import single_response
 from service.api.routes.common import MODEL_ERRORS
 from service.api.schemas import GenerateQuery
 from service.api.service import service_of
-from service.errors import InvalidParameter, MalformedBody, UnsupportedMediaType, shown
-from service.http.body import media_type, read_plain_body
+from service.errors import InvalidParameter, UnsupportedMediaType, shown
+from service.http.body import ORDER_CAP, complaint, media_type, parse_json, read_plain_body
 from service.media_types import JSON_TYPE
 from service.tasks.generate import Draw, GenerateBody
 
@@ -47,7 +46,7 @@ async def generate(request: Request, query: Annotated[GenerateQuery, Query()]) -
         model = await service.registry.find("generate", query.model, query.version)
         if (kind := media_type(request)) not in _TYPES:
             raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE}, or no body at all")
-        body = _read(await read_plain_body(request, max_body_bytes=service.settings.max_body_bytes))
+        body = _read(await read_plain_body(request, ORDER_CAP))
         slot.start(request, min(body.count, service.limits.max_images))
         seed = secrets.randbelow(_NEW_SEEDS) if body.seed is None else body.seed
         job = Draw(body, seed, model.manifest, service.limits, request.headers.get("accept"), query.view)
@@ -60,13 +59,7 @@ async def generate(request: Request, query: Annotated[GenerateQuery, Query()]) -
 def _read(body: bytes) -> GenerateBody:
     """What is wanted; no body is one image."""
     try:
-        return GenerateBody.model_validate(orjson.loads(body or b"{}"))
-    except orjson.JSONDecodeError as error:
-        raise MalformedBody(f"the body is not JSON: {shown(str(error), limit=160)[1:-1]}") from error
+        return GenerateBody.model_validate(parse_json(body or b"{}"))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = shown(first["loc"][0])[1:-1] if first["loc"] else "the body"
         members = ", ".join(GenerateBody.model_fields)
-        raise InvalidParameter(
-            f"{where}: {first['msg']}, found {shown(first['input'])}; the body is an object of {members}"
-        ) from error
+        raise InvalidParameter(f"{complaint(error)}; the body is an object of {members}") from error

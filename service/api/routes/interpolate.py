@@ -10,7 +10,7 @@ from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.schemas import InterpolateQuery
 from service.api.service import Service, service_of
 from service.errors import InvalidLatent, MalformedBody, RequestError, UnsupportedMediaType, shown
-from service.http.body import media_type, read_body, read_files
+from service.http.body import file_cap, media_type, read_files, read_latents
 from service.media_types import FORM_TYPE, JSON_TYPE, NPY_TYPE
 from service.models.model import Model
 from service.tasks.encode import Encode
@@ -47,9 +47,7 @@ async def interpolate(request: Request, query: Annotated[InterpolateQuery, Query
         model = await service.registry.find("encode" if is_form else "decode", query.model, query.version)
         if is_form:  # the same model must draw what it has encoded
             await service.registry.find("decode", model.manifest.name, model.manifest.version)
-            files = await read_files(
-                request, max_body_bytes=service.settings.max_body_bytes, max_files=service.limits.max_images
-            )
+            files = await read_files(request, file_cap(service.settings), max_files=service.limits.max_images)
         else:
             files = [await _read_latents(request, service)]
         slot.start(request, min(query.steps, service.limits.max_images))
@@ -70,7 +68,7 @@ async def _read_latents(request: Request, service: Service) -> bytes:
             f"Content-Type is {shown(kind)}; send two images as the fields 'file' of {FORM_TYPE}, or two latents as "
             f"{JSON_TYPE} or {NPY_TYPE}"
         )
-    return await read_body(request, max_body_bytes=service.settings.max_body_bytes)
+    return await read_latents(request, service.settings)
 
 
 async def _encode(files: Sequence[bytes], model: Model, service: Service) -> tuple[Vector, str]:

@@ -5,18 +5,18 @@ Its names are not on the API page: it has a description and clients of its own.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
 from service import __version__
-from service.api.open_inference import LENGTH_HEADER, Infer, InferAnswer, count_images, json_length
+from service.api.open_inference import LENGTH_HEADER, Infer, InferAnswer, json_length
 from service.api.responses import json_response
 from service.api.service import Service, service_of
 from service.contract.manifest import TASKS, Task, TensorSpec
 from service.errors import InvalidParameter, MalformedBody, ModelNotFound, UnloadRefused, shown
-from service.http.body import read_raw_body
+from service.http.body import ORDER_CAP, check_size, file_cap, json_cap, parse_json, read_raw_body
 from service.http.content_coding import choose, decode
 from service.media_types import JSON_TYPE
 from service.models.model import Model
@@ -25,6 +25,7 @@ from service.telemetry.counters import State
 Json = dict[str, Any]  # Any: an answer of any depth
 
 _PLATFORM = "onnxruntime_onnx"
+_SMALL_BYTES = 16_384  # read where they arrive: going to a thread takes longer
 _EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
 
 
@@ -155,15 +156,26 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     with service.admission.admit() as slot:
         model, task = await _find(service, name, version)
         length = json_length(request.headers.get(LENGTH_HEADER))
-        limits, max_body_bytes = service.limits, service.settings.max_body_bytes
-        body = await read_raw_body(request, max_body_bytes=max_body_bytes)
+        settings = service.settings
+        cap = json_cap(settings) if length is None else file_cap(settings)
+        body = await read_raw_body(request, cap)
         if coding := request.headers.get("content-encoding", ""):
-            body = await asyncio.to_thread(decode, body, coding, max_bytes=max_body_bytes)
+            body = await asyncio.to_thread(decode, body, coding, max_bytes=cap.max_bytes)
         if not body:
             raise MalformedBody("the body is empty")
-        slot.start(request, count_images(body, at_most=limits.max_images))
-        wanted = choose(request.headers.get("accept-encoding", ""))
-        job = Infer(body, length, name, model.manifest, task, limits, wanted)
+        check_size(min(length or 0, len(body)), json_cap(settings))
+        read = partial(
+            Infer.read,
+            body,
+            length,
+            model_name=name,
+            manifest=model.manifest,
+            task=task,
+            limits=service.limits,
+            coding=choose(request.headers.get("accept-encoding", "")),
+        )
+        job = read() if len(body) <= _SMALL_BYTES else await asyncio.to_thread(read)
+        slot.start(request, len(job.inputs[0]))
         result = await model.batcher_by_task[task].answer(job)
         return _infer_response(result, model.label)
 
@@ -171,7 +183,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
 @router.post("/repository/index")
 async def repository_index(request: Request) -> Response:
     """Every task of every live model, and what was rejected."""
-    wanted = await _read_json(request)
+    wanted = await _read_order(request)
     snapshot = service_of(request).registry.snapshot
     index: list[Json] = [
         {"name": f"{name}.{task}", "version": str(model.manifest.version), "state": "READY", "reason": ""}
@@ -189,7 +201,7 @@ async def repository_index(request: Request) -> Response:
 @router.post("/repository/models/{name}/load")
 async def load(request: Request, name: str) -> Response:
     """Looks at the directory now, instead of in a few seconds. 200 if the model is live then."""
-    if (await _read_json(request)).get("parameters"):
+    if (await _read_order(request)).get("parameters"):
         raise MalformedBody("a model is loaded as it lies in its directory; `parameters` cannot change that")
     service = service_of(request)
     await service.registry.refresh()
@@ -215,13 +227,9 @@ async def statistics(request: Request, name: str, version: str | None = None) ->
     return json_response({"model_stats": [_stats(await service.metrics.share(), model, task)]})
 
 
-async def _read_json(request: Request) -> Json:
+async def _read_order(request: Request) -> Json:
     """The body, where it may be empty."""
-    body = await read_raw_body(request, max_body_bytes=service_of(request).settings.max_body_bytes)
-    try:
-        document = orjson.loads(body or b"{}")
-    except orjson.JSONDecodeError as error:
-        raise MalformedBody(f"the body is not JSON: {shown(str(error), limit=160)[1:-1]}") from error
+    document = parse_json(await read_raw_body(request, ORDER_CAP) or b"{}")
     if not isinstance(document, dict):
         raise MalformedBody(f"the body is {shown(document)}; send a JSON object, or nothing")
     return document

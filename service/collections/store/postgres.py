@@ -13,7 +13,7 @@ import psycopg
 from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
 from service.collections.store.refusals import conflict, no_collection, no_item, too_many_collections, too_many_items
 from service.collections.store.rows import now, read_metadata, write_metadata
-from service.errors import CollectionNotFound, StoreUnavailable
+from service.errors import CollectionNotFound, StoreUnavailable, reason_of
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -222,14 +222,13 @@ def _wrapped() -> Iterator[None]:
     try:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
         raise StoreUnavailable(
-            f"the PostgreSQL server of the collections does not answer: {reason}", headers={"Retry-After": "1"}
+            f"the PostgreSQL server of the collections does not answer: {reason_of(error)}",
+            headers={"Retry-After": "1"},
         ) from error
     except (psycopg.errors.FeatureNotSupported, psycopg.errors.InsufficientPrivilege) as error:
-        reason = str(error).partition("\n")[0]
         raise StoreUnavailable(
-            f"the PostgreSQL database cannot hold collections: {reason}; install pgvector, and let an "
+            f"the PostgreSQL database cannot hold collections: {reason_of(error)}; install pgvector, and let an "
             "administrator run CREATE EXTENSION vector in it"
         ) from error
 

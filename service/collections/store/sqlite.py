@@ -22,7 +22,7 @@ import sqlite_vec
 from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
 from service.collections.store.refusals import conflict, no_collection, no_item, too_many_collections, too_many_items
 from service.collections.store.rows import now, read_metadata, write_metadata
-from service.errors import CollectionNotFound, HourglassError, StoreUnavailable
+from service.errors import CollectionNotFound, HourglassError, StoreUnavailable, reason_of
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -350,5 +350,5 @@ def _collection(row: tuple[Any, ...]) -> Collection:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error) or type(error).__name__
+    text = reason_of(error)
     return f"{text.removeprefix(f'{type(error).__name__}: ')}; is there room, and may the service write there?"
