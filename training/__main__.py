@@ -19,7 +19,6 @@ from training.config import Recipe, RecipeError
 from training.distributed import first_process_first, process_group, rank_and_world
 from training.errors import DataError, DeviceError, PipelineError, RunError
 from training.kinds import load_any_recipe
-from training.loop import TrainingError
 from training.photocodec.config import PhotoCodecRecipe
 from training.photocodec.fit import fit as fit_photo_codec
 from training.restoration.config import RestorationRecipe
@@ -27,6 +26,7 @@ from training.restoration.fit import Sources, Where
 from training.restoration.fit import fit as fit_restoration
 from training.run import Run, open_any_run, open_run, start_run
 from training.stages import STAGES, Options, check_recipe, find_device, publish_stage
+from training.trainer import TrainingError
 from training.verify import verify
 
 INTERRUPTED = 130  # the shell's status for Ctrl-C

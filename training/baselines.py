@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from training.config import CorruptionConfig
 from training.corruptions import corrupt
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 
 LARGEST_LINEAR = 4096  # pixels; the covariance of larger images would not fit beside them
 TRAINING_NOISE_SEED = 10_000

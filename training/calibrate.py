@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from service.contract.manifest import Calibration, Metric
 from training.anomaly.aligned import AlignedDetector
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 from training.run import CALIBRATION, GRAPHS, Run
 
 CHUNK_PIXELS = 1_000_000  # at once through the graph: 15 images of 256x256, or 1275 of 28x28

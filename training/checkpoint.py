@@ -8,7 +8,7 @@ from torch import nn
 
 from training.files import write_atomically
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
 
 
 @dataclass

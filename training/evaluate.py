@@ -10,9 +10,10 @@ from training.baselines import LARGEST_LINEAR, denoising_baselines, reduced_rank
 from training.errors import RunError
 from training.export import served
 from training.graphs import graph_for
+from training.images.pixels import to_pixels
 from training.latents import describe, examples, latents, principal_components
-from training.loop import load_weights, to_pixels
 from training.metrics import CHUNK, mean_squared_error, psnr_db
+from training.problems.one_size import trained
 from training.retrieval import mean_average_precision, neighbour_accuracy
 from training.run import EVALUATION, Run
 
@@ -32,7 +33,7 @@ def evaluate(run: Run, beside: tuple[Run, ...] = (), *, progress: bool = True) -
     Raises:
         RunError: A run in `beside` was measured on something else, or not yet.
     """
-    model = load_weights(run.recipe, run.directory)
+    model = trained(run.recipe, run.directory)
     metrics: list[Metric] = []
     if "denoise" in run.recipe.tasks:
         metrics += _denoising(run, model, beside, progress=progress)

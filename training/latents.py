@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from service.contract.manifest import MAX_EXAMPLES, Examples, Latent
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 
 CHUNK = 500  # images at a time
 MOST_DIRECTIONS = 32  # more than anybody turns; the manifest stays readable

@@ -9,7 +9,8 @@ from torch import Generator, Tensor
 
 from training.config import CorruptionConfig
 from training.corruptions import corrupt
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
+from training.restoration.blind import hide
 
 TEST_NOISE_SEED = 20_000  # the noise on the test images, the same for every model and baseline
 CHUNK = 500  # images at a time
@@ -31,6 +32,12 @@ def mean_squared_error(
         x_in = corrupt(x, corruption, generator) if corruption else x
         total += float((function(x_in) - x).square().sum(dtype=torch.float64))
     return total / images.numel()
+
+
+def hidden_error(restore: Callable[[Tensor], Tensor], x: Tensor, generator: Generator) -> float:
+    """The mean squared error of pixels of `x` that `restore` did not see."""
+    hidden = hide(x, generator)
+    return float((restore(hidden.x_in) - x).square()[hidden.mask.expand_as(x)].mean())
 
 
 def psnr_db(mse: float) -> float:

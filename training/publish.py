@@ -32,10 +32,11 @@ from training.corruptions import corrupt
 from training.errors import PublishError
 from training.files import write_atomically
 from training.graphs import graph_for
-from training.loop import load_weights, to_pixels
+from training.images.pixels import to_pixels
 from training.metrics import TEST_NOISE_SEED
 from training.picture import rows_of_images
 from training.prior import FittedPrior
+from training.problems.one_size import trained
 from training.provenance import provenance_of
 from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, PRIOR, REPORT, START, Run, RunDirectory
 
@@ -198,7 +199,7 @@ def git_commit() -> str:
 
 def _picture(run: Run) -> bytes:
     x = to_pixels(run.data.test[:SHOWN_IMAGES])
-    model = load_weights(run.recipe, run.directory)
+    model = trained(run.recipe, run.directory)
     task: Task = "denoise"
     x_noisy = corrupt(x, run.recipe.corruption, Generator().manual_seed(TEST_NOISE_SEED))
     with torch.no_grad():

@@ -16,7 +16,7 @@ from training.errors import RunError
 from training.files import write_atomically
 
 RUN_FILE = "run.json"
-WEIGHTS, REPORT, EVALUATION = "weights.pt", "report.json", "evaluation.json"
+REPORT, EVALUATION = "report.json", "evaluation.json"
 GRAPHS, CALIBRATION, MODEL = "graphs.json", "calibration.json", "model"
 PRIOR, DETECTOR, START = "prior.pt", "detector.pt", "start.json"
 

@@ -14,7 +14,7 @@ from service.contract.manifest import Task
 from training.anomaly.aligned import AlignedDetector, learn_aligned_detector
 from training.architectures import build
 from training.calibrate import calibrate
-from training.checkpoint import CHECKPOINT
+from training.checkpoint import CHECKPOINT, WEIGHTS
 from training.config import Recipe, RecipeError
 from training.corruptions import corrupt, training_input
 from training.data import Dataset
@@ -24,9 +24,10 @@ from training.evaluate import evaluate
 from training.export import Int8, export_graphs
 from training.files import write_atomically
 from training.graphs import check_task, graph_for
+from training.images.pixels import to_pixels
 from training.latents import latents
-from training.loop import load_weights, to_pixels, train, validation_loss
 from training.prior import FittedPrior, Prior, fit_prior
+from training.problems.one_size import job, trained, validation_loss
 from training.publish import assemble, git_commit, next_version, publish
 from training.regularisation import check_regularisation
 from training.run import (
@@ -38,11 +39,11 @@ from training.run import (
     PRIOR,
     REPORT,
     START,
-    WEIGHTS,
     Run,
     RunDirectory,
 )
 from training.start import load_start, read_start
+from training.trainer import train
 from training.verify import verify
 
 EXAMPLES = 16  # real images that graphs are compared with PyTorch on
@@ -63,12 +64,12 @@ def train_stage(run: Run, options: Options) -> None:
     device = find_device(options.device)
     data = run.data
     _say_what_was_read(data)
-    model = build(run.recipe)
+    work = job(run.recipe, data, device)
     start = run.recipe.training.start_from
     if start and not run.path(CHECKPOINT).exists():
-        load_start(model, start)
+        load_start(work.network, start)
         run.write(START, read_start(start).model_dump())
-    report = train(model, data, run.recipe, run_dir=run.directory, device=device, progress=options.progress)
+    report = train(work, run_dir=run.directory, device=device, progress=options.progress)
     if rank_and_world()[0] == 0:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
         run.write(REPORT, {**asdict(report), "device": name})
@@ -79,7 +80,7 @@ def prior_stage(run: Run, options: Options) -> None:
     if "generate" not in run.recipe.tasks:
         return
     _need(run, WEIGHTS, "train")
-    z = latents(graph_for("encode", load_weights(run.recipe, run.directory)), run.data.train)
+    z = latents(graph_for("encode", trained(run.recipe, run.directory)), run.data.train)
     prior = fit_prior(z, run.data.train_labels, run.recipe.prior, seed=run.recipe.training.seed)
     prior.save(run.path(PRIOR))
     each = f" for each of {len(prior.labels)} labels" if prior.labels else ""
@@ -100,7 +101,7 @@ def detector_stage(run: Run, options: Options) -> None:
 def export_stage(run: Run, options: Options) -> None:
     """Weights -> one ONNX graph per task, compared with PyTorch; int8 if the recipe says so."""
     _need(run, WEIGHTS, "train")
-    model = load_weights(run.recipe, run.directory)
+    model = trained(run.recipe, run.directory)
     x = to_pixels(run.data.test[:EXAMPLES])
     x = x.repeat(-(-EXAMPLES // len(x)), 1, 1, 1)[:EXAMPLES]  # very small data sets have fewer test images
     prior = _prior(run)

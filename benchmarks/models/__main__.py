@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from training.config import RecipeError  # noqa: PLC0415
     from training.errors import PipelineError  # noqa: PLC0415
-    from training.loop import TrainingError  # noqa: PLC0415
+    from training.trainer import TrainingError  # noqa: PLC0415
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -34,8 +34,9 @@ from training.baselines import PixelPca
 from training.calibrate import Answers, calibration_of
 from training.errors import DataError
 from training.folder import find_images, read_image
+from training.images.pixels import to_pixels
 from training.kinds import load_any_recipe
-from training.loop import generator_for, to_pixels
+from training.randomness import generator_for
 
 SEEDS = (0, 1, 2)
 SAME_TILE = 120  # frames: between two pictures of one magnetic tile there are fewer

@@ -15,13 +15,15 @@ from benchmarks.models.pictures import Case, noisy, pictures
 from benchmarks.models.pictures import table as table_of
 from benchmarks.page import write_between
 from training.architectures.restorer import SIGMA_UNIT
+from training.images.pixels import to_pixels
 from training.kinds import load_any_recipe
-from training.loop import generator_for, to_pixels
+from training.problems.pictures import job
+from training.randomness import generator_for
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import clipped
-from training.restoration.loop import build_network, train
 from training.restoration.measure import Restore
 from training.restoration.photos import Pair, Photos, read_photos
+from training.trainer import train
 
 SIGMA = 25.0  # 0-255 units
 STEPS, QUICK_STEPS = 2000, 20
@@ -53,15 +55,14 @@ def benchmark_blind(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
 
 
 def _trained(photos: Photos, recipe: RestorationRecipe) -> Restore:
+    device = torch.device("cpu")
+    work = job(recipe, photos, device)
     with TemporaryDirectory() as folder:
-        train(photos, recipe, run_dir=Path(folder), device=torch.device("cpu"), progress=True)
-        network = build_network(recipe)
-        network.load_state_dict(torch.load(Path(folder) / "weights.pt", weights_only=True))
-    network.eval()
+        train(work, run_dir=Path(folder), device=device, progress=True)
 
     @torch.no_grad()
     def restore(x: torch.Tensor, _: float) -> torch.Tensor:
-        answer: torch.Tensor = network(x)
+        answer: torch.Tensor = work.network(x)
         return answer
 
     return restore

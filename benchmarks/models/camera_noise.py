@@ -9,7 +9,7 @@ from benchmarks.models.pictures import Case, open_model, pictures, strip, table
 from benchmarks.page import write_between
 from training.errors import DataError
 from training.files import write_atomically
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 from training.restoration.measure import Restore
 from training.restoration.photos import read_photos
 

@@ -17,7 +17,7 @@ from training.compression.fit import draw_curves
 from training.compression.measure import Images, ServedCodec, measure_all
 from training.errors import DataError
 from training.files import write_atomically
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 from training.mnist import read_idx_folder
 
 MODEL = "digits-compressed"

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from training.data import Dataset
 from training.errors import DataError
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 
 EPOCHS = 2
 BATCH = 128

@@ -11,16 +11,17 @@ from tqdm import tqdm
 from benchmarks.models.compression import newest
 from benchmarks.models.judge import Judge, Judged, table
 from benchmarks.page import write_between
-from training.architectures import build
 from training.config import PriorConfig, Recipe, load_recipe
 from training.data import Dataset, load_data
 from training.export import served
 from training.graphs import graph_for
+from training.images.pixels import to_pixels
 from training.latents import latents, principal_components
-from training.loop import to_pixels, train
 from training.metrics import mean_squared_error
 from training.prior import Prior, fit_prior
+from training.problems.one_size import job
 from training.retrieval import neighbour_accuracy
+from training.trainer import train
 
 PAGE = "latent.md"
 DRAWN = 5000
@@ -111,10 +112,11 @@ def _mnist(data: Path) -> Dataset:
 
 
 def _trained(images: Dataset, recipe: Recipe) -> nn.Module:
-    model = build(recipe)
+    device = torch.device("cpu")
+    work = job(recipe, images, device)
     with tempfile.TemporaryDirectory() as folder:
-        train(model, images, recipe, run_dir=Path(folder), device=torch.device("cpu"), progress=True)
-    return model
+        train(work, run_dir=Path(folder), device=device, progress=True)
+    return work.network
 
 
 def _accuracy(images: Dataset, z: Tensor, z_test: Tensor) -> float:

@@ -22,8 +22,9 @@ from training.anomaly.measure import auroc
 from training.calibrate import Answers, calibration_of
 from training.errors import DataError
 from training.export import export_graphs
-from training.loop import generator_for, to_pixels
+from training.images.pixels import to_pixels
 from training.mnist import IdxFolder, read_idx_folder
+from training.randomness import generator_for
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
 KMNIST = "kmnist_t10k"  # folder with KMNIST's 10,000 test images as .npz

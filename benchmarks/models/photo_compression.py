@@ -25,7 +25,6 @@ from training.compression.fit import draw_curves
 from training.errors import DataError
 from training.files import write_atomically
 from training.photocodec.config import PhotoCodecRecipe
-from training.photocodec.loop import build_network
 from training.photocodec.measure import (
     QUALITIES,
     Photo,
@@ -36,6 +35,7 @@ from training.photocodec.measure import (
     unaligned,
 )
 from training.photocodec.tables import CONTEXTS, ONE_CONTEXT, fit_grid_tables
+from training.problems.grids import build_network
 from training.restoration.photos import read_photos
 
 MODEL = "photo-compressed"

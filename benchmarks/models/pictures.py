@@ -23,10 +23,11 @@ from service.contract.manifest import Manifest
 from training.baselines import median_filter
 from training.errors import DataError
 from training.files import write_atomically
-from training.loop import generator_for, to_pixels
+from training.images.pixels import to_pixels
 from training.metrics import TEST_NOISE_SEED, psnr_db
 from training.picture import rows_of_images
 from training.publish import newest_version
+from training.randomness import generator_for
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import DEGRADATIONS
 from training.restoration.measure import STUDIO_DB, Restore, Served, bicubic, thorough

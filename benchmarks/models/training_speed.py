@@ -25,8 +25,10 @@ from training.architectures import build
 from training.config import load_recipe
 from training.corruptions import corrupt
 from training.data import Dataset, load_data
-from training.loop import to_pixels, train
+from training.images.pixels import to_pixels
 from training.metrics import mean_squared_error
+from training.problems.one_size import job
+from training.trainer import train
 
 EPOCHS, BATCH = 5, 32
 
@@ -81,7 +83,8 @@ def plain_loop(data: Dataset, epochs: int) -> tuple[nn.Module, int]:
 def our_loop(data: Dataset, name: str, epochs: int) -> tuple[nn.Module, int]:
     """The network of a recipe and the number of images it saw."""
     recipe = load_recipe(name, (f"training.epochs={epochs}",))
-    model = build(recipe)
+    device = torch.device("cpu")
+    work = job(recipe, data, device)
     with tempfile.TemporaryDirectory() as folder:
-        report = train(model, data, recipe, run_dir=Path(folder), device=torch.device("cpu"), progress=True)
-    return model, report.images_seen
+        report = train(work, run_dir=Path(folder), device=device, progress=True)
+    return work.network, report.images_seen

@@ -26,12 +26,12 @@ from training.compression.classical import (
 )
 from training.compression.codec import Codec, build_codec
 from training.compression.config import CompressionRecipe
-from training.compression.loop import trade_off
 from training.compression.measure import ServedCodec, file_of
 from training.compression.tables import fit_table
 from training.config import RecipeError
 from training.errors import VerifyError
 from training.kinds import load_any_recipe
+from training.problems.rows import trade_off
 from training.verify import verify
 
 TINY = (

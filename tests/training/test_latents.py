@@ -10,16 +10,17 @@ import torch
 
 from benchmarks.models.judge import Judge, frechet_distance
 from service.contract.manifest import Manifest
-from training import loop
+from training import trainer
 from training.__main__ import main
 from training.architectures import build
 from training.config import PriorConfig, RecipeError, RegularisationConfig, load_recipe
 from training.data import Dataset, load_data
 from training.export import run_graph
 from training.graphs import Generate
+from training.images.pixels import to_pixels
 from training.latents import describe
-from training.loop import to_pixels
 from training.prior import FittedPrior, Mixture, Prior, choose_components, fit_mixture, fit_prior
+from training.problems import one_size
 from training.regularisation import REGULARISERS, Regularised, Step, check_regularisation
 from training.retrieval import mean_average_precision, neighbour_accuracy
 from training.stages import check_recipe
@@ -76,7 +77,7 @@ def test_a_penalty_reaches_the_encoder_and_lands_in_the_history(name: str, tmp_p
     data = Dataset("noise", "made here", "CC0-1.0", "0" * 64, images[:40], images[40:50], images[50:], images[50:])
     recipe = load_recipe("digits-2d", (*TINY, f"regularisation.name={name}", "regularisation.strength=0.5"))
 
-    report = loop.train(build(recipe), data, recipe, run_dir=tmp_path, device=CPU, progress=False)
+    report = trainer.train(one_size.job(recipe, data, CPU), run_dir=tmp_path, device=CPU, progress=False)
 
     entry = report.history[-1]
     assert entry[name] > 0
@@ -243,7 +244,7 @@ def test_a_training_starts_from_a_published_model(
     overrides += [f"export.precision={precision}", "export.max_loss_rise=9", "augmentation.share=0"]
     assert main(["fit", "digits", *where, "--quiet", *overrides]) == 0
     recipe = load_recipe("digits", tuple(overrides))
-    trained, model = loop.load_weights(recipe, tmp_path / "runs/digits"), build(recipe)
+    trained, model = one_size.trained(recipe, tmp_path / "runs/digits"), build(recipe)
 
     load_start(model, tmp_path / "models/digits/1")
 

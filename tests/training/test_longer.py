@@ -9,10 +9,10 @@ import torch
 
 from tests.training.pictures import fit, published
 from training.architectures.restorer import Restorer
-from training.loop import learning_rate_factor
 from training.restoration.config import RestorationTraining
 from training.restoration.patches import Patches
 from training.restoration.start import load_start
+from training.schedule import learning_rate_factor
 
 STANDING_STILL = ("training.learning_rate=1e-12", "training.muon_learning_rate=1e-12", "training.steps=1")
 
@@ -100,7 +100,7 @@ def test_a_run_goes_on_to_more_steps_as_if_it_had_been_asked_for_them_at_first(
 ) -> None:
     arguments = ("denoise", "--data", str(photos), "training.schedule=wsd", "training.warmup_share=0", "--name")
     assert fit(tmp_path, *arguments, "whole", "training.steps=20") == 0
-    monkeypatch.setattr("training.restoration.loop.CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("training.trainer.CHECKPOINT_INTERVAL_S", 0.0)
     real, steps = Patches.draw, 0
 
     def draw_and_die(self: Patches, generator: torch.Generator) -> object:

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from training import loop
-from training.architectures import build
+from training import trainer
 from training.checkpoint import Checkpoint
 from training.config import ArchitectureConfig, DataConfig, Recipe, TrainingConfig
 from training.data import Dataset
+from training.images.pixels import to_pixels
 from training.optimisers import orthogonalise
+from training.problems import one_size
+from training.schedule import learning_rate_factor
 
 CPU = torch.device("cpu")
 
@@ -48,16 +50,16 @@ def recipe_with(*, architecture: str = "conv", epochs: int = 3, **training: floa
 
 def weights_after(recipe: Recipe, data: Dataset, run_dir: Path) -> torch.Tensor:
     run_dir.mkdir(exist_ok=True)
-    model = build(recipe)
-    loop.train(model, data, recipe, run_dir=run_dir, device=CPU, progress=False)
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
+    job = one_size.job(recipe, data, CPU)
+    trainer.train(job, run_dir=run_dir, device=CPU, progress=False)
+    return torch.cat([p.detach().flatten() for p in job.network.parameters()])
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "muon"])
 def test_training_lowers_the_validation_loss(optimiser: str, data: Dataset, tmp_path: Path) -> None:
     recipe = recipe_with(epochs=40, optimiser=optimiser, ema_decay=0.9)
 
-    report = loop.train(build(recipe), data, recipe, run_dir=tmp_path, device=CPU, progress=False)
+    report = trainer.train(one_size.job(recipe, data, CPU), run_dir=tmp_path, device=CPU, progress=False)
 
     assert report.history[-1]["validation_loss"] < 0.5 * report.history[0]["validation_loss"]
     assert report.steps == 40 * 5
@@ -76,7 +78,7 @@ def test_a_stopped_run_goes_on_and_ends_like_one_that_was_not(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = recipe_with()
-    monkeypatch.setattr(loop, "CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr(trainer, "CHECKPOINT_INTERVAL_S", 0.0)
     whole = weights_after(recipe, data, tmp_path / "whole")
     calls = []
 
@@ -87,7 +89,7 @@ def test_a_stopped_run_goes_on_and_ends_like_one_that_was_not(
         return 0.5
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "validation_loss", stop_in_second_epoch)
+        patch.setattr(one_size, "validation_loss", stop_in_second_epoch)
         with pytest.raises(KeyboardInterrupt):
             weights_after(recipe, data, tmp_path / "stopped")
     assert not (tmp_path / "stopped" / "weights.pt").exists()
@@ -111,32 +113,32 @@ def test_the_last_loss_is_the_mean_of_the_steps_since_the_look_before() -> None:
 
 def test_the_saved_weights_are_those_of_the_report(data: Dataset, tmp_path: Path) -> None:
     recipe = recipe_with(architecture="mlp")
-    report = loop.train(build(recipe), data, recipe, run_dir=tmp_path, device=CPU, progress=False)
+    report = trainer.train(one_size.job(recipe, data, CPU), run_dir=tmp_path, device=CPU, progress=False)
 
-    model = loop.load_weights(recipe, tmp_path)
+    model = one_size.trained(recipe, tmp_path)
 
-    assert loop.validation_loss(model, data.validation, recipe, CPU) == report.validation_loss
+    assert one_size.validation_loss(model, data.validation, recipe, CPU) == report.validation_loss
     assert not model.training
 
 
 def test_weights_of_another_network_are_refused(data: Dataset, tmp_path: Path) -> None:
     weights_after(recipe_with(architecture="mlp"), data, tmp_path)
 
-    with pytest.raises(loop.TrainingError, match="does not fit architecture"):
-        loop.load_weights(recipe_with(architecture="conv"), tmp_path)
+    with pytest.raises(trainer.TrainingError, match="does not fit the recipe's ConvAutoencoder"):
+        one_size.trained(recipe_with(architecture="conv"), tmp_path)
 
 
 def test_a_loss_that_explodes_is_an_error_with_the_cure(data: Dataset, tmp_path: Path) -> None:
     recipe = recipe_with(architecture="linear", optimiser="adam", learning_rate=1e30)
 
-    with pytest.raises(loop.TrainingError, match=r"lower training\.learning_rate"):
+    with pytest.raises(trainer.TrainingError, match=r"lower training\.learning_rate"):
         weights_after(recipe, data, tmp_path)
 
 
 def test_the_learning_rate_rises_over_the_warm_up_and_falls_to_zero() -> None:
     config = TrainingConfig(warmup_share=0.1)
 
-    factors = [loop.learning_rate_factor(step, 100, config) for step in (0, 10, 55, 100)]
+    factors = [learning_rate_factor(step, 100, config) for step in (0, 10, 55, 100)]
 
     assert factors == pytest.approx([1 / 11, 1.0, 0.5, 0.0])
 
@@ -144,7 +146,7 @@ def test_the_learning_rate_rises_over_the_warm_up_and_falls_to_zero() -> None:
 def test_pixels_are_bytes_over_255_in_float32() -> None:
     images = torch.arange(256, dtype=torch.uint8)
 
-    pixels = loop.to_pixels(images)
+    pixels = to_pixels(images)
 
     assert pixels.dtype == torch.float32
     assert torch.equal(pixels, torch.arange(256).float() / torch.tensor(255.0))

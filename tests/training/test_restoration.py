@@ -14,10 +14,10 @@ from training.config import RecipeError
 from training.errors import DataError
 from training.kinds import load_any_recipe
 from training.losses import LOSSES
+from training.metrics import hidden_error
 from training.restoration.blind import hide
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import DEGRADATIONS, TOLD_AS_ADDED
-from training.restoration.loop import hidden_error
 from training.restoration.measure import Served
 from training.restoration.patches import Patches
 from training.restoration.photos import Pair, read_pairs, read_photos
@@ -112,7 +112,7 @@ def test_a_fit_that_was_killed_ends_with_the_same_graph(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert fit(tmp_path, "denoise", "--data", str(photos), "--name", "whole") == 0
-    monkeypatch.setattr("training.restoration.loop.CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("training.trainer.CHECKPOINT_INTERVAL_S", 0.0)
     real, steps = Patches.draw, 0
 
     def draw_and_die(self: Patches, generator: torch.Generator) -> object:

@@ -19,7 +19,7 @@ STOPPED_AT = 95  # of 180 steps: in the middle of an epoch
 # Saves at every step instead of every 30 seconds, and then waits to be stopped.
 PROGRAM = f"""
 import signal, sys, time
-from training import loop
+from training import trainer
 from training.__main__ import main
 from training.checkpoint import Checkpoint
 
@@ -33,7 +33,7 @@ def save_and_wait(self, path):
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started the tests in the background
 Checkpoint.save = save_and_wait
-loop.CHECKPOINT_INTERVAL_S = 0.0
+trainer.CHECKPOINT_INTERVAL_S = 0.0
 sys.exit(main())
 """
 

@@ -8,7 +8,8 @@ from tqdm import tqdm
 
 from training.anomaly.distort import distort
 from training.anomaly.features import GradientCells
-from training.loop import generator_for, to_pixels
+from training.images.pixels import to_pixels
+from training.randomness import generator_for
 
 SMALLEST_CELL, MOST_CELLS = 4, 16  # pixels, and cells along the longer side
 HIDDEN, LATENT = 256, 32

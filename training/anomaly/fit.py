@@ -37,8 +37,9 @@ from training.card import PICTURE
 from training.data import UNSTATED
 from training.export import PARITY_BATCHES, export_graphs
 from training.files import write_atomically
-from training.loop import generator_for, to_pixels
+from training.images.pixels import to_pixels
 from training.publish import discard_folder, git_commit, next_version, publish, write_card_and_manifest
+from training.randomness import generator_for
 from training.restoration.fit import Where
 from training.run import MODEL, RUN_FILE, RunDirectory, discard
 from training.verify import verify

@@ -26,7 +26,8 @@ from training.anomaly.features import Gradients
 from training.anomaly.measure import auroc
 from training.anomaly.synthetic import synthesise
 from training.config import Section
-from training.loop import generator_for, to_pixels
+from training.images.pixels import to_pixels
+from training.randomness import generator_for
 
 FEATURES: dict[str, Callable[[], nn.Module]] = {"gradients": Gradients, "lite0": Lite0}
 SMALL_SIDE = 64  # pixels; grey images up to this size need no backbone

@@ -19,7 +19,7 @@ from training.calibrate import CHUNK_PIXELS, conformal_threshold
 from training.config import DataConfig
 from training.errors import DataError
 from training.folder import find_images, read_files
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 from training.picture import rows_of_images
 
 Images = UInt8[Tensor, "_ channel height width"]

@@ -67,11 +67,13 @@ class Codec(nn.Module):
         probability = (shares * (above - below)).sum(-1)
         return -probability.clamp_min(SMALLEST_PROBABILITY).log2().sum(1)
 
-    def forward(self, x: Images, rate: Int64[Tensor, " batch"]) -> tuple[Images, Float[Tensor, " batch"]]:
-        """x_hat and the bits that it takes. In training, bits are counted of values with uniform noise on them."""
+    def forward(
+        self, x: Images, rate: Int64[Tensor, " batch"], noise: Rows | None = None
+    ) -> tuple[Images, Float[Tensor, " batch"]]:
+        """x_hat and the bits that it takes; training counts those of values with `noise`, in [0, 1), not rounded."""
         y = self.encode(x, rate)
         rounded = y + (y.round() - y).detach()
-        counted = y + torch.rand_like(y) - 0.5 if self.training else rounded
+        counted = rounded if noise is None else y + noise - 0.5
         return self.decode(rounded, rate), self.bits(counted, rate)
 
 

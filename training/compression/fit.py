@@ -19,19 +19,20 @@ from training.charts import lines
 from training.compression.classical import Point, lossless_size, lossy_codecs, lossy_curve, size_at
 from training.compression.codec import Codec, Compress, Decompress, build_codec
 from training.compression.config import CompressionRecipe
-from training.compression.loop import train
 from training.compression.measure import Images, ServedCodec, measure_all
 from training.compression.tables import fit_tables
 from training.data import Dataset, load_data
 from training.errors import RunError
 from training.export import GOLDEN_FILE, GOLDEN_IMAGES, export_graphs
 from training.files import write_atomically
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 from training.picture import rows_of_images
+from training.problems.rows import job
 from training.provenance import provenance_of
 from training.publish import discard_folder, git_commit, next_version, publish, write_card_and_manifest
 from training.restoration.fit import Where
-from training.run import MODEL, REPORT, RUN_FILE, SHOWN_FIELDS, WEIGHTS, RunDirectory, differences, discard
+from training.run import MODEL, REPORT, RUN_FILE, SHOWN_FIELDS, RunDirectory, differences, discard
+from training.trainer import load_weights, train
 from training.verify import verify
 
 CURVE = "curve.png"
@@ -60,14 +61,15 @@ def fit(recipe: CompressionRecipe, name: str, data_path: Path | None, where: Whe
     run = RunDirectory(where.runs / name, name)
     _start(run, _RunFile(name=name, recipe=recipe, data_sha256=data.sha256, command=command), where)
     if not run.path(REPORT).exists():
-        report = train(data, recipe, run_dir=run.directory, device=where.device, progress=where.progress)
+        report = train(
+            job(recipe, data, where.device), run_dir=run.directory, device=where.device, progress=where.progress
+        )
         device = torch.cuda.get_device_name(where.device) if where.device.type == "cuda" else "CPU"
         run.write(REPORT, {**asdict(report), "device": device})
-    codec = build_codec(recipe)
-    codec.load_state_dict(torch.load(run.path(WEIGHTS), weights_only=True, map_location="cpu"))
+    codec = load_weights(build_codec(recipe), run.directory)
     directory = run.path(MODEL)
     discard_folder(directory)
-    manifest = _make(codec.eval(), recipe, data, run, where)
+    manifest = _make(codec, recipe, data, run, where)
     write_card_and_manifest(directory, manifest)
     verify(directory)
     for metric in manifest.metrics:

@@ -19,19 +19,20 @@ from training.compression.fit import CURVE, draw_curves
 from training.errors import DataError, ExportError
 from training.export import GOLDEN_FILE, GOLDEN_TOLERANCE, PARITY_TOLERANCE, describe, run_graph, to_onnx
 from training.files import write_atomically
-from training.loop import generator_for
 from training.photocodec.config import PhotoCodecRecipe
-from training.photocodec.loop import build_network, train
 from training.photocodec.measure import QUALITIES, Photo, PlaneCodec, measure_all, served_codec, unaligned
 from training.photocodec.network import Compress, Decompress, LappedAutoencoder, reach
 from training.photocodec.tables import CONTEXTS, fit_grid_tables
 from training.picture import rows_of_images
+from training.problems.grids import build_network, job
 from training.provenance import data_of, provenance_of
 from training.publish import discard_folder, git_commit, next_version, publish, write_card_and_manifest
+from training.randomness import generator_for
 from training.restoration.fit import Where
 from training.restoration.photos import Photos, read_photos
 from training.restoration.run import RunFile, start_run
-from training.run import MODEL, REPORT, WEIGHTS, RunDirectory
+from training.run import MODEL, REPORT, RunDirectory
+from training.trainer import load_weights, train
 from training.verify import verify
 
 GOLDEN_SEED = 7
@@ -57,14 +58,15 @@ def fit(recipe: PhotoCodecRecipe, name: str, data: Path | None, where: Where, *,
     begun = RunFile(name=name, recipe=recipe, data_sha256=photos.sha256, command=command)
     run = start_run(where.runs / name, begun, is_restart=where.is_restart)
     if not run.path(REPORT).exists():
-        report = train(photos, recipe, run_dir=run.directory, device=where.device, progress=where.progress)
+        report = train(
+            job(recipe, photos, where.device), run_dir=run.directory, device=where.device, progress=where.progress
+        )
         device = torch.cuda.get_device_name(where.device) if where.device.type == "cuda" else "CPU"
         run.write(REPORT, {**asdict(report), "device": device})
-    network = build_network(recipe)
-    network.load_state_dict(torch.load(run.path(WEIGHTS), weights_only=True, map_location="cpu"))
+    network = load_weights(build_network(recipe), run.directory)
     directory = run.path(MODEL)
     discard_folder(directory)
-    manifest = _make(network.eval(), recipe, begun, photos, run, where)
+    manifest = _make(network, recipe, begun, photos, run, where)
     write_card_and_manifest(directory, manifest)
     verify(directory)
     for metric in manifest.metrics:

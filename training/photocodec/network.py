@@ -91,11 +91,13 @@ class LappedAutoencoder(nn.Module):
             probability = probability + share * inside
         return -probability.clamp_min(SMALLEST_PROBABILITY).log2().flatten(1).sum(1)
 
-    def forward(self, x: Planes, rate: Int64[Tensor, " batch"]) -> tuple[Planes, Float[Tensor, " batch"]]:
-        """x_hat and the bits that it takes. In training, bits are counted of values with uniform noise on them."""
+    def forward(
+        self, x: Planes, rate: Int64[Tensor, " batch"], noise: Grid | None = None
+    ) -> tuple[Planes, Float[Tensor, " batch"]]:
+        """x_hat and the bits that it takes; training counts those of values with `noise`, in [0, 1), not rounded."""
         y = self.encode(x, rate)
         rounded = y + (shrunk(y).round() - y).detach()
-        counted = y + torch.rand_like(y) - 0.5 if self.training else rounded
+        counted = rounded if noise is None else y + noise - 0.5
         return self.decode(rounded, rate), self.bits(counted, rate)
 
     def _step(self, rate: Int64[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:

@@ -8,7 +8,7 @@ from jaxtyping import Int64, UInt8
 from torch import Generator, Tensor
 
 from service.contract.colour import to_planes
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 from training.photocodec.config import PhotoCodecRecipe
 from training.restoration.photos import Pair, Photo
 

@@ -24,22 +24,24 @@ from service.contract.manifest import (
 from training.architectures.restorer import Restorer, Served, reach
 from training.card import PICTURE
 from training.charts import lines
+from training.checkpoint import CHECKPOINT
 from training.errors import DataError, ExportError
 from training.export import GOLDEN_FILE, GOLDEN_TOLERANCE, OPSET, PARITY_TOLERANCE, to_onnx
 from training.files import write_atomically
-from training.loop import generator_for
 from training.metrics import psnr_db
 from training.picture import rows_of_images
+from training.problems.pictures import build_network, job
 from training.provenance import data_of, provenance_of
 from training.publish import discard_folder, git_commit, next_version, publish, write_card_and_manifest
+from training.randomness import generator_for
 from training.restoration.config import RestorationRecipe
-from training.restoration.loop import build_network, train
 from training.restoration.measure import Served as ServedGraph
 from training.restoration.measure import baselines, measure, noisy_pairs
 from training.restoration.photos import Photos, read_pairs, read_photos
 from training.restoration.run import RunFile, start_run
-from training.restoration.start import read_start
-from training.run import MODEL, REPORT, WEIGHTS, RunDirectory
+from training.restoration.start import load_start, read_start
+from training.run import MODEL, REPORT, RunDirectory
+from training.trainer import load_weights, train
 from training.verify import verify
 
 CURVE = "curve.png"
@@ -103,14 +105,16 @@ def fit(recipe: RestorationRecipe, name: str, sources: Sources, where: Where, *,
     begun = RunFile(name=name, recipe=recipe, data_sha256=photos.sha256, start=start, command=command)
     run = start_run(where.runs / name, begun, is_restart=where.is_restart)
     if not run.path(REPORT).exists():
-        report = train(photos, recipe, run_dir=run.directory, device=where.device, progress=where.progress)
+        work = job(recipe, photos, where.device)
+        if recipe.training.start_from and not run.path(CHECKPOINT).exists():
+            load_start(work.network, recipe.training.start_from)
+        report = train(work, run_dir=run.directory, device=where.device, progress=where.progress)
         device = torch.cuda.get_device_name(where.device) if where.device.type == "cuda" else "CPU"
         run.write(REPORT, {**asdict(report), "device": device})
-    network = build_network(recipe)
-    network.load_state_dict(torch.load(run.path(WEIGHTS), weights_only=True, map_location="cpu"))
+    network = load_weights(build_network(recipe), run.directory)
     directory = run.path(MODEL)
     discard_folder(directory)
-    graph, content = _export(network.eval(), recipe, directory)
+    graph, content = _export(network, recipe, directory)
     manifest = _manifest(run, recipe, begun, photos, network, graph, content, where)
     _draw_curve(run, directory)
     _golden_and_picture(directory, content, recipe, photos, network)

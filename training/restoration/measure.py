@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from service.contract.manifest import Metric
 from training.architectures.restorer import SIGMA_UNIT
 from training.baselines import median_filter
-from training.loop import generator_for, to_pixels
-from training.metrics import TEST_NOISE_SEED, psnr_db
+from training.images.pixels import to_pixels
+from training.metrics import TEST_NOISE_SEED, hidden_error, psnr_db
+from training.randomness import generator_for
 from training.restoration.blind import mean_of_neighbours
 from training.restoration.config import RestorationRecipe
-from training.restoration.loop import hidden_error
 from training.restoration.patches import prepare, resized
 from training.restoration.photos import Pair
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image as PillowImage
 from torch import Generator, Tensor
 
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 from training.restoration.blind import hide
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import spoil

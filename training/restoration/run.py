@@ -10,10 +10,10 @@ from service.contract.manifest import Start
 from training.checkpoint import CHECKPOINT
 from training.errors import RunError
 from training.files import write_atomically
-from training.loop import free_until
 from training.photocodec.config import PhotoCodecRecipe
 from training.restoration.config import RestorationRecipe
 from training.run import REPORT, RUN_FILE, SHOWN_FIELDS, RunDirectory, differences, discard
+from training.schedule import free_until
 
 
 class RunFile(BaseModel):

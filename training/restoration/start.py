@@ -4,10 +4,9 @@ from pathlib import Path
 
 import torch
 from onnx import numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from service.contract.manifest import Manifest, Start
-from training.architectures.restorer import Restorer
 from training.errors import DataError
 from training.start import published, read_graph, start_of
 
@@ -23,7 +22,7 @@ def read_start(directory: Path) -> Start:
     return start_of(_manifest(directory))
 
 
-def load_start(network: Restorer, directory: Path) -> None:
+def load_start(network: nn.Module, directory: Path) -> None:
     """Gives `network` the weights of a published model, which stand in its graph under their own names.
 
     `network` may be wider or deeper than the published one, and begins as the same function all the same: a

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from training.baselines import median_filter, reduced_rank_regression
 from training.corruptions import gaussian
+from training.images.pixels import to_pixels
 from training.latents import latents
-from training.loop import to_pixels
 from training.metrics import TEST_NOISE_SEED, psnr_db
 from training.picture import rows_of_images
 from training.restoration.measure import bicubic

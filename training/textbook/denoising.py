@@ -11,7 +11,7 @@ from training.charts import lines
 from training.config import CorruptionConfig
 from training.corruptions import corrupt
 from training.graphs import Denoise
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 from training.markdown import table
 from training.metrics import TEST_NOISE_SEED, mean_squared_error, psnr_db
 from training.picture import rows_of_images

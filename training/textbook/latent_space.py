@@ -10,8 +10,8 @@ from torch import Tensor
 
 from training.charts import scatter
 from training.graphs import Decode, Encode
+from training.images.pixels import to_pixels
 from training.latents import latents
-from training.loop import to_pixels
 from training.markdown import table
 from training.picture import grid_of_images, rows_of_images
 from training.retrieval import NEIGHBOURS, neighbour_accuracy

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.architectures.linear import LinearAutoencoder
 from training.charts import lines
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 from training.markdown import table
 from training.metrics import mean_squared_error
 from training.picture import rows_of_images

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from training.charts import lines
 from training.graphs import Decode, Encode
+from training.images.pixels import to_pixels
 from training.latents import latents
-from training.loop import to_pixels
 from training.markdown import table
 from training.retrieval import neighbour_accuracy
 from training.textbook.study import CONVOLUTIONAL, Study, Trained

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from service.contract.manifest import Task
-from training.architectures import build
 from training.config import CorruptionConfig, Recipe, load_recipe
 from training.data import Dataset, load_data
 from training.errors import DataError
 from training.export import served
 from training.files import write_atomically
 from training.graphs import Denoise
-from training.loop import load_weights, train
 from training.metrics import mean_squared_error
 from training.mnist import IdxFolder, download, read_idx_folder
+from training.problems import one_size
 from training.publish import newest_version
 from training.run import REPORT, start_run
+from training.trainer import train
 
 SAMPLE = Path(__file__).parent / "sample"
 QUICK = ("training.batch_size=64",)  # in a sample of 2,000 larger batches would leave too few steps
@@ -98,14 +98,13 @@ class Study:
         )
         if not run.path(REPORT).exists():
             tqdm.write(f"{name}: {command}")
-            model = build(recipe)
-            report = train(
-                model, self.data, recipe, run_dir=run.directory, device=torch.device("cpu"), progress=self.progress
-            )
+            device = torch.device("cpu")
+            work = one_size.job(recipe, self.data, device)
+            report = train(work, run_dir=run.directory, device=device, progress=self.progress)
             run.write(REPORT, asdict(report))
         content = run.read(REPORT, "train")
         self._trained_s += content["cpu_s"]
-        trained = Trained(load_weights(recipe, run.directory), recipe, tuple(content["history"]), command)
+        trained = Trained(one_size.trained(recipe, run.directory), recipe, tuple(content["history"]), command)
         self._in_training_s += time.process_time() - started
         return trained
 

@@ -9,7 +9,7 @@ from torch import Generator
 from training.config import CorruptionConfig
 from training.corruptions import corrupt
 from training.graphs import Denoise
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 from training.markdown import table
 from training.metrics import TEST_NOISE_SEED
 from training.picture import rows_of_images

@@ -12,7 +12,7 @@ from training.anomaly.backbone import Lite0
 from training.anomaly.detector import Neighbours
 from training.anomaly.learn import SAMPLED_POSITIONS, coreset, sampled
 from training.errors import DataError
-from training.loop import to_pixels
+from training.images.pixels import to_pixels
 
 Images = UInt8[Tensor, "_ channel height width"]
 

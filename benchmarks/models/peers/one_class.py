@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from training.anomaly.aligned import BATCH_SIZE, CHUNK, HIDDEN, LATENT, SMALLEST_CELL, steps_for
 from training.anomaly.features import GradientCells
-from training.loop import generator_for, to_pixels
+from training.images.pixels import to_pixels
+from training.randomness import generator_for
 
 Images = UInt8[Tensor, "_ channel height width"]
 Scores = Float[Tensor, " image"]
