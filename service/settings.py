@@ -108,6 +108,10 @@ class Settings(BaseModel):
     max_queue_images: Annotated[int, Field(ge=1, le=2**20)] = Field(
         default=256, description="most images taken and not yet answered, in each worker; over it: 503"
     )
+    max_memory_bytes: Annotated[int, Field(ge=2**20, le=2**44)] = Field(
+        default=512 * MIB,
+        description="most bytes that bodies, decoded pictures and answers take together, in each worker; over it: 503",
+    )
     request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         default=30.0, description="seconds from the end of a request's body to its answer; over it: 504"
     )

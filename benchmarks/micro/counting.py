@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from benchmarks.micro.case import Case, parser_of, show
 from service.api.routes import ROUTERS
+from service.http.budget import Budget
 from service.http.instrument import Observing
 from service.telemetry.counters import Meters, Spent
 
@@ -23,7 +24,9 @@ def measure(words: Sequence[str]) -> str:
     """Measure and lay out the table."""
     parser_of("counting", __doc__).parse_args(words)
     meters = Meters()
-    observed = Observing(answer, routers=ROUTERS.values(), meters=meters, is_logging=False)
+    observed = Observing(
+        answer, routers=ROUTERS.values(), meters=meters, budget=Budget(max_bytes=1, max_seconds=1), is_logging=False
+    )
     runs: dict[tuple[str, str], Callable[[], object]] = {
         ("request", "bare"): lambda: asyncio.run(requests(answer)),
         ("request", "counted"): lambda: asyncio.run(requests(observed)),

@@ -43,6 +43,7 @@ from service.errors import (
 )
 from service.http.admission import Admission
 from service.http.api_keys import KeyGate
+from service.http.budget import Budget
 from service.http.instrument import CLIENT_LEFT, Observing, request_id
 from service.http.problems import problem_response
 from service.images.codec import allow_pixels
@@ -124,9 +125,10 @@ def create_app(
     )
     limits = InputLimits(settings.max_pixels, settings.max_images, settings.max_frames)
     admission = Admission(max_images=settings.max_queue_images, timeout_s=settings.request_timeout_s)
-    metrics = Metrics(meters, board, registry, admission)
+    budget = Budget(max_bytes=settings.max_memory_bytes, max_seconds=settings.request_timeout_s)
+    metrics = Metrics(meters, board, registry, admission, budget)
     store = StoreThreads(settings.collections_url.get_secret_value())
-    app.state.service = Service(settings, registry, limits, admission, metrics, store)
+    app.state.service = Service(settings, registry, limits, admission, metrics, store, budget)
     for router in ROUTERS.values():
         app.include_router(router)
     app.add_exception_handler(RequestError, _on_request_error)
@@ -157,8 +159,14 @@ class _App(FastAPI):
                 allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type", "X-Metadata", "X-Request-Id"],
                 expose_headers=["X-Model", "X-Resize", "X-Sigma", "X-Seed", "X-Request-Id", "Retry-After"],
             )
-        meters = self.state.service.metrics.meters
-        return Observing(app, routers=ROUTERS.values(), meters=meters, is_logging=settings.access_log)
+        service = self.state.service
+        return Observing(
+            app,
+            routers=ROUTERS.values(),
+            meters=service.metrics.meters,
+            budget=service.budget,
+            is_logging=settings.access_log,
+        )
 
 
 def _telemetry(*, is_tracing: bool) -> TelemetryConfig:

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from service.http.admission import Admission
+from service.http.budget import Budget
 from service.models.registry import Registry
 from service.models.snapshot import Snapshot
 from service.tasks.anomaly.drift import drift, drift_by_chance
@@ -35,12 +36,14 @@ class Metrics:
         board: Where the others' counts are.
         registry: What is live.
         admission: How long the queue is.
+        budget: What requests hold.
     """
 
     meters: Meters
     board: Board
     registry: Registry
     admission: Admission
+    budget: Budget
 
     async def share(self) -> State:
         """Tells the other workers what this one has counted; the counts of all."""
@@ -60,6 +63,9 @@ class Metrics:
         gauges: dict[Key, float] = {
             ("hourglass_queue_images",): self.admission.images,
             ("hourglass_queue_limit_images",): self.admission.max_images,
+            ("hourglass_held_bytes",): self.budget.total.bytes,
+            ("hourglass_held_limit_bytes",): self.budget.limit.bytes,
+            ("hourglass_expected_seconds",): self.budget.total.seconds,
         }
         for metric in ProcessCollector(registry=None).collect():
             for sample in metric.samples:

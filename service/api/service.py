@@ -7,6 +7,7 @@ from starlette.requests import Request
 from service.api.prometheus import Metrics
 from service.collections.store.threads import StoreThreads
 from service.http.admission import Admission
+from service.http.budget import Budget
 from service.limits import InputLimits
 from service.models.registry import Registry
 from service.settings import Settings
@@ -23,6 +24,7 @@ class Service:
     admission: Admission
     metrics: Metrics
     store: StoreThreads
+    budget: Budget
     turns: PictureLimiter = field(default_factory=PictureLimiter)
 
 

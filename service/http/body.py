@@ -16,6 +16,7 @@ from service.errors import (
     reason_of,
     shown,
 )
+from service.http.budget import hold_of
 from service.http.multipart import split_multipart
 from service.images.npy import NPY_MAGIC
 from service.media_types import FORM_TYPE, JSON_TYPE
@@ -24,6 +25,8 @@ from service.settings import Settings
 # The magic bytes decide what a raw body is, so its Content-Type only has to be one that makes no other claim.
 # curl sends application/x-www-form-urlencoded with --data-binary unless told otherwise.
 _RAW_TYPES = {"", "application/octet-stream", "application/x-npy", "application/x-www-form-urlencoded"}
+_COPIES = 2  # of a body: its pieces, and all of them together
+_AHEAD_BYTES = 64 * 1024  # reserved for what comes next where no length was declared
 _MAX_JSON_PARTS = 200_000  # two quotation marks a string; 256 latents are 257 lists, a tensor has few more
 
 
@@ -96,11 +99,14 @@ async def read_raw_body(request: Request, cap: Cap) -> bytes:
 
     Raises:
         BodyTooLarge: The declared length, or what has arrived, is over the cap. The rest is not read.
+        QueueFull: There is no room for it beside those of other requests.
         ClientDisconnect: The client left.
     """
     declared = request.headers.get("content-length", "")
+    hold, held = hold_of(request), 0
     if declared.isascii() and declared.isdigit():
-        check_size(int(declared[:20]), cap)
+        check_size(held := int(declared[:20]), cap)
+        hold.reserve(bytes=_COPIES * held)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -110,6 +116,9 @@ async def read_raw_body(request: Request, cap: Cap) -> bytes:
         chunk = message.get("body", b"")
         size += len(chunk)
         check_size(size, cap)
+        if size > held:
+            held = size + _AHEAD_BYTES
+            hold.reserve(bytes=_COPIES * held)
         chunks.append(chunk)
         if not message.get("more_body", False):
             break

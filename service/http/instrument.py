@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import RequestError
+from service.http.budget import Budget, begin
 from service.http.problems import PROBLEM
 from service.telemetry.counters import OTHER, Meters
 
@@ -19,6 +20,7 @@ log = logging.getLogger("service.requests")
 REFUSED = "hourglass.refused"  # where a request's scope holds what the protocol has answered in our place
 CLIENT_LEFT = 499  # as nginx logs it: nobody was there to read an answer
 
+_SLICE_BYTES = 256 * 1024  # of an answer, handed to the connection at a time
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _REQUEST_ID = "hourglass.request_id"
 # What may stand in a log and a header as it is; anything else gets an id of ours.
@@ -32,12 +34,16 @@ class Observing:
         app: What is behind it.
         routers: Whose addresses are told apart.
         meters: Where it counts.
+        budget: What requests may hold.
         is_logging: Whether there is a line for every request.
     """
 
-    def __init__(self, app: ASGIApp, *, routers: Iterable[APIRouter], meters: Meters, is_logging: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, routers: Iterable[APIRouter], meters: Meters, budget: Budget, is_logging: bool
+    ) -> None:
         self._app = app
         self._meters = meters
+        self._budget = budget
         self._is_logging = is_logging
         routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
         self._fixed = {route.path for route in routes if "{" not in route.path}
@@ -46,7 +52,7 @@ class Observing:
         """Hands the request on. Its id is the one in `X-Request-ID`, if there is one that can stand in a log."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        started, status = perf_counter(), CLIENT_LEFT
+        started, status, hold = perf_counter(), CLIENT_LEFT, begin(scope, self._budget)
         for name, value in scope["headers"]:
             if name == b"x-request-id":
                 _take_id(scope, value)
@@ -61,11 +67,20 @@ class Observing:
                 status = message["status"]
                 if _REQUEST_ID in scope:
                     message["headers"] = [*message["headers"], (b"x-request-id", scope[_REQUEST_ID].encode())]
+            elif len(body := message.get("body", b"")) > _SLICE_BYTES:
+                # In slices, each of which waits until the client has read those before it: what is not sent is held
+                # here, where it is counted, and not in the buffer of the connection.
+                hold.answer(len(body))
+                view, last = memoryview(body), len(body) - _SLICE_BYTES
+                for start in range(0, last, _SLICE_BYTES):
+                    await send({**message, "body": view[start : start + _SLICE_BYTES], "more_body": True})
+                message = {**message, "body": view[(last - 1) // _SLICE_BYTES * _SLICE_BYTES + _SLICE_BYTES :]}
             await send(message)
 
         try:
             await self._app(scope, receive, watched)
         finally:
+            hold.free()
             self._note(scope, status, perf_counter() - started)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:

@@ -81,9 +81,10 @@ def is_vector(data: bytes) -> bool:
 
 def write_npy(array: Array) -> bytes:
     """The array as an NPY file (version 1.0, C order, little endian)."""
-    file = io.BytesIO()
-    np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return file.getvalue()
+    array = np.ascontiguousarray(array)
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
+    return b"".join([head.getvalue(), array.data])
 
 
 def read_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:

@@ -95,6 +95,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unset_timer()
+        self._unset_write_timer()
         self._unparsed = b""
         self.resume_writing()
         super().connection_lost(exc)
@@ -204,6 +205,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if not self.flow.write_paused:
+            self._unset_write_timer()
         if self._refusal is not None and self._is_answered and not self.transport.is_closing():
             self._send_refusal(self._refusal)
         if self._unparsed:
@@ -231,14 +234,19 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read its answer: give it the time that a body may take."""
         super().pause_writing()
-        self._write_timer = self.loop.call_later(self._settings.body_timeout_s, self.transport.abort)
+        if self._write_timer is None:  # reading a little does not renew it
+            self._write_timer = self.loop.call_later(self._settings.body_timeout_s, self.transport.abort)
 
     def resume_writing(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self._unset_write_timer()
+        if self.flow is not None:
+            super().resume_writing()
+
+    def _unset_write_timer(self) -> None:
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
-        if self.flow is not None:
-            super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(MalformedRequest(msg))

@@ -1,0 +1,152 @@
+"""One budget for all requests of a worker: the bytes that they hold, and the seconds of CPU that they will need.
+
+    the body's length -> the file's head -> the answer's length -> sent
+    [ -------------------- bytes ------------------------------------ ]
+                         [ seconds ------- ]
+
+A request reserves before it takes, and is refused where that does not fit. One that is alone always fits: other limits
+bound it.
+"""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from service.errors import QueueFull
+
+CLIENT = "hourglass.client"  # where a request's scope holds who has sent it, if a key says so
+_HOLD = "hourglass.hold"
+
+_DEAR_PART = 1 / 8  # of the budget: whatever takes more shares one half of it with others that do
+_SHARE = 1 / 2  # of the budget, for one client among others
+_LONGEST_RETRY_S = 30
+
+
+@dataclass
+class Load:
+    """What some requests hold together."""
+
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+class Budget:
+    """What all requests may hold.
+
+    Small requests find room beside large ones, and clients beside clients that send much.
+
+    Args:
+        max_bytes: Bodies, decoded pictures and answers that are not sent yet.
+        max_seconds: CPU time of what is queued, as expected.
+    """
+
+    def __init__(self, *, max_bytes: int, max_seconds: float) -> None:
+        self.limit = Load(max_bytes, max_seconds)
+        self.total = Load()
+        self._dear = Load()
+        self._by_client: defaultdict[str, Load] = defaultdict(Load)
+
+    def change(self, hold: "Hold", new: Load) -> None:
+        """Let a request hold this from now on.
+
+        Raises:
+            QueueFull: It does not fit beside the others.
+        """
+        # More than a half cannot be done in time anyway, and must not keep everybody else out.
+        new = Load(new.bytes, min(new.seconds, self.limit.seconds * _SHARE))
+        if not self._fits(hold, new, "bytes"):
+            raise self._full(
+                f"requests hold {self.total.bytes >> 20} MiB and {new.bytes >> 20} MiB more do not fit, the limit is "
+                f"{self.limit.bytes >> 20} MiB (setting max_memory_bytes)"
+            )
+        if not self._fits(hold, new, "seconds"):
+            raise self._full(
+                f"there is work for {self.total.seconds:.1f} s and {new.seconds:.1f} s more do not fit, the limit is "
+                f"{self.limit.seconds:g} s (setting request_timeout_s)"
+            )
+        self.replace(hold, new)
+
+    def replace(self, hold: "Hold", new: Load) -> None:
+        """Count what is there already."""
+        self._count(hold, -1)
+        hold.load = new
+        self._count(hold, 1)
+
+    def _fits(self, hold: "Hold", new: Load, unit: str) -> bool:
+        old, more, limit = getattr(hold.load, unit), getattr(new, unit), getattr(self.limit, unit)
+        others = getattr(self.total, unit) - old
+        if more <= old or others <= 0:
+            return True
+        own = getattr(self._by_client[hold.client], unit) - old
+        dear = getattr(self._dear, unit) - (old if old > limit * _DEAR_PART else 0)
+        is_dear, has_others = more > limit * _DEAR_PART, others > own
+        return bool(
+            others + more <= limit
+            and (not is_dear or dear <= 0 or dear + more <= limit * _SHARE)
+            and (not has_others or own <= 0 or own + more <= limit * _SHARE)
+        )
+
+    def _count(self, hold: "Hold", sign: int) -> None:
+        loads = [self.total, self._by_client[hold.client]]
+        for load in loads:
+            load.bytes += sign * hold.load.bytes
+            load.seconds += sign * hold.load.seconds
+        if hold.load.bytes > self.limit.bytes * _DEAR_PART:
+            self._dear.bytes += sign * hold.load.bytes
+        if hold.load.seconds > self.limit.seconds * _DEAR_PART:
+            self._dear.seconds += sign * hold.load.seconds
+        if sign < 0 and not loads[1].bytes and loads[1].seconds < 1e-9:
+            del self._by_client[hold.client]
+        if not self._by_client:
+            self.total, self._dear = Load(), Load()
+
+    def _full(self, detail: str) -> QueueFull:
+        wait_s = min(max(1, math.ceil(self.total.seconds)), _LONGEST_RETRY_S)
+        return QueueFull(detail, headers={"Retry-After": str(wait_s)})
+
+
+@dataclass
+class Hold:
+    """What one request holds, until its answer is sent."""
+
+    budget: Budget
+    client: str
+    load: Load = field(default_factory=Load)
+
+    def reserve(self, *, bytes: int | None = None, seconds: float | None = None) -> None:  # noqa: A002  the unit
+        """Hold so much from now on; what is left out stays.
+
+        Raises:
+            QueueFull: There is no room for it.
+        """
+        new = Load(self.load.bytes if bytes is None else bytes, self.load.seconds if seconds is None else seconds)
+        if new != self.load:
+            self.budget.change(self, new)
+
+    def answer(self, size: int) -> None:
+        """The answer is made: its bytes are all that is held now."""
+        self.budget.replace(self, Load(size, 0.0))
+
+    def free(self) -> None:
+        """Hold nothing."""
+        if self.load.bytes or self.load.seconds:
+            self.budget.replace(self, Load())
+
+
+def begin(scope: Scope, budget: Budget) -> Hold:
+    """Give a request its hold, which is empty."""
+    hold = Hold(budget, "")
+    scope[_HOLD] = hold
+    return hold
+
+
+def hold_of(request: HTTPConnection) -> Hold:
+    """What a request holds."""
+    hold: Hold = request.scope[_HOLD]
+    if not hold.client:  # looked up only where something is held: most requests hold nothing
+        address = request.scope.get("client")
+        hold.client = request.scope.get(CLIENT) or (address[0] if address else "unknown")
+    return hold
