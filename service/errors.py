@@ -133,7 +133,7 @@ class MalformedBody(RequestError):
     """The request body is not what its Content-Type says: broken multipart or JSON."""
 
     status, code, title = 400, "malformed-body", "The body cannot be read"
-    example = "multipart body ends without its closing boundary '--XyZ--'; was it cut off?"
+    example = "the multipart body ends without its closing boundary '--XyZ--'; was it cut off?"
 
 
 class MissingApiKey(RequestError):
@@ -251,7 +251,7 @@ class OtherDecoder(RequestError):
 
     status, code, title = 409, "other-decoder", "The file needs another decoder"
     example = (
-        "the file was made by digits-compressed/1 with the decoder 3f0a…, but the decoder here is 91bb…; "
+        "the file was made by digits-compressed/1 with the decoder 3f0ab6c1, but here it has 91bb07de; "
         "put the version that made it back into models_dir"
     )
 
@@ -267,7 +267,7 @@ class BodyTooLarge(RequestError):
     """The request body is larger than the setting `max_body_bytes`, or its JSON than `max_json_bytes`."""
 
     status, code, title = 413, "body-too-large", "The body is too large"
-    example = "the body is 50000000 bytes, the limit is 33554432 (setting max_body_bytes)"
+    example = "the body is 50000000 bytes or more, the limit is 33554432 (setting max_body_bytes)"
 
 
 class TooManyPixels(RequestError):
@@ -281,14 +281,14 @@ class TooManyImages(RequestError):
     """One request or file has more images than the setting `max_images`, or more frames than `max_frames`."""
 
     status, code, title = 413, "too-many-images", "Too many images"
-    example = "the request has 300 images, the limit is 256 (setting max_images)"
+    example = "the array holds 300 images, the limit is 256 (setting max_images)"
 
 
 class UnsupportedMediaType(RequestError):
     """The body, by its Content-Type or by its first bytes, is nothing this endpoint reads."""
 
     status, code, title = 415, "unsupported-media-type", "Unsupported media type"
-    example = "the body starts with b'%PDF-1.7', which is no PNG, JPEG, WebP, GIF, BMP, TIFF or NPY file"
+    example = "the image starts with b'%PDF-1.7', which is no PNG, JPEG, WebP, GIF, BMP or TIFF file"
 
 
 class UnsupportedEncoding(RequestError):
@@ -302,7 +302,7 @@ class InvalidParameter(RequestError):
     """A parameter, in the query or in a body of JSON, is unknown, out of range or of the wrong type."""
 
     status, code, title = 422, "invalid-parameter", "Invalid parameter"
-    example = "query parameter 'version': 'abc' is not a whole number"
+    example = "query 'version': Input should be a valid integer, unable to parse string as an integer, found 'abc'"
 
 
 class TaskNotOffered(RequestError):
@@ -316,14 +316,17 @@ class BrokenImage(RequestError):
     """The image file is truncated, corrupt, or built to exhaust a decoder."""
 
     status, code, title = 422, "broken-image", "The image is broken"
-    example = "PNG: chunk IDAT has a wrong checksum; the file is damaged"
+    example = "PNG: chunk 'IDAT' has a wrong checksum; the file is damaged"
 
 
 class UnsupportedImage(RequestError):
     """The image file is sound, but its pixels would not come out right."""
 
     status, code, title = 422, "unsupported-image", "Unsupported kind of image"
-    example = "PNG: 16-bit colour would silently lose its lower 8 bits; send 8-bit colour, 16-bit grey, or an NPY array"
+    example = (
+        "PNG: 16-bit colour or transparency would silently lose its lower 8 bits; send 8 bits, 16-bit grey, or an NPY "
+        "array"
+    )
 
 
 class BrokenContainer(RequestError):
@@ -337,7 +340,7 @@ class SizeMismatch(RequestError):
     """The image has another size than the model takes, and the model's resize policy is "reject"."""
 
     status, code, title = 422, "size-mismatch", "The image has the wrong size"
-    example = "the image is 640x480, model 'digits' takes exactly 28x28 (width x height)"
+    example = "the image is 640x480, the model takes exactly 28x28"
 
 
 class InvalidArray(RequestError):
@@ -351,14 +354,14 @@ class InvalidLatent(RequestError):
     """The latents have the wrong form, length or values."""
 
     status, code, title = 422, "invalid-latent", "Invalid latent"
-    example = "the latent has 31 numbers, model 'digits' has 32"
+    example = "the latent has 31 numbers, the model has 32"
 
 
 class InvalidMetadata(RequestError):
     """The metadata of an item is no JSON object, or a very large or deep one."""
 
     status, code, title = 422, "invalid-metadata", "Invalid metadata"
-    example = """X-Metadata is '[1, 2]'; send a JSON object, such as {"lot": 12}"""
+    example = """X-Metadata is [1, 2]; send a JSON object, such as {"lot": 12}"""
 
 
 class UnreachableRate(RequestError):
@@ -372,7 +375,9 @@ class NonFiniteResult(RequestError):
     """The model's answer has NaN or infinity in it, so it is not given out."""
 
     status, code, title = 422, "non-finite-result", "The result is not finite"
-    example = "model 'digits' answered this input with NaN or infinity; send latents near its training range"
+    example = (
+        "digits/1 denoise answered this input with NaN or infinity; send images or latents like those it was trained on"
+    )
 
 
 class InternalError(RequestError):
@@ -386,7 +391,7 @@ class NotReady(RequestError):
     """No model is live yet, or the one asked for is still being loaded."""
 
     status, code, title = 503, "not-ready", "Not ready"
-    example = "no model is live in models/; train one with `python -m training fit digits`"
+    example = "no model is live in models; train one with `python -m training fit digits`"
 
 
 class QueueFull(RequestError):
@@ -401,7 +406,7 @@ class StoreUnavailable(RequestError):
 
     status, code, title = 503, "store-unavailable", "The collections are not available"
     example = (
-        "the collections in /data/items.db cannot be used: database or disk is full; is there room, and may the "
+        "the collections in /data/items.db cannot be used: file is not a database; is there room, and may the "
         "service write there?"
     )
 
