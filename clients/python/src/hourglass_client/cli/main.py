@@ -1,15 +1,15 @@
 """The command line: `hourglass denoise in.png out.png`. It talks to a running service and imports nothing of it."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 from hourglass_client import __version__
 from hourglass_client.cli import codec, collections, latents, pictures, verdicts
-from hourglass_client.cli.run import EXIT_DONE, EXIT_NOTHING, EXIT_STOPPED
+from hourglass_client.cli.run import EXIT_DONE, EXIT_NOTHING, EXIT_STOPPED, connection_of
 from hourglass_client.errors import ClientError
 from hourglass_client.sync import Hourglass
+from hourglass_client.watch import command
 
 _NAMELESS = {"models", "decompress", "search", "classify"}  # a compressed file and a collection know their model
 
@@ -17,6 +17,7 @@ _EPILOG = """examples:
   hourglass denoise noisy.png clean.png
   hourglass denoise scans/ clean/                 every image of a folder, several at a time
   hourglass anomaly parts/ --csv verdicts.csv --heatmaps bad/ || echo stop the line
+  hourglass watch line/ --model hazelnut --csv verdicts.csv --move judged/
   hourglass mask part.png mask.png
   hourglass generate --count 25 --label 7 sevens.png
   hourglass interpolate a.png b.png way.gif       or a strip: way.png
@@ -34,9 +35,8 @@ service went away; `anomaly` with 3 if it could judge every file and some are an
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
     options = _parser().parse_args(argv)
-    url = options.url or os.environ.get("HGCLIENT_URL") or "http://127.0.0.1:8000"
     try:
-        with Hourglass(url, key=os.environ.get("HGCLIENT_KEY"), timeout_s=options.timeout_s) as hourglass:
+        with Hourglass(**connection_of(options)) as hourglass:
             code: int = options.run(hourglass, options)
             return code
     except (ClientError, OSError, ValueError) as error:
@@ -66,14 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable[[Hourglass, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run, command=name)
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run, command=name)
         if name not in _NAMELESS:
-            command.add_argument("--model", help="name of the model (default: the task's own)")
-            command.add_argument("--version", type=int, help="version of the model (default: the newest)")
-        return command
+            made.add_argument("--model", help="name of the model (default: the task's own)")
+            made.add_argument("--version", type=int, help="version of the model (default: the newest)")
+        return made
 
-    for group in (pictures, verdicts, latents, codec, collections):
+    for group in (pictures, verdicts, command, latents, codec, collections):
         group.add_commands(add)
     add("models", _models, "list the live models")
     return parser

@@ -1,11 +1,12 @@
 """What all commands share: exit codes, options, complaints, and the loop over many files."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hourglass_client.answers import NPY_TYPE
 from hourglass_client.errors import Unreachable
@@ -73,6 +74,12 @@ def for_each(
         else:
             done(file, answer)
     return problems
+
+
+def connection_of(options: argparse.Namespace) -> dict[str, Any]:  # Any: arguments of `Hourglass`
+    """Where the service is, and with which key and patience it is asked."""
+    url = options.url or os.environ.get("HGCLIENT_URL") or "http://127.0.0.1:8000"
+    return {"url": url, "key": os.environ.get("HGCLIENT_KEY"), "timeout_s": options.timeout_s}
 
 
 def say(sentence: str) -> None:

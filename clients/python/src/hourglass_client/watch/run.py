@@ -1,0 +1,60 @@
+"""One `hourglass watch` from its start to its end."""
+
+import argparse
+import asyncio
+import signal
+
+from hourglass_client.aio import AsyncHourglass
+from hourglass_client.cli.run import connection_of, say
+from hourglass_client.retry import Retry
+from hourglass_client.watch.command import HISTORY
+from hourglass_client.watch.folder import Folder
+from hourglass_client.watch.history import History
+from hourglass_client.watch.loop import Watch
+from hourglass_client.watch.sinks import CsvFile, Lines, Sink, Sorted, Webhook
+
+
+async def run(options: argparse.Namespace) -> None:
+    """Watch until a signal comes."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with History(options.history or options.source / HISTORY) as history:
+        sinks = _sinks(options, history)
+        history.register([sink.name for sink in sinks])
+        ignored = [folder for folder in (options.move, options.copy, options.heatmaps) if folder]
+        folder = Folder(options.source, history.knows, ignored=ignored, settle_s=options.settle_s)
+        async with AsyncHourglass(**connection_of(options), retry=Retry(times=0)) as service:  # the loop is patient
+            watch = Watch(
+                service,
+                folder,
+                history,
+                sinks,
+                query={"model": options.model, "version": options.version, "max_fpr": options.max_fpr},
+                heatmaps=options.heatmaps,
+                at_once=options.at_once,
+                patience_s=options.patience_s,
+                say=say,
+            )
+            await watch.run(stop, options.report_s)
+            say(str(watch.rates))
+
+
+def _sinks(options: argparse.Namespace, history: History) -> list[Sink]:
+    """Who is told, in this order; what takes the file away comes last."""
+    sinks: list[Sink] = []
+    if options.csv:
+        sinks.append(CsvFile(options.csv))
+    sinks += [Webhook(url, history.name, say) for url in options.webhook]
+    if options.mqtt:
+        try:
+            from hourglass_client.watch.mqtt import Mqtt  # noqa: PLC0415  needs an extra
+        except ImportError as error:
+            raise ValueError("--mqtt needs aiomqtt: `pip install 'hourglass-client[mqtt]'`") from error
+        sinks += [Mqtt(url) for url in options.mqtt]
+    away = options.move or options.copy
+    if options.lines or not (sinks or away or options.heatmaps):
+        sinks.append(Lines())
+    if away:
+        sinks.append(Sorted(away, options.source, moves=bool(options.move), moved=history.gone, say=say))
+    return sinks

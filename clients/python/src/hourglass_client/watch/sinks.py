@@ -1,0 +1,192 @@
+"""Where verdicts go: lines, a CSV file, a webhook, or the file itself moved or copied by its verdict.
+
+A sink is given every part once, in order. After a stop at a bad moment it may be given the last one again: the CSV file
+and the folders notice that themselves, and a webhook's receiver by the `Idempotency-Key`.
+"""
+
+import asyncio
+import csv
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+
+from hourglass_client.errors import ClientError
+from hourglass_client.watch.part import Part, stamp_of
+
+COLUMNS = ("id", "file", "verdict", "score", "threshold", "p_value", "regions", "model", "problem", "seen")
+_WORD_ON_THE_LINE = {"normal": "OK", "anomalous": "NG", "failed": "ERROR"}
+_RECEIVER_ERRORS = {408, 425, 429}  # and from 500 on: worth another attempt
+
+
+class Unavailable(ClientError):  # noqa: N818  as in errors.py
+    """A sink cannot take a part now; it is given the same one again later."""
+
+
+class Sink(Protocol):
+    """Who is told about parts. `name` is kept in the history with the last part that was taken."""
+
+    name: str
+
+    async def take(self, part: Part) -> None:
+        """Take one part, wholly.
+
+        Raises:
+            Unavailable: Not now.
+        """
+
+    async def close(self) -> None:
+        """Let go of files and connections."""
+
+
+class Lines:
+    """A line on standard output for every part: OK, NG or ERROR, its file, score and id, with tabs between."""
+
+    name = "lines"
+
+    async def take(self, part: Part) -> None:
+        """Print the line."""
+        score = f"{part.verdict.score:.6g}" if part.verdict else ""
+        print(_WORD_ON_THE_LINE[part.word], part.file, score, part.id, sep="\t", flush=True)
+
+    async def close(self) -> None:
+        """Leave standard output as it is."""
+        sys.stdout.flush()
+
+
+class CsvFile:
+    """A row for every part at the end of a CSV file.
+
+    Args:
+        path: The file; goes on where it ends, made if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = f"csv {path.resolve()}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]  # a row that a power cut has torn is written again
+        rows = list(csv.reader(whole.decode().splitlines()))
+        self._last_id = int(rows[-1][0]) if len(rows) > 1 else 0
+        with path.open("r+b" if content else "wb") as file:
+            file.truncate(len(whole))
+        self._file = path.open("a", newline="")
+        self._rows = csv.writer(self._file)
+        if not rows:
+            self._rows.writerow(COLUMNS)
+
+    async def take(self, part: Part) -> None:
+        """Write the row, unless it is there."""
+        if part.id <= self._last_id:
+            return
+        document = part.document()
+        document["regions"] = len(document["regions"])
+        self._rows.writerow(["" if document[name] is None else document[name] for name in COLUMNS])
+        self._file.flush()
+        self._last_id = part.id
+
+    async def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Webhook:
+    """A POST of every part as JSON, again and again until it is taken.
+
+    Args:
+        url: Answers 2xx to what it has taken. Any other 4xx than 408, 425 and 429 refuses that part for good.
+        history: Name of the history; with the part's id it makes the `Idempotency-Key`.
+        say: Is told of parts that were refused.
+        timeout_s: Patience with each attempt.
+    """
+
+    def __init__(self, url: str, history: str, say: Callable[[str], None], *, timeout_s: float = 10.0) -> None:
+        self.name = f"webhook {url}"
+        self._url, self._history, self._say = url, history, say
+        self._http = httpx.AsyncClient(timeout=timeout_s)
+
+    async def take(self, part: Part) -> None:
+        """Post the part."""
+        key = {"Idempotency-Key": f"{self._history}-{part.id}"}
+        try:
+            response = await self._http.post(self._url, json=part.document(), headers=key)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self._url} does not answer: {error or type(error).__name__}") from error
+        if response.status_code >= 500 or response.status_code in _RECEIVER_ERRORS:
+            raise Unavailable(f"{self._url} answers {response.status_code}")
+        if not response.is_success:
+            self._say(f"{self._url} refused part {part.id}, {part.file}: {response.status_code}")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+
+class Sorted:
+    """The file itself, moved or copied into FOLDER/normal, FOLDER/anomalous or FOLDER/failed.
+
+    Args:
+        target: The folder.
+        source: The folder that is watched.
+        moves: Move it, or copy it.
+        moved: Is told the id of a part whose file is gone.
+        say: Is told of files that have changed meanwhile.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        source: Path,
+        *,
+        moves: bool,
+        moved: Callable[[int], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.name = f"{'move' if moves else 'copy'} {target.resolve()}"
+        self._target, self._source, self._moves, self._moved, self._say = target, source, moves, moved, say
+
+    async def take(self, part: Part) -> None:
+        """Move or copy the file; an older one of its name there stays, and this one has its id in its name."""
+        file = self._source / part.file
+        try:
+            if stamp_of(file) != part.stamp:
+                self._say(f"{part.file} was written anew before it could be put away; it will be judged again")
+                return
+            await asyncio.to_thread(self._put, file, part)
+        except FileNotFoundError:  # put away before the stop, or taken by somebody else
+            pass
+        except OSError as error:
+            raise Unavailable(f"{part.file} cannot be put into {self._target}: {error}") from error
+        if self._moves:
+            self._moved(part.id)
+
+    def _put(self, file: Path, part: Part) -> None:
+        target = self._target / part.word / part.file
+        if target.exists():
+            numbered = target.with_name(f"{target.stem}.{part.id}{target.suffix}")
+            if not self._moves and (numbered.exists() or _is_same(target, file)):
+                return  # copied before the stop
+            target = numbered
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self._moves:
+            try:
+                file.rename(target)
+                return
+            except OSError:  # another file system
+                pass
+        part_file = target.with_name(f".{target.name}.part")
+        shutil.copy2(file, part_file)
+        part_file.replace(target)
+        if self._moves:
+            file.unlink()
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def _is_same(copy: Path, file: Path) -> bool:
+    a, b = stamp_of(copy), stamp_of(file)
+    return (a.size, a.mtime_ns) == (b.size, b.mtime_ns)  # copy2 keeps the time
