@@ -21,9 +21,11 @@ from training.errors import DataError, DeviceError, PipelineError, RunError
 from training.kinds import load_any_recipe
 from training.photocodec.config import PhotoCodecRecipe
 from training.photocodec.fit import fit as fit_photo_codec
+from training.publish import newest_version
 from training.restoration.config import RestorationRecipe
 from training.restoration.fit import Sources, Where
 from training.restoration.fit import fit as fit_restoration
+from training.restoration.recalibrate import recalibrate_level
 from training.run import Run, open_any_run, open_run, start_run
 from training.stages import STAGES, Options, check_recipe, find_device, publish_stage
 from training.trainer import TrainingError
@@ -162,9 +164,12 @@ def _recalibrate(options: argparse.Namespace) -> None:
     for name in ("data", "defects", "masks"):
         if folder := getattr(options, name):
             words += [f"--{name}", folder.resolve().name]
-    recalibrate(
-        _model_name(options.run), sources, models=options.models, command=shlex.join(words), progress=not options.quiet
-    )
+    name, command, progress = _model_name(options.run), shlex.join(words), not options.quiet
+    newest = newest_version(options.models / name)
+    if newest is not None and verify(newest).noise is not None:
+        recalibrate_level(newest, sources.good, models=options.models, command=command, progress=progress)
+        return
+    recalibrate(name, sources, models=options.models, command=command, progress=progress)
 
 
 def _images(options: argparse.Namespace) -> Images:

@@ -104,7 +104,11 @@ def _parser() -> argparse.ArgumentParser:
         also = "; with --data the name of a published model, e.g. my-part" if is_calibrate else ""
         command.add_argument("run", type=Path, help=f"the run's directory, e.g. runs/digits{also}")
         if is_calibrate:
-            command.add_argument("--data", type=Path, help="good images: calibrate a published model anew on them")
+            command.add_argument(
+                "--data",
+                type=Path,
+                help="good images, or photographs for a model that is told the noise: calibrate anew on them",
+            )
             command.add_argument("--defects", type=Path, help="images with defects, for figures and charts")
             command.add_argument("--masks", type=Path, help="masks of the defects, named as in --defects, white")
         _add_shared_options(command)

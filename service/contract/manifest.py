@@ -103,11 +103,41 @@ class InputSpec(_Frozen):
         return self
 
 
+class LevelEstimator(_Frozen):
+    """From what an image says of its noise to the level that this model restores it best with.
+
+    A network of one hidden layer over `features` of `service/contract/noise.py`, fitted on pictures whose best level
+    was known. With f the features of a tile and u its answer, sigma = max(u, 0) ** 2 in 0-255 units, where
+
+        u = out_bias + out . relu(hidden_bias + hidden . clip((f - center) / spread, -4, 4))
+    """
+
+    features: Literal["haar-1"]
+    center: tuple[Finite, ...]
+    spread: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
+    hidden: tuple[tuple[Finite, ...], ...]
+    hidden_bias: tuple[Finite, ...]
+    out: tuple[Finite, ...]
+    out_bias: Finite
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if any(len(row) != len(self.center) for row in (self.spread, *self.hidden)):
+            raise ValueError(f"spread and every row of hidden have {len(self.center)} numbers, as center has")
+        if not len(self.hidden) == len(self.hidden_bias) == len(self.out):
+            raise ValueError(f"hidden_bias and out have {len(self.hidden)} numbers, one for each row of hidden")
+        return self
+
+
 class Noise(_Frozen):
-    """The noise levels a denoiser was trained for: standard deviations in 0-255 units."""
+    """The noise levels a denoiser was trained for: standard deviations in 0-255 units.
+
+    Without `estimator` the level of white noise is estimated, from the finest differences.
+    """
 
     min_sigma: Annotated[float, Field(ge=0.0, le=255.0)]
     max_sigma: Annotated[float, Field(gt=0.0, le=255.0)]
+    estimator: LevelEstimator | None = None
 
 
 class Enhance(_Frozen):

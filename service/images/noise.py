@@ -1,28 +1,54 @@
-"""How noisy an image is, guessed from the image alone."""
+"""How noisy an image is, told from the image alone."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
-from service.images.image import Image
+from service.contract.manifest import Noise
+from service.contract.noise import LEAST_SIDE, TILE, features, root_level, white_level
+from service.images.image import Image, Pixels
 
-_MAD_TO_SIGMA = 0.6744897501960817  # the median of |N(0, 1)|
-_UNIT = 255.0
+_TILES_A_SIDE = 4  # spread over the image; more change the mean little
+_GRID = 16  # tiles begin where blocks of JPEG do, those of halved colour too
 _MOST_ROWS = 512  # pairs of rows looked at; more change nothing
 
 
-def estimate_sigma(image: Image) -> float:
-    """The standard deviation of white noise in an image, 0-255 units.
+def level_of(image: Image, noise: Noise, *, channels: int) -> float:
+    """The level to tell a model of so many channels, in its range: 0-255 units.
 
-    The median of the absolute finest diagonal differences, where edges are rare and noise is everywhere: Donoho and
-    Johnstone, Ideal spatial adaptation by wavelet shrinkage, 1994, https://doi.org/10.1093/biomet/81.3.425, with the
-    wavelet of Haar. Fine texture is taken for noise; noise that was smoothed or compressed looks like less than it is.
-
-    Args:
-        image: A single one. One of less than 2x2 pixels has no noise.
+    By the model's own estimator, as the mean over tiles; by the white noise in the image where it has none, or where
+    the image says too little: it is tiny, or grey where the model has learnt from colour.
     """
+    estimator = noise.estimator
+    if estimator is None or min(image.size) < LEAST_SIDE or image.channels < channels:
+        level = estimate_sigma(image)
+    else:
+        planes = (plane for x in tiles(image) for plane in (x.reshape(-1, channels, *x.shape[1:])))
+        level = max(0.0, float(np.mean([root_level(features(x), estimator) for x in planes]))) ** 2
+    return min(max(level, noise.min_sigma), noise.max_sigma)
+
+
+def tiles(image: Image) -> Iterator[Pixels]:
+    """Square parts (C, side, side) of the first image, evenly spread, that begin where blocks of JPEG do."""
+    height, width = image.size
+    rows, columns = (_starts(side, _TILES_A_SIDE) for side in (height, width))
+    for top in rows:
+        for left in columns:
+            part = image.values[:1, :, top : top + TILE, left : left + TILE]
+            yield Image(part).pixels(image.channels)[0]
+
+
+def _starts(side: int, most: int) -> list[int]:
+    last = max(0, side - TILE) // _GRID
+    count = min(most, last * _GRID // TILE + 1)
+    return sorted({round(i * last / max(1, count - 1)) * _GRID for i in range(count)})
+
+
+def estimate_sigma(image: Image) -> float:
+    """The level of white noise in a single image, 0-255 units; one of less than 2x2 pixels has no noise."""
     height, width = (side // 2 * 2 for side in image.size)
     if not height or not width:
         return 0.0
     step = max(1, height // 2 // _MOST_ROWS) * 2
-    even, odd = (Image(image.values[:1, :, start:height:step, :width]).pixels(image.channels)[0] for start in (0, 1))
-    diagonal = (even[..., ::2] - even[..., 1::2] - odd[..., ::2] + odd[..., 1::2]) / 2
-    return float(np.median(np.abs(diagonal)) / _MAD_TO_SIGMA * _UNIT)
+    rows = (np.arange(0, height, step)[:, None] + [0, 1]).ravel()
+    return white_level(Image(image.values[:1, :, rows]).pixels(image.channels))

@@ -13,7 +13,7 @@ from service.errors import InvalidParameter, TooManyPixels
 from service.http.negotiation import negotiate
 from service.images.codec import encode_image, image_types
 from service.images.image import Image, Pixels, Values, as_sent, grey
-from service.images.noise import estimate_sigma
+from service.images.noise import level_of
 from service.images.npy import write_npy
 from service.images.resize import resample
 from service.images.tiles import ORIENTATIONS, Span, oriented, padded_window, plan, upright
@@ -113,7 +113,7 @@ class Restoration:
                 )
             return 0.0
         if self.options.sigma is None:
-            return min(max(estimate_sigma(image), noise.min_sigma), noise.max_sigma)
+            return level_of(image, noise, channels=self.manifest.input.channels)
         if not noise.min_sigma <= self.options.sigma <= noise.max_sigma:
             raise InvalidParameter(
                 f"sigma is {self.options.sigma:g}; {self.manifest.name!r} was trained for {noise.min_sigma:g} to "

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from service.contract.manifest import TENSORS_BY_TASK, Manifest, Task
+from service.contract.manifest import TENSORS_BY_TASK, LevelEstimator, Manifest, Noise, Task
 from service.contract.range_coder import pack_symbols
 from service.contract.tables import TABLE_TOTAL, Compression, RatePoint, SymbolTable, digest_of
 from service.models.session import Session
@@ -110,6 +110,7 @@ def publish_blur(
     luma_only: bool = False,
     default_for: Sequence[Task] = (),
     weights: np.ndarray[Any, Any] | None = None,
+    estimator: LevelEstimator | None = None,
 ) -> Path:
     """A model of any size that sees two pixels far: the mean of 5x5, times 1 - sigma/510; or enlarged `scale` times.
 
@@ -143,7 +144,7 @@ def publish_blur(
             "one": np.array(1, np.float32),
         }
         graph = make_graph(nodes, {"x": image, "sigma": ["n"]}, {"x_hat": image}, constants)
-        beside = {"noise": {"min_sigma": 0.0, "max_sigma": 50.0}}
+        beside = {"noise": Noise(min_sigma=0.0, max_sigma=50.0, estimator=estimator).model_dump()}
     source = {"channels": channels, "height": None, "width": None, "multiple_of": 4, "halo": 2, "resize": "reject"}
     task: Task = "enhance" if scale > 1 else "denoise"
     return publish_toy(

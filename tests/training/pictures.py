@@ -8,7 +8,7 @@ from training.kinds import load_any_recipe
 from training.restoration.config import RestorationRecipe
 
 QUICK = ("training.steps=6", "training.batch_size=4", "training.patch=16", "training.validate_every=3")
-TINY = ("network.widths=[8, 8]", "network.blocks=[1, 1]", "data.validation=2")
+TINY = ("network.widths=[8, 8]", "network.blocks=[1, 1]", "data.validation=2", "level.patches=4")
 
 
 def recipe(kind: str, *overrides: str) -> RestorationRecipe:

@@ -44,6 +44,12 @@ class DegradationConfig(Section):
     )
 
 
+class LevelConfig(Section):
+    """The estimator of the level for whom gives none: fitted on so many `patches`, restored at every level; 0: none."""
+
+    patches: Annotated[int, Field(ge=0)] = 1000
+
+
 class RestorationTraining(OptimisationConfig):
     """The loop over patches of `patch` pixels (of the network's input).
 
@@ -76,6 +82,7 @@ class RestorationRecipe(Section):
     network: NetworkConfig = NetworkConfig()
     data: PhotosConfig = PhotosConfig()
     degradation: DegradationConfig = DegradationConfig()
+    level: LevelConfig = LevelConfig()  # of denoise
     training: RestorationTraining = RestorationTraining()
     limits: tuple[str, ...] = ()
 

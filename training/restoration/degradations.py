@@ -77,6 +77,11 @@ def camera(x: Images, sigma: Sigmas, generator: Generator) -> Images:
     return noisy
 
 
+def clean(x: Images, _: Sigmas, __: Generator) -> Images:
+    """Nothing but the rounding of an 8-bit file."""
+    return _as_bytes(x)
+
+
 DEGRADATIONS: dict[str, Callable[[Images, Sigmas, Generator], Images]] = {
     "gaussian": gaussian,
     "clipped": clipped,
@@ -84,9 +89,10 @@ DEGRADATIONS: dict[str, Callable[[Images, Sigmas, Generator], Images]] = {
     "jpeg": jpeg,
     "compressed": compressed,
     "camera": camera,
+    "clean": clean,
 }
 # Of these the network is told the standard deviation of all that was added, not the level that was asked for.
-TOLD_AS_ADDED = {"compressed", "camera"}
+TOLD_AS_ADDED = {"compressed", "camera", "clean"}
 
 
 def spoil(x: Images, sigma: Sigmas, kinds: Mapping[str, float], generator: Generator) -> tuple[Images, Sigmas]:

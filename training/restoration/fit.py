@@ -17,7 +17,6 @@ from service.contract.manifest import (
     Graph,
     InputSpec,
     Manifest,
-    Noise,
     Parity,
     TensorSpec,
 )
@@ -35,6 +34,7 @@ from training.provenance import data_of, provenance_of
 from training.publish import discard_folder, git_commit, next_version, publish, write_card_and_manifest
 from training.randomness import generator_for
 from training.restoration.config import RestorationRecipe
+from training.restoration.level import noise_of
 from training.restoration.measure import Served as ServedGraph
 from training.restoration.measure import baselines, measure, noisy_pairs
 from training.restoration.photos import Photos, read_pairs, read_photos
@@ -175,6 +175,7 @@ def _manifest(  # noqa: PLR0917  what all stages have found
     report = run.read(REPORT, "fit")
     served = ServedGraph(content, network.multiple_of, recipe.factor)
     is_luma = recipe.kind == "enhance" and recipe.data.channels == 1
+    noise, lost = noise_of(served, photos, recipe, progress=where.progress) if recipe.takes_sigma else (None, ())
     return Manifest(
         name=run.name,
         version=next_version(where.models / run.name),
@@ -189,10 +190,10 @@ def _manifest(  # noqa: PLR0917  what all stages have found
         ),
         latent=None,
         anomaly=None,
-        noise=Noise(min_sigma=0.0, max_sigma=recipe.degradation.max_sigma) if recipe.takes_sigma else None,
+        noise=noise,
         enhance=Enhance(scale=recipe.scale, luma_only=is_luma) if recipe.kind == "enhance" else None,
         golden=Golden(file=GOLDEN_FILE, sha256="0" * 64, tolerance=GOLDEN_TOLERANCE),
-        metrics=measure(served, photos.validation, recipe, photos.name),
+        metrics=(*measure(served, photos.validation, recipe, photos.name), *lost),
         provenance=provenance_of(
             recipe, report, data_of(photos, recipe.data.licence), command=begun.command, commit=git_commit(),
             start=begun.start,

@@ -1,0 +1,93 @@
+"""`python -m training calibrate NAME --data photos/`: the estimator of the level for a model that is told the level.
+
+The graph stays as it is; the estimator, its figure and the card are new, and so is the version's number.
+"""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import JsonValue
+from tqdm import tqdm
+
+from service.contract.manifest import Manifest, Noise
+from training.errors import DataError
+from training.publish import publish, write_card_and_manifest
+from training.restoration.config import DegradationConfig, LevelConfig, PhotosConfig, RestorationRecipe
+from training.restoration.level import noise_of
+from training.restoration.measure import Served
+from training.restoration.photos import Photos, read_photos
+from training.run import MODEL, RunDirectory
+from training.verify import verify
+
+HELD_OUT = 20  # pictures, at most a third
+LEAST_SIDE = 16  # pixels; less says too little of noise
+
+
+def recalibrate_level(version: Path, folder: Path, *, models: Path, command: str, progress: bool = True) -> Path:
+    """Publish the next version of a model with an estimator fitted on these photographs, and return its directory.
+
+    Args:
+        version: Directory of the published model, which is told the noise level.
+        folder: With photographs; every k-th is kept back for the figure.
+        models: Directory of published models.
+        command: For the card.
+        progress: Show bars.
+
+    Raises:
+        DataError: The pictures cannot be used.
+        VerifyError, PublishError: The version is broken, or cannot be written.
+    """
+    old = verify(version)
+    assert old.noise is not None  # noqa: S101  the caller has looked
+    recipe = _recipe(old, old.noise)
+    photos = read_photos(folder, old.input.channels, validation=HELD_OUT, least_side=LEAST_SIDE, progress=progress)
+    with TemporaryDirectory() as home:
+        run = RunDirectory(Path(home), old.name)
+        directory = run.path(MODEL)
+        shutil.copytree(version, directory)
+        graph = Served((directory / old.tasks["denoise"].file).read_bytes(), old.input.multiple_of, 1)
+        noise, metrics = noise_of(graph, photos, recipe, progress=progress)
+        if noise.estimator is None:
+            raise DataError(f"{folder}: all pictures are smaller than {LEAST_SIDE} pixels")
+        new = {metric.name for metric in metrics}
+        kept = tuple(metric for metric in old.metrics if metric.name not in new)
+        update = {
+            "created": datetime.now(UTC).replace(microsecond=0),
+            "noise": noise.model_copy(update={"min_sigma": old.noise.min_sigma}),
+            "metrics": (*kept, *metrics),
+            "provenance": old.provenance.model_copy(update=_provenance(old, photos, recipe, command)),
+        }
+        write_card_and_manifest(directory, old.model_copy(update=update))
+        verify(directory)
+        target = publish(run, models)
+    verify(target)
+    for metric in metrics:
+        beside = ", ".join(f"{name} {value:.2f}" for name, value in metric.baselines.items())
+        tqdm.write(f"{metric.name} {metric.value:.2f}  (beside: {beside})")
+    tqdm.write(f"published {target}")
+    return target
+
+
+def _recipe(old: Manifest, noise: Noise) -> RestorationRecipe:
+    level = LevelConfig.model_validate(old.provenance.config.get("level", {}))
+    return RestorationRecipe(
+        kind="denoise",
+        name=old.name,
+        summary=old.summary,
+        data=PhotosConfig(channels=old.input.channels),
+        degradation=DegradationConfig(max_sigma=noise.max_sigma),
+        level=level if level.patches else LevelConfig(),
+    )
+
+
+def _provenance(old: Manifest, photos: Photos, recipe: RestorationRecipe, command: str) -> dict[str, JsonValue]:
+    read: dict[str, JsonValue] = {
+        "data": photos.name,
+        "images": photos.count,
+        "sha256": photos.sha256,
+        "patches": recipe.level.patches,
+    }
+    first = old.provenance.command.split(" && ", maxsplit=1)[0]  # made the graph; of calibrations the last one counts
+    return {"config": {**old.provenance.config, "calibration": read}, "command": f"{first} && {command}"}
