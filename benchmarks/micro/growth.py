@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.micro.case import Case, parser_of, show
 from benchmarks.micro.graphs import LIMITS, convolutions, newest, open_graph, shipped
 from benchmarks.samples import NOISY, picture, png_by_pillow
+from service.images.inspect import ImageFile
 from service.models.session import Session
 from service.tasks.denoise import Denoise
 
@@ -28,14 +29,18 @@ def measure(words: Sequence[str]) -> str:
     """Measure and lay out both tables."""
     parser_of("growth", __doc__).parse_args(words)
     manifest, session = convolutions(1)
-    jobs = {f"{side}": [Denoise(png_by_pillow(picture(side, 1)), manifest, LIMITS, None)] for side in SIDES}
+    jobs = {
+        f"{side}": [Denoise(ImageFile.of(png_by_pillow(picture(side, 1))), manifest, LIMITS, None)] for side in SIDES
+    }
     runs = {(side, stage): run for side, alone in jobs.items() for stage, run in stages(session, alone).items()}
     together = {"together": _together, "together per megapixel": _per_megapixel}
     by_side = show(Case("side", "ms", runs, remarks=together))
 
     manifest = shipped(newest("digits"))
     session = open_graph(newest("digits"), "denoise")
-    batches = {f"{size}": [Denoise(NOISY, manifest, LIMITS, None) for _ in range(size)] for size in BATCHES}
+    batches = {
+        f"{size}": [Denoise(ImageFile.of(NOISY), manifest, LIMITS, None) for _ in range(size)] for size in BATCHES
+    }
     runs = {(size, stage): run for size, batch in batches.items() for stage, run in stages(session, batch).items()}
     by_batch = show(
         Case("batch", "us", runs, counts={f"{size}": size for size in BATCHES}, remarks={"together": _together_us})

@@ -19,6 +19,7 @@ from benchmarks.micro.case import Case, parser_of, show
 from benchmarks.micro.graphs import LIMITS, convolutions
 from benchmarks.optional import optional
 from benchmarks.samples import Planes, picture, png_by_pillow
+from service.images.inspect import ImageFile
 from service.images.png import write_png
 from service.tasks.denoise import Denoise
 
@@ -33,7 +34,7 @@ def measure(words: Sequence[str]) -> str:
     for side in SIDES:
         planes, row = picture(side, 3), f"{side}x{side}"
         file, x = png_by_pillow(planes), (planes[None] / np.float32(255)).astype(np.float32)
-        job = Denoise(file, manifest, LIMITS, None)
+        job = Denoise(ImageFile.of(file), manifest, LIMITS, None)
         runs[row, "service"] = lambda job=job: job.finish(session.run(job.prepare()))  # type: ignore[misc]  # bound now
         runs[row, "run"] = partial(session.run, x)
         runs |= {(row, f"decode, {name}"): partial(decode, file) for name, decode in decoders().items()}

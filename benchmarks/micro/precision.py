@@ -23,6 +23,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from benchmarks.micro.case import Case, parser_of, show
 from benchmarks.micro.graphs import LIMITS, shipped
 from benchmarks.samples import NOISY
+from service.images.inspect import ImageFile
 from service.tasks.denoise import Denoise
 
 BATCHES = {"batch of 1": 1, "of 16": 16, "of 64": 64}
@@ -89,7 +90,7 @@ def measure(words: Sequence[str]) -> str:
         sessions[label] = open_session(graph)
         if label == "float32":
             sessions["float16"] = open_session(to_float16(graph))
-    digit = Denoise(NOISY, shipped(models[-1]), LIMITS, None).prepare()
+    digit = Denoise(ImageFile.of(NOISY), shipped(models[-1]), LIMITS, None).prepare()
     ways = {"": plain, ", bound": bound, ", bound once": bound_once}
     runs: dict[tuple[str, str], Callable[[], Array]] = {
         (label + way, batch): make(session, np.concatenate([digit] * size))

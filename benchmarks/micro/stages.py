@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.micro.case import Case, parser_of, show
 from benchmarks.micro.graphs import LIMITS, newest, open_graph, shipped
 from benchmarks.samples import CLEAN, NOISY
+from service.images.inspect import ImageFile
 from service.tasks.anomaly.job import Anomaly
 from service.tasks.denoise import Denoise
 
@@ -37,7 +38,7 @@ def measure(words: Sequence[str]) -> str:
 def stages(directory: Path) -> dict[str, Callable[[], object]]:
     """Name to what runs it once; `run N` runs a whole batch."""
     manifest, denoise, anomaly = shipped(directory), open_graph(directory, "denoise"), open_graph(directory, "anomaly")
-    job = Denoise(NOISY, manifest, LIMITS, None)
+    job = Denoise(ImageFile.of(NOISY), manifest, LIMITS, None)
     x = job.prepare()
     found: dict[str, Callable[[], object]] = {
         name: partial(denoise.run, np.concatenate([x] * size)) for name, size in BATCHES.items()
@@ -45,6 +46,6 @@ def stages(directory: Path) -> dict[str, Callable[[], object]]:
     found["prepare"] = job.prepare
     found["finish denoise"] = partial(job.finish, denoise.run(x))
     for name, png in (("noisy", NOISY), ("clean", CLEAN)):
-        look = Anomaly(png, manifest, LIMITS, None)
+        look = Anomaly(ImageFile.of(png), manifest, LIMITS, None)
         found[f"finish anomaly, {name}"] = partial(look.finish, anomaly.run(look.prepare()))
     return found

@@ -8,30 +8,17 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from service import __version__
-from service.api.collection_schemas import ANSWERS as COLLECTION_ANSWERS
-from service.api.direct_route import Shortcut
-from service.api.openapi import Schema, add_components, add_security
+from service.api.openapi import Schema, add_security
 from service.api.prometheus import Metrics
 from service.api.routes import ROUTERS
-from service.api.schemas import (
-    AnomaliesAnswer,
-    AnomalyAnswer,
-    LatentAnswer,
-    LatentsAnswer,
-    Liveness,
-    ModelSummary,
-    Readiness,
-)
 from service.api.service import Service
 from service.collections.store.threads import StoreThreads
-from service.contract.manifest import Manifest
 from service.errors import (
     InternalError,
     InvalidParameter,
@@ -52,7 +39,6 @@ from service.models.probe import Child
 from service.models.registry import Registry
 from service.models.session import start_provider
 from service.settings import Settings
-from service.tasks.generate import GenerateBody
 from service.telemetry.counters import Meters
 from service.telemetry.multiprocess import PERIOD_S, Board
 from service.telemetry.tracing import Tracer
@@ -136,7 +122,8 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unforeseen)
-    _complete_openapi(app, has_keys=bool(settings.api_keys))
+    if settings.api_keys:
+        _describe_keys(app)
     return app
 
 
@@ -144,11 +131,9 @@ class _App(FastAPI):
     """FastAPI behind what every request passes first."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Counting -> CORS -> keys -> the short way -> FastAPI's own middleware and routes."""
+        """Counting -> CORS -> keys -> FastAPI's own middleware and routes."""
         settings = self.state.service.settings
-        app: ASGIApp = Shortcut(
-            super().build_middleware_stack(), routers=ROUTERS.values(), on_unforeseen=_on_unforeseen
-        )
+        app = super().build_middleware_stack()
         if settings.api_keys:
             app = KeyGate(app, keys=[key.get_secret_value() for key in settings.api_keys])
         if settings.cors_origins:  # outermost: a browser asks for permission without a key
@@ -194,21 +179,12 @@ async def _share(metrics: Metrics) -> None:
         await asyncio.sleep(PERIOD_S)
 
 
-def _complete_openapi(app: FastAPI, *, has_keys: bool) -> None:
+def _describe_keys(app: FastAPI) -> None:
     generate = app.openapi
 
     def openapi() -> Schema:
         if app.openapi_schema is None:
-            answers: tuple[type[BaseModel], ...] = (
-                LatentAnswer,
-                LatentsAnswer,
-                AnomalyAnswer,
-                AnomaliesAnswer,
-                *COLLECTION_ANSWERS,
-            )
-            models: tuple[type[BaseModel], ...] = (*answers, GenerateBody, ModelSummary, Manifest, Readiness, Liveness)
-            document = add_components(generate(), models)
-            app.openapi_schema = add_security(document) if has_keys else document
+            app.openapi_schema = add_security(generate())
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
@@ -254,7 +230,7 @@ async def _on_disconnect(_: Request, __: Exception) -> Response:
 
 async def _on_unforeseen(request: Request, error: Exception) -> Response:
     found = request_id(request.scope)
-    route = getattr(request.scope.get("route"), "path", request.url.path)  # the short way has fixed addresses only
+    route = getattr(request.scope.get("route"), "path", request.url.path)
     extra = {"request_id": found}
     log.error("request %s: %s %s failed", found, request.method, route, exc_info=error, extra=extra)
     return problem_response(

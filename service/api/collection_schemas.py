@@ -183,12 +183,6 @@ class ClassifiesAnswer(_Head):
     results: list[Classified]
 
 
-ANSWERS: tuple[type[BaseModel], ...] = (
-    *(CollectionAnswer, EntriesAnswer, ItemAnswer, PutAnswer),
-    *(SearchAnswer, SearchesAnswer, ClassifyAnswer, ClassifiesAnswer),
-)
-
-
 def read_metadata(header: str | None) -> dict[str, JsonValue] | None:
     """The object in a header X-Metadata: JSON as UTF-8, or as ASCII with escapes.
 

@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
 from service.errors import (
     PROBLEM_JSON,
-    PROBLEMS,
     InternalError,
     MissingApiKey,
     RequestError,
@@ -15,14 +12,16 @@ from service.errors import (
     problem_head,
 )
 from service.http.api_keys import is_open
-from service.media_types import ANIMATION_TYPES, EXTENSION_BY_TYPE, HOURGLASS_TYPE, NPY_TYPE
+from service.images.formats import ANIMATION_TYPES, FORMATS, PICTURE_TYPES
+from service.media_types import HOURGLASS_TYPE, JSON_TYPE, NPY_TYPE
+from service.tasks.generate import GenerateBody
 
 # Any throughout: an OpenAPI document is JSON of arbitrary depth.
 Schema = dict[str, Any]
 
 BINARY: Schema = {"type": "string", "format": "binary"}
-IMAGES_IN = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
-PICTURES: dict[str, Schema] = {kind: {"schema": BINARY} for kind in EXTENSION_BY_TYPE}
+IMAGES_IN = tuple(entry.media_type for entry in FORMATS)
+PICTURES: dict[str, Schema] = {kind: {"schema": BINARY} for kind in PICTURE_TYPES}
 NPY: dict[str, Schema] = {NPY_TYPE: {"schema": BINARY}}
 ANIMATIONS: dict[str, Schema] = {kind: {"schema": BINARY} for kind in ANIMATION_TYPES}
 ZIP: dict[str, Schema] = {"application/zip": {"schema": BINARY}}
@@ -99,7 +98,7 @@ GENERATE_BODY: Schema = {
         "description": "What to draw; one image where there is no body.",
         "content": {
             "application/json": {
-                "schema": {"$ref": "#/components/schemas/GenerateBody"},
+                "schema": GenerateBody.model_json_schema(),
                 "examples": {
                     "one": {"summary": "One image", "value": {}},
                     "several": {"summary": "Eight images that can be drawn again", "value": {"count": 8, "seed": 1}},
@@ -169,39 +168,29 @@ _HEADERS: Schema = {
 NO_CONTENT: dict[int | str, Schema] = {204: {"description": "Done", "content": {}}}
 NOT_MODIFIED: dict[int | str, Schema] = {304: {"description": "What If-None-Match names is still right", "content": {}}}
 
-PROBLEM_SCHEMA: Schema = {
-    "title": "Problem",
-    "description": "What happened, with which value, and what would work (RFC 9457).",
-    "type": "object",
-    "required": ["type", "title", "status", "code", "detail"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference", "description": "Stable; GET it for an explanation"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "code": {"type": "string", "enum": sorted(PROBLEMS)},
-        "detail": {"type": "string"},
-        "request_id": {"type": "string", "description": "In a 500: what to look for in the log"},
-    },
-}
 
+def success(
+    description: str,
+    content: dict[str, Schema] | None = None,
+    *,
+    model: Any = None,  # noqa: ANN401  a type, or a union of types
+    headers: Sequence[str] = (),
+) -> dict[int | str, Schema]:
+    """Describe the 200 of an endpoint.
 
-def json_content(*models: type[BaseModel], is_list: bool = False, or_several: bool = False) -> dict[str, Schema]:
-    """`application/json` of one of these types, or a list of them; or both, where several files may be sent."""
-    references = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
-    schema: Schema = references[0] if len(references) == 1 else {"oneOf": references}
-    if is_list:
-        schema = {"type": "array", "items": schema}
-    if or_several:  # each file has its own answer or its own problem
-        either = {"oneOf": [*references, {"$ref": "#/components/schemas/Problem"}]}
-        schema = {"oneOf": [*references, {"type": "array", "items": either}]}
-    return {"application/json": {"schema": schema}}
-
-
-def success(description: str, content: dict[str, Schema], *, headers: Sequence[str] = ()) -> dict[int | str, Schema]:
-    """The 200 of an endpoint, with those of our headers that it has."""
-    return {
-        200: {"description": description, "content": content, "headers": {name: _HEADERS[name] for name in headers}}
-    }
+    Args:
+        description: What the answer is.
+        content: Schemas by media type, for answers that are no JSON.
+        model: Type of the JSON answer.
+        headers: Names of our headers that it has.
+    """
+    answer: Schema = {"description": description, "headers": {name: _HEADERS[name] for name in headers}}
+    if model is not None:
+        answer["model"] = model
+        content = {JSON_TYPE: {}, **(content or {})}  # the first is what generated clients read
+    if content is not None:
+        answer["content"] = content
+    return {200: answer}
 
 
 def problems(*errors: type[RequestError]) -> dict[int | str, Schema]:
@@ -219,17 +208,6 @@ def _problem_response(errors: Sequence[type[RequestError]]) -> Schema:
         "description": "; ".join(error.title for error in errors),
         "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}},
     }
-
-
-def add_components(document: Schema, models: Sequence[type[BaseModel]]) -> Schema:
-    """The document with the schemas that responses refer to."""
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas["Problem"] = PROBLEM_SCHEMA
-    for model in models:
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
-        schemas.update(schema.pop("$defs", {}))
-        schemas[model.__name__] = schema
-    return document
 
 
 def add_security(document: Schema) -> Schema:

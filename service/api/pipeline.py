@@ -1,4 +1,4 @@
-"""What every endpoint shares: the state made at start, and the path of a request from its files to its answer."""
+"""The path of a request for images: find the model, read, decode, run, answer. Its route has admitted it before."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -7,73 +7,77 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.responses import several_response, single_response
+from service.api.route import slot_of
 from service.api.schemas import ModelQuery
-from service.api.service import Service, service_of
+from service.api.service import service_of
 from service.contract.manifest import Manifest, Task
 from service.errors import RequestError
 from service.http.body import file_cap, read_files
 from service.http.negotiation import negotiate
-from service.images.inspect import is_colour
-from service.images.npy import count_rows
+from service.images.inspect import ImageFile
 from service.limits import InputLimits
-from service.models.batcher import Batcher, Job
+from service.models.batcher import Batcher
 from service.tasks.answer import Answer
-from service.tasks.restore import Restoration
+from service.tasks.work import Work
 
-# data, manifest, limits, accept -> the job of one file
-MakeJob = Callable[[bytes, Manifest, InputLimits, str | None], Job[Answer] | Restoration]
+# file, manifest, limits, accept -> its way to an answer
+MakeWork = Callable[[ImageFile, Manifest, InputLimits, str | None], Work]
 
 
 async def answer_files(
-    request: Request, query: ModelQuery, task: Task, make_job: MakeJob, *, several: Mapping[str, str | None]
+    request: Request, query: ModelQuery, task: Task, make_work: MakeWork, *, several: Mapping[str, str | None]
 ) -> Response:
-    """Runs every file of a request through one task.
+    """Run every file of a request through one task.
 
     Args:
         request: With the files in its body.
         query: Which model.
         task: Its task.
-        make_job: Makes the job of one file.
+        make_work: Makes the work on one file.
         several: What an answer to several files can be, best first, and the Accept that each file then has.
 
     Raises:
         RequestError: The request fails as a whole. Of several files, each has its own problem in the answer.
     """
+    service, accept = service_of(request), request.headers.get("accept")
+    model = await service.registry.find(task, query.model, query.version)
+    files = await read_image_files(request)
+    if query.model is None and query.version is None:
+        is_colour = any(file.header.is_colour for file in files)
+        model = service.registry.snapshot.default_among(task, model, is_colour=is_colour)
+    batcher = model.batcher_by_task[task]
+    if len(files) == 1:
+        answer = await make_work(files[0], model.manifest, service.limits, accept).run(batcher)
+        return single_response(answer, model.label)
+    kind = negotiate(accept, list(several))
+    works = [make_work(file, model.manifest, service.limits, several[kind]) for file in files]
+    results = await _run_each(works, batcher)
+    for result in results:
+        if isinstance(result, RequestError):
+            service.metrics.meters.failed(result.code)
+    return await asyncio.to_thread(several_response, results, kind, model.label)
+
+
+async def read_image_files(request: Request) -> list[ImageFile]:
+    """Return the image and NPY files of a request, counted for its place in the queue. Its deadline runs from here.
+
+    Raises:
+        RequestError: The body cannot be read, or its images do not fit into the queue.
+    """
     service = service_of(request)
-    with service.admission.admit() as slot:
-        model = await service.registry.find(task, query.model, query.version)
-        files = await read_files(request, file_cap(service.settings), max_files=service.limits.max_images)
-        slot.start(request, sum(count_rows(file, rank=4, at_most=service.limits.max_images) for file in files))
-        accept = request.headers.get("accept")
-        if query.model is None and query.version is None:
-            model = service.registry.snapshot.default_among(task, model, is_colour=any(map(is_colour, files)))
-        batcher = model.batcher_by_task[task]
-        if len(files) == 1:
-            (result,) = await _run(service, batcher, [make_job(files[0], model.manifest, service.limits, accept)])
-            if isinstance(result, RequestError):
-                raise result
-            return single_response(result, model.label)
-        kind = negotiate(accept, list(several))
-        jobs = [make_job(file, model.manifest, service.limits, several[kind]) for file in files]
-        results = await _run(service, batcher, jobs)
-        for result in results:
-            if isinstance(result, RequestError):
-                service.metrics.meters.failed(result.code)
-        return await asyncio.to_thread(several_response, results, kind, model.label)
+    limits = service.limits
+    bodies = await read_files(request, file_cap(service.settings), max_files=limits.max_images)
+    files = [ImageFile.of(body) for body in bodies]
+    slot_of(request).start(request, sum(min(file.header.images, limits.max_images) for file in files))
+    return files
 
 
-async def _run(
-    service: Service, batcher: Batcher, jobs: Sequence[Job[Answer] | Restoration]
-) -> list[Answer | RequestError]:
-    """Every job's answer or its error. Restorations go one after another: their pictures are large."""
-    whole = [job for job in jobs if isinstance(job, Restoration)]
-    if not whole:
-        return await batcher.submit([job for job in jobs if not isinstance(job, Restoration)])
-    results: list[Answer | RequestError] = []
-    for restoration in whole:
-        try:
-            async with service.turns.turn_of(restoration.data, service.limits):
-                results.append(await restoration.answer(batcher))
-        except RequestError as error:
-            results.append(error)
-    return results
+async def _run_each(works: Sequence[Work], batcher: Batcher) -> list[Answer | RequestError]:
+    """Return every file's answer or its problem. All start at once, so small ones share a batch."""
+    results = await asyncio.gather(*(work.run(batcher) for work in works), return_exceptions=True)
+    answers: list[Answer | RequestError] = []
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, RequestError):
+            raise result
+        answers.append(result)
+    return answers

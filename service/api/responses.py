@@ -9,11 +9,12 @@ from starlette.responses import Response
 
 from service.errors import InvalidArray, RequestError, problem_bytes
 from service.http.encoding import write_json
+from service.images.formats import PICTURE_TYPES, extension_of
 from service.images.npy import write_npy
-from service.media_types import EXTENSION_BY_TYPE, JSON_TYPE, NPY_TYPE, ZIP_TYPE
+from service.media_types import JSON_TYPE, NPY_TYPE, ZIP_TYPE
 from service.tasks.answer import Answer, Entry, write_zip
 
-_EXTENSIONS: dict[str, str] = {NPY_TYPE: "npy"} | {str(kind): name for kind, name in EXTENSION_BY_TYPE.items()}
+_EXTENSIONS = {NPY_TYPE: "npy"} | {kind: extension_of(kind) for kind in PICTURE_TYPES}
 
 
 def single_response(answer: Answer, label: str) -> Response:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.contract.manifest import InputSpec, Metric, Task
+from service.errors import PROBLEMS
 from service.tasks.generate import Look
 from service.tasks.interpolate import Way
 
@@ -14,7 +15,7 @@ Resize = Annotated[str | None, Field(description="What was done to the size; abs
 class StrictQuery(BaseModel):
     """A query in which an unknown parameter is an error."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)  # one instance serves equal requests
 
 
 class ModelQuery(StrictQuery):
@@ -112,6 +113,19 @@ class VersionQuery(StrictQuery):
     """Which version of a model."""
 
     version: Annotated[int | None, Field(ge=1, lt=10**9, description="The newest that works if left out")] = None
+
+
+class Problem(BaseModel):
+    """What happened, with which value, and what would work (RFC 9457)."""
+
+    type: Annotated[
+        str, Field(description="Stable; GET it for an explanation", json_schema_extra={"format": "uri-reference"})
+    ]
+    title: str
+    status: int
+    code: Annotated[str, Field(json_schema_extra={"enum": [*sorted(PROBLEMS)]})]
+    detail: str
+    request_id: Annotated[str | None, Field(description="In a 500: what to look for in the log")] = None
 
 
 class LatentAnswer(BaseModel):

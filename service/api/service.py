@@ -25,7 +25,7 @@ class Service:
     metrics: Metrics
     store: StoreThreads
     budget: Budget
-    turns: PictureLimiter = field(default_factory=PictureLimiter)
+    limiter: PictureLimiter = field(default_factory=PictureLimiter)
 
 
 def service_of(request: Request) -> Service:

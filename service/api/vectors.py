@@ -5,18 +5,18 @@ import asyncio
 import numpy as np
 from starlette.requests import Request
 
+from service.api.pipeline import read_image_files
+from service.api.route import slot_of
 from service.api.schemas import ModelQuery
 from service.api.service import Service
 from service.collections.embedding import Embed, Vectors, encoder_of
 from service.collections.store import Collection, Encoder
 from service.collections.store.refusals import conflict, encoder_gone
 from service.errors import ModelConflict, ModelNotFound, RequestError, VersionNotFound, shown
-from service.http.admission import Slot
-from service.http.body import file_cap, json_cap, media_type, read_body, read_files
-from service.images.npy import count_rows, is_vector
+from service.http.body import json_cap, media_type, read_body
 from service.media_types import JSON_TYPE
 from service.models.model import Model
-from service.tasks.latents import read_json_latents, read_npy_latents
+from service.tasks.latents import count_latents, read_json_latents, read_npy_latents
 
 
 def refuse_other_model(found: Collection, query: ModelQuery) -> None:
@@ -47,7 +47,7 @@ async def model_of(service: Service, found: Collection) -> Model:
 
 
 async def read_vectors(
-    request: Request, service: Service, slot: Slot, encoder: Encoder, source: Collection | Model
+    request: Request, service: Service, encoder: Encoder, source: Collection | Model
 ) -> list[Vectors | RequestError]:
     """The vectors of every file of a request, or of the latents in it.
 
@@ -56,7 +56,6 @@ async def read_vectors(
     Args:
         request: With the body.
         service: Where it came to.
-        slot: Its place in the queue.
         encoder: Who the vectors must be of.
         source: The model that makes them, or the collection whose model is to be found if there is an image.
 
@@ -66,7 +65,7 @@ async def read_vectors(
     limits, settings = service.limits, service.settings
     if media_type(request) == JSON_TYPE:
         body = await read_body(request, json_cap(settings))
-        slot.start(request, count_rows(body, rank=2, at_most=limits.max_images))
+        slot_of(request).start(request, count_latents(body, at_most=limits.max_images))
         z, is_single = await asyncio.to_thread(
             read_json_latents,
             body,
@@ -76,9 +75,10 @@ async def read_vectors(
             version=encoder.version,
         )
         return [Vectors(z, is_single)]
-    files = await read_files(request, file_cap(settings), max_files=limits.max_images)
-    slot.start(request, sum(count_rows(file, rank=4, at_most=limits.max_images) for file in files))
-    results: list[Vectors | RequestError] = [_latent(file, encoder) if is_vector(file) else _TO_DO for file in files]
+    files = await read_image_files(request)
+    results: list[Vectors | RequestError] = [
+        _latent(file.data, encoder) if len(file.header.shape) == 1 else _TO_DO for file in files
+    ]
     images = [i for i, result in enumerate(results) if result is _TO_DO]
     if images:
         model = source if isinstance(source, Model) else await model_of(service, source)

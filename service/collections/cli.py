@@ -26,6 +26,8 @@ from service.collections.names import check_label, check_metadata, is_collection
 from service.collections.store import Bounds, Collection, Item, Store, building, open_store
 from service.collections.store.rows import write_metadata
 from service.errors import CollectionNotFound, HourglassError, RequestError
+from service.images.formats import EXTENSIONS
+from service.images.inspect import ImageFile
 from service.limits import InputLimits, probe_limits, run_limits
 from service.models.model import Model
 from service.models.registry import Registry
@@ -37,7 +39,7 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 2
 _BATCH = 64  # files read, encoded and written together: one commit to disk for all of them
 _ROUNDS = 3
 _SILENT_S = 2.0  # a progress bar is for what takes longer
-_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".npy"}
+_ENDINGS = {f".{extension}" for extension in EXTENSIONS} | {".npy"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Indexing:
 
     async def _encode(self, model: Model, sources: Sequence[Source]) -> list[tuple[Source, Item | Exception]]:
         contents = await asyncio.to_thread(lambda: [self._read(source) for source in sources])
-        jobs = [Embed(c, model.manifest, self._limits, None) for c in contents if isinstance(c, bytes)]
+        jobs = [Embed(ImageFile.of(c), model.manifest, self._limits, None) for c in contents if isinstance(c, bytes)]
         vectors = iter(await model.batcher_by_task["encode"].submit(jobs) if jobs else [])
         return [
             (source, _item(source, next(vectors) if isinstance(content, bytes) else content))

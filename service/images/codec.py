@@ -10,10 +10,10 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from service.errors import BrokenImage, RequestError, UnsupportedImage, reason_of, shown
+from service.images.formats import FORMAT_BY_TYPE, FORMATS
 from service.images.image import Image, to_8_bit
 from service.images.inspect import check_data, check_size, inspect
 from service.images.png import read_png, write_png
-from service.media_types import AnimationType, ImageType
 
 # Pillow only warns up to twice its limit. Ours (max_pixels) is checked first; this is the second lock on that door.
 warnings.filterwarnings("error", category=PillowImage.DecompressionBombWarning)
@@ -25,6 +25,7 @@ _TIFF_COMPRESSIONS = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "
     "tiff_ccitt"
 }
 _TILE_SIZE_TAGS, _BITS_TAG = (322, 323), 258
+_ONE_BIT = {"PNG", "TIFF"}  # formats that are written with one bit per pixel
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N"}
 # mode after decoding -> mode to read the values in
 _READ_AS = {
@@ -41,19 +42,11 @@ _READ_AS = {
     "CMYK": "RGB",
     "YCbCr": "RGB",
 }
-_TYPE_BY_FORMAT: dict[str, ImageType] = {
-    "PNG": "image/png",
-    "JPEG": "image/jpeg",
-    "WEBP": "image/webp",
-    "TIFF": "image/tiff",
-}
 # Description, maker, model, resolution and its unit, software, time, artist, copyright; then of camera and place.
 _EXIF_TAGS = {0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298}
 _EXIF_GROUPS = (0x8769, 0x8825)
 _MAX_ICC_BYTES, _MAX_EXIF_BYTES = 4 << 20, 60_000  # JPEG's EXIF segment holds 65,533
 DEFAULT_QUALITY = 95
-_FULL_CHROMA_QUALITY = 90
-_LONGEST_SIDE = {"image/png": 2**31 - 1, "image/jpeg": 65_500, "image/webp": 16_383, "image/tiff": 2**31 - 1}
 
 
 def allow_pixels(max_pixels: int) -> None:
@@ -130,7 +123,7 @@ def _read(picture: PillowImage.Image) -> Image:
 def _with_what_it_says(image: Image, picture: PillowImage.Image) -> Image:
     """The image with its colour profile and EXIF data, where those are sound and of a size that people use."""
     icc: object = picture.info.get("icc_profile")
-    kind = _TYPE_BY_FORMAT.get(picture.format or "")
+    kind = next((entry.media_type for entry in FORMATS if entry.name == picture.format and entry.options), None)
     # A profile of CMYK says nothing of the RGB that was made of it.
     space = b"GRAY" if image.channels == 1 else b"RGB "
     fits = isinstance(icc, bytes) and icc[16:20] == space and len(icc) <= _MAX_ICC_BYTES
@@ -154,7 +147,7 @@ def _exif(found: PillowImage.Exif) -> bytes | None:
     return told if 0 < len(told) <= _MAX_EXIF_BYTES else None
 
 
-def _image(values: NDArray[np.uint8], *, is_one_bit: bool = False, media_type: ImageType | None = None) -> Image:
+def _image(values: NDArray[np.uint8], *, is_one_bit: bool = False, media_type: str | None = None) -> Image:
     planes = values[None] if values.ndim == 2 else np.moveaxis(values, 2, 0)  # (C or C + alpha, H, W)
     has_alpha = len(planes) in {2, 4}
     return Image(
@@ -165,49 +158,48 @@ def _image(values: NDArray[np.uint8], *, is_one_bit: bool = False, media_type: I
     )
 
 
-def image_types(image: Image) -> tuple[ImageType, ...]:
-    """The formats that hold this image without losing depth or transparency: the one it came in, then the best."""
+def image_types(image: Image) -> tuple[str, ...]:
+    """Return the media types that hold this image without losing depth or transparency: its own, then the best."""
     if len(image.values) != 1:
         return ()
-    types: list[ImageType] = ["image/png", "image/jpeg", "image/webp", "image/tiff"]
-    if image.values.dtype == np.uint16:
-        types = ["image/png", "image/tiff"]
-    elif image.alpha is not None:
-        types.remove("image/jpeg")
-    types.sort(key=lambda kind: kind != image.media_type)
-    return tuple(kind for kind in types if max(image.size) <= _LONGEST_SIDE[kind])
+    types = [
+        entry.media_type
+        for entry in FORMATS
+        if entry.options
+        and (entry.has_16_bits or image.values.dtype != np.uint16)
+        and (entry.has_alpha or image.alpha is None)
+        and max(image.size) <= entry.longest_side
+    ]
+    return tuple(sorted(types, key=lambda kind: kind != image.media_type))
 
 
-def encode_image(image: Image, kind: ImageType, *, quality: int = DEFAULT_QUALITY) -> bytes:
-    """The file, with the image's colour profile and EXIF data, if any. `kind` must be one of `image_types(image)`.
+def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALITY) -> bytes:
+    """Return the file, with the image's colour profile and EXIF data, if any.
 
     PNG and TIFF are exact. JPEG and WebP have the quality; JPEG has no chroma subsampling from 90 on.
+
+    Args:
+        image: One image.
+        media_type: One of `image_types(image)`.
+        quality: Of a lossy format, 1 to 100.
     """
     values = image.values[0] if image.values.dtype == np.uint16 else to_8_bit(image.values[0])
     if image.alpha is not None:
         values = np.concatenate([values, image.alpha[None]])
     beside = {name: value for name, value in (("icc_profile", image.icc), ("exif", image.exif)) if value is not None}
-    if kind == "image/png" and not image.is_one_bit and not beside:
+    if media_type == "image/png" and not image.is_one_bit and not beside:
         return write_png(values)
+    entry = FORMAT_BY_TYPE[media_type]
+    assert entry.options is not None  # noqa: S101  `image_types` offers no other
     picture = PillowImage.fromarray(values[0] if len(values) == 1 else np.ascontiguousarray(np.moveaxis(values, 0, 2)))
-    if image.is_one_bit:
+    if image.is_one_bit and entry.name in _ONE_BIT:
         picture = picture.convert("1", dither=PillowImage.Dither.NONE)
     file = io.BytesIO()
-    match kind:
-        case "image/png":
-            picture.save(file, "PNG", compress_level=1, **beside)
-        case "image/jpeg":
-            subsampling = 0 if quality >= _FULL_CHROMA_QUALITY else 2  # 4:4:4 or 4:2:0
-            picture = picture.convert("L" if image.channels == 1 else "RGB")
-            picture.save(file, "JPEG", quality=quality, subsampling=subsampling, **beside)
-        case "image/webp":
-            picture.save(file, "WEBP", quality=quality, method=2, **beside)
-        case "image/tiff":
-            picture.save(file, "TIFF", compression="tiff_adobe_deflate", **beside)
+    picture.save(file, entry.name, **entry.options(quality), **beside)
     return file.getvalue()
 
 
-def encode_animation(values: NDArray[np.uint8], kind: AnimationType) -> bytes:
+def encode_animation(values: NDArray[np.uint8], media_type: str) -> bytes:
     """Pictures (N, C, H, W) one after another, for ever. WebP is exact; GIF has 256 colours, so grey is exact."""
     first, *others = (
         PillowImage.fromarray(frame[0] if len(frame) == 1 else np.ascontiguousarray(np.moveaxis(frame, 0, 2)))
@@ -216,6 +208,7 @@ def encode_animation(values: NDArray[np.uint8], kind: AnimationType) -> bytes:
     durations = [_FRAME_MS] * len(values)
     durations[0] = durations[-1] = _END_MS
     file = io.BytesIO()
-    more = {"lossless": True, "method": 2} if kind == "image/webp" else {}
-    first.save(file, kind.partition("/")[2], save_all=True, append_images=others, duration=durations, loop=0, **more)
+    entry = FORMAT_BY_TYPE[media_type]
+    options = entry.animation or {}
+    first.save(file, entry.name, save_all=True, append_images=others, duration=durations, loop=0, **options)
     return file.getvalue()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidArray, TooManyImages, TooManyPixels, reason_of, shown
+from service.images.header import Header
 from service.images.image import Image
 
 NPY_MAGIC = b"\x93NUMPY"
@@ -57,26 +58,15 @@ def read_npy_image(data: bytes, *, max_pixels: int, max_images: int) -> Image:
     return Image(values, array_rank=len(shape))
 
 
-def count_rows(data: bytes, *, rank: int, at_most: int) -> int:
-    """How many images (`rank` 4) or latents (`rank` 2) an NPY array, or JSON, seems to have, from 1 to `at_most`.
-
-    For the queue, before anything is read properly: cheap, exact for sound data, and 1 for what cannot be told.
-    """
-    if data.startswith(NPY_MAGIC):
-        found = _SHAPE.search(data, 0, _MAX_HEADER_BYTES)
-        shape = found[1].split(b",") if found else []
-        count = int(shape[0]) if len(shape) == rank else 1
-    elif rank == 2:
-        count = data.count(b"[") - 1  # {"latents": [[..], [..]]}
-    else:
-        count = 1  # an image file
-    return min(max(count, 1), at_most)
-
-
-def is_vector(data: bytes) -> bool:
-    """Whether this is an NPY array with one axis, by its header: one latent, where images are taken as well."""
-    found = _SHAPE.search(data, 0, _MAX_HEADER_BYTES) if data.startswith(NPY_MAGIC) else None
-    return found is not None and b"," not in found[1]
+def peek(data: bytes) -> Header:
+    """Return what an NPY header claims of its shape; without one that can be read, a header without a size."""
+    found = _SHAPE.search(data, 0, _MAX_HEADER_BYTES)
+    shape = tuple(map(int, found[1].split(b","))) if found else ()
+    if len(shape) < 2:
+        return Header("NPY", is_colour=False, shape=shape)
+    images = max(1, shape[0]) if len(shape) == 4 else 1
+    is_colour = len(shape) > 2 and shape[-3] == 3  # (..., C, H, W)
+    return Header("NPY", shape[-1], shape[-2], is_colour=is_colour, images=images, shape=shape)
 
 
 def write_npy(array: Array) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.images.deflate import zlib
-from service.images.guards.png import PNG_SIGNATURE
+from service.images.guards.png import SIGNATURE
 from service.images.image import Values
 
 try:
@@ -68,7 +68,7 @@ def write_png(planes: Values) -> bytes:
 def _start(width: int, height: int, bits: int, channels: int) -> bytes:
     colour = _COLOUR_BY_CHANNELS[channels]
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    return b"".join((PNG_SIGNATURE, *_chunk(b"IHDR", header)))
+    return b"".join((SIGNATURE, *_chunk(b"IHDR", header)))
 
 
 def _chunk(kind: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes]:

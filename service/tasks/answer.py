@@ -1,4 +1,4 @@
-"""Several files in one answer: a ZIP, stored rather than compressed since images do not shrink."""
+"""The answer to one file: a picture, an array, a document, or a ZIP of several."""
 
 import io
 import zipfile
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from service.http.encoding import write_json
 from service.images.codec import encode_animation, encode_image
+from service.images.formats import PICTURE_TYPES, extension_of
 from service.images.image import Image, Pixels, to_levels
 from service.images.npy import write_npy
-from service.media_types import EXTENSION_BY_TYPE, NPY_TYPE, ZIP_TYPE, AnimationType, ImageType
+from service.media_types import NPY_TYPE, ZIP_TYPE
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest date a ZIP can hold: equal input gives equal bytes
 
@@ -26,7 +27,7 @@ class Entry:
 
 
 def write_zip(entries: Sequence[Entry]) -> bytes:
-    """The archive, its files in the order given."""
+    """Return the archive, its files in the order given; stored, since images do not shrink."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for entry in entries:
@@ -67,11 +68,11 @@ def draw(
     """
     if media_type == NPY_TYPE:
         return Answer(NPY_TYPE, write_npy(x_hat[0] if is_single else x_hat))
-    kind: ImageType = "image/png" if media_type == ZIP_TYPE else media_type  # type: ignore[assignment]
+    kind = "image/png" if media_type == ZIP_TYPE else media_type
     answers = [draw_one(Image(to_levels(x[None], np.uint8)), kind) for x in x_hat]
     if is_single:
         return answers[0]
-    names = [f"{i:03}.{EXTENSION_BY_TYPE[kind]}" for i in range(len(answers))]
+    names = [f"{i:03}.{extension_of(kind)}" for i in range(len(answers))]
     entries = [Entry(name, answer.content) for name, answer in zip(names, answers, strict=True)]
     if notes is not None:
         rows = [{"file": name, **note} for name, note in zip(names, notes, strict=True)]
@@ -81,16 +82,14 @@ def draw(
 
 def draw_one(image: Image, media_type: str) -> Answer:
     """One image, as one of its `image_types`."""
-    kind: ImageType = media_type  # type: ignore[assignment]  # negotiate returned one of image_types
-    return Answer(kind, encode_image(image, kind))
+    return Answer(media_type, encode_image(image, media_type))
 
 
 def draw_animation(x_hat: Pixels, media_type: str) -> Answer:
     """Images (N, C, H, W) in [0, 1] one after another, as one of `ANIMATION_TYPES`."""
-    kind: AnimationType = media_type  # type: ignore[assignment]  # negotiate returned one of ANIMATION_TYPES
-    return Answer(kind, encode_animation(to_levels(x_hat, np.uint8), kind))
+    return Answer(media_type, encode_animation(to_levels(x_hat, np.uint8), media_type))
 
 
 def image_offers(*, is_single: bool) -> tuple[str, ...]:
     """What an answer of images can be: one image or array, or a ZIP (whose files are PNG unless Accept says)."""
-    return (*EXTENSION_BY_TYPE, NPY_TYPE) if is_single else (ZIP_TYPE, *EXTENSION_BY_TYPE, NPY_TYPE)
+    return (*PICTURE_TYPES, NPY_TYPE) if is_single else (ZIP_TYPE, *PICTURE_TYPES, NPY_TYPE)

@@ -10,11 +10,13 @@ from service.contract.manifest import Manifest
 from service.contract.range_coder import pack_symbols, symbols_crc32, to_symbols, unpack_symbols
 from service.http.negotiation import negotiate
 from service.images.image import Pixels
+from service.images.inspect import ImageFile
 from service.images.resize import plan_placement
 from service.limits import InputLimits
 from service.media_types import HOURGLASS_TYPE, NPY_TYPE
 from service.models.batcher import Inputs, Outputs
 from service.tasks.answer import Answer
+from service.tasks.compress_photo import CompressPlanes, DecompressPlanes
 from service.tasks.compressed_file import (
     array_answer,
     check_count,
@@ -30,15 +32,17 @@ from service.tasks.compressed_file import (
     said_sizes,
 )
 from service.tasks.image_input import ImageInput
+from service.tasks.picture_limiter import PictureLimiter
+from service.tasks.work import OneJob, Work
 
 _SMALL_PIXELS = 128 * 128
 
 
 @dataclass
-class Compress:
+class Compress(OneJob):
     """Image files or arrays -> one file. `rate` is the index of a point, None for the model's default."""
 
-    files: Sequence[bytes]
+    files: Sequence[ImageFile]
     manifest: Manifest
     limits: InputLimits
     accept: str | None
@@ -60,9 +64,9 @@ class Compress:
         negotiate(self.accept, [HOURGLASS_TYPE])
         self.rate = rate_of(self.manifest, self.rate)
         rows: list[Pixels] = []
-        for i, data in enumerate(self.files):
+        for i, file in enumerate(self.files):
             with numbered(i, len(self.files)):
-                rows.append(self._read(data))
+                rows.append(self._read(file))
         x = np.concatenate(rows) if len(rows) > 1 else rows[0]
         return x, np.full(len(x), self.rate, np.float32)
 
@@ -86,11 +90,11 @@ class Compress:
         resize = next(iter(self.resizes)) if len(self.resizes) == 1 else None
         return Answer(HOURGLASS_TYPE, write_container(file), resize=resize)
 
-    def _input(self, data: bytes) -> ImageInput:
-        return ImageInput(data, self.manifest, self.limits, self.accept)
+    def _input(self, file: ImageFile) -> ImageInput:
+        return ImageInput(file, self.manifest, self.limits, self.accept)
 
-    def _read(self, data: bytes) -> Pixels:
-        source = self._input(data)
+    def _read(self, file: ImageFile) -> Pixels:
+        source = self._input(file)
         x = source.read()
         self.sizes += [source.image.size] * len(x)
         self.resizes.add(source.placement.description)
@@ -103,7 +107,7 @@ class Compress:
 
 
 @dataclass
-class Decompress:
+class Decompress(OneJob):
     """A file -> its images: one as an image or array, several as a ZIP or one array."""
 
     file: Container
@@ -143,3 +147,33 @@ class Decompress:
     def _restored(self, x_hat: Pixels, i: int) -> Pixels:
         image = plan_placement(self.manifest.input, *self.sizes[i]).restore(x_hat[i : i + 1])
         return np.clip(image, 0.0, 1.0)  # Lanczos overshoots
+
+
+def compressor(
+    files: Sequence[ImageFile],
+    manifest: Manifest,
+    limits: InputLimits,
+    accept: str | None,
+    *,
+    rate: int | None,
+    limiter: PictureLimiter,
+) -> Work:
+    """Return the work that turns all files of a request into one file of this model."""
+    if manifest.input.height is None:
+        return CompressPlanes(files, manifest, limits, accept, rate, limiter)
+    return Compress(files, manifest, limits, accept, rate)
+
+
+def decompressor(
+    file: Container,
+    manifest: Manifest,
+    limits: InputLimits,
+    accept: str | None,
+    *,
+    quality: int,
+    limiter: PictureLimiter,
+) -> Work:
+    """Return the work that draws the images of a file of this model."""
+    if manifest.input.height is None:
+        return DecompressPlanes(file, manifest, limits, accept, quality, limiter)
+    return Decompress(file, manifest, limits, accept, quality)

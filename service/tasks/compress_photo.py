@@ -21,6 +21,7 @@ from service.contract.tables import CELL, CHANNELS, Grid, Tables
 from service.errors import TooManyPixels
 from service.http.negotiation import negotiate
 from service.images.image import Image, Pixels
+from service.images.inspect import ImageFile
 from service.images.tiles import Span, padded_window, plan
 from service.limits import InputLimits
 from service.media_types import HOURGLASS_TYPE, NPY_TYPE
@@ -48,33 +49,34 @@ from service.tasks.picture_limiter import PictureLimiter
 class CompressPlanes:
     """Image files or arrays -> one file. `rate` is the index of a point, None for the model's default."""
 
-    files: Sequence[bytes]
+    files: Sequence[ImageFile]
     manifest: Manifest
     limits: InputLimits
     accept: str | None
     rate: int | None
+    limiter: PictureLimiter
     sizes: list[tuple[int, int]] = field(default_factory=list, init=False)
     images: list[list[Symbols]] = field(default_factory=list, init=False)  # planes of each
 
-    async def answer(self, batcher: Batcher, turns: PictureLimiter) -> Answer:
-        """The file. Pictures are read in a thread, tiles run in the batcher's, one after another.
+    async def run(self, batcher: Batcher) -> Answer:
+        """Return the file. Pictures are read in a thread, tiles run in the batcher's, one after another.
 
         Raises:
             RequestError: One of the files cannot be read; of several, its number is in the problem.
         """
         negotiate(self.accept, [HOURGLASS_TYPE])
         rate = rate_of(self.manifest, self.rate)
-        for number, data in enumerate(self.files):
+        for number, file in enumerate(self.files):
             with numbered(number, len(self.files)):
-                async with turns.turn_of(data, self.limits):
-                    for planes in await asyncio.to_thread(self._read, data):
+                async with self.limiter.place_for(file.header):
+                    for planes in await asyncio.to_thread(self._read, file):
                         self.images.append([await self._symbols(planes, i, rate, batcher) for i in range(len(planes))])
         return await asyncio.to_thread(self._write, rate)
 
-    def _read(self, data: bytes) -> list[list[Plane]]:
+    def _read(self, file: ImageFile) -> list[list[Plane]]:
         """The planes of every image of a file or array."""
         limits = self.limits
-        image = read_image(data, limits)
+        image = read_image(file, limits)
         self.sizes += [image.size] * len(image.values)
         check_count(len(self.sizes), limits)
         pixels = sum(CELL**2 * math.prod(places_of(*size)) for size in self.sizes)
@@ -132,9 +134,10 @@ class DecompressPlanes:
     limits: InputLimits
     accept: str | None
     quality: int
+    limiter: PictureLimiter
 
-    async def answer(self, batcher: Batcher, turns: PictureLimiter) -> Answer:
-        """The images. Symbols are read and files written in a thread, tiles run in the batcher's.
+    async def run(self, batcher: Batcher) -> Answer:
+        """Return the images. Symbols are read and files written in a thread, tiles run in the batcher's.
 
         Raises:
             OtherDecoder: The file is not of this decoder and these tables.
@@ -144,7 +147,7 @@ class DecompressPlanes:
         media_type = image_type_of(self.file, sizes, self.accept)
         arrays: list[Pixels] = []
         files: list[bytes] = []
-        async with turns.turn(sum(height * width for height, width in sizes)):
+        async with self.limiter.place_for_pixels(sum(height * width for height, width in sizes)):
             images = await asyncio.to_thread(self._unpack, sizes)
             for size, symbols in zip(sizes, images, strict=True):
                 shapes = sizes_of_planes(*size, len(symbols))

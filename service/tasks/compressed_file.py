@@ -20,10 +20,11 @@ from service.errors import (
 )
 from service.http.negotiation import negotiate
 from service.images.codec import encode_image
+from service.images.formats import extension_of
 from service.images.image import Image, Pixels, to_levels
 from service.images.npy import write_npy
 from service.limits import InputLimits
-from service.media_types import EXTENSION_BY_TYPE, NPY_TYPE, ZIP_TYPE, ImageType
+from service.media_types import NPY_TYPE, ZIP_TYPE
 from service.tasks.answer import Answer, Entry, image_offers, write_zip
 
 
@@ -142,14 +143,14 @@ def image_type_of(file: Container, sizes: Sequence[tuple[int, int]], accept: str
 
 def encoded(x_hat: Pixels, media_type: str, quality: int) -> bytes:
     """One image (1, C, H, W) as a file; as PNG in a ZIP."""
-    return encode_image(Image(to_levels(x_hat, np.uint8)), _kind_of(media_type), quality=quality)
+    return encode_image(Image(to_levels(x_hat, np.uint8)), _picture_type(media_type), quality=quality)
 
 
 def files_answer(files: Sequence[bytes], media_type: str) -> Answer:
     """The only file, or a ZIP of several."""
     if len(files) == 1:
         return Answer(media_type, files[0])
-    extension = EXTENSION_BY_TYPE[_kind_of(media_type)]
+    extension = extension_of(_picture_type(media_type))
     return Answer(ZIP_TYPE, write_zip([Entry(f"{i:03}.{extension}", file) for i, file in enumerate(files)]))
 
 
@@ -158,5 +159,5 @@ def array_answer(images: Sequence[Pixels]) -> Answer:
     return Answer(NPY_TYPE, write_npy(images[0][0] if len(images) == 1 else np.concatenate(images)))
 
 
-def _kind_of(media_type: str) -> ImageType:
-    return "image/png" if media_type == ZIP_TYPE else media_type  # type: ignore[return-value]  # one of image_offers
+def _picture_type(media_type: str) -> str:
+    return "image/png" if media_type == ZIP_TYPE else media_type

@@ -14,12 +14,13 @@ from service.limits import InputLimits
 from service.models.batcher import Outputs
 from service.tasks.answer import Answer, draw, image_offers
 from service.tasks.latents import read_json_latents, read_npy_latents
+from service.tasks.work import OneJob
 
 _SMALL_LATENT = 1024  # bytes
 
 
 @dataclass
-class Decode:
+class Decode(OneJob):
     """z -> x_hat: an image per latent; several come as a ZIP of files or as one array."""
 
     data: bytes

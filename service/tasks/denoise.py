@@ -1,29 +1,23 @@
-"""/denoise as a job, by a model of one size."""
+"""/denoise: by a model of one size as a single job, by one of any size as a restoration."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 
+from service.contract.manifest import Manifest
 from service.errors import InvalidParameter
 from service.http.negotiation import negotiate
-from service.images.codec import DEFAULT_QUALITY, image_types
+from service.images.codec import image_types
 from service.images.image import Pixels, as_sent
+from service.images.inspect import ImageFile
+from service.limits import InputLimits
 from service.media_types import NPY_TYPE
 from service.models.batcher import Outputs
 from service.tasks.answer import Answer
 from service.tasks.image_input import ImageInput
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a request may say of how an image is restored and written; see `schemas.DenoiseQuery`."""
-
-    sigma: float | None = None
-    strength: float = 1.0
-    thorough: bool = False
-    quality: int = DEFAULT_QUALITY
-    metadata: Literal["drop", "keep"] = "drop"
+from service.tasks.picture_limiter import PictureLimiter
+from service.tasks.restore import Options, Restoration
+from service.tasks.work import Work
 
 
 @dataclass
@@ -60,3 +54,18 @@ class Denoise(ImageInput):
             as_floats = replace(self.image, values=np.empty((1, self.image.channels, 1, 1), np.float32))
             return self.array(as_sent(as_floats.with_pixels(result)))
         return self.picture(self.image.with_pixels(result), quality=self.options.quality)
+
+
+def denoiser(
+    file: ImageFile,
+    manifest: Manifest,
+    limits: InputLimits,
+    accept: str | None,
+    *,
+    options: Options,
+    limiter: PictureLimiter,
+) -> Work:
+    """Return the work that cleans one file by this model."""
+    if manifest.input.height is None:
+        return Restoration(file, manifest, limits, accept, limiter, options)
+    return Denoise(file, manifest, limits, accept, options)

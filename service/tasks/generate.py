@@ -15,6 +15,7 @@ from service.images.sheet import Sheet, columns_for, draw_sheet
 from service.limits import InputLimits
 from service.models.batcher import Inputs, Outputs
 from service.tasks.answer import Answer, draw, draw_one, image_offers
+from service.tasks.work import OneJob
 
 _NOISE, _LABELS = 0, 1  # streams of one seed: asking for a label does not change the noise
 
@@ -40,7 +41,7 @@ class GenerateBody(BaseModel):
 
 
 @dataclass
-class Draw:
+class Draw(OneJob):
     """Some images of one model, as a job for a `Batcher`.
 
     The batcher of `generate` runs one image at a time (`model.py`), so neither the other images of a request nor those

@@ -1,5 +1,6 @@
-"""What tasks are as jobs for a `Batcher`: bytes from a request to the model's rows, and its results to an answer."""
+"""What tasks on images of one size share: a file to the model's rows, and its results to an answer."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,33 +11,34 @@ from service.errors import TooManyPixels
 from service.http.encoding import write_json
 from service.images.codec import DEFAULT_QUALITY, decode_image, encode_image
 from service.images.image import Image, Pixels
-from service.images.inspect import png_size
-from service.images.npy import NPY_MAGIC, read_npy_image, write_npy
+from service.images.inspect import ImageFile
+from service.images.npy import read_npy_image, write_npy
 from service.images.resize import Placement, plan_placement
 from service.limits import InputLimits
-from service.media_types import JSON_TYPE, NPY_TYPE, ImageType
+from service.media_types import JSON_TYPE, NPY_TYPE
 from service.tasks.answer import Answer
+from service.tasks.work import OneJob
 
 _SMALL_ARRAY, _SMALL_FILE = 16_384, 65_536  # bytes
 _SMALL_IMAGE = 128 * 128  # pixels
 
 
-def read_image(data: bytes, limits: InputLimits) -> Image:
-    """An image file, or an array of one image or several.
+def read_image(file: ImageFile, limits: InputLimits) -> Image:
+    """Return the image of a file, or the image or several of an array.
 
     Raises:
         RequestError: It cannot be read, or is too large.
     """
-    if data.startswith(NPY_MAGIC):
-        return read_npy_image(data, max_pixels=limits.max_pixels, max_images=limits.max_images)
-    return decode_image(data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
+    if file.header.kind == "NPY":
+        return read_npy_image(file.data, max_pixels=limits.max_pixels, max_images=limits.max_images)
+    return decode_image(file.data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
 
 
 @dataclass
-class ImageInput:
+class ImageInput(OneJob):
     """What every image task does first: read the file, bring it to the model's channels and size."""
 
-    data: bytes
+    file: ImageFile
     manifest: Manifest
     limits: InputLimits
     accept: str | None
@@ -47,15 +49,15 @@ class ImageInput:
     @property
     def is_small(self) -> bool:
         """An array of 16 KiB, or a PNG of 64 KiB whose header says 128x128, at most. Others may grow when decoded."""
-        if self.data.startswith(NPY_MAGIC):
-            return len(self.data) <= _SMALL_ARRAY
-        size = png_size(self.data)
-        return size is not None and size[0] * size[1] <= _SMALL_IMAGE and len(self.data) <= _SMALL_FILE
+        kind, size = self.file.header.kind, len(self.file.data)
+        if kind == "NPY":
+            return size <= _SMALL_ARRAY
+        return kind == "PNG" and size <= _SMALL_FILE and (self.file.header.pixels or math.inf) <= _SMALL_IMAGE
 
     def read(self) -> Pixels:
         """The model's input, (N, C, H, W). Sets `image` and `placement`."""
         spec, limits = self.manifest.input, self.limits
-        self.image = read_image(self.data, limits)
+        self.image = read_image(self.file, limits)
         self.placement = plan = plan_placement(spec, *self.image.size)
         count, canvas = len(self.image.values), plan.canvas_height * plan.canvas_width
         if count * canvas > max(limits.max_pixels, canvas if spec.height else 0):
@@ -79,5 +81,5 @@ class ImageInput:
     def picture(
         self, image: Image, *, quality: int = DEFAULT_QUALITY, value: dict[str, object] | None = None
     ) -> Answer:
-        kind: ImageType = self.media_type  # type: ignore[assignment]  # negotiate returned one of image_types
-        return Answer(kind, encode_image(image, kind, quality=quality), value, self.placement.description)
+        content = encode_image(image, self.media_type, quality=quality)
+        return Answer(self.media_type, content, value, self.placement.description)

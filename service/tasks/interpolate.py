@@ -10,14 +10,16 @@ from service.contract.manifest import Latent, Manifest
 from service.errors import InvalidLatent
 from service.http.negotiation import negotiate
 from service.images.codec import image_types
+from service.images.formats import ANIMATION_TYPES
 from service.images.npy import NPY_MAGIC
 from service.images.sheet import Sheet, draw_sheet
 from service.limits import InputLimits
-from service.media_types import ANIMATION_TYPES, NPY_TYPE, ZIP_TYPE
+from service.media_types import NPY_TYPE, ZIP_TYPE
 from service.models.batcher import Outputs
 from service.tasks.answer import Answer, draw, draw_animation, draw_one
 from service.tasks.generate import refuse_too_many
 from service.tasks.latents import read_json_latents, read_npy_latents
+from service.tasks.work import OneJob
 
 Vector = NDArray[np.float32]
 Way = Literal["linear", "spherical"]
@@ -27,7 +29,7 @@ _PARALLEL = 1e-6  # of the sine of the angle: less than float32 can tell apart
 
 
 @dataclass
-class Interpolate:
+class Interpolate(OneJob):
     """Decodes the latents between two, as a job for the `Batcher` of `decode`.
 
     Args:

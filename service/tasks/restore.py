@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,30 +12,43 @@ from service.contract.colour import FROM_YCC, TO_YCC
 from service.contract.manifest import Manifest
 from service.errors import InvalidParameter, TooManyPixels
 from service.http.negotiation import negotiate
-from service.images.codec import encode_image, image_types
+from service.images.codec import DEFAULT_QUALITY, encode_image, image_types
 from service.images.image import Image, Pixels, Values, as_sent, grey
+from service.images.inspect import ImageFile
 from service.images.noise import level_of
 from service.images.npy import write_npy
 from service.images.resize import resample
 from service.images.tiles import ORIENTATIONS, Span, oriented, padded_window, plan, upright
 from service.limits import InputLimits
-from service.media_types import NPY_TYPE, ImageType
+from service.media_types import NPY_TYPE
 from service.models.batcher import Batcher, Inputs, Outputs
 from service.tasks.answer import Answer
-from service.tasks.denoise import Options
 from service.tasks.image_input import read_image
+from service.tasks.picture_limiter import PictureLimiter
 
 Inner = tuple[slice, slice, slice]  # of planes: what a tile answers for
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a request may say of how an image is restored and written; see `schemas.DenoiseQuery`."""
+
+    sigma: float | None = None
+    strength: float = 1.0
+    thorough: bool = False
+    quality: int = DEFAULT_QUALITY
+    metadata: Literal["drop", "keep"] = "drop"
 
 
 @dataclass
 class Restoration:
     """One file for /denoise or /enhance by a model that takes any size."""
 
-    data: bytes
+    file: ImageFile
     manifest: Manifest
     limits: InputLimits
     accept: str | None
+    limiter: PictureLimiter
     options: Options = field(default_factory=Options)
     is_enhance: bool = False
     image: Image = field(init=False)
@@ -52,22 +66,23 @@ class Restoration:
         """Whether the graph wants the noise level."""
         return self.manifest.noise is not None and not self.is_enhance
 
-    async def answer(self, batcher: Batcher) -> Answer:
-        """The restored picture. Reading and writing happen in a thread, tiles in the batcher's, one after another.
+    async def run(self, batcher: Batcher) -> Answer:
+        """Return the restored picture. Reading and writing happen in a thread, tiles in the batcher's.
 
         Raises:
             RequestError: The file cannot be read, or a tile fails.
         """
-        await asyncio.to_thread(self.read)
-        for tile in self.tiles():  # one at a time: others get in between, and memory is that of one
-            while not tile.is_done:
-                await batcher.answer(tile)
-        return await asyncio.to_thread(self.write)
+        async with self.limiter.place_for(self.file.header):
+            await asyncio.to_thread(self.read)
+            for tile in self.tiles():  # one at a time: others get in between, and memory is that of one
+                while not tile.is_done:
+                    await batcher.answer(tile)
+            return await asyncio.to_thread(self.write)
 
     def read(self) -> None:
         """Reads the file, and how noisy it is."""
         limits, scale = self.limits, self.scale
-        image = read_image(self.data, limits)
+        image = read_image(self.file, limits)
         self.image = image if self.options.metadata == "keep" else replace(image, exif=None)
         count, (height, width) = len(image.values), image.size
         cell = self.manifest.input.multiple_of
@@ -100,8 +115,8 @@ class Restoration:
         if self.media_type == NPY_TYPE:
             value = as_sent(restored)
             return Answer(NPY_TYPE, write_npy(value), value, sigma=sigma)
-        kind: ImageType = self.media_type  # type: ignore[assignment]  # negotiate returned one of image_types
-        return Answer(kind, encode_image(restored, kind, quality=self.options.quality), sigma=sigma)
+        content = encode_image(restored, self.media_type, quality=self.options.quality)
+        return Answer(self.media_type, content, sigma=sigma)
 
     def _sigma(self, image: Image) -> float:
         noise = self.manifest.noise

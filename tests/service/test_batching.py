@@ -13,6 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from service.errors import InvalidArray
+from service.images.inspect import ImageFile
 from service.models.batcher import Array, Batcher, Outputs
 from service.tasks.denoise import Denoise
 from tests.service.files import pixels_of, png, save, to_npy
@@ -127,7 +128,7 @@ def test_small_jobs_of_a_slow_graph_stay_in_the_thread() -> None:
 def test_what_is_small_is_told_from_its_first_bytes(job: bytes, is_small: bool) -> None:
     unused: Any = None
 
-    assert Denoise(job, unused, unused, None).is_small is is_small
+    assert Denoise(ImageFile.of(job), unused, unused, None).is_small is is_small
 
 
 def test_one_jobs_failure_is_its_own() -> None:

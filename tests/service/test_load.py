@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from service.images.npy import count_rows
+from service.images.inspect import peek
+from service.tasks.latents import count_latents
 from tests.service.files import pixels_of, to_npy
 from tests.service.rawclient import RawClient, Reply, get, post
 from tests.service.slowmodel import Process, flat_png, publish_slow, service_process, until
@@ -135,18 +136,28 @@ def test_a_request_that_takes_too_long_is_504_and_leaves_no_trace(
 
 
 @pytest.mark.parametrize(
-    ("data", "rank", "count"),
+    ("data", "count"),
     [
-        (to_npy(np.zeros((7, 1, 2, 2))), 4, 7),
-        (to_npy(np.zeros((7, 2, 2))), 4, 1),
-        (to_npy(np.zeros((7, 4))), 2, 7),
-        (to_npy(np.zeros((99, 4))), 2, 10),
-        (b"\x93NUMPY\x01\x00nothing", 4, 1),
-        (SMALL, 4, 1),
-        (b'{"latents": [[1], [2], [3]]}', 2, 3),
-        (b'{"latent": [1]}', 2, 1),
-        (b"", 2, 1),
+        (to_npy(np.zeros((7, 1, 2, 2))), 7),
+        (to_npy(np.zeros((7, 2, 2))), 1),
+        (b"\x93NUMPY\x01\x00nothing", 1),
+        (SMALL, 1),
+        (b"", 1),
     ],
 )
-def test_rows_are_counted_before_anything_is_read(data: bytes, rank: int, count: int) -> None:
-    assert count_rows(data, rank=rank, at_most=10) == count
+def test_images_are_counted_before_anything_is_read(data: bytes, count: int) -> None:
+    assert peek(data).images == count
+
+
+@pytest.mark.parametrize(
+    ("data", "count"),
+    [
+        (to_npy(np.zeros((7, 4))), 7),
+        (to_npy(np.zeros((99, 4))), 10),
+        (b'{"latents": [[1], [2], [3]]}', 3),
+        (b'{"latent": [1]}', 1),
+        (b"", 1),
+    ],
+)
+def test_latents_are_counted_before_anything_is_read(data: bytes, count: int) -> None:
+    assert count_latents(data, at_most=10) == count

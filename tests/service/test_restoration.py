@@ -16,15 +16,15 @@ from starlette.testclient import TestClient
 from service.contract.manifest import InputSpec
 from service.images import tiles
 from service.images.image import Image
+from service.images.inspect import ImageFile, peek
 from service.images.noise import estimate_sigma
 from service.images.tiles import plan
 from service.limits import InputLimits, Limits
 from service.models.loading import load_model
 from service.models.model import Model
 from service.tasks.answer import Answer
-from service.tasks.denoise import Options
 from service.tasks.picture_limiter import PictureLimiter
-from service.tasks.restore import Restoration
+from service.tasks.restore import Options, Restoration
 from tests.service.conftest import MakeClient
 from tests.service.files import Array, from_npy, pixels_of, png, save, to_npy
 from tests.service.toymodels import publish_blur, publish_toy
@@ -318,8 +318,10 @@ def test_tiled_equals_untiled(models_dir: Path, monkeypatch: pytest.MonkeyPatch,
         model = opened(models_dir, kind)
         is_enhance = "enhance" in model.manifest.tasks
         options = Options(sigma=None if is_enhance else 12.0)
-        job = Restoration(png(values), model.manifest, LIMITS, None, options, is_enhance=is_enhance)
-        return (await job.answer(next(iter(model.batcher_by_task.values())))).content
+        job = Restoration(
+            ImageFile.of(png(values)), model.manifest, LIMITS, None, PictureLimiter(), options, is_enhance
+        )
+        return (await job.run(next(iter(model.batcher_by_task.values())))).content
 
     untiled = pixels_of(asyncio.run(run())).astype(int)
     monkeypatch.setattr(tiles, "UNTILED_PIXELS", 0)
@@ -350,15 +352,17 @@ def test_tiles_of_two_pictures_share_an_inference_where_it_has_room_for_them(
                 time.sleep(0.001)
             return inner(*inputs)
 
-        def job(picture: bytes) -> Restoration:
-            return Restoration(picture, model.manifest, LIMITS, None, Options(sigma=5.0))
+        limiter = PictureLimiter()
 
-        alone = [await job(picture).answer(batcher) for picture in pictures]
+        def job(picture: bytes) -> Restoration:
+            return Restoration(ImageFile.of(picture), model.manifest, LIMITS, None, limiter, Options(sigma=5.0))
+
+        alone = [await job(picture).run(batcher) for picture in pictures]
         batcher._run = counted  # type: ignore[assignment]
-        first = asyncio.create_task(job(pictures[0]).answer(batcher))
+        first = asyncio.create_task(job(pictures[0]).run(batcher))
         while not ran:
             await asyncio.sleep(0.001)
-        both = await asyncio.gather(first, job(pictures[1]).answer(batcher))
+        both = await asyncio.gather(first, job(pictures[1]).run(batcher))
         return [answer.content for answer in alone], [answer.content for answer in both]
 
     alone, both = asyncio.run(run())
@@ -383,8 +387,9 @@ def test_a_client_that_leaves_stops_the_work(models_dir: Path) -> None:
             return inner(*inputs)
 
         batcher._run = counted  # type: ignore[assignment]
-        big = png(np.zeros((3000, 3000), np.uint8))  # 16 tiles
-        task = asyncio.create_task(Restoration(big, model.manifest, LIMITS, None).answer(batcher))
+        big = ImageFile.of(png(np.zeros((3000, 3000), np.uint8)))  # 16 tiles
+        restoration = Restoration(big, model.manifest, LIMITS, None, PictureLimiter())
+        task = asyncio.create_task(restoration.run(batcher))
         while not ran:
             await asyncio.sleep(0.001)
         task.cancel()
@@ -406,13 +411,13 @@ def test_models_of_one_size_still_come_first_where_they_claim(models_dir: Path, 
 
 
 def test_small_pictures_do_not_wait_for_large_ones() -> None:
-    turns = PictureLimiter()
+    limiter = PictureLimiter()
     small, large = png(np.zeros((100, 100), np.uint8)), png(np.zeros((1100, 1100), np.uint8))
-    jpeg = save(PillowImage.fromarray(np.zeros((1100, 1100), np.uint8)), "JPEG")
+    others = [save(PillowImage.fromarray(np.zeros((1100, 1100), np.uint8)), kind) for kind in ("JPEG", "WEBP", "TIFF")]
 
-    assert turns.turn_of(small, LIMITS) is turns.turn_of(b"rubbish", LIMITS)
-    assert turns.turn_of(small, LIMITS) is not turns.turn_of(large, LIMITS)
-    assert turns.turn_of(large, LIMITS) is turns.turn_of(jpeg, LIMITS)
+    assert limiter.place_for(peek(small)) is limiter.place_for(peek(b"rubbish"))
+    assert limiter.place_for(peek(small)) is not limiter.place_for(peek(large))
+    assert all(limiter.place_for(peek(large)) is limiter.place_for(peek(other)) for other in others)
 
 
 def test_many_large_pictures_are_held_one_or_two_at_a_time(

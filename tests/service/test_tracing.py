@@ -66,7 +66,7 @@ def test_a_request_is_a_span_of_its_callers_trace_with_its_stages_inside(collect
         assert process.stop() == 0
 
     span_by_name = {span.name: span for span in collector.spans}
-    root = span_by_name["POST"]
+    root = span_by_name["POST /denoise"]
     assert (root.trace_id.hex(), root.parent_span_id.hex()) == (TRACE, CALLER)
     stages = [span_by_name[name] for name in ("queue", "decode", "run", "encode")]
     for stage in stages:

@@ -4,16 +4,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, json_content, problems, success
+from service.api.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.pipeline import answer_files
+from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
-from service.api.schemas import AnomaliesAnswer, AnomalyAnswer, AnomalyQuery
+from service.api.schemas import AnomaliesAnswer, AnomalyAnswer, AnomalyQuery, Problem
 from service.errors import UnreachableRate
-from service.media_types import EXTENSION_BY_TYPE, JSON_TYPE, NPY_TYPE, ZIP_TYPE
+from service.images.formats import PICTURE_TYPES
+from service.media_types import JSON_TYPE, NPY_TYPE, ZIP_TYPE
 from service.tasks.anomaly.job import MASK_TYPES, Anomaly, View
 
-router = APIRouter(tags=["images"])
-_PICTURES: dict[str, str | None] = {ZIP_TYPE: "image/png", **{kind: kind for kind in EXTENSION_BY_TYPE}}
+router = APIRouter(tags=["images"], route_class=AdmittedRoute)
+_PICTURES: dict[str, str | None] = {ZIP_TYPE: "image/png", **{kind: kind for kind in PICTURE_TYPES}}
 _MASKS: dict[str, str | None] = {ZIP_TYPE: "image/png", **{kind: kind for kind in MASK_TYPES}}
 _ARRAY: dict[str, str | None] = {NPY_TYPE: NPY_TYPE}
 SEVERAL: dict[View | None, Mapping[str, str | None]] = {
@@ -32,7 +34,8 @@ SEVERAL: dict[View | None, Mapping[str, str | None]] = {
     responses={
         **success(
             "The verdict; the heat map over the image, or the mask; the raw map. Several files give a list or a ZIP.",
-            {**json_content(AnomalyAnswer, AnomaliesAnswer, or_several=True), **PICTURES, **NPY, **ZIP},
+            {**PICTURES, **NPY, **ZIP},
+            model=AnomalyAnswer | AnomaliesAnswer | list[AnomalyAnswer | AnomaliesAnswer | Problem],
             headers=IMAGE_HEADERS,
         ),
         **problems(*IMAGE_ERRORS, UnreachableRate),
@@ -46,5 +49,5 @@ async def anomaly(request: Request, query: Annotated[AnomalyQuery, Query()]) -> 
     or TIFF of one bit, or as NPY of 0 and 1. `p_value` is the share of held-out normal images that score at least as
     high. `max_fpr` moves both thresholds, that of the score and that of the map.
     """
-    make_job = partial(Anomaly, max_fpr=query.max_fpr, view=query.view)
-    return await answer_files(request, query, "anomaly", make_job, several=SEVERAL[query.view])
+    make_work = partial(Anomaly, max_fpr=query.max_fpr, view=query.view)
+    return await answer_files(request, query, "anomaly", make_work, several=SEVERAL[query.view])

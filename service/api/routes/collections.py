@@ -14,8 +14,9 @@ from service.api.collection_schemas import (
     PutQuery,
     read_metadata,
 )
-from service.api.openapi import NO_CONTENT, VECTOR_BODY, json_content, problems, success
+from service.api.openapi import NO_CONTENT, VECTOR_BODY, problems, success
 from service.api.responses import json_response
+from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.service import Service, service_of
 from service.api.vectors import read_vectors, refuse_other_model
@@ -41,7 +42,7 @@ from service.errors import (
 )
 from service.models.model import Model
 
-router = APIRouter(prefix="/collections", tags=["collections"])
+router = APIRouter(prefix="/collections", tags=["collections"], route_class=AdmittedRoute)
 _STORE_ERRORS: tuple[type[RequestError], ...] = (
     *(MalformedRequest, InvalidParameter, HeadersTooLarge),
     *(StoreUnavailable, QueueFull, Draining, DeadlineExceeded),
@@ -54,15 +55,13 @@ _COLLECTION_ERRORS = (*_STORE_ERRORS, CollectionNotFound)
     operation_id="list_collections",
     summary="The collections",
     response_class=Response,
-    responses={**success("By name.", json_content(CollectionAnswer, is_list=True)), **problems(*_STORE_ERRORS)},
+    responses={**success("By name.", model=list[CollectionAnswer]), **problems(*_STORE_ERRORS)},
 )
 async def list_collections(request: Request) -> Response:
     """Lists every collection with the model that makes its vectors."""
     service = service_of(request)
-    with service.admission.admit() as slot:
-        slot.start(request, 1)
-        found = await service.store.run(lambda store: store.collections())
-        return json_response([_describe(collection) for collection in found])
+    found = await service.store.run(lambda store: store.collections())
+    return json_response([_describe(collection) for collection in found])
 
 
 @router.get(
@@ -71,16 +70,14 @@ async def list_collections(request: Request) -> Response:
     summary="One collection",
     response_class=Response,
     responses={
-        **success("What is known of it.", json_content(CollectionAnswer)),
+        **success("What is known of it.", model=CollectionAnswer),
         **problems(*_COLLECTION_ERRORS),
     },
 )
 async def get_collection(request: Request, collection: CollectionName) -> Response:
     """Says how many items a collection has, and which model version makes its vectors."""
     service = service_of(request)
-    with service.admission.admit() as slot:
-        slot.start(request, 1)
-        return json_response(_describe(await service.store.run(lambda store: store.collection(collection))))
+    return json_response(_describe(await service.store.run(lambda store: store.collection(collection))))
 
 
 @router.delete(
@@ -94,10 +91,8 @@ async def get_collection(request: Request, collection: CollectionName) -> Respon
 async def delete_collection(request: Request, collection: CollectionName) -> Response:
     """Deletes a collection with all its items. A later item makes a new one."""
     service = service_of(request)
-    with service.admission.admit() as slot:
-        slot.start(request, 1)
-        await service.store.run(lambda store: store.drop(collection))
-        return Response(status_code=204)
+    await service.store.run(lambda store: store.drop(collection))
+    return Response(status_code=204)
 
 
 @router.get(
@@ -105,19 +100,15 @@ async def delete_collection(request: Request, collection: CollectionName) -> Res
     operation_id="list_items",
     summary="The items of a collection",
     response_class=Response,
-    responses={**success("One page, by id.", json_content(EntriesAnswer)), **problems(*_COLLECTION_ERRORS)},
+    responses={**success("One page, by id.", model=EntriesAnswer), **problems(*_COLLECTION_ERRORS)},
 )
 async def list_items(request: Request, collection: CollectionName, query: Annotated[ItemsQuery, Query()]) -> Response:
     """Lists items without their vectors, in the order of their ids."""
     service = service_of(request)
-    with service.admission.admit() as slot:
-        slot.start(request, 1)
-        found = await service.store.run(
-            lambda store: store.entries(collection, after=query.after, limit=query.limit + 1)
-        )
-        page = [vars(entry) for entry in found[: query.limit]]
-        after = page[-1]["id"] if len(found) > query.limit else None
-        return json_response({"collection": collection, "items": page, "after": after})
+    found = await service.store.run(lambda store: store.entries(collection, after=query.after, limit=query.limit + 1))
+    page = [vars(entry) for entry in found[: query.limit]]
+    after = page[-1]["id"] if len(found) > query.limit else None
+    return json_response({"collection": collection, "items": page, "after": after})
 
 
 @router.put(
@@ -127,8 +118,8 @@ async def list_items(request: Request, collection: CollectionName, query: Annota
     response_class=Response,
     openapi_extra=VECTOR_BODY,
     responses={
-        **success("The item was replaced.", json_content(PutAnswer), headers=IMAGE_HEADERS),
-        201: success("The item is new.", json_content(PutAnswer), headers=IMAGE_HEADERS)[200],
+        **success("The item was replaced.", model=PutAnswer, headers=IMAGE_HEADERS),
+        201: success("The item is new.", model=PutAnswer, headers=IMAGE_HEADERS)[200],
         **problems(*IMAGE_ERRORS, InvalidLatent, InvalidMetadata, ModelConflict, CollectionFull, StoreUnavailable),
     },
 )
@@ -145,15 +136,14 @@ async def put_item(
     item is on disk, and every worker finds it.
     """
     service = service_of(request)
-    with service.admission.admit() as slot:
-        metadata = read_metadata(x_metadata)
-        source = await _source(service, collection, query)
-        encoder = encoder_of(source) if isinstance(source, Model) else source.encoder
-        results = await read_vectors(request, service, slot, encoder, source)
-        vectors = _single(results)
-        item = Item(id, vectors.z[0], query.label, metadata)
-        bounds = Bounds(service.settings.max_collections, service.settings.max_items)
-        new = await service.store.run(lambda store: store.put(collection, encoder, [item], bounds))
+    metadata = read_metadata(x_metadata)
+    source = await _source(service, collection, query)
+    encoder = encoder_of(source) if isinstance(source, Model) else source.encoder
+    results = await read_vectors(request, service, encoder, source)
+    vectors = _single(results)
+    item = Item(id, vectors.z[0], query.label, metadata)
+    bounds = Bounds(service.settings.max_collections, service.settings.max_items)
+    new = await service.store.run(lambda store: store.put(collection, encoder, [item], bounds))
     answer = PutAnswer(
         collection=collection,
         id=id,
@@ -175,28 +165,26 @@ async def put_item(
     summary="One item of a collection",
     response_class=Response,
     responses={
-        **success("The item with its latent.", json_content(ItemAnswer), headers=["X-Model"]),
+        **success("The item with its latent.", model=ItemAnswer, headers=["X-Model"]),
         **problems(*_COLLECTION_ERRORS, ItemNotFound),
     },
 )
 async def get_item(request: Request, collection: CollectionName, id: ItemId) -> Response:  # noqa: A002  as above
     """Gives an item's latent, label and metadata. The latent can be posted to /decode."""
     service = service_of(request)
-    with service.admission.admit() as slot:
-        slot.start(request, 1)
-        encoder = (await service.store.run(lambda store: store.collection(collection))).encoder
-        item, updated = await service.store.run(lambda store: store.get(collection, id))
-        document = {
-            "collection": collection,
-            "id": id,
-            "model": encoder.model,
-            "version": encoder.version,
-            "label": item.label,
-            "metadata": item.metadata,
-            "updated": updated,
-            "latent": item.vector,
-        }
-        return json_response(document, headers={"X-Model": encoder.label})
+    encoder = (await service.store.run(lambda store: store.collection(collection))).encoder
+    item, updated = await service.store.run(lambda store: store.get(collection, id))
+    document = {
+        "collection": collection,
+        "id": id,
+        "model": encoder.model,
+        "version": encoder.version,
+        "label": item.label,
+        "metadata": item.metadata,
+        "updated": updated,
+        "latent": item.vector,
+    }
+    return json_response(document, headers={"X-Model": encoder.label})
 
 
 @router.delete(
@@ -210,10 +198,8 @@ async def get_item(request: Request, collection: CollectionName, id: ItemId) -> 
 async def delete_item(request: Request, collection: CollectionName, id: ItemId) -> Response:  # noqa: A002  as above
     """Deletes one item. A collection without items stays, and keeps to its model version."""
     service = service_of(request)
-    with service.admission.admit() as slot:
-        slot.start(request, 1)
-        await service.store.run(lambda store: store.remove(collection, id))
-        return Response(status_code=204)
+    await service.store.run(lambda store: store.remove(collection, id))
+    return Response(status_code=204)
 
 
 async def _source(service: Service, name: str, query: PutQuery) -> Collection | Model:

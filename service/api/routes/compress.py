@@ -3,16 +3,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import HOURGLASS, IMAGE_BODY, problems, success
+from service.api.pipeline import read_image_files
 from service.api.responses import single_response
+from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.schemas import CompressQuery
 from service.api.service import service_of
-from service.http.body import file_cap, read_files
-from service.images.npy import count_rows
-from service.tasks.compress import Compress
-from service.tasks.compress_photo import CompressPlanes
+from service.tasks.compress import compressor
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=AdmittedRoute)
 
 
 @router.post(
@@ -34,14 +33,8 @@ async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -
     version that made it.
     """
     service = service_of(request)
-    with service.admission.admit() as slot:
-        model = await service.registry.find("compress", query.model, query.version)
-        limits = service.limits
-        files = await read_files(request, file_cap(service.settings), max_files=limits.max_images)
-        slot.start(request, sum(count_rows(file, rank=4, at_most=limits.max_images) for file in files))
-        batcher, accept = model.batcher_by_task["compress"], request.headers.get("accept")
-        if model.manifest.input.height is None:
-            planes = CompressPlanes(files, model.manifest, limits, accept, query.rate)
-            return single_response(await planes.answer(batcher, service.turns), model.label)
-        result = await batcher.answer(Compress(files, model.manifest, limits, accept, query.rate))
-        return single_response(result, model.label)
+    model = await service.registry.find("compress", query.model, query.version)
+    files = await read_image_files(request)
+    accept = request.headers.get("accept")
+    work = compressor(files, model.manifest, service.limits, accept, rate=query.rate, limiter=service.limiter)
+    return single_response(await work.run(model.batcher_by_task["compress"]), model.label)

@@ -4,16 +4,17 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import LATENT_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.responses import single_response
+from service.api.route import AdmittedRoute, slot_of
 from service.api.routes.common import MODEL_ERRORS
 from service.api.schemas import ModelQuery
 from service.api.service import service_of
 from service.errors import InvalidLatent, UnsupportedMediaType, shown
 from service.http.body import media_type, read_latents
-from service.images.npy import count_rows
 from service.media_types import JSON_TYPE, NPY_TYPE
 from service.tasks.decode import Decode
+from service.tasks.latents import count_latents
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=AdmittedRoute)
 _TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
 
 
@@ -36,12 +37,10 @@ async def decode(request: Request, query: Annotated[ModelQuery, Query()]) -> Res
     `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY: float32, (C, H, W), or (N, C, H, W) for several latents.
     """
     service = service_of(request)
-    with service.admission.admit() as slot:
-        model = await service.registry.find("decode", query.model, query.version)
-        if (kind := media_type(request)) not in _TYPES:
-            raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE} or {NPY_TYPE}")
-        body = await read_latents(request, service.settings)
-        slot.start(request, count_rows(body, rank=2, at_most=service.limits.max_images))
-        job = Decode(body, model.manifest, service.limits, request.headers.get("accept"))
-        result = await model.batcher_by_task["decode"].answer(job)
-        return single_response(result, model.label)
+    model = await service.registry.find("decode", query.model, query.version)
+    if (kind := media_type(request)) not in _TYPES:
+        raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE} or {NPY_TYPE}")
+    body = await read_latents(request, service.settings)
+    slot_of(request).start(request, count_latents(body, at_most=service.limits.max_images))
+    work = Decode(body, model.manifest, service.limits, request.headers.get("accept"))
+    return single_response(await work.run(model.batcher_by_task["decode"]), model.label)

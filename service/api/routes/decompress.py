@@ -4,6 +4,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import HOURGLASS_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.responses import single_response
+from service.api.route import AdmittedRoute, slot_of
 from service.api.routes.common import MODEL_ERRORS
 from service.api.schemas import DecompressQuery
 from service.api.service import service_of
@@ -11,10 +12,9 @@ from service.contract.container import read_container
 from service.errors import BrokenContainer, OtherDecoder, UnsupportedMediaType, shown
 from service.http.body import file_cap, media_type, read_body
 from service.media_types import HOURGLASS_TYPE
-from service.tasks.compress import Decompress
-from service.tasks.compress_photo import DecompressPlanes
+from service.tasks.compress import decompressor
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=AdmittedRoute)
 _TYPES = {"", HOURGLASS_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
 
 
@@ -38,17 +38,12 @@ async def decompress(request: Request, query: Annotated[DecompressQuery, Query()
     one size.
     """
     service = service_of(request)
-    with service.admission.admit() as slot:
-        if (kind := media_type(request)) not in _TYPES:
-            raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {HOURGLASS_TYPE}")
-        body = await read_body(request, file_cap(service.settings))
-        file = read_container(body, max_images=service.limits.max_images)
-        slot.start(request, file.count)
-        model = await service.registry.find("decompress", file.model, file.version)
-        batcher, accept = model.batcher_by_task["decompress"], request.headers.get("accept")
-        if model.manifest.input.height is None:
-            planes = DecompressPlanes(file, model.manifest, service.limits, accept, query.quality)
-            return single_response(await planes.answer(batcher, service.turns), model.label)
-        job = Decompress(file, model.manifest, service.limits, accept, query.quality)
-        result = await batcher.answer(job)
-        return single_response(result, model.label)
+    if (kind := media_type(request)) not in _TYPES:
+        raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {HOURGLASS_TYPE}")
+    body = await read_body(request, file_cap(service.settings))
+    file = read_container(body, max_images=service.limits.max_images)
+    slot_of(request).start(request, file.count)
+    model = await service.registry.find("decompress", file.model, file.version)
+    accept = request.headers.get("accept")
+    work = decompressor(file, model.manifest, service.limits, accept, quality=query.quality, limiter=service.limiter)
+    return single_response(await work.run(model.batcher_by_task["decompress"]), model.label)

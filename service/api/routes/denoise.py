@@ -1,19 +1,21 @@
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.pipeline import answer_files
+from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, RESTORED_HEADERS
 from service.api.schemas import DenoiseQuery
-from service.contract.manifest import Manifest
-from service.limits import InputLimits
-from service.media_types import EXTENSION_BY_TYPE, NPY_TYPE, ZIP_TYPE
-from service.tasks.denoise import Denoise, Options
-from service.tasks.restore import Restoration
+from service.api.service import service_of
+from service.images.formats import PICTURE_TYPES
+from service.media_types import NPY_TYPE, ZIP_TYPE
+from service.tasks.denoise import denoiser
+from service.tasks.restore import Options
 
-router = APIRouter(tags=["images"])
-SEVERAL: dict[str, str | None] = {ZIP_TYPE: None, **{kind: kind for kind in EXTENSION_BY_TYPE}, NPY_TYPE: NPY_TYPE}
+router = APIRouter(tags=["images"], route_class=AdmittedRoute)
+SEVERAL: dict[str, str | None] = {ZIP_TYPE: None, **{kind: kind for kind in PICTURE_TYPES}, NPY_TYPE: NPY_TYPE}
 
 
 @router.post(
@@ -50,8 +52,5 @@ async def denoise(request: Request, query: Annotated[DenoiseQuery, Query()]) -> 
         metadata=query.metadata,
     )
 
-    def job(data: bytes, manifest: Manifest, limits: InputLimits, accept: str | None) -> Denoise | Restoration:
-        make = Denoise if manifest.input.height else Restoration
-        return make(data, manifest, limits, accept, options)
-
-    return await answer_files(request, query, "denoise", job, several=SEVERAL)
+    make_work = partial(denoiser, options=options, limiter=service_of(request).limiter)
+    return await answer_files(request, query, "denoise", make_work, several=SEVERAL)

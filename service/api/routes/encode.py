@@ -2,14 +2,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.openapi import IMAGE_BODY, NPY, json_content, problems, success
+from service.api.openapi import IMAGE_BODY, NPY, problems, success
 from service.api.pipeline import answer_files
+from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
-from service.api.schemas import LatentAnswer, LatentsAnswer, ModelQuery
+from service.api.schemas import LatentAnswer, LatentsAnswer, ModelQuery, Problem
 from service.media_types import JSON_TYPE, NPY_TYPE
 from service.tasks.encode import Encode
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=AdmittedRoute)
 SEVERAL: dict[str, str | None] = {JSON_TYPE: JSON_TYPE, NPY_TYPE: NPY_TYPE}
 
 
@@ -22,7 +23,8 @@ SEVERAL: dict[str, str | None] = {JSON_TYPE: JSON_TYPE, NPY_TYPE: NPY_TYPE}
     responses={
         **success(
             "The latent. Several files give a list.",
-            {**json_content(LatentAnswer, LatentsAnswer, or_several=True), **NPY},
+            NPY,
+            model=LatentAnswer | LatentsAnswer | list[LatentAnswer | LatentsAnswer | Problem],
             headers=IMAGE_HEADERS,
         ),
         **problems(*IMAGE_ERRORS),

@@ -1,18 +1,18 @@
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.pipeline import answer_files
+from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.routes.denoise import SEVERAL
 from service.api.schemas import EnhanceQuery
-from service.contract.manifest import Manifest
-from service.limits import InputLimits
-from service.tasks.denoise import Options
-from service.tasks.restore import Restoration
+from service.api.service import service_of
+from service.tasks.restore import Options, Restoration
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=AdmittedRoute)
 
 
 @router.post(
@@ -39,7 +39,5 @@ async def enhance(request: Request, query: Annotated[EnhanceQuery, Query()]) -> 
     """
     options = Options(quality=query.quality, metadata=query.metadata, thorough=query.thorough)
 
-    def job(data: bytes, manifest: Manifest, limits: InputLimits, accept: str | None) -> Restoration:
-        return Restoration(data, manifest, limits, accept, options, is_enhance=True)
-
-    return await answer_files(request, query, "enhance", job, several=SEVERAL)
+    make_work = partial(Restoration, limiter=service_of(request).limiter, options=options, is_enhance=True)
+    return await answer_files(request, query, "enhance", make_work, several=SEVERAL)

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from service.api.openapi import GENERATE_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.responses import single_response
+from service.api.route import AdmittedRoute, slot_of
 from service.api.routes.common import MODEL_ERRORS
 from service.api.schemas import GenerateQuery
 from service.api.service import service_of
@@ -14,7 +15,7 @@ from service.http.body import ORDER_CAP, complaint, media_type, parse_json, read
 from service.media_types import JSON_TYPE
 from service.tasks.generate import Draw, GenerateBody
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=AdmittedRoute)
 _TYPES = {"", JSON_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
 _NEW_SEEDS = 2**32  # short enough to be typed
 
@@ -42,18 +43,16 @@ async def generate(request: Request, query: Annotated[GenerateQuery, Query()]) -
     same whatever `count` is.
     """
     service = service_of(request)
-    with service.admission.admit() as slot:
-        model = await service.registry.find("generate", query.model, query.version)
-        if (kind := media_type(request)) not in _TYPES:
-            raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE}, or no body at all")
-        body = _read(await read_plain_body(request, ORDER_CAP))
-        slot.start(request, min(body.count, service.limits.max_images))
-        seed = secrets.randbelow(_NEW_SEEDS) if body.seed is None else body.seed
-        job = Draw(body, seed, model.manifest, service.limits, request.headers.get("accept"), query.view)
-        result = await model.batcher_by_task["generate"].answer(job)
-        response = single_response(result, model.label)
-        response.headers["X-Seed"] = str(seed)
-        return response
+    model = await service.registry.find("generate", query.model, query.version)
+    if (kind := media_type(request)) not in _TYPES:
+        raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE}, or no body at all")
+    body = _read(await read_plain_body(request, ORDER_CAP))
+    slot_of(request).start(request, min(body.count, service.limits.max_images))
+    seed = secrets.randbelow(_NEW_SEEDS) if body.seed is None else body.seed
+    work = Draw(body, seed, model.manifest, service.limits, request.headers.get("accept"), query.view)
+    response = single_response(await work.run(model.batcher_by_task["generate"]), model.label)
+    response.headers["X-Seed"] = str(seed)
+    return response
 
 
 def _read(body: bytes) -> GenerateBody:

@@ -1,6 +1,6 @@
 from fastapi import APIRouter, Request, Response
 
-from service.api.openapi import json_content, problems, success
+from service.api.openapi import problems, success
 from service.api.responses import json_response
 from service.api.schemas import LiveModel, Liveness, Readiness, RejectedModel
 from service.api.service import service_of
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/health", tags=["health"])
     operation_id="live",
     summary="Does the process answer?",
     response_class=Response,
-    responses={**success("It does.", json_content(Liveness)), **problems()},
+    responses={**success("It does.", model=Liveness), **problems()},
 )
 async def live() -> Response:
     """Restart the process if this stays away."""
@@ -27,7 +27,7 @@ async def live() -> Response:
     summary="Can it do its work?",
     response_class=Response,
     responses={
-        **success("At least one model is live.", json_content(Readiness)),
+        **success("At least one model is live.", model=Readiness),
         **problems(NotReady, Draining),
     },
 )

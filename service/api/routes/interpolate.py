@@ -6,17 +6,19 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import ANIMATIONS, ENDS_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.responses import single_response
+from service.api.route import AdmittedRoute, slot_of
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.schemas import InterpolateQuery
 from service.api.service import Service, service_of
 from service.errors import InvalidLatent, MalformedBody, RequestError, UnsupportedMediaType, shown
 from service.http.body import file_cap, media_type, read_files, read_latents
+from service.images.inspect import ImageFile
 from service.media_types import FORM_TYPE, JSON_TYPE, NPY_TYPE
 from service.models.model import Model
 from service.tasks.encode import Encode
 from service.tasks.interpolate import Interpolate, Vector
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=AdmittedRoute)
 _LATENT_TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
 
 
@@ -42,40 +44,39 @@ async def interpolate(request: Request, query: Annotated[InterpolateQuery, Query
     (WebP, GIF). Without it `Accept` alone does, and the default is a strip as PNG.
     """
     service = service_of(request)
-    with service.admission.admit() as slot:
-        is_form = media_type(request) == FORM_TYPE
-        model = await service.registry.find("encode" if is_form else "decode", query.model, query.version)
-        if is_form:  # the same model must draw what it has encoded
-            await service.registry.find("decode", model.manifest.name, model.manifest.version)
-            files = await read_files(request, file_cap(service.settings), max_files=service.limits.max_images)
-        else:
-            files = [await _read_latents(request, service)]
-        slot.start(request, min(query.steps, service.limits.max_images))
-        ends, resize = await _encode(files, model, service) if is_form else (files[0], None)
-        job = Interpolate(
-            ends, query.steps, query.path, model.manifest, service.limits, request.headers.get("accept"), query.view
-        )
-        result = await model.batcher_by_task["decode"].answer(job)
-        response = single_response(result, model.label)
-        if resize:
-            response.headers["X-Resize"] = resize
-        return response
+    is_form = media_type(request) == FORM_TYPE
+    model = await service.registry.find("encode" if is_form else "decode", query.model, query.version)
+    if is_form:  # the same model must draw what it has encoded
+        await service.registry.find("decode", model.manifest.name, model.manifest.version)
+    bodies = await (_read_images(request, service) if is_form else _read_latents(request, service))
+    slot_of(request).start(request, min(query.steps, service.limits.max_images))
+    ends, resize = await _encode(bodies, model, service) if is_form else (bodies[0], None)
+    accept = request.headers.get("accept")
+    work = Interpolate(ends, query.steps, query.path, model.manifest, service.limits, accept, query.view)
+    response = single_response(await work.run(model.batcher_by_task["decode"]), model.label)
+    if resize:
+        response.headers["X-Resize"] = resize
+    return response
 
 
-async def _read_latents(request: Request, service: Service) -> bytes:
+async def _read_images(request: Request, service: Service) -> list[bytes]:
+    return await read_files(request, file_cap(service.settings), max_files=service.limits.max_images)
+
+
+async def _read_latents(request: Request, service: Service) -> list[bytes]:
     if (kind := media_type(request)) not in _LATENT_TYPES:
         raise UnsupportedMediaType(
             f"Content-Type is {shown(kind)}; send two images as the fields 'file' of {FORM_TYPE}, or two latents as "
             f"{JSON_TYPE} or {NPY_TYPE}"
         )
-    return await read_latents(request, service.settings)
+    return [await read_latents(request, service.settings)]
 
 
 async def _encode(files: Sequence[bytes], model: Model, service: Service) -> tuple[Vector, str]:
     """The latents of two images, (2, D), and what was done to their sizes."""
     if len(files) != 2:
         raise MalformedBody(f"the form has {len(files)} images; the way leads from one to another, so send two")
-    jobs = [Encode(file, model.manifest, service.limits, NPY_TYPE) for file in files]
+    jobs = [Encode(ImageFile.of(file), model.manifest, service.limits, NPY_TYPE) for file in files]
     ends, resized = [], []
     for result in await model.batcher_by_task["encode"].submit(jobs):
         if isinstance(result, RequestError):

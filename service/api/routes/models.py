@@ -2,7 +2,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.openapi import NOT_MODIFIED, json_content, problems, success
+from service.api.openapi import NOT_MODIFIED, problems, success
 from service.api.responses import json_response
 from service.api.schemas import ModelSummary, VersionQuery
 from service.api.service import service_of
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/models", tags=["models"])
     summary="The live models",
     response_class=Response,
     responses={
-        **success("One entry per model, by name.", json_content(ModelSummary, is_list=True), headers=["ETag"]),
+        **success("One entry per model, by name.", model=list[ModelSummary], headers=["ETag"]),
         **NOT_MODIFIED,
         **problems(),
     },
@@ -43,7 +43,7 @@ async def list_models(request: Request) -> Response:
     responses={
         **success(
             "The manifest: contract, provenance, figures and limits.",
-            json_content(Manifest),
+            model=Manifest,
             headers=["X-Model", "ETag"],
         ),
         **NOT_MODIFIED,

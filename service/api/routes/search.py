@@ -13,9 +13,11 @@ from service.api.collection_schemas import (
     SearchesAnswer,
     SearchQuery,
 )
-from service.api.openapi import VECTOR_BODY, json_content, problems, success
+from service.api.openapi import VECTOR_BODY, problems, success
 from service.api.responses import json_response, several_response
+from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.api.schemas import Problem
 from service.api.service import Service, service_of
 from service.api.vectors import read_vectors, refuse_other_model
 from service.collections.embedding import Vectors
@@ -33,7 +35,7 @@ from service.http.negotiation import negotiate
 from service.media_types import JSON_TYPE
 from service.tasks.answer import Answer
 
-router = APIRouter(prefix="/collections", tags=["collections"])
+router = APIRouter(prefix="/collections", tags=["collections"], route_class=AdmittedRoute)
 _ERRORS = (*IMAGE_ERRORS, InvalidLatent, CollectionNotFound, ModelConflict, StoreUnavailable)
 
 # The neighbours of one vector -> the members of its answer
@@ -49,7 +51,7 @@ Judge = Callable[[list[Neighbour]], dict[str, object]]
     responses={
         **success(
             "The neighbours. Several files give a list.",
-            json_content(SearchAnswer, SearchesAnswer, or_several=True),
+            model=SearchAnswer | SearchesAnswer | list[SearchAnswer | SearchesAnswer | Problem],
             headers=IMAGE_HEADERS,
         ),
         **problems(*_ERRORS),
@@ -69,7 +71,7 @@ async def search(request: Request, collection: CollectionName, query: Annotated[
     responses={
         **success(
             "The label. Several files give a list.",
-            json_content(ClassifyAnswer, ClassifiesAnswer, or_several=True),
+            model=ClassifyAnswer | ClassifiesAnswer | list[ClassifyAnswer | ClassifiesAnswer | Problem],
             headers=IMAGE_HEADERS,
         ),
         **problems(*_ERRORS, NoLabels),
@@ -99,17 +101,16 @@ async def _answer(
     request: Request, name: str, query: SearchQuery | ClassifyQuery, judge: Judge, *, is_labelled: bool
 ) -> Response:
     service = service_of(request)
-    with service.admission.admit() as slot:
-        negotiate(request.headers.get("accept"), [JSON_TYPE])
-        found = await service.store.run(lambda store: store.collection(name))
-        refuse_other_model(found, query)
-        files = await read_vectors(request, service, slot, found.encoder, found)
-        results = [await _judged(service, found, file, query.k, judge, is_labelled=is_labelled) for file in files]
-        if len(results) > 1:
-            for result in results:
-                if isinstance(result, RequestError):
-                    service.metrics.meters.failed(result.code)
-            return await asyncio.to_thread(several_response, results, JSON_TYPE, found.encoder.label)
+    negotiate(request.headers.get("accept"), [JSON_TYPE])
+    found = await service.store.run(lambda store: store.collection(name))
+    refuse_other_model(found, query)
+    files = await read_vectors(request, service, found.encoder, found)
+    results = [await _judged(service, found, file, query.k, judge, is_labelled=is_labelled) for file in files]
+    if len(results) > 1:
+        for result in results:
+            if isinstance(result, RequestError):
+                service.metrics.meters.failed(result.code)
+        return await asyncio.to_thread(several_response, results, JSON_TYPE, found.encoder.label)
     (result,) = results
     if isinstance(result, RequestError):
         raise result

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from service import __version__
 from service.api.open_inference import LENGTH_HEADER, Infer, InferAnswer, json_length
 from service.api.responses import json_response
+from service.api.route import AdmittedRoute, slot_of
 from service.api.service import Service, service_of
 from service.contract.manifest import TASKS, Task, TensorSpec
 from service.errors import InvalidParameter, MalformedBody, ModelNotFound, UnloadRefused, shown
@@ -37,15 +38,22 @@ def _no_query(request: Request) -> None:
 router = APIRouter(prefix="/v2", include_in_schema=False, dependencies=[Depends(_no_query)])
 
 
-def _of_model(method: str, suffix: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers an endpoint for a model and for one of its versions."""
+def _admitted(method: str, *paths: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register an endpoint that opens a model or reads a body. Health must answer without a place in the queue."""
 
     def register(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-        for path in ("/models/{name}", "/models/{name}/versions/{version}"):
-            router.add_api_route(path + suffix, endpoint, methods=[method], response_class=Response)
+        for path in paths:
+            router.add_api_route(
+                path, endpoint, methods=[method], response_class=Response, route_class_override=AdmittedRoute
+            )
         return endpoint
 
     return register
+
+
+def _of_model(method: str, suffix: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register an endpoint for a model and for one of its versions."""
+    return _admitted(method, *(path + suffix for path in ("/models/{name}", "/models/{name}/versions/{version}")))
 
 
 async def _find(service: Service, name: str, version: str | None) -> tuple[Model, Task]:
@@ -153,34 +161,33 @@ async def model_config(request: Request, name: str, version: str | None = None) 
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
     """The graph's outputs for a tensor."""
     service = service_of(request)
-    with service.admission.admit() as slot:
-        model, task = await _find(service, name, version)
-        length = json_length(request.headers.get(LENGTH_HEADER))
-        settings = service.settings
-        cap = json_cap(settings) if length is None else file_cap(settings)
-        body = await read_raw_body(request, cap)
-        if coding := request.headers.get("content-encoding", ""):
-            body = await asyncio.to_thread(decode, body, coding, max_bytes=cap.max_bytes)
-        if not body:
-            raise MalformedBody("the body is empty")
-        check_size(min(length or 0, len(body)), json_cap(settings))
-        read = partial(
-            Infer.read,
-            body,
-            length,
-            model_name=name,
-            manifest=model.manifest,
-            task=task,
-            limits=service.limits,
-            coding=choose(request.headers.get("accept-encoding", "")),
-        )
-        job = read() if len(body) <= _SMALL_BYTES else await asyncio.to_thread(read)
-        slot.start(request, len(job.inputs[0]))
-        result = await model.batcher_by_task[task].answer(job)
-        return _infer_response(result, model.label)
+    model, task = await _find(service, name, version)
+    length = json_length(request.headers.get(LENGTH_HEADER))
+    settings = service.settings
+    cap = json_cap(settings) if length is None else file_cap(settings)
+    body = await read_raw_body(request, cap)
+    if coding := request.headers.get("content-encoding", ""):
+        body = await asyncio.to_thread(decode, body, coding, max_bytes=cap.max_bytes)
+    if not body:
+        raise MalformedBody("the body is empty")
+    check_size(min(length or 0, len(body)), json_cap(settings))
+    read = partial(
+        Infer.read,
+        body,
+        length,
+        model_name=name,
+        manifest=model.manifest,
+        task=task,
+        limits=service.limits,
+        coding=choose(request.headers.get("accept-encoding", "")),
+    )
+    job = read() if len(body) <= _SMALL_BYTES else await asyncio.to_thread(read)
+    slot_of(request).start(request, len(job.inputs[0]))
+    result = await model.batcher_by_task[task].answer(job)
+    return _infer_response(result, model.label)
 
 
-@router.post("/repository/index")
+@_admitted("POST", "/repository/index")
 async def repository_index(request: Request) -> Response:
     """Every task of every live model, and what was rejected."""
     wanted = await _read_order(request)
@@ -198,7 +205,7 @@ async def repository_index(request: Request) -> Response:
     return json_response(index)
 
 
-@router.post("/repository/models/{name}/load")
+@_admitted("POST", "/repository/models/{name}/load")
 async def load(request: Request, name: str) -> Response:
     """Looks at the directory now, instead of in a few seconds. 200 if the model is live then."""
     if (await _read_order(request)).get("parameters"):
@@ -209,7 +216,7 @@ async def load(request: Request, name: str) -> Response:
     return Response(media_type=JSON_TYPE)
 
 
-@router.post("/repository/models/{name}/unload")
+@_admitted("POST", "/repository/models/{name}/unload")
 async def unload(request: Request, name: str) -> Response:
     """Is refused: the directory says what lives, to all workers and after every start."""
     model, _ = await _find(service_of(request), name, None)
@@ -230,6 +237,7 @@ async def statistics(request: Request, name: str, version: str | None = None) ->
 async def _read_order(request: Request) -> Json:
     """The body, where it may be empty."""
     document = parse_json(await read_raw_body(request, ORDER_CAP) or b"{}")
+    slot_of(request).start(request, 1)
     if not isinstance(document, dict):
         raise MalformedBody(f"the body is {shown(document)}; send a JSON object, or nothing")
     return document

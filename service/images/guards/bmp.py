@@ -2,11 +2,23 @@
 
 import struct
 
+from service.images.header import Header
 from service.images.outline import Outline
+
+_HEAD_BYTES = 26
+
+
+def peek(data: bytes) -> Header:
+    """Return what the bitmap header says."""
+    return Header("BMP", *_size(data)) if len(data) >= _HEAD_BYTES else Header("BMP")
 
 
 def walk(data: bytes) -> Outline:
     """Return the outline of a BMP file."""
+    return Outline("BMP", *_size(data))
+
+
+def _size(data: bytes) -> tuple[int, int]:
     (header,) = struct.unpack_from("<I", data, 14)
     width, height = struct.unpack_from("<HH" if header == 12 else "<ii", data, 18)
-    return Outline("BMP", abs(width), abs(height))
+    return abs(width), abs(height)

@@ -3,7 +3,15 @@
 import struct
 
 from service.errors import BrokenImage
+from service.images.header import Header
 from service.images.outline import Outline
+
+_HEAD_BYTES = 10
+
+
+def peek(data: bytes) -> Header:
+    """Return what the screen descriptor says."""
+    return Header("GIF", *struct.unpack_from("<HH", data, 6)) if len(data) >= _HEAD_BYTES else Header("GIF")
 
 
 def walk(data: bytes) -> Outline:

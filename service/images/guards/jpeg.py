@@ -7,13 +7,31 @@ import re
 import struct
 
 from service.errors import BrokenImage
+from service.images.header import Header
 from service.images.outline import Outline
 
 # Progressive encoders write 10 scans, the longest script in the wild about 20. Every scan walks all pixels.
 MAX_SCANS = 40
+_SEGMENTS_PEEKED = 256  # an ICC profile of 4 MiB has 64
 _MARKER_IN_CODED_DATA = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _SOS, _EOI, _ALONE = 0xDA, 0xD9, frozenset({0x01, *range(0xD0, 0xD9)})
+
+
+def peek(data: bytes) -> Header:
+    """Return what the frame header says; it stands behind a few segments, whose lengths lead there."""
+    position = 2
+    for _ in range(_SEGMENTS_PEEKED):
+        if len(data) < position + 10 or data[position] != 0xFF:
+            break
+        marker = data[position + 1]
+        if marker in _FRAME_HEADERS:
+            height, width, components = struct.unpack_from(">HHB", data, position + 5)
+            return Header("JPEG", width, height, is_colour=components != 1)
+        if marker == _SOS:
+            break
+        position += 2 if marker in _ALONE else 2 + max(2, int.from_bytes(data[position + 2 : position + 4], "big"))
+    return Header("JPEG")
 
 
 def walk(data: bytes) -> Outline:

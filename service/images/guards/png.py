@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 
 from service.errors import BrokenImage, UnsupportedImage, shown
 from service.images.deflate import zlib
+from service.images.header import Header
 from service.images.outline import Outline
 
 MAX_CHUNKS = 100_000
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEAD_BYTES = 26
 _INFLATE_STEP = 1 << 20
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # Chunks that change nothing about the pixels. Not tRNS; not eXIf or text, which may hold an orientation.
@@ -30,6 +32,14 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
             return
         position += 12 + length
     raise BrokenImage(f"PNG: more than {MAX_CHUNKS} chunks")
+
+
+def peek(data: bytes) -> Header:
+    """Return what the IHDR chunk says."""
+    if len(data) < _HEAD_BYTES:
+        return Header("PNG")
+    width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
+    return Header("PNG", width, height, is_colour=colour not in {0, 4})
 
 
 def walk(data: bytes) -> Outline:

@@ -1,0 +1,86 @@
+"""The image formats. To add one, write its guard in `guards/` and its entry here."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from service.images.guards import bmp, gif, jpeg, png, tiff, webp
+from service.images.header import Header
+from service.images.outline import Outline
+
+_FULL_CHROMA_QUALITY = 90
+_NO_LIMIT = 2**31 - 1
+
+Options = Mapping[str, int | bool | str]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One image format: how a file is recognised, checked and written.
+
+    Attributes:
+        name: Pillow's name for it.
+        media_type: In `Content-Type` and `Accept`.
+        extensions: Of file names; answers use the first.
+        magic: What a file begins with.
+        peek: Reads the head of a file, in bounded time.
+        walk: Checks a whole file before a decoder sees it.
+        options: Of Pillow's `save`, for a quality of 1 to 100; None where the format is only read.
+        animation: Of Pillow's `save` for several frames; None where the format holds one.
+        longest_side: In pixels.
+        has_alpha: It keeps transparency.
+        has_16_bits: It keeps 16-bit grey.
+    """
+
+    name: str
+    media_type: str
+    extensions: tuple[str, ...]
+    magic: re.Pattern[bytes]
+    peek: Callable[[bytes], Header]
+    walk: Callable[[bytes], Outline]
+    options: Callable[[int], Options] | None = None
+    animation: Options | None = None
+    longest_side: int = _NO_LIMIT
+    has_alpha: bool = True
+    has_16_bits: bool = False
+
+
+def _jpeg_options(quality: int) -> Options:
+    return {"quality": quality, "subsampling": 0 if quality >= _FULL_CHROMA_QUALITY else 2}  # 4:4:4 or 4:2:0
+
+
+FORMATS = (
+    Format(
+        "PNG", "image/png", ("png", "apng"), re.compile(re.escape(png.SIGNATURE)), png.peek, png.walk,
+        options=lambda _: {"compress_level": 1}, has_16_bits=True,
+    ),
+    Format(
+        "JPEG", "image/jpeg", ("jpg", "jpeg", "jfif"), re.compile(rb"\xff\xd8\xff"), jpeg.peek, jpeg.walk,
+        options=_jpeg_options, longest_side=65_500, has_alpha=False,
+    ),
+    Format(
+        "WEBP", "image/webp", ("webp",), re.compile(rb"RIFF.{4}WEBP", re.DOTALL), webp.peek, webp.walk,
+        options=lambda quality: {"quality": quality, "method": 2}, animation={"lossless": True, "method": 2},
+        longest_side=16_383,
+    ),
+    Format(
+        "TIFF", "image/tiff", ("tiff", "tif"), re.compile(rb"II[*+]\0|MM\0[*+]"), tiff.peek, tiff.walk,
+        options=lambda _: {"compression": "tiff_adobe_deflate"}, has_16_bits=True,
+    ),
+    Format("GIF", "image/gif", ("gif",), re.compile(rb"GIF8[79]a"), gif.peek, gif.walk, animation={}),
+    Format("BMP", "image/bmp", ("bmp",), re.compile(rb"BM"), bmp.peek, bmp.walk),
+)  # fmt: skip
+FORMAT_BY_TYPE = {entry.media_type: entry for entry in FORMATS}
+PICTURE_TYPES = tuple(entry.media_type for entry in FORMATS if entry.options)  # what answers can be, best first
+ANIMATION_TYPES = tuple(entry.media_type for entry in FORMATS if entry.animation is not None)
+EXTENSIONS = frozenset(extension for entry in FORMATS for extension in entry.extensions)  # of files that are read
+
+
+def format_of(data: bytes) -> Format | None:
+    """Return the format that a file's first bytes name, or None."""
+    return next((entry for entry in FORMATS if entry.magic.match(data)), None)
+
+
+def extension_of(media_type: str) -> str:
+    """Return the extension of files of a media type that we write, "png"."""
+    return FORMAT_BY_TYPE[media_type].extensions[0]

@@ -1,0 +1,29 @@
+"""What the head of a file says, read before the file is checked: enough to count, to queue and to choose a model."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The claims of a file's first bytes. Nothing is verified yet: use them to plan, never to allocate.
+
+    Attributes:
+        kind: Name of the image format, "NPY", or None if no reader knows the file.
+        width: In pixels; None where the head does not tell.
+        height: In pixels; None where the head does not tell.
+        is_colour: False for grey files. True where the head does not tell: readers of colour take grey, too.
+        images: Images in an array (N, C, H, W); 1 for every other file.
+        shape: Of an NPY array, as its header states it; () for image files.
+    """
+
+    kind: str | None
+    width: int | None = None
+    height: int | None = None
+    is_colour: bool = True
+    images: int = 1
+    shape: tuple[int, ...] = ()
+
+    @property
+    def pixels(self) -> int | None:
+        """Images x width x height, or None where the head does not tell."""
+        return None if self.width is None or self.height is None else self.images * self.width * self.height
