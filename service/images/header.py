@@ -13,6 +13,7 @@ class Header:
         height: In pixels; None where the head does not tell.
         is_colour: False for grey files. True where the head does not tell: readers of colour take grey, too.
         images: Images in an array (N, C, H, W); 1 for every other file.
+        bytes_per_pixel: Of the decoded pixels, all channels together; a generous guess where the head does not tell.
         shape: Of an NPY array, as its header states it; () for image files.
     """
 
@@ -21,6 +22,7 @@ class Header:
     height: int | None = None
     is_colour: bool = True
     images: int = 1
+    bytes_per_pixel: int = 4
     shape: tuple[int, ...] = ()
 
     @property

@@ -59,14 +59,21 @@ def read_npy_image(data: bytes, *, max_pixels: int, max_images: int) -> Image:
 
 
 def peek(data: bytes) -> Header:
-    """Return what an NPY header claims of its shape; without one that can be read, a header without a size."""
-    found = _SHAPE.search(data, 0, _MAX_HEADER_BYTES)
-    shape = tuple(map(int, found[1].split(b","))) if found else ()
+    """Return what an NPY header claims of its shape; no size where it says none, or two."""
+    shapes = _SHAPE.findall(data, 0, _MAX_HEADER_BYTES)
+    shape = tuple(map(int, shapes[0].split(b","))) if len(shapes) == 1 else ()
     if len(shape) < 2:
         return Header("NPY", is_colour=False, shape=shape)
-    images = max(1, shape[0]) if len(shape) == 4 else 1
-    is_colour = len(shape) > 2 and shape[-3] == 3  # (..., C, H, W)
-    return Header("NPY", shape[-1], shape[-2], is_colour=is_colour, images=images, shape=shape)
+    images, channels, height, width = ((1,) * 4 + shape)[-4:]
+    return Header(
+        "NPY",
+        width,
+        height,
+        is_colour=len(shape) > 2 and channels == 3,
+        images=max(1, images),
+        bytes_per_pixel=4 * channels,
+        shape=shape,
+    )
 
 
 def write_npy(array: Array) -> bytes:

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from service.images.codec import decode_image
 from service.images.codec import encode_image as encode
 from service.images.image import Image as Decoded
+from service.images.inspect import peek
 from tests.service.files import pixels_of, png, save
 
 RNG = np.random.default_rng(7)
@@ -210,3 +211,35 @@ def test_low_bit_palettes_and_odd_widths_pass_the_png_checks(bits: int) -> None:
     image = decode(save(picture, "PNG", bits=bits))
 
     assert image.values[0, 0].ravel().tolist() == [i % 2**bits for i in range(13 * 7)]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_head_of_a_file_tells_its_size_and_whether_it_has_colour(kind: str, mode: str) -> None:
+    header = peek(save(Image.new(mode, (37, 21)), kind))
+
+    assert (header.kind, header.width, header.height, header.pixels) == (kind, 37, 21, 37 * 21)
+    assert header.is_colour is (mode == "RGB" or kind not in {"PNG", "JPEG"})  # the others do not say it in their head
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_a_head_that_is_cut_off_or_lies_is_no_error(kind: str) -> None:
+    content = save(Image.new("RGB", (37, 21)), kind)
+    changes = ((i, (content[i] + step) % 256) for i in range(12, min(len(content), 64)) for step in (1, 128))
+
+    heads = [peek(content[:size]) for size in range(12, len(content))]
+    heads += [peek(content[:i] + bytes([value]) + content[i + 1 :]) for i, value in changes]
+
+    assert {header.kind for header in heads} == {kind}
+
+
+def test_an_exif_thumbnail_and_a_colour_profile_do_not_hide_the_size_of_a_jpeg() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 60_000
+    content = save(Image.new("L", (37, 21)), "JPEG", exif=exif, icc_profile=b"p" * 300_000)
+
+    assert (peek(content).width, peek(content).height, peek(content).is_colour) == (37, 21, False)
+
+
+def test_an_array_that_states_two_shapes_is_counted_as_none() -> None:
+    assert peek(b"\x93NUMPY\x01\x00v\x00{'shape': (1, 1, 8, 8), 'shape': (24, 1, 8, 8), }").shape == ()

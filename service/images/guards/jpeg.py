@@ -27,7 +27,7 @@ def peek(data: bytes) -> Header:
         marker = data[position + 1]
         if marker in _FRAME_HEADERS:
             height, width, components = struct.unpack_from(">HHB", data, position + 5)
-            return Header("JPEG", width, height, is_colour=components != 1)
+            return Header("JPEG", width, height, is_colour=components != 1, bytes_per_pixel=components)
         if marker == _SOS:
             break
         position += 2 if marker in _ALONE else 2 + max(2, int.from_bytes(data[position + 2 : position + 4], "big"))

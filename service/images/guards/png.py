@@ -11,6 +11,7 @@ from service.images.outline import Outline
 MAX_CHUNKS = 100_000
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEAD_BYTES = 26
+_PALETTE = 3
 _INFLATE_STEP = 1 << 20
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # Chunks that change nothing about the pixels. Not tRNS; not eXIf or text, which may hold an orientation.
@@ -38,8 +39,10 @@ def peek(data: bytes) -> Header:
     """Return what the IHDR chunk says."""
     if len(data) < _HEAD_BYTES:
         return Header("PNG")
-    width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
-    return Header("PNG", width, height, is_colour=colour not in {0, 4})
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    channels = 4 if colour == _PALETTE else _CHANNELS.get(colour, 4)  # a palette may have an alpha
+    size = channels * (2 if depth == 16 else 1)
+    return Header("PNG", width, height, is_colour=colour not in {0, 4}, bytes_per_pixel=size)
 
 
 def walk(data: bytes) -> Outline:

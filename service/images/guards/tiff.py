@@ -7,11 +7,24 @@ from service.images.header import Header
 from service.images.outline import Outline
 
 MAX_PAGES_WALKED = 65_536
+_ENTRIES_PEEKED = 100
+_WIDTH, _HEIGHT, _SHORT = 256, 257, 3
 
 
-def peek(_: bytes) -> Header:
-    """Return a header without a size: that stands anywhere in the file."""
-    return Header("TIFF")
+def peek(data: bytes) -> Header:
+    """Return what the first directory says, if it lies where few steps lead to it."""
+    order = "<" if data.startswith(b"II") else ">"
+    side_by_tag: dict[int, int] = {}
+    try:
+        (offset,) = struct.unpack_from(order + "I", data, 4)
+        (count,) = struct.unpack_from(order + "H", data, offset)
+        for at in range(offset + 2, offset + 2 + 12 * min(count, _ENTRIES_PEEKED), 12):
+            tag, kind = struct.unpack_from(order + "HH", data, at)
+            if tag in {_WIDTH, _HEIGHT}:
+                (side_by_tag[tag],) = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), data, at + 8)
+    except struct.error:  # cut off, or a BigTIFF: reading it will say so
+        return Header("TIFF", bytes_per_pixel=8)
+    return Header("TIFF", side_by_tag.get(_WIDTH), side_by_tag.get(_HEIGHT), bytes_per_pixel=8)
 
 
 def walk(data: bytes) -> Outline:
