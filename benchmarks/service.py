@@ -20,6 +20,11 @@ STOP_TIMEOUT_S = 60.0
 POLL_S = 0.005
 
 
+def newest(name: str) -> Path:
+    """The directory of a shipped model's newest version."""
+    return max((MODELS / name).iterdir(), key=lambda folder: int(folder.name))
+
+
 class ServiceError(BenchmarkError):
     """The service does not start; the message says what it said."""
 

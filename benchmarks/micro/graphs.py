@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from onnx import helper
 
-from benchmarks.machine import ROOT
 from service.contract.manifest import Manifest
 from service.limits import InputLimits
 from service.models.loading import read_manifest
@@ -15,11 +14,6 @@ from tests.service.toymodels import Axis, make_graph, publish_toy
 
 LIMITS = InputLimits(25_000_000, 256, 256)
 WIDTH = 16
-
-
-def newest(name: str) -> Path:
-    """The directory of a shipped model's newest version."""
-    return max((ROOT / "models" / name).iterdir(), key=lambda folder: int(folder.name))
 
 
 def shipped(directory: Path) -> Manifest:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from benchmarks.micro.case import Case, parser_of, show
-from benchmarks.micro.graphs import LIMITS, convolutions, newest, open_graph, shipped
+from benchmarks.micro.graphs import LIMITS, convolutions, open_graph, shipped
 from benchmarks.samples import NOISY, picture, png_by_pillow
+from benchmarks.service import newest
 from service.images.inspect import ImageFile
 from service.models.session import Session
 from service.tasks.denoise import Denoise

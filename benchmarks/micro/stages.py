@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.micro.case import Case, parser_of, show
-from benchmarks.micro.graphs import LIMITS, newest, open_graph, shipped
+from benchmarks.micro.graphs import LIMITS, open_graph, shipped
 from benchmarks.samples import CLEAN, NOISY
+from benchmarks.service import newest
 from service.images.inspect import ImageFile
 from service.tasks.anomaly.job import Anomaly
 from service.tasks.denoise import Denoise
