@@ -18,6 +18,7 @@
         ├── RouteNotFound           404
         ├── ModelNotFound           404
         ├── VersionNotFound         404
+        ├── ModelFileNotFound       404  no card, or no preview
         ├── CollectionNotFound      404
         ├── ItemNotFound            404  the collection is there
         ├── MethodNotAllowed        405  with Allow
@@ -176,6 +177,13 @@ class VersionNotFound(RequestError):
 
     status, code, title = 404, "version-not-found", "No such model version"
     example = "model 'digits' has no version 7; it has 1, 2"
+
+
+class ModelFileNotFound(RequestError):
+    """The model's directory has no such file: it was made without a card, or without a preview."""
+
+    status, code, title = 404, "model-file-not-found", "The model has no such file"
+    example = "model digits/5 has no preview.png"
 
 
 class CollectionNotFound(RequestError):

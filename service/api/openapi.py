@@ -26,6 +26,7 @@ NPY: dict[str, Schema] = {NPY_TYPE: {"schema": BINARY}}
 ANIMATIONS: dict[str, Schema] = {kind: {"schema": BINARY} for kind in ANIMATION_TYPES}
 ZIP: dict[str, Schema] = {"application/zip": {"schema": BINARY}}
 HOURGLASS: dict[str, Schema] = {HOURGLASS_TYPE: {"schema": BINARY}}
+MARKDOWN: dict[str, Schema] = {"text/markdown": {"schema": {"type": "string"}}}
 TEXT: dict[str, Schema] = {
     kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")
 }

@@ -123,6 +123,10 @@ class Registry:
             raise ModelNotFound(f"no model {shown(name)}; live models: {names}")
         raise VersionNotFound(f"model {name!r} has no version {version}; it has {', '.join(map(str, versions))}")
 
+    def directory_of(self, model: Model) -> Path:
+        """Return the directory that a model was loaded from."""
+        return self._directory((model.manifest.name, model.manifest.version))
+
     async def watch(self, interval_s: float) -> None:
         """Looks at the directory every `interval_s` seconds, for ever."""
         while True:

@@ -7,6 +7,7 @@ import { liveModels } from "./common/models.js";
 const RETRY_MS = 2000;
 const LOAD_BY_DOOR = {
   photo: () => import("./photo/photo.js"),
+  parts: () => import("./parts/parts.js"),
   explore: () => import("./explore/explore.js"),
 };
 

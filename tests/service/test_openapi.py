@@ -55,6 +55,8 @@ def test_every_endpoint_is_there_with_an_id_a_tag_and_a_summary(document: dict[s
         "POST /collections/{collection}/classify",
         "GET /models",
         "GET /models/{name}",
+        "GET /models/{name}/card",
+        "GET /models/{name}/preview",
         "GET /health/live",
         "GET /health/ready",
         "GET /metrics",

@@ -91,6 +91,8 @@ OPERATIONS = (
     ("POST", "/collections/{collection}/classify"),
     ("GET", "/models"),
     ("GET", "/models/{name}"),
+    ("GET", "/models/{name}/card"),
+    ("GET", "/models/{name}/preview"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/metrics"),

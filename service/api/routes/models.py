@@ -1,17 +1,20 @@
+import asyncio
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.openapi import NOT_MODIFIED, problems, success
+from service.api.openapi import BINARY, MARKDOWN, NOT_MODIFIED, problems, success
 from service.api.responses import json_response
 from service.api.schemas import ModelSummary, VersionQuery
 from service.api.service import service_of
 from service.contract.manifest import TASKS, Manifest
-from service.errors import InvalidParameter, ModelNotFound, VersionNotFound
+from service.errors import InvalidParameter, ModelFileNotFound, ModelNotFound, VersionNotFound
 from service.http.etag import conditional
 from service.models.snapshot import Snapshot
 
 router = APIRouter(prefix="/models", tags=["models"])
+_MAX_FILE_BYTES = 16 * 2**20  # of a card or a preview; training writes a hundredth of it
 
 
 @router.get(
@@ -56,6 +59,58 @@ async def get_model(request: Request, name: str, query: Annotated[VersionQuery, 
     model = await registry.find_version(registry.snapshot, name, query.version)
     document = model.manifest.model_dump(mode="json")
     return conditional(request, json_response(document, headers={"X-Model": model.label}))
+
+
+@router.get(
+    "/{name}/card",
+    operation_id="get_model_card",
+    summary="One model's card",
+    response_class=Response,
+    responses={
+        **success("The card, as Markdown.", MARKDOWN, headers=["X-Model", "ETag"]),
+        **NOT_MODIFIED,
+        **problems(ModelNotFound, VersionNotFound, ModelFileNotFound, InvalidParameter),
+    },
+)
+async def get_card(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:
+    """Gives the card that training wrote: what the model is for, its figures beside their baselines, its limits."""
+    return await _file_of(request, name, query.version, "README.md", "text/markdown; charset=utf-8")
+
+
+@router.get(
+    "/{name}/preview",
+    operation_id="get_model_preview",
+    summary="A picture of what one model does",
+    response_class=Response,
+    responses={
+        **success("The picture.", {"image/png": {"schema": BINARY}}, headers=["X-Model", "ETag"]),
+        **NOT_MODIFIED,
+        **problems(ModelNotFound, VersionNotFound, ModelFileNotFound, InvalidParameter),
+    },
+)
+async def get_preview(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:
+    """Gives the picture of the model's card: images of the held-out data, and what the model makes of them."""
+    return await _file_of(request, name, query.version, "preview.png", "image/png")
+
+
+async def _file_of(request: Request, name: str, version: int | None, file: str, media_type: str) -> Response:
+    registry = service_of(request).registry
+    model = await registry.find_version(registry.snapshot, name, version)
+    content = await asyncio.to_thread(_read, registry.directory_of(model) / file)
+    if content is None:
+        raise ModelFileNotFound(f"model {model.label} has no {file}")
+    headers = {"X-Model": model.label, "X-Content-Type-Options": "nosniff"}
+    return conditional(request, Response(content, media_type=media_type, headers=headers))
+
+
+def _read(path: Path) -> bytes | None:
+    """Read a file; None if it is not there, or larger than any card or preview."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except OSError:
+        return None
+    return content if len(content) <= _MAX_FILE_BYTES else None
 
 
 def _summary(snapshot: Snapshot, manifest: Manifest) -> ModelSummary:

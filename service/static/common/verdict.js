@@ -26,7 +26,10 @@ export function count(n) {
 
 /** A score or limit with three digits that count. */
 export function figure(value) {
-  return value === 0 || (Math.abs(value) >= 0.001 && Math.abs(value) < 100_000) ? String(Number(value.toPrecision(3))) : value.toExponential(2);
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  if (size < 0.001 || size >= 100_000) return value.toExponential(2);
+  return size >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }
 
 /** A share as per cent, with as many digits as it needs. */

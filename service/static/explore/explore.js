@@ -1,6 +1,7 @@
 /** The door "Explore": what models make of small images, and what lies between them. */
 
 import { setUpBetween } from "./between.js";
+import { showModels } from "./cards.js";
 import { setUpGenerate } from "./generate.js";
 import { setUpLook } from "./look.js";
 import { setUpMap } from "./map.js";
@@ -8,6 +9,7 @@ import { setUpPad } from "./pad.js";
 import { setUpSliders } from "./sliders.js";
 
 export async function setUp(models) {
+  showModels(models);
   const pad = await setUpPad();
   setUpLook(pad, models);
   await Promise.all([

@@ -26,6 +26,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     publish_generator(
         directory, manifest_changes={"latent": latent | {"directions": directions, "spread": (0.5, 0.25)}}
     )
+    for version in directory.glob("*/1"):
+        (version / "README.md").write_text(f"# {version.parent.name}, with <b>all</b> its figures\n")
+        (version / "preview.png").write_bytes((DATA / "digit.png").read_bytes())
     with service_process(directory) as process:
         yield f"{process.url}/#explore"
 
@@ -258,7 +261,7 @@ def test_errors_appear_as_the_api_says_them(open_page: OpenPage, tmp_path: Path)
 def test_a_part_that_no_model_offers_says_so(open_page: OpenPage, tmp_path: Path) -> None:
     publish_toy(tmp_path, tasks=["denoise"])
     with service_process(tmp_path) as process:
-        page = open_page(f"{process.url}/#explore")
+        page = open_page(f"{process.url}/#explore", refuses=True)  # the toy has no preview
 
         expect(page.locator("#denoised .said")).to_contain_text("by toy")
         expect(page.locator("#rebuilt .said")).to_have_text("No live model encodes and decodes. Live models: toy.")
@@ -285,6 +288,18 @@ def test_the_way_between_two_images_is_drawn_at_once_and_again_for_another_end(o
 
     expect(page.locator("#between img")).not_to_have_attribute("src", before or "")
     until_grey(page, "#second-end", 0.5, 0.5, 0)
+
+
+@in_browser
+def test_every_live_model_shows_its_picture_and_its_card(open_page: OpenPage, url: str) -> None:
+    page = open_page(url)
+    models = page.locator("#model-list > li")
+    expect(models.locator("h4")).to_have_text(["map/1", "prior/1", "toy/1"])
+    assert models.last.locator("img").evaluate("img => img.decode().then(() => img.naturalWidth)") == 28
+
+    models.last.get_by_text("Card", exact=True).click()
+
+    expect(models.last.locator("pre")).to_have_text("# toy, with <b>all</b> its figures\n")
 
 
 @in_browser

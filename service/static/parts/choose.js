@@ -1,0 +1,88 @@
+/** Which model judges: proposed by what the pictures are, or chosen and then remembered. */
+
+import { bestFor, misfit, sayInput, sayLook } from "../common/fitting.js";
+import { able, labelOf } from "../common/models.js";
+import { showPreview } from "../common/preview.js";
+
+const REMEMBERED = "hourglass-parts-model";
+
+/**
+ * @param {object[]} models All live ones.
+ * @param {(model: object?) => void} onChoice Called when another model is to judge.
+ * @returns {{models: object[], chosen: () => object?, propose: (look: object?) => void}} `propose` picks the model for
+ *     pictures that look so, unless one is remembered; undefined is a picture that the browser cannot read.
+ */
+export function setUpChoice(models, onChoice) {
+  const list = document.getElementById("part-models");
+  const why = document.getElementById("part-why");
+  const fitting = able(models, "anomaly");
+  let chosen = fitting.find(({ name }) => name === localStorage.getItem(REMEMBERED));
+  let isByHand = chosen !== undefined;
+  let seen = null; // what the pictures look like
+  let isUnread = false; // there are pictures, and the browser cannot tell
+
+  list.replaceChildren(
+    ...fitting.map((model) => {
+      const { card, radio, picture } = cardOf(model);
+      radio.addEventListener("change", () => {
+        isByHand = true;
+        localStorage.setItem(REMEMBERED, model.name);
+        set(model);
+      });
+      showPreview(picture, model);
+      return card;
+    }),
+  );
+
+  function set(model) {
+    const isOther = model !== chosen;
+    chosen = model;
+    for (const radio of list.querySelectorAll("input")) radio.checked = radio.value === model?.name;
+    say();
+    if (isOther) onChoice(model);
+  }
+
+  function say() {
+    why.textContent = reason();
+    why.classList.toggle("problem", Boolean(chosen && seen && misfit(chosen, seen)));
+  }
+
+  function reason() {
+    if (!chosen) {
+      if (isUnread) return "The browser cannot read this picture, so choose the model that is to judge it.";
+      if (!seen) return "The model that fits is proposed when you open a picture.";
+      return `No model here was made for such pictures (${sayLook(seen)}). Choose one to try it all the same, or train your own: python -m training fit NAME --data FOLDER.`;
+    }
+    const knows = `What it learnt: ${chosen.summary}.`;
+    const doubt = seen && misfit(chosen, seen);
+    if (doubt) return `${labelOf(chosen)} was chosen by you, but its verdicts mean little here: ${doubt}.`;
+    if (isByHand) return `${labelOf(chosen)} was chosen by you. ${knows}`;
+    return `${labelOf(chosen)} was proposed: it learnt pictures like yours (${sayInput(chosen.input)}; yours: ${seen ? sayLook(seen) : "of a format that the browser cannot read"}). ${knows} Anything else is unusual to it.`;
+  }
+
+  function propose(look) {
+    seen = look ?? null;
+    isUnread = !look;
+    if (!isByHand && look) set(bestFor(fitting, look));
+    else say();
+  }
+
+  set(chosen);
+  return { models: fitting, chosen: () => chosen, propose };
+}
+
+function cardOf(model) {
+  const card = document.createElement("label");
+  card.className = "model-card";
+  const radio = document.createElement("input");
+  Object.assign(radio, { type: "radio", name: "part-model", value: model.name });
+  const picture = document.createElement("img");
+  picture.alt = "";
+  const [name, summary, input] = ["strong", "span", "span"].map((kind) => document.createElement(kind));
+  name.textContent = labelOf(model);
+  summary.textContent = model.summary;
+  input.textContent = `Learnt ${sayInput(model.input)}`;
+  input.className = "quiet";
+  card.append(radio, picture, name, summary, input);
+  return { card, radio, picture };
+}

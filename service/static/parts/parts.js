@@ -1,0 +1,214 @@
+/** The door "Parts": a folder of pictures, the most unusual first. */
+
+import { tell } from "../common/api.js";
+import { isImage, onFiles, save } from "../common/files.js";
+import { lookAt } from "../common/fitting.js";
+import { lackOf, manifestOf } from "../common/models.js";
+import { figure, percent } from "../common/verdict.js";
+import { Calibration } from "./calibration.js";
+import { setUpCamera } from "./camera.js";
+import { setUpChoice } from "./choose.js";
+import { complete, setUpDetail } from "./detail.js";
+import { kindOf, setUpGallery, sorted } from "./gallery.js";
+import { drawHistogram } from "./histogram.js";
+import { eachOf, verdictOf } from "./judge.js";
+import { toCsv, toReport } from "./report.js";
+import { thumbOf } from "./thumb.js";
+
+/**
+ * A picture and what became of it.
+ *
+ * @typedef {{number: number, file: File, name: string, url: string, thumb: Blob?, thumbUrl: string?, look: object?,
+ *     isShowable: boolean?, answer: object?, error: Error?, detail: object?}} Part
+ */
+
+export async function setUp(models) {
+  const door = document.getElementById("parts");
+  const [bench, progress, stop, problem, lack] = ["bench", "progress", "stop", "problem", "lack"].map((what) =>
+    document.getElementById(`part-${what}`),
+  );
+  const [slider, histogram, said, ownButton] = ["rate", "histogram", "rate-said", "rate-own"].map((what) => document.getElementById(`part-${what}`));
+  let parts = [];
+  let current = null;
+  let calibration = null;
+  let step = null; // of the calibration: the rate that is chosen, with its limit
+  let judging = new AbortController();
+  let opened = 0;
+
+  const detail = setUpDetail();
+  const gallery = setUpGallery(select);
+  const choice = setUpChoice(models, change);
+  if (!choice.models.length) {
+    lack.textContent = lackOf(models, "finds anomalies");
+    lack.hidden = false;
+    for (const part of door.querySelectorAll(".drop, .part-model-panel")) part.hidden = true;
+    return;
+  }
+  const context = () => ({ model: choice.chosen(), calibration, step, parts });
+  const camera = setUpCamera(context, { propose: async (frame) => choice.propose(await lookAt(frame)), keep: (file) => add([file]) });
+  await change(choice.chosen());
+  onFiles(door, add);
+
+  /** Another model judges: what the one before said is gone at once. */
+  async function change(model) {
+    judging.abort();
+    for (const part of parts) forget(part);
+    [calibration, step] = [null, null];
+    draw();
+    if (!model) return;
+    try {
+      const { anomaly } = await manifestOf(model);
+      if (model !== choice.chosen()) return;
+      calibration = new Calibration(anomaly);
+      step = calibration.own;
+      slider.max = calibration.steps.length - 1;
+      slider.value = calibration.ownIndex;
+      tell(problem, null);
+      judgeAll();
+    } catch (error) {
+      tell(problem, error);
+    }
+  }
+
+  function forget(part) {
+    if (part.detail) URL.revokeObjectURL(part.detail.url);
+    Object.assign(part, { answer: null, error: null, detail: null });
+  }
+
+  async function add(files) {
+    const added = files.filter(isImage).map((file) => ({
+      number: (opened += 1),
+      file,
+      name: file.webkitRelativePath || file.name || "pasted.png",
+      url: URL.createObjectURL(file),
+    }));
+    if (!added.length) {
+      progress.textContent = "None of these files is a picture.";
+      return;
+    }
+    const isFirst = !parts.length;
+    parts.push(...added);
+    if (isFirst) choice.propose(await lookAt(added[0].file));
+    draw();
+    judgeAll();
+  }
+
+  /** Judges what has not been judged, a few at a time, and shows how far it is. */
+  async function judgeAll() {
+    judging.abort();
+    const own = new AbortController();
+    judging = own;
+    const [model, { signal }] = [choice.chosen(), own];
+    const waiting = parts.filter(({ answer, error }) => !answer && !error);
+    if (!waiting.length || !calibration) return draw();
+    stop.hidden = false;
+    await eachOf(
+      waiting,
+      async (part) => {
+        try {
+          part.thumb ??= await thumbOf(part.file);
+          part.isShowable = Boolean(part.thumb);
+          if (part.thumb) part.thumbUrl ??= URL.createObjectURL(part.thumb);
+          const answer = await verdictOf(model, part.file, { signal });
+          if (signal.aborted) return;
+          part.answer = answer;
+          part.look ??= await lookAt(part.file);
+          if (!part.isShowable) await showHeatMap(part, model, signal);
+        } catch (error) {
+          if (!signal.aborted) part.error = error;
+        }
+        if (!signal.aborted) draw();
+      },
+      signal,
+    );
+    if (signal.aborted) return undefined;
+    stop.hidden = true;
+    if (!current && parts.length) select(sorted(parts)[0]);
+    return draw();
+  }
+
+  /** A format that the browser cannot show is seen by its heat map. */
+  async function showHeatMap(part, model, signal) {
+    await complete(part, model, step, signal);
+    part.thumbUrl = URL.createObjectURL((part.thumb = await thumbOf(part.detail.blob)));
+  }
+
+  function draw() {
+    bench.hidden = !parts.length;
+    const scores = parts.filter(({ answer }) => answer).map(({ answer }) => answer.score);
+    const done = parts.filter(({ answer, error }) => answer || error).length;
+    progress.textContent = parts.length ? `${done} of ${parts.length} pictures judged${choice.chosen() ? "" : ": choose a model"}` : "";
+    document.getElementById("part-line").hidden = !calibration;
+    if (calibration) {
+      const [low, high] = drawHistogram(histogram, calibration.scores, scores, step.threshold);
+      document.getElementById("part-low").textContent = figure(low);
+      document.getElementById("part-high").textContent = figure(high);
+      const unusual = scores.filter((score) => score >= step.threshold).length;
+      const least = step.k === 1 ? `, the lowest rate that ${calibration.n} good pictures can promise` : "";
+      said.textContent = `About ${percent(step.rate)} of good pictures would be called unusual${least}: limit ${figure(step.threshold)}. Here it is ${unusual} of ${scores.length}.`;
+      slider.setAttribute("aria-valuetext", percent(step.rate));
+      ownButton.hidden = step === calibration.own;
+    }
+    gallery.draw(parts, current, step?.threshold);
+    detail.show(current, context());
+  }
+
+  function select(part) {
+    current = part;
+    draw();
+    if (matchMedia("(max-width: 52rem)").matches && document.activeElement?.closest("#gallery")) document.getElementById("part-detail").scrollIntoView();
+  }
+
+  slider.addEventListener("input", () => {
+    step = calibration.steps[Number(slider.value)];
+    draw();
+    camera.refresh();
+  });
+  ownButton.addEventListener("click", () => {
+    step = calibration.own;
+    slider.value = calibration.ownIndex;
+    draw();
+    camera.refresh();
+  });
+  stop.addEventListener("click", () => {
+    judging.abort();
+    stop.hidden = true;
+    draw();
+  });
+  document.getElementById("part-clear").addEventListener("click", () => {
+    judging.abort();
+    stop.hidden = true;
+    for (const part of parts) {
+      forget(part);
+      for (const url of [part.url, part.thumbUrl]) if (url) URL.revokeObjectURL(url);
+    }
+    [parts, current] = [[], null];
+    draw();
+  });
+
+  /** Regions of what is unusual at the chosen rate, then the file. */
+  async function exported(make, name) {
+    const [model, chosen] = [choice.chosen(), step];
+    const unusual = parts.filter((part) => kindOf(part, chosen.threshold) === "unusual");
+    let done = 0;
+    try {
+      await eachOf(
+        unusual,
+        async (part) => {
+          await complete(part, model, chosen);
+          done += 1;
+          progress.textContent = `Regions of ${done} of ${unusual.length} unusual pictures`;
+        },
+        new AbortController().signal,
+      );
+      save(await make(parts, { model, calibration, step: chosen, histogram }), name);
+      tell(problem, null);
+    } catch (error) {
+      tell(problem, error);
+    }
+    draw();
+  }
+
+  document.getElementById("part-csv").addEventListener("click", () => exported(toCsv, "parts.csv"));
+  document.getElementById("part-report").addEventListener("click", () => exported(toReport, "parts.html"));
+}
