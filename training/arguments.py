@@ -1,30 +1,45 @@
-"""The command line of `python -m training`, and the help that teaches it."""
+"""The command line of `python -m training`, and the help that teaches it. Nothing here needs PyTorch."""
 
 import argparse
-import inspect
-import shutil
+import tomllib
+from importlib import resources
 from pathlib import Path
-from textwrap import shorten
 
 from pydantic import TypeAdapter, ValidationError
 
 from service.contract.manifest import Name
-from training.architectures import ARCHITECTURES
-from training.config import RecipeError, recipe_names
-from training.kinds import AnyRecipe, load_any_recipe
-from training.stages import STAGES
 
-# Options of `fit` that some kinds of recipes have no use for: by option, the kinds that take it.
-KINDS_BY_OPTION = {
-    "data": ("autoencode", "denoise", "enhance", "blind", "compress", "compress-photos", "anomaly"),
-    "noisy": ("restore",),
-    "clean": ("restore",),
-    "scale": ("enhance",),
-    "size": ("anomaly",),
-    "defects": ("anomaly",),
-    "masks": ("anomaly",),
-    "beside": ("autoencode",),
+STAGES = {
+    "train": "Images -> weights.",
+    "prior": "Weights -> where the latents of the training images lie, for `generate` to draw from.",
+    "detector": "Training images -> what `anomaly` answers with; it needs no weights of the autoencoder.",
+    "export": "Weights -> one ONNX graph per task, compared with PyTorch; int8 if the recipe says so.",
+    "evaluate": "Graphs -> figures on the test images beside free baselines.",
+    "calibrate": "Exported anomaly graph -> threshold, from normal images kept back for it.",
+    "verify": "Everything -> a model directory, checked with onnxruntime alone.",
+    "publish": "The checked directory -> models/<name>/<version>/, all at once.",
 }
+ARCHITECTURES = {
+    "conv": "Strided residual convolutions with a dense bottleneck.",
+    "linear": "One matrix down and one up: what PCA can do.",
+    "mlp": "Dense layers around a dense bottleneck.",
+    "unet": "Convolutions with skip connections; no latent, so it only denoises.",
+}
+FOLDERS = ("data", "noisy", "clean", "defects", "masks")  # of images, by option
+OF_SOME_KINDS = (*FOLDERS, "scale", "size", "beside")  # options of `fit` that not every kind of recipe has a use for
+
+EXAMPLES = """\
+examples:
+  python -m training fit digits
+  python -m training fit images --data my_photos --name mine training.epochs=30
+  python -m training evaluate runs/mine
+  python -m training fit denoise --data my_photos --name my-photos
+  python -m training fit restore --noisy scans --clean clean_scans --name my-scans
+  python -m training fit blind --data my_noisy_photos --name mine  (no clean pictures)
+  python -m training fit enhance --data my_photos --scale 2 --name my-x2
+  python -m training fit anomaly --data parts/good --name my-part  (good images of parts, nothing else)
+  python -m training calibrate my-part --data more_good --defects some  (a new version, another threshold)
+  torchrun --nproc-per-node 2 -m training fit digits --threads 1"""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -47,21 +62,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def refuse_useless(recipe: AnyRecipe, options: argparse.Namespace) -> None:
-    """Refuse options of `fit` that the recipe's kind would ignore.
-
-    Raises:
-        RecipeError: One was given; the message names it.
-    """
-    kind = getattr(recipe, "kind", "autoencode")
-    useless = [f"--{name}" for name, kinds in KINDS_BY_OPTION.items() if getattr(options, name) and kind not in kinds]
-    if useless:
-        taken = [f"--{name}" for name, kinds in KINDS_BY_OPTION.items() if kind in kinds]
-        raise RecipeError(
-            f"recipe {recipe.name} (kind {kind}) has no use for {', '.join(useless)}; it takes {', '.join(taken)}"
-        )
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training",
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         help="All stages, from images to models/<name>/<version>/; goes on after a stop.",
         description="Fields of the recipe are overridden as section.field=value, for example training.epochs=3.",
     )
-    fit.add_argument("recipe", help=f"one of {', '.join(recipe_names())}, or the path of a .toml file")
+    fit.add_argument("recipe", help=f"one of {', '.join(_summaries())}, or the path of a .toml file")
     fit.add_argument("--data", type=Path, help="folder of images (digits: of MNIST's four files; default: download)")
     fit.add_argument("--noisy", type=Path, help="restore: folder of bad pictures, named as in --clean")
     fit.add_argument("--clean", type=Path, help="restore: folder of good pictures")
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--defects", type=Path, help="anomaly: folder of images with defects, for the figures alone")
     fit.add_argument("--masks", type=Path, help="anomaly: folder of masks, named as in --defects, defects white")
     fit.add_argument("--name", type=model_name, help="the model's name (default: the recipe's)")
-    fit.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+    fit.add_argument("--runs", type=Path, help="where runs are kept (default: runs)")
     fit.add_argument("--restart", action="store_true", help="throw away what an earlier run of this name has done")
     _add_shared_options(fit)
     book = commands.add_parser(
@@ -95,11 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     book.add_argument("--data", type=Path, help="folder with MNIST's four files (default: download)")
     book.add_argument("--quick", action="store_true", help="a small sample that comes along, in two minutes")
-    book.add_argument("--runs", type=Path, default=Path("runs"), help="where networks are kept (default: runs)")
+    book.add_argument("--runs", type=Path, help="where networks are kept (default: runs)")
     book.add_argument("--docs", type=Path, help="where the page goes (default: docs; quick: RUNS/textbook-quick)")
     _add_shared_options(book)
-    for name, stage in STAGES.items():
-        command = commands.add_parser(name, help=stage.run.__doc__)
+    for name, does in STAGES.items():
+        command = commands.add_parser(name, help=does)
         is_calibrate = name == "calibrate"
         also = "; with --data the name of a published model, e.g. my-part" if is_calibrate else ""
         command.add_argument("run", type=Path, help=f"the run's directory, e.g. runs/digits{also}")
@@ -112,6 +112,12 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--defects", type=Path, help="images with defects, for figures and charts")
             command.add_argument("--masks", type=Path, help="masks of the defects, named as in --defects, white")
         _add_shared_options(command)
+    for command in commands.choices.values():
+        command.set_defaults(beside=[], restart=False, runs=Path("runs"))
+    for command in (fit, commands.choices["evaluate"]):
+        command.add_argument(
+            "--beside", type=Path, action="append", metavar="RUN", help="another run as a baseline; repeatable"
+        )
     return parser
 
 
@@ -119,57 +125,35 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=Path, default=Path("models"), help="where to publish (default: models)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
     parser.add_argument("--threads", type=_count, default=0, help="CPU threads (default: one per core)")
-    parser.add_argument(
-        "--beside", type=Path, action="append", default=[], metavar="RUN", help="another run as a baseline; repeatable"
-    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def _overview() -> str:
-    width = max(20, shutil.get_terminal_size().columns - 24)
-    stages = [f"  {name:<12}{stage.run.__doc__}" for name, stage in STAGES.items()]
-    column = max(map(len, recipe_names())) + 2
-    recipes = [f"  {name:<{column}}{load_any_recipe(name).summary}" for name in recipe_names()]
-    architectures = [
-        line
-        for name, network in ARCHITECTURES.items()
-        for line in (
-            f"  {name:<10}{shorten(_first_line(network), width, placeholder='...')}",
-            f"  {'':<10}  options: {_options_of(network)}",
-        )
-    ]
+    summaries = _summaries()
+    column = max(map(len, summaries)) + 2
     lines = [
         "fit runs these stages in order; each can run alone on a run's directory:",
-        *stages,
+        *(f"  {name:<12}{does}" for name, does in STAGES.items()),
         "",
         "recipes (any field can be overridden as section.field=value):",
-        *recipes,
+        *(f"  {name:<{column}}{summary}" for name, summary in summaries.items()),
         "",
         "architectures (an option is overridden as architecture.options.NAME=value):",
-        *architectures,
+        *(f"  {name:<10}{what}" for name, what in ARCHITECTURES.items()),
         "",
-        "examples:",
-        "  python -m training fit digits",
-        "  python -m training fit images --data my_photos --name mine training.epochs=30",
-        "  python -m training evaluate runs/mine",
-        "  python -m training fit denoise --data my_photos --name my-photos",
-        "  python -m training fit restore --noisy scans --clean clean_scans --name my-scans",
-        "  python -m training fit blind --data my_noisy_photos --name mine  (no clean pictures)",
-        "  python -m training fit enhance --data my_photos --scale 2 --name my-x2",
-        "  python -m training fit anomaly --data parts/good --name my-part  (good images of parts, nothing else)",
-        "  python -m training calibrate my-part --data more_good --defects some  (a new version, another threshold)",
-        "  torchrun --nproc-per-node 2 -m training fit digits --threads 1",
+        EXAMPLES,
     ]
     return "\n".join(lines)
 
 
-def _first_line(network: type) -> str:
-    return (network.__doc__ or "").splitlines()[0]
-
-
-def _options_of(network: type) -> str:
-    options = [p for p in inspect.signature(network).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default}" for p in options)
+def _summaries() -> dict[str, str]:
+    """What the recipes that come with Hourglass make, by name."""
+    files = sorted(resources.files("training").joinpath("recipes").iterdir(), key=lambda file: file.name)
+    return {
+        file.name.removesuffix(".toml"): tomllib.loads(file.read_text("utf-8"))["summary"]
+        for file in files
+        if file.name.endswith(".toml")
+    }
 
 
 def model_name(text: str) -> str:

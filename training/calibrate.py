@@ -14,9 +14,12 @@ from tqdm import tqdm
 
 from service.contract.manifest import Calibration, Metric
 from training.anomaly.aligned import AlignedDetector
+from training.config import Recipe
+from training.data import Dataset
 from training.images.pixels import to_pixels
 from training.run import CALIBRATION, GRAPHS, Run
 
+OneSizeRun = Run[Recipe, Dataset]
 CHUNK_PIXELS = 1_000_000  # at once through the graph: 15 images of 256x256, or 1275 of 28x28
 
 
@@ -28,7 +31,7 @@ class Answers:
     peaks: NDArray[np.float32]
 
 
-def calibrate(run: Run, *, progress: bool = True) -> None:
+def calibrate(run: OneSizeRun, *, progress: bool = True) -> None:
     """Score the calibration images with the exported graph and keep the calibration in `calibration.json`.
 
     Also measures which share of the test images, all normal, the threshold flags.

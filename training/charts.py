@@ -18,6 +18,7 @@ CLASS_COLOURS = (
 )  # fmt: skip
 MARKERS = "os^Dv<>P"
 DPI = 96
+CURVE = "curve.png"  # beside a card
 MOST_TICKS = 9  # of a logarithmic axis that names each x; with more it has powers of two
 
 Points = Sequence[tuple[float | int, float | int]]

@@ -5,10 +5,8 @@ field = value        any of them can be overridden on the command line as `secti
 """
 
 import re
-import tomllib
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +16,6 @@ from pydantic import (
     JsonValue,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
 )
 
 from service.contract.manifest import Name, Task
@@ -40,8 +37,6 @@ def _counts_or_matches(value: int | str) -> int | str:
 
 # How many pictures are kept back to validate on, or a regular expression of their names.
 Validation = Annotated[int | str, AfterValidator(_counts_or_matches)]
-
-AnyRecipe = TypeVar("AnyRecipe", bound=BaseModel)
 
 
 class RecipeError(ValueError):
@@ -158,6 +153,7 @@ class ExportConfig(Section):
 class Recipe(Section):
     """One model to be made: which tasks it offers, from which data, by which network and training."""
 
+    kind: Literal["autoencode"] = "autoencode"
     name: Name
     summary: str
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
@@ -172,80 +168,3 @@ class Recipe(Section):
     training: TrainingConfig = TrainingConfig()
     export: ExportConfig = ExportConfig()
     limits: tuple[str, ...] = ()
-
-
-def recipe_names() -> tuple[str, ...]:
-    """Names of the recipes that come with Hourglass, sorted."""
-    files = resources.files("training").joinpath("recipes").iterdir()
-    return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
-
-
-def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
-    """The recipe called `name`, or read from the path `name` if that ends in .toml, with `section.field=value` applied.
-
-    Raises:
-        RecipeError: No such recipe, an override that is not `field=value`, an unknown field or an unfit value.
-    """
-    return as_recipe(Recipe, name, read_fields(name, overrides))
-
-
-def read_fields(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The fields of a recipe, not yet checked, with `section.field=value` applied.
-
-    Values are TOML (`3`, `1e-3`, `true`, `[1, 2]`); a bare word is a string.
-
-    Raises:
-        RecipeError: No such recipe, no TOML, or an override that is not `field=value`.
-    """
-    if name.endswith(".toml"):
-        source = _read_file(name)
-    elif name in recipe_names():
-        source = resources.files("training").joinpath("recipes", f"{name}.toml").read_text("utf-8")
-    else:
-        raise RecipeError(
-            f"no recipe {name!r}; there are {', '.join(recipe_names())}, or give the path of a .toml file"
-        )
-    try:
-        fields = tomllib.loads(source)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{name}: not TOML: {error}") from error
-    for override in overrides:
-        _apply(fields, override)
-    return fields
-
-
-def as_recipe(kind: type[AnyRecipe], name: str, fields: dict[str, Any]) -> AnyRecipe:
-    """The fields as a recipe of that kind.
-
-    Raises:
-        RecipeError: An unknown field or an unfit value.
-    """
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
-        raise RecipeError(f"recipe {name}:\n  " + "\n  ".join(lines)) from error
-
-
-def _read_file(path: str) -> str:
-    try:
-        return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
-
-
-def _apply(fields: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"{override!r} is not an override; write section.field=value, for example training.epochs=3")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *sections, field = key.split(".")
-    at = fields
-    for section in sections:
-        at = at.setdefault(section, {})
-        if not isinstance(at, dict):
-            raise RecipeError(f"{override!r}: {section!r} is a value, not a section")
-    at[field] = value

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from service.contract.manifest import Split
 from training.config import DataConfig
 from training.errors import DataError
 from training.folder import Skipped, read_folder
 from training.mnist import LICENCE, SOURCE, download, is_mnist, read_idx_folder
 
-UNSTATED = "not stated (say it with data.licence=...)"
 SMALLEST_DATASET = 8  # images; fewer leave no part with anything to say
 
 Images = UInt8[Tensor, "_ channel height width"]  # parts differ in length
@@ -42,9 +42,22 @@ class Dataset:
     test_labels: Labels | None = None
 
     @property
-    def image_count(self) -> int:
-        """Images in all parts together."""
-        return len(self.train) + len(self.validation) + len(self.calibration) + len(self.test)
+    def split(self) -> Split:
+        """How many images are in which part."""
+        return Split(
+            train=len(self.train),
+            validation=len(self.validation),
+            calibration=len(self.calibration),
+            test=len(self.test),
+        )
+
+    @property
+    def summary(self) -> str:
+        """What was read."""
+        return (
+            f"{len(self.train)} images for training, {len(self.validation)} for validation, "
+            f"{len(self.calibration)} for calibration, {len(self.test)} for the figures"
+        )
 
 
 def load_data(config: DataConfig, path: Path | None, *, seed: int, progress: bool = True) -> Dataset:
@@ -71,7 +84,7 @@ def load_data(config: DataConfig, path: Path | None, *, seed: int, progress: boo
     return Dataset(
         name=path.resolve().name,
         source=f"a folder of {len(images)} images",
-        licence=config.licence or UNSTATED,
+        licence=config.licence,
         sha256=_digest(images),
         train=train,
         validation=validation,
@@ -112,7 +125,7 @@ def _load_mnist(config: DataConfig, folder: Path, seed: int) -> Dataset:
     return Dataset(
         name="mnist" if genuine else folder.resolve().name,
         source=SOURCE if genuine else "a folder of IDX files",
-        licence=LICENCE if genuine else config.licence or UNSTATED,
+        licence=LICENCE if genuine else config.licence,
         sha256=_digest(images, test),
         train=train,
         validation=validation,

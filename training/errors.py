@@ -1,9 +1,10 @@
-"""What a user can get wrong, beside a recipe (`RecipeError`) and a diverging loss (`TrainingError`).
+"""What a user can get wrong, beside a recipe (`RecipeError`).
 
 PipelineError
 ├── DataError      images that cannot be read or are too few
 ├── RunError       a run directory that does not fit the command
 ├── DeviceError    a device that is not there
+├── TrainingError  a loss that is no number, or weights that are not there
 ├── ExportError    a graph that differs from its network
 ├── VerifyError    a model directory that does not hold what its manifest says
 └── PublishError   a models directory that cannot take a version
@@ -26,6 +27,10 @@ class RunError(PipelineError):
 
 class DeviceError(PipelineError):
     """A device was asked for that is not there."""
+
+
+class TrainingError(PipelineError):
+    """Training cannot go on; the message says why and what to change."""
 
 
 class ExportError(PipelineError):

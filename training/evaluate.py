@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from service.contract.manifest import Metric, Task
 from training.baselines import LARGEST_LINEAR, denoising_baselines, reduced_rank_regression
+from training.config import Recipe
+from training.data import Dataset
 from training.errors import RunError
 from training.export import served
 from training.graphs import graph_for
@@ -19,10 +21,11 @@ from training.run import EVALUATION, Run
 
 MAP_DIM = 2  # latents that make a map: there the manifest gets examples
 MAP_QUERIES = 500  # each orders the whole gallery
+OneSizeRun = Run[Recipe, Dataset]
 IN_FLOAT32 = "same network in float32"
 
 
-def evaluate(run: Run, beside: tuple[Run, ...] = (), *, progress: bool = True) -> None:
+def evaluate(run: OneSizeRun, beside: tuple[OneSizeRun, ...] = (), *, progress: bool = True) -> None:
     """Measure the exported graphs and keep their metrics and the statistics of their latents in `evaluation.json`.
 
     Args:
@@ -51,7 +54,7 @@ def evaluate(run: Run, beside: tuple[Run, ...] = (), *, progress: bool = True) -
     run.write(EVALUATION, {"metrics": [m.model_dump() for m in metrics], **content})
 
 
-def _denoising(run: Run, model: nn.Module, beside: tuple[Run, ...], *, progress: bool) -> list[Metric]:
+def _denoising(run: OneSizeRun, model: nn.Module, beside: tuple[OneSizeRun, ...], *, progress: bool) -> list[Metric]:
     data, corruption = run.data, run.recipe.corruption
     mse = mean_squared_error(_as_served(run, model, "denoise"), data.test, corruption)
     rank = model.latent_dim if isinstance(model.latent_dim, int) else None
@@ -80,7 +83,7 @@ def _denoising(run: Run, model: nn.Module, beside: tuple[Run, ...], *, progress:
     return metrics
 
 
-def _denoise_mse_of(other: Run, run: Run) -> float:
+def _denoise_mse_of(other: OneSizeRun, run: OneSizeRun) -> float:
     same_corruption = other.recipe.corruption.model_copy(update={"clean_share": 0.0}) == (
         run.recipe.corruption.model_copy(update={"clean_share": 0.0})  # only training leaves images clean
     )
@@ -95,7 +98,7 @@ def _denoise_mse_of(other: Run, run: Run) -> float:
 
 
 def _reconstruction(
-    run: Run, model: nn.Module, reconstruct: Callable[[Tensor], Tensor], *, progress: bool
+    run: OneSizeRun, model: nn.Module, reconstruct: Callable[[Tensor], Tensor], *, progress: bool
 ) -> list[Metric]:
     data, rank = run.data, model.latent_dim
     assert isinstance(rank, int)  # noqa: S101 - the caller looked
@@ -116,7 +119,7 @@ def _reconstruction(
     ]  # fmt: skip
 
 
-def _neighbours(run: Run, encode: Callable[[Tensor], Tensor], z: Tensor, *, progress: bool) -> list[Metric]:
+def _neighbours(run: OneSizeRun, encode: Callable[[Tensor], Tensor], z: Tensor, *, progress: bool) -> list[Metric]:
     """How well the nearest training images of a test image show the same; nothing where there are no labels."""
     data, rank = run.data, z.shape[1]
     if data.train_labels is None or data.test_labels is None:
@@ -147,7 +150,7 @@ def _neighbours(run: Run, encode: Callable[[Tensor], Tensor], z: Tensor, *, prog
     ]  # fmt: skip
 
 
-def _reconstruct_as_served(run: Run, model: nn.Module) -> Callable[[Tensor], Tensor] | None:
+def _reconstruct_as_served(run: OneSizeRun, model: nn.Module) -> Callable[[Tensor], Tensor] | None:
     """decode(encode(x)); None where there is no latent, or where nothing that is served in int8 computes it."""
     if model.latent_dim is None:
         return None
@@ -159,6 +162,6 @@ def _reconstruct_as_served(run: Run, model: nn.Module) -> Callable[[Tensor], Ten
     return None
 
 
-def _as_served(run: Run, model: nn.Module, task: Task) -> Callable[[Tensor], Tensor]:
+def _as_served(run: OneSizeRun, model: nn.Module, task: Task) -> Callable[[Tensor], Tensor]:
     """The task's graph, or its network where the recipe does not offer the task."""
     return served(run.path(f"{task}.onnx")) if task in run.recipe.tasks else graph_for(task, model)

@@ -83,15 +83,56 @@ def export_graphs(
     if int8 is not None:
         _make_int8(described, directory, int8)
     for task in graph_by_task:
-        sample = [x[:GOLDEN_IMAGES].numpy() for x in _inputs(examples[task])]
-        inputs, outputs = _tensors_of(task, len(sample))
-        answer = run_graph(directory / f"{task}.onnx", *sample)
-        golden |= {f"{task}.{name}": x for name, x in zip((*inputs, *outputs), (*sample, *answer), strict=True)}
-    with write_atomically(directory / GOLDEN_FILE) as file:
-        np.savez(file, **golden)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
-    sha256 = hashlib.sha256((directory / GOLDEN_FILE).read_bytes()).hexdigest()
+        golden |= golden_sample(task, directory, *(x[:GOLDEN_IMAGES].numpy() for x in _inputs(examples[task])))
     tolerance = GOLDEN_TOLERANCE if int8 is None else INT8_GOLDEN_TOLERANCE
-    return described, Golden(file=GOLDEN_FILE, sha256=sha256, tolerance=tolerance)
+    return described, write_golden(golden, directory, tolerance=tolerance)
+
+
+def export_any_size(
+    task: Task,
+    network: nn.Module,
+    inputs: Callable[[int, int, int], tuple[Tensor, ...]],
+    directory: Path,
+    *,
+    multiple_of: int,
+    sizes: Sequence[tuple[int, int, int]],
+) -> Graph:
+    """Write `<task>.onnx` for images of any size that `multiple_of` divides, and compare it with PyTorch.
+
+    Args:
+        task: What it does.
+        network: In evaluation mode, on the CPU.
+        inputs: (images, rows, columns) -> a tensor for every input; rows and columns are in cells of `multiple_of`.
+        directory: Where the file goes.
+        multiple_of: Pixels of a cell's side.
+        sizes: Images, rows and columns to compare at.
+
+    Raises:
+        ExportError: The graph is not valid, or differs from PyTorch by more than 1e-4.
+    """
+    path, example = directory / f"{task}.onnx", inputs(2, 8, 6)
+    content = to_onnx(network, example, *_tensors_of(task, len(example)), multiple_of=multiple_of)
+    with write_atomically(path) as file:
+        file.write(content)
+    worst = float(np.max([_largest_difference(path, network, *inputs(*size)) for size in sizes]))  # NaN stays NaN
+    if not worst <= PARITY_TOLERANCE:
+        raise ExportError(f"{path.name}: onnxruntime and PyTorch differ by {worst:.2e}, at most 1e-4 is allowed")
+    return describe(path, content, task, Parity(max_abs_diff=worst, tolerance=PARITY_TOLERANCE))
+
+
+def golden_sample(task: Task, directory: Path, *inputs: Array) -> dict[str, Array]:
+    """The inputs of a task's graph and what it answers, by `<task>.<tensor>`."""
+    names, outputs = _tensors_of(task, len(inputs))
+    answers = run_graph(directory / f"{task}.onnx", *inputs)
+    return {f"{task}.{name}": x for name, x in zip((*names, *outputs), (*inputs, *answers), strict=True)}
+
+
+def write_golden(arrays: Mapping[str, Array], directory: Path, *, tolerance: float = GOLDEN_TOLERANCE) -> Golden:
+    """Write golden.npz: what every graph has to answer wherever it runs, up to `tolerance`."""
+    with write_atomically(directory / GOLDEN_FILE) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+    sha256 = hashlib.sha256((directory / GOLDEN_FILE).read_bytes()).hexdigest()
+    return Golden(file=GOLDEN_FILE, sha256=sha256, tolerance=tolerance)
 
 
 def _inputs(example: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

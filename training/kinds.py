@@ -1,28 +1,21 @@
-"""The kinds of recipes: a field `kind` says which; without one it is for images of one size."""
+"""Problems by kind of recipe. To add one: its recipe, `problems/<name>.py` with its `Problem`, and its line here."""
 
-from training.anomaly.config import AnomalyRecipe
-from training.compression.config import CompressionRecipe
-from training.config import Recipe, as_recipe, read_fields
-from training.photocodec.config import PhotoCodecRecipe
-from training.restoration.config import RestorationRecipe
+from typing import Any
 
-AnyRecipe = Recipe | RestorationRecipe | CompressionRecipe | PhotoCodecRecipe | AnomalyRecipe
+from training.problems.grids import GRIDS
+from training.problems.one_size_model import ONE_SIZE
+from training.problems.parts import PARTS
+from training.problems.pictures import ENHANCE, PAIRS, PICTURES
+from training.problems.problem import Problem
+from training.problems.rows import ROWS
 
-
-def load_any_recipe(name: str, overrides: tuple[str, ...] = ()) -> AnyRecipe:
-    """As `training.config.load_recipe`, for recipes of every kind.
-
-    Raises:
-        RecipeError: See there.
-    """
-    fields = read_fields(name, overrides)
-    kind = fields.get("kind")
-    if kind is None:
-        return as_recipe(Recipe, name, fields)
-    if kind == "anomaly":
-        return as_recipe(AnomalyRecipe, name, fields)
-    if kind == "compress":
-        return as_recipe(CompressionRecipe, name, fields)
-    if kind == "compress-photos":
-        return as_recipe(PhotoCodecRecipe, name, fields)
-    return as_recipe(RestorationRecipe, name, fields)
+PROBLEMS: dict[str, Problem[Any, Any]] = {
+    "autoencode": ONE_SIZE,
+    "denoise": PICTURES,
+    "restore": PAIRS,
+    "enhance": ENHANCE,
+    "blind": PICTURES,
+    "compress": ROWS,
+    "compress-photos": GRIDS,
+    "anomaly": PARTS,
+}

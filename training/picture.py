@@ -1,6 +1,7 @@
 """The picture beside a card: originals over noisy over denoised, so that people can look instead of read."""
 
 from io import BytesIO
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from torch import Tensor
 LABEL_WIDTH, LABEL_GAP, GAP, SHORT_SIDE = 96, 10, 6, 84  # screen pixels; the first is the least
 BACKGROUND, INK = (255, 255, 255), (40, 40, 40)
 
+AnyImage = TypeVar("AnyImage", Tensor, NDArray[np.uint8])
 Images = Float[Tensor, "batch channel height width"]
 
 
@@ -56,6 +58,12 @@ def grid_of_images(images: Images, columns: int) -> bytes:
     file = BytesIO()
     sheet.save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def middle(x: AnyImage, side: int) -> AnyImage:
+    """The middle of an image (..., H, W), `side` pixels square; all of it where it is smaller."""
+    top, left = (max(0, (whole - side) // 2) for whole in x.shape[-2:])
+    return x[..., top : top + side, left : left + side]
 
 
 def _bytes(image: Float[Tensor, "channel height width"]) -> NDArray[np.uint8]:

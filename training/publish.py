@@ -1,129 +1,17 @@
-"""From a finished run to `models/<name>/<version>/`: whole or not at all."""
+"""A finished model into `models/<name>/<version>/`: whole or not at all."""
 
 import os
 import re
 import shutil
-import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-from torch import Generator
-
-from service.contract.manifest import (
-    MANIFEST_FILE,
-    Calibration,
-    Data,
-    Examples,
-    Generate,
-    Golden,
-    Graph,
-    InputSpec,
-    Latent,
-    Manifest,
-    Metric,
-    Split,
-    Start,
-    Task,
-)
-from training.calibrate import too_few
-from training.card import PICTURE, card
-from training.corruptions import corrupt
+from service.contract.manifest import MANIFEST_FILE, Manifest
+from training.card import card
 from training.errors import PublishError
 from training.files import write_atomically
-from training.graphs import graph_for
-from training.images.pixels import to_pixels
-from training.metrics import TEST_NOISE_SEED
-from training.picture import rows_of_images
-from training.prior import FittedPrior
-from training.problems.one_size import trained
-from training.provenance import provenance_of
-from training.run import CALIBRATION, EVALUATION, GRAPHS, MODEL, PRIOR, REPORT, START, Run, RunDirectory
+from training.run import MODEL, RunDirectory
 
-SHOWN_IMAGES = 12
 _NUMBERS = re.compile(r"\[\n\s*([^][{}\"]*?)\n\s*\]")  # a list of nothing else
-
-
-def assemble(run: Run, version: int) -> Path:
-    """Everything that a version consists of, in the run's `model/`: graphs, golden sample, picture, card, manifest."""
-    directory = run.path(MODEL)
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
-    manifest = build_manifest(run, version)
-    for file in [graph.file for graph in manifest.tasks.values()] + [manifest.golden.file]:
-        shutil.copyfile(run.path(file), directory / file)
-    with write_atomically(directory / PICTURE) as out:
-        out.write(_picture(run))
-    write_card_and_manifest(directory, manifest)
-    return directory
-
-
-def build_manifest(run: Run, version: int) -> Manifest:
-    """What the run's stages found, as the contract wants it."""
-    recipe, data = run.recipe, run.data
-    graphs, evaluation, report = (
-        run.read(GRAPHS, "export"),
-        run.read(EVALUATION, "evaluate"),
-        run.read(REPORT, "train"),
-    )
-    metrics, limits = list(evaluation["metrics"]), list(recipe.limits)
-    calibration: Calibration | None = None
-    if "anomaly" in recipe.tasks:
-        calibrated = run.read(CALIBRATION, "calibrate")
-        calibration = Calibration.model_validate(calibrated["calibration"])
-        metrics += calibrated["metrics"]
-        limits += [sentence] if (sentence := too_few(calibration)) else []
-    parts = {name: len(getattr(data, name)) for name in ("train", "validation", "calibration", "test")}
-    return Manifest(
-        name=run.name,
-        version=version,
-        created=datetime.now(UTC).replace(microsecond=0),
-        summary=recipe.summary,
-        architecture=recipe.architecture.name,
-        default_for=recipe.default_for,
-        tasks={task: Graph.model_validate(graphs["tasks"][task]) for task in recipe.tasks},
-        input=InputSpec(
-            channels=recipe.data.channels,
-            height=recipe.data.height,
-            width=recipe.data.width,
-            resize=recipe.data.resize,
-        ),
-        latent=Latent.model_validate(evaluation["latent"]) if evaluation["latent"] else None,
-        examples=Examples.model_validate(evaluation["examples"]) if evaluation.get("examples") else None,
-        anomaly=calibration,
-        generate=_generate(run),
-        golden=Golden.model_validate(graphs["golden"]),
-        metrics=tuple(Metric.model_validate(m) for m in metrics),
-        provenance=provenance_of(
-            recipe,
-            report,
-            Data(
-                name=data.name,
-                source=data.source,
-                licence=data.licence,
-                sha256=data.sha256,
-                images=data.image_count,
-                split=Split(**parts),
-            ),
-            command=run.command,
-            commit=graphs["commit"],
-            start=_start(run),
-        ),
-        limits=tuple(limits),
-    )
-
-
-def _start(run: Run) -> Start | None:
-    if run.recipe.training.start_from is None:
-        return None
-    return Start.model_validate(run.read(START, "train"))
-
-
-def _generate(run: Run) -> Generate | None:
-    if "generate" not in run.recipe.tasks:
-        return None
-    prior = FittedPrior.load(run.path(PRIOR))
-    return Generate(labels=prior.labels, shares=prior.shares)
 
 
 def publish(run: RunDirectory, models: Path) -> Path:
@@ -183,28 +71,6 @@ def next_version(home: Path) -> int:
     """One more than the highest version in `home`; 1 where there is none."""
     newest = newest_version(home)
     return int(newest.name) + 1 if newest else 1
-
-
-def git_commit() -> str:
-    """The commit of this code, marked `-dirty` where files differ from it; "unknown" where it is not in git."""
-    command = ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
-    try:
-        done = subprocess.run(  # noqa: S603 - no input
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() or "unknown"
-
-
-def _picture(run: Run) -> bytes:
-    x = to_pixels(run.data.test[:SHOWN_IMAGES])
-    model = trained(run.recipe, run.directory)
-    task: Task = "denoise"
-    x_noisy = corrupt(x, run.recipe.corruption, Generator().manual_seed(TEST_NOISE_SEED))
-    with torch.no_grad():
-        x_hat = graph_for(task, model)(x_noisy)
-    return rows_of_images({"original": x, "noisy": x_noisy, "denoised": x_hat})
 
 
 def write_card_and_manifest(directory: Path, manifest: Manifest) -> None:

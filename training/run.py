@@ -1,43 +1,69 @@
-"""A run directory: where a model is being made, stage by stage, and what each stage left behind."""
+"""A run directory: where a model is being made, and what each stage left behind."""
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from training.config import Recipe
-from training.data import Dataset, load_data
+from service.contract.manifest import Start
+from training.checkpoint import CHECKPOINT
 from training.distributed import rank_and_world
 from training.errors import RunError
 from training.files import write_atomically
+from training.photocodec.config import PhotoCodecRecipe
+from training.recipe import AnyRecipe, RecipeField
+from training.restoration.config import RestorationRecipe
+from training.schedule import free_until
 
-RUN_FILE = "run.json"
-REPORT, EVALUATION = "report.json", "evaluation.json"
-GRAPHS, CALIBRATION, MODEL = "graphs.json", "calibration.json", "model"
-PRIOR, DETECTOR, START = "prior.pt", "detector.pt", "start.json"
+RUN_FILE, REPORT, MODEL = "run.json", "report.json", "model"
+GRAPHS, EVALUATION, CALIBRATION = "graphs.json", "evaluation.json", "calibration.json"
+PRIOR, DETECTOR = "prior.pt", "detector.pt"
+START = "start.json"  # of runs that were begun when the run file did not hold it
+# Fields of a recipe that no stage before publishing reads.
+SHOWN_FIELDS = ("summary ", "default_for ", "limits ")
 
-AnyFile = TypeVar("AnyFile", bound=BaseModel)
+OfRecipe = TypeVar("OfRecipe", bound=BaseModel)
+OfData = TypeVar("OfData")
 
 
-class _RunFile(BaseModel):
+class Sources(BaseModel):
+    """Folders of images: all kinds take `data`, but for pairs; of parts, some with defects and their masks as well."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path | None = None
+    noisy: Path | None = None
+    clean: Path | None = None
+    defects: Path | None = None
+    masks: Path | None = None
+
+
+class RunFile(BaseModel):
+    """What a run was begun with."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    recipe: Recipe
-    data_path: str | None
+    recipe: RecipeField
+    sources: Sources = Sources()
     data_sha256: str
-    command: str
+    start: Start | None = None
+    command: str = ""
 
-
-class _AnyRunFile(BaseModel):
-    """What stands in the run file of every kind of model; recipes that are not made in stages say their kind."""
-
-    name: str
-    recipe: dict[str, Any]
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, fields: Any) -> Any:  # noqa: ANN401 - JSON, not yet checked
+        """Runs were begun with `data_path` before they had sources."""
+        if isinstance(fields, dict) and "data_path" in fields:
+            fields = {**fields, "sources": {"data": fields["data_path"]}}
+            del fields["data_path"]
+        return fields
 
 
 @dataclass(frozen=True)
@@ -57,12 +83,17 @@ class RunDirectory:
         Raises:
             RunError: It has not run yet.
         """
-        try:
-            return json.loads(self.path(file).read_bytes())
-        except FileNotFoundError as error:
-            raise RunError(
-                f"{self.directory} has no {file}: run `python -m training {made_by} {self.directory}` first"
-            ) from error
+        self.need(file, made_by)
+        return json.loads(self.path(file).read_bytes())
+
+    def need(self, file: str, made_by: str) -> None:
+        """Whether an earlier stage has left `file`.
+
+        Raises:
+            RunError: It has not.
+        """
+        if not self.path(file).exists():
+            raise RunError(f"{self.directory} has no {file}: run `python -m training {made_by} {self.directory}` first")
 
     def write(self, file: str, content: object) -> None:
         """Keep `content` as JSON for later stages."""
@@ -71,89 +102,74 @@ class RunDirectory:
 
 
 @dataclass(frozen=True)
-class Run(RunDirectory):
-    """A model of images of one size in the making: its recipe and its images beside the directory."""
+class Run(RunDirectory, Generic[OfRecipe, OfData]):
+    """A run with its recipe, and its images, read when first needed."""
 
-    recipe: Recipe
-    data_path: Path | None
-    command: str
+    recipe: OfRecipe
+    load: Callable[[], OfData]
+    command: str = ""
+    start: Start | None = field(default=None)
 
     @cached_property
-    def data(self) -> Dataset:
-        """The images, read when first needed."""
-        return load_data(self.recipe.data, self.data_path, seed=self.recipe.training.seed)
-
-
-# Fields of a recipe that no stage before publishing reads.
-SHOWN_FIELDS = ("summary ", "default_for ", "limits ")
-# And those that training does not read: where one differs, everything after the weights is done again.
-LATER_FIELDS = ("export.", "prior.", "tasks ")
+    def data(self) -> OfData:
+        """The images."""
+        return self.load()
 
 
 def start_run(
-    directory: Path, *, name: str, recipe: Recipe, data_path: Path | None, command: str, restart: bool
-) -> Run:
-    """A new run in `directory`, or the one already there if it has the same recipe and images.
+    directory: Path, begun: RunFile, *, later: tuple[str, ...] = (), made_later: tuple[str, ...] = (), is_restart: bool
+) -> None:
+    """Begin a run in `directory`, or go on with the one there if it was begun with the same.
 
-    Where only the recipe's `tasks`, `[prior]` or `[export]` differ, the weights are kept and everything after them is
-    done again. What only the card and the service see may differ, too: then a new version is published.
+    What only the card shows may differ, and `training.steps`, too, while the steps so far are the first of either.
+
+    Args:
+        directory: Of the run.
+        begun: What it is begun with now.
+        later: Fields of the recipe that training does not read, or sections with their dot: they may differ, too.
+        made_later: Files and folders that are thrown away where one of `later` differs.
+        is_restart: Throw away what is there.
 
     Raises:
-        RunError: Another recipe or other images were used there, and `restart` is not set; or it is set and
+        RunError: It was begun with another recipe, other images or another model; or `is_restart` is set and
             `directory` holds something else than a run.
-        DataError: The images cannot be used.
     """
-    run = Run(directory, name, recipe, data_path.resolve() if data_path else None, command)
-    is_first = rank_and_world()[0] == 0
-    if restart and is_first:
+    if rank_and_world()[0] > 0:  # the first process does it
+        return
+    if is_restart:
         discard(directory)
-    new = _RunFile(
-        name=name,
-        recipe=recipe,
-        data_path=str(run.data_path) if run.data_path else None,
-        data_sha256=run.data.sha256,
-        command=command,
-    )
-    is_exported_anew = False
-    if run.path(RUN_FILE).exists():
-        old = _read(directory)
-        cure = "give --restart to begin anew, or another --name"
-        changes = differences(old.recipe, recipe)
-        is_exported_anew = any(text.startswith(LATER_FIELDS) for text in changes)
-        differing = [text for text in changes if not text.startswith((*LATER_FIELDS, *SHOWN_FIELDS))]
-        if differing:
-            raise RunError(f"{directory} was begun with another recipe ({'; '.join(differing)}): {cure}")
-        if old.data_sha256 != new.data_sha256:
-            raise RunError(f"{directory} was begun with other images (digest {old.data_sha256[:12]}...): {cure}")
-    if not is_first:
-        return run
+    if (directory / RUN_FILE).exists():
+        old = read_run_file(directory)
+        changes = differences(old.recipe, begun.recipe)
+        _refuse_another(
+            directory, old, begun, [text for text in changes if not text.startswith((*later, *SHOWN_FIELDS))]
+        )
+        if any(text.startswith(later) for text in changes):
+            for name in made_later:
+                _remove(directory / name)
+        if any(text.startswith("training.steps ") for text in changes):
+            _remove(directory / REPORT)  # the training goes on, or is over earlier
     directory.mkdir(parents=True, exist_ok=True)
-    if is_exported_anew:
-        for made_of_weights in (PRIOR, GRAPHS, EVALUATION, CALIBRATION):
-            run.path(made_of_weights).unlink(missing_ok=True)
-        shutil.rmtree(run.path(MODEL), ignore_errors=True)  # or `publish` alone would publish the old graphs
-    with write_atomically(run.path(RUN_FILE)) as file:
-        file.write(new.model_dump_json(indent=1).encode())
-    return run
+    with write_atomically(directory / RUN_FILE) as file:
+        file.write(begun.model_dump_json(indent=1).encode())
 
 
-def open_run(directory: Path) -> Run:
-    """The run in `directory`.
+def read_run_file(directory: Path) -> RunFile:
+    """What the run in `directory` was begun with.
 
     Raises:
         RunError: There is none.
     """
-    old = _read(directory)
-    return Run(directory, old.name, old.recipe, Path(old.data_path) if old.data_path else None, old.command)
-
-
-def open_any_run(directory: Path) -> RunDirectory:
-    """The run in `directory`, of whatever kind.
-
-    Raises:
-        RunError: There is none.
-    """
-    return RunDirectory(directory, _read_any(directory).name)
+    try:
+        begun = RunFile.model_validate_json((directory / RUN_FILE).read_bytes())
+    except FileNotFoundError as error:
+        raise RunError(f"{directory} is no run: `python -m training fit <recipe>` makes one") from error
+    except ValidationError as error:
+        raise RunError(f"{directory / RUN_FILE} cannot be read: {error}") from error
+    if begun.start is None and (directory / START).exists():
+        start = Start.model_validate_json((directory / START).read_bytes())
+        return begun.model_copy(update={"start": start})
+    return begun
 
 
 def discard(directory: Path) -> None:
@@ -171,29 +187,6 @@ def discard(directory: Path) -> None:
     shutil.rmtree(directory)
 
 
-def _read(directory: Path) -> _RunFile:
-    kind = _read_any(directory).recipe.get("kind")
-    if kind is not None:
-        raise RunError(
-            f"{directory} is a run of kind {kind}, which has no stages: give its `fit` command again, or "
-            f"`python -m training publish {directory}` for what it has finished"
-        )
-    return _parsed(_RunFile, directory)
-
-
-def _read_any(directory: Path) -> _AnyRunFile:
-    return _parsed(_AnyRunFile, directory)
-
-
-def _parsed(kind: type[AnyFile], directory: Path) -> AnyFile:
-    try:
-        return kind.model_validate_json((directory / RUN_FILE).read_bytes())
-    except FileNotFoundError as error:
-        raise RunError(f"{directory} is no run: `python -m training fit <recipe>` makes one") from error
-    except ValidationError as error:
-        raise RunError(f"{directory / RUN_FILE} cannot be read: {error}") from error
-
-
 def differences(old: BaseModel, new: BaseModel) -> list[str]:
     """What differs between two recipes, in words."""
     before, after = _flat(old.model_dump()), _flat(new.model_dump())
@@ -202,6 +195,38 @@ def differences(old: BaseModel, new: BaseModel) -> list[str]:
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
+
+
+def _refuse_another(directory: Path, old: RunFile, new: RunFile, differing: list[str]) -> None:
+    cure = "give --restart to begin anew, or another --name"
+    steps = [text for text in differing if text.startswith("training.steps ")]
+    if steps and _may_change_steps(directory, old.recipe, new.recipe):
+        differing = [text for text in differing if text not in steps]
+    elif steps and steps == differing:
+        cure = (
+            "its learning rate has depended on them. To train longer, begin with what it has published: "
+            f"training.start_from=models/{new.name}/1, with another --name or --restart"
+        )
+    if differing:
+        raise RunError(f"{directory} was begun with another recipe ({'; '.join(differing)}): {cure}")
+    if old.data_sha256 != new.data_sha256:
+        raise RunError(f"{directory} was begun with other images (digest {old.data_sha256[:12]}...): {cure}")
+    if old.start is not None and old.start != new.start:
+        raise RunError(f"{directory} was begun with the weights of another model: {cure}")
+
+
+def _may_change_steps(directory: Path, old: AnyRecipe, new: AnyRecipe) -> bool:
+    path = directory / CHECKPOINT
+    done: int = torch.load(path, weights_only=True, mmap=True)["step"] if path.exists() else 0
+    counted = [r.training for r in (old, new) if isinstance(r, RestorationRecipe | PhotoCodecRecipe)]
+    return len(counted) == 2 and done <= min(free_until(training.steps, training) for training in counted)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The weights of a published model as the start of another training of the same network."""
+"""The weights of a published model as the start of another training."""
 
 import hashlib
 from pathlib import Path
@@ -6,28 +6,24 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from service.contract.manifest import Graph, Manifest, Start
+from training.architectures.restorer import Restorer
 from training.errors import DataError
 
-_PREFIX = "model."  # of the modules that are exported
+_PREFIXES = ("model.", "network.")  # of the modules that are exported
 
 
 def read_start(directory: Path) -> Start:
-    """What the training of a published model took, for the card of the one that goes on from it.
+    """What training a published model took, with what it began with, for the card of the one that goes on from it.
 
     Raises:
         DataError: There is no published model.
     """
-    return start_of(published(directory))
-
-
-def start_of(manifest: Manifest) -> Start:
-    """What training a model took, with what it began with."""
+    manifest = _published(directory)
     made, graph = manifest.provenance, next(iter(manifest.tasks.values()))
     before = made.start
     return Start(
@@ -42,33 +38,67 @@ def start_of(manifest: Manifest) -> Start:
 def load_start(network: nn.Module, directory: Path) -> None:
     """Gives `network` the weights of a published model, which stand in its graphs under their own names.
 
-    Weights of int8 graphs come back rounded.
+    Weights of int8 graphs come back rounded. A `Restorer` may be wider or deeper than the published one, and begins as
+    the same function all the same: a weight fills the corner of the larger one, nothing that was there reads the new
+    channels at first, and a residual block begins as the identity (Chen et al., Net2Net, 2016,
+    https://arxiv.org/abs/1511.05641).
 
     Raises:
         DataError: There is no such model, a graph is not what its manifest says, or its network is another one.
     """
-    manifest = published(directory)
-    found: dict[str, NDArray[np.float32]] = {}
+    manifest = _published(directory)
+    may_grow = isinstance(network, Restorer)
+    if may_grow and manifest.architecture != "restorer":
+        raise DataError(f"{directory} is a {manifest.architecture}; a training can start from a model of any size only")
+    found: dict[str, Tensor] = {}
     for graph in manifest.tasks.values():
-        found |= _weights(read_graph(directory, graph))
-    wanted = network.state_dict()
-    for name, weight in wanted.items():
-        shape = found[name].shape if name in found else None
-        if shape != tuple(weight.shape):
+        found |= _weights(_read_graph(directory, graph))
+    weights = network.state_dict()
+    more = {name for name in found if may_grow and name.endswith(("weight", "bias"))}
+    for name in sorted(weights.keys() | more):
+        small, large = found.get(name), weights.get(name)
+        if small is not None and large is not None and small.shape == large.shape:
+            large.copy_(small)
+        elif may_grow and small is not None and large is not None and _fits(name, small, large):
+            _grow(large, small, inputs=0 if name.startswith("up.") else 1)
+        elif not may_grow or small is not None or ".body." not in name:
+            config = manifest.provenance.config
             raise DataError(
-                f"{directory} holds another network: {name} is {'not there' if shape is None else list(shape)}, the "
-                f"recipe's is {list(weight.shape)}; give the architecture that it was made with "
-                f"({manifest.provenance.config.get('architecture')})"
+                f"{directory} holds another network: {name} is {_size(small)}, the recipe's is {_size(large)}; give "
+                f"the architecture, channels and kind of {config.get('network') or config.get('architecture')}"
+                + (", or a larger network" if may_grow else "")
             )
-    network.load_state_dict({name: torch.from_numpy(found[name].copy()) for name in wanted})
+    network.load_state_dict(weights)
 
 
-def read_graph(directory: Path, graph: Graph) -> ModelProto:
-    """A graph of a published model.
+def _fits(name: str, small: Tensor, large: Tensor) -> bool:
+    """Whether kernels are of the same size and channels no fewer; as many where they are those of pictures."""
+    same = {"stem.weight": slice(1, None), "head.weight": slice(0, 1), "head.bias": slice(None)}.get(
+        name, slice(2, None)
+    )
+    return (
+        small.ndim == large.ndim
+        and small.shape[same] == large.shape[same]
+        and small.shape[2:] == large.shape[2:]
+        and all(a <= b for a, b in zip(small.shape, large.shape, strict=True))
+    )
 
-    Raises:
-        DataError: It cannot be read, or is not what the manifest says.
-    """
+
+def _grow(large: Tensor, small: Tensor, *, inputs: int) -> None:
+    """Writes `small` into the corner of `large`; its outputs read nothing else. Axis `inputs` counts what is read."""
+    corner = [slice(size) for size in small.shape]
+    if large.ndim > 1:
+        read = corner.copy()
+        read[inputs] = slice(None)
+        large[tuple(read)] = 0.0
+    large[tuple(corner)] = small
+
+
+def _size(weight: Tensor | None) -> str:
+    return "not there" if weight is None else str(list(weight.shape))
+
+
+def _read_graph(directory: Path, graph: Graph) -> ModelProto:
     path = directory / graph.file
     try:
         content = path.read_bytes()
@@ -79,7 +109,7 @@ def read_graph(directory: Path, graph: Graph) -> ModelProto:
     return onnx.load_model_from_string(content)
 
 
-def _weights(model: ModelProto) -> dict[str, NDArray[np.float32]]:
+def _weights(model: ModelProto) -> dict[str, Tensor]:
     """Name to float32 weights; those of int8 are multiplied by their scales."""
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     weights = {name: array for name, array in stored.items() if array.dtype == np.float32}
@@ -92,15 +122,15 @@ def _weights(model: ModelProto) -> dict[str, NDArray[np.float32]]:
                 scale, zero = scale.reshape(shape), zero.reshape(shape)
             plain = (values.astype(np.float32) - zero.astype(np.float32)) * scale
             weights[node.input[0].removesuffix("_quantized")] = plain.astype(np.float32)
-    return {name[name.find(_PREFIX) + len(_PREFIX) :]: array for name, array in weights.items() if _PREFIX in name}
+    return {
+        name[name.find(prefix) + len(prefix) :]: torch.from_numpy(array.copy())
+        for prefix in _PREFIXES
+        for name, array in weights.items()
+        if prefix in name
+    }
 
 
-def published(directory: Path) -> Manifest:
-    """The manifest of a published model.
-
-    Raises:
-        DataError: There is none.
-    """
+def _published(directory: Path) -> Manifest:
     path = directory / "manifest.json"
     try:
         return Manifest.model_validate_json(path.read_bytes())

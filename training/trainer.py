@@ -20,6 +20,7 @@ from tqdm import tqdm
 from training.checkpoint import CHECKPOINT, WEIGHTS, Checkpoint
 from training.config import OptimisationConfig, RecipeError
 from training.distributed import rank_and_world, sum_over_processes
+from training.errors import TrainingError
 from training.files import write_atomically
 from training.randomness import generator_for
 from training.schedule import learning_rate_factor
@@ -29,10 +30,6 @@ CHECKPOINT_INTERVAL_S = 30.0
 Batch = tuple[Tensor, ...]  # every tensor has the images of the batch along its first axis
 AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 Network = Callable[..., Any]  # each problem knows what its own takes and returns
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and what to change."""
 
 
 @dataclass(frozen=True)

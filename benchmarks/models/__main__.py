@@ -34,7 +34,6 @@ def main(arguments: list[str] | None = None) -> int:
 
     from training.config import RecipeError  # noqa: PLC0415
     from training.errors import PipelineError  # noqa: PLC0415
-    from training.trainer import TrainingError  # noqa: PLC0415
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -43,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = {"only": only} if only else {}
     try:
         benchmark(options.data, options.models, options.docs, is_quick=options.quick, **chosen)
-    except (PipelineError, RecipeError, TrainingError) as error:
+    except (PipelineError, RecipeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:

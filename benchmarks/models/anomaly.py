@@ -25,7 +25,6 @@ from benchmarks.page import table, write_between
 from training.anomaly.backbone import Lite0
 from training.anomaly.config import AnomalyRecipe
 from training.anomaly.detector import pooled
-from training.anomaly.fit import GRAPH, export_detector
 from training.anomaly.learn import CHUNK, feature_maps, learn_from_features, weigh
 from training.anomaly.masks import read_mask
 from training.anomaly.measure import aupro, auroc, f1_max, pixel_auroc
@@ -35,8 +34,9 @@ from training.calibrate import Answers, calibration_of
 from training.errors import DataError
 from training.folder import find_images, read_image
 from training.images.pixels import to_pixels
-from training.kinds import load_any_recipe
+from training.problems.parts import GRAPH, export_detector
 from training.randomness import generator_for
+from training.recipe import load_recipe
 
 SEEDS = (0, 1, 2)
 SAME_TILE = 120  # frames: between two pictures of one magnetic tile there are fewer
@@ -154,7 +154,7 @@ def tiles(paths: Sequence[Path]) -> dict[Path, int]:
 
 def case_table(case: Case, seeds: Sequence[int]) -> str:
     """All methods on one data set."""
-    recipe = load_any_recipe("anomaly", case.settings)
+    recipe = load_recipe("anomaly", case.settings)
     assert isinstance(recipe, AnomalyRecipe)
     config = choose_input(case.good, recipe.data)
     good, defects = (

@@ -16,9 +16,9 @@ from benchmarks.models.pictures import table as table_of
 from benchmarks.page import write_between
 from training.architectures.restorer import SIGMA_UNIT
 from training.images.pixels import to_pixels
-from training.kinds import load_any_recipe
 from training.problems.pictures import job
 from training.randomness import generator_for
+from training.recipe import load_recipe
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import clipped
 from training.restoration.measure import Restore
@@ -37,7 +37,7 @@ def benchmark_blind(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
         docs: Folder with restoration.md.
         is_quick: A few steps, and the page stays as it is.
     """
-    recipe = load_any_recipe("blind", ("data.channels=1", f"training.steps={QUICK_STEPS if is_quick else STEPS}"))
+    recipe = load_recipe("blind", ("data.channels=1", f"training.steps={QUICK_STEPS if is_quick else STEPS}"))
     assert isinstance(recipe, RestorationRecipe)
     photos = read_photos(data / "bsds500", 1, validation=20, least_side=64, progress=False)
     photos = _noisy_copy(photos, SIGMA, recipe.training.seed)

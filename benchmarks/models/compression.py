@@ -12,8 +12,16 @@ from tqdm import tqdm
 from benchmarks.page import write_between
 from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.tables import Compression
-from training.compression.classical import Bytes, Point, lossless_size, lossy_codecs, lossy_curve, size_at, widest_gap
-from training.compression.fit import draw_curves
+from training.compression.classical import (
+    Bytes,
+    Point,
+    draw_curves,
+    lossless_size,
+    lossy_codecs,
+    lossy_curve,
+    size_at,
+    widest_gap,
+)
 from training.compression.measure import Images, ServedCodec, measure_all
 from training.errors import DataError
 from training.files import write_atomically

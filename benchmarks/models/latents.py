@@ -11,7 +11,7 @@ from tqdm import tqdm
 from benchmarks.models.compression import newest
 from benchmarks.models.judge import Judge, Judged, table
 from benchmarks.page import write_between
-from training.config import PriorConfig, Recipe, load_recipe
+from training.config import PriorConfig, Recipe
 from training.data import Dataset, load_data
 from training.export import served
 from training.graphs import graph_for
@@ -20,6 +20,7 @@ from training.latents import latents, principal_components
 from training.metrics import mean_squared_error
 from training.prior import Prior, fit_prior
 from training.problems.one_size import job
+from training.recipe import load_recipe
 from training.retrieval import neighbour_accuracy
 from training.trainer import train
 
@@ -53,7 +54,7 @@ def benchmark_regularisation(data: Path, models: Path, docs: Path, *, is_quick: 
     for name, strength in STRENGTHS.items():
         epochs = ("training.epochs=1",) if is_quick else ()
         overrides = (f"regularisation.name={name}", f"regularisation.strength={strength}", *epochs)
-        recipe = load_recipe("digits-2d", (*SHORT, *overrides))
+        recipe = load_recipe("digits-2d", (*SHORT, *overrides), of=Recipe)
         model = _trained(images, recipe)
         encode = graph_for("encode", model)
         z, z_test = latents(encode, images.train), latents(encode, images.test)
@@ -108,7 +109,7 @@ def benchmark_generation(data: Path, models: Path, docs: Path, *, is_quick: bool
 
 def _mnist(data: Path) -> Dataset:
     folder = data / "mnist" if (data / "mnist").is_dir() else data
-    return load_data(load_recipe("digits-2d").data, folder, seed=0)
+    return load_data(load_recipe("digits-2d", of=Recipe).data, folder, seed=0)
 
 
 def _trained(images: Dataset, recipe: Recipe) -> nn.Module:

@@ -17,13 +17,13 @@ from tqdm import tqdm
 from benchmarks.models.peers.one_class import NearestGradients, PixelAutoencoder, ProbabilisticPca, SmallPeer
 from benchmarks.page import table
 from training.anomaly.aligned import CHUNK, learn_aligned_detector
-from training.anomaly.fit import GRAPH
 from training.anomaly.measure import auroc
 from training.calibrate import Answers, calibration_of
 from training.errors import DataError
 from training.export import export_graphs
 from training.images.pixels import to_pixels
 from training.mnist import IdxFolder, read_idx_folder
+from training.problems.parts import GRAPH
 from training.randomness import generator_for
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it

@@ -20,8 +20,7 @@ from service.contract.colour import TO_YCC, sizes_of_planes
 from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.plane_coder import pack_grids, places_of, unpack_grids
 from service.contract.tables import Grid, RatePoint
-from training.compression.classical import Codec, Point, best, lossy_codecs, lossy_curve, sheet_of, size_at
-from training.compression.fit import draw_curves
+from training.compression.classical import Codec, Point, best, draw_curves, lossy_codecs, lossy_curve, sheet_of, size_at
 from training.errors import DataError
 from training.files import write_atomically
 from training.photocodec.config import PhotoCodecRecipe

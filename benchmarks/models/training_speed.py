@@ -22,12 +22,13 @@ from tqdm import tqdm
 
 from benchmarks.page import table, write_between
 from training.architectures import build
-from training.config import load_recipe
+from training.config import Recipe
 from training.corruptions import corrupt
 from training.data import Dataset, load_data
 from training.images.pixels import to_pixels
 from training.metrics import mean_squared_error
 from training.problems.one_size import job
+from training.recipe import load_recipe
 from training.trainer import train
 
 EPOCHS, BATCH = 5, 32
@@ -41,7 +42,7 @@ def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
         docs: Folder with performance.md.
         is_quick: One epoch each, and the page stays as it is.
     """
-    recipe = load_recipe("textbook")
+    recipe = load_recipe("textbook", of=Recipe)
     digits = load_data(recipe.data, data / "mnist" if (data / "mnist").is_dir() else data, seed=0)
     epochs = 1 if is_quick else EPOCHS
     trainings = {
@@ -66,7 +67,7 @@ def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
 def plain_loop(data: Dataset, epochs: int) -> tuple[nn.Module, int]:
     """The network and the number of images it saw."""
     torch.manual_seed(0)
-    recipe = load_recipe("textbook")
+    recipe = load_recipe("textbook", of=Recipe)
     model = build(recipe)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     loader = DataLoader(TensorDataset(to_pixels(data.train)), batch_size=BATCH, shuffle=True)
@@ -82,7 +83,7 @@ def plain_loop(data: Dataset, epochs: int) -> tuple[nn.Module, int]:
 
 def our_loop(data: Dataset, name: str, epochs: int) -> tuple[nn.Module, int]:
     """The network of a recipe and the number of images it saw."""
-    recipe = load_recipe(name, (f"training.epochs={epochs}",))
+    recipe = load_recipe(name, (f"training.epochs={epochs}",), of=Recipe)
     device = torch.device("cpu")
     work = job(recipe, data, device)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from service.contract.manifest import Manifest
 from training.__main__ import main
-from training.kinds import load_any_recipe
+from training.recipe import load_recipe
 from training.restoration.config import RestorationRecipe
 
 QUICK = ("training.steps=6", "training.batch_size=4", "training.patch=16", "training.validate_every=3")
@@ -12,7 +12,7 @@ TINY = ("network.widths=[8, 8]", "network.blocks=[1, 1]", "data.validation=2", "
 
 
 def recipe(kind: str, *overrides: str) -> RestorationRecipe:
-    found = load_any_recipe(kind, (*QUICK, *TINY, *overrides))
+    found = load_recipe(kind, (*QUICK, *TINY, *overrides))
     assert isinstance(found, RestorationRecipe)
     return found
 

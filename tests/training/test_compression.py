@@ -30,8 +30,8 @@ from training.compression.measure import ServedCodec, file_of
 from training.compression.tables import fit_table
 from training.config import RecipeError
 from training.errors import VerifyError
-from training.kinds import load_any_recipe
 from training.problems.rows import trade_off
+from training.recipe import load_recipe
 from training.verify import verify
 
 TINY = (
@@ -47,7 +47,7 @@ TINY = (
 
 
 def tiny_codec() -> Codec:
-    recipe = load_any_recipe("digits-compressed", TINY)
+    recipe = load_recipe("digits-compressed", TINY)
     assert isinstance(recipe, CompressionRecipe)
     return build_codec(recipe).eval()
 
@@ -131,11 +131,11 @@ def test_a_run_of_another_recipe_is_not_gone_on_with(
 )
 def test_rates_that_make_no_sense_are_refused(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        load_any_recipe("digits-compressed", (*TINY, override))
+        load_recipe("digits-compressed", (*TINY, override))
 
 
 def test_a_network_without_a_latent_cannot_compress() -> None:
-    recipe = load_any_recipe("digits-compressed", (*TINY, "architecture.name=unet", "architecture.options={}"))
+    recipe = load_recipe("digits-compressed", (*TINY, "architecture.name=unet", "architecture.options={}"))
     assert isinstance(recipe, CompressionRecipe)
 
     with pytest.raises(RecipeError, match="has no latent"):

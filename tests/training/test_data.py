@@ -56,7 +56,7 @@ def test_shares_that_leave_nothing_for_training_are_refused() -> None:
 
 def test_a_folder_that_only_looks_like_mnist_does_not_get_its_name_or_licence(idx_folder: Path) -> None:
     data = load_data(MNIST, idx_folder, seed=0)
-
+    assert data.licence == ""
     assert data.name != "mnist"
     assert "not stated" in data.licence
 

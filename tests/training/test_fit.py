@@ -16,8 +16,9 @@ from pydantic import BaseModel
 from service.contract.manifest import Manifest
 from training.__main__ import main
 from training.architectures import ARCHITECTURES
-from training.config import Recipe, recipe_names
-from training.stages import STAGES
+from training.arguments import STAGES
+from training.config import Recipe
+from training.recipe import recipe_names
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = [

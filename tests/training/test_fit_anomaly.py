@@ -249,7 +249,7 @@ def test_fit_anomaly_restarts_nothing_but_a_run(workshop: Path, capsys: pytest.C
 def test_fit_anomaly_trains_in_one_process(
     workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("training.__main__.rank_and_world", lambda: (0, 2))
+    monkeypatch.setattr("training.stages.rank_and_world", lambda: (0, 2))
 
     assert main(["fit", "anomaly", "--data", str(workshop / "good"), "--runs", str(workshop / "runs5")]) == 1
 

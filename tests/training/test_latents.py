@@ -13,7 +13,7 @@ from service.contract.manifest import Manifest
 from training import trainer
 from training.__main__ import main
 from training.architectures import build
-from training.config import PriorConfig, RecipeError, RegularisationConfig, load_recipe
+from training.config import PriorConfig, Recipe, RecipeError, RegularisationConfig
 from training.data import Dataset, load_data
 from training.export import run_graph
 from training.graphs import Generate
@@ -21,9 +21,10 @@ from training.images.pixels import to_pixels
 from training.latents import describe
 from training.prior import FittedPrior, Mixture, Prior, choose_components, fit_mixture, fit_prior
 from training.problems import one_size
+from training.problems.one_size_model import check_recipe
+from training.recipe import load_recipe
 from training.regularisation import REGULARISERS, Regularised, Step, check_regularisation
 from training.retrieval import mean_average_precision, neighbour_accuracy
-from training.stages import check_recipe
 from training.start import load_start
 
 CPU = torch.device("cpu")
@@ -37,7 +38,7 @@ TINY = (
 
 
 def linear() -> torch.nn.Module:
-    recipe = load_recipe("linear", ("data.height=4", "data.width=4", "architecture.options={latent_dim=3}"))
+    recipe = load_recipe("linear", ("data.height=4", "data.width=4", "architecture.options={latent_dim=3}"), of=Recipe)
     return build(recipe)
 
 
@@ -75,7 +76,7 @@ def test_the_contractive_penalty_is_the_squared_norm_of_the_jacobian() -> None:
 def test_a_penalty_reaches_the_encoder_and_lands_in_the_history(name: str, tmp_path: Path) -> None:
     images = torch.randint(0, 255, (60, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     data = Dataset("noise", "made here", "CC0-1.0", "0" * 64, images[:40], images[40:50], images[50:], images[50:])
-    recipe = load_recipe("digits-2d", (*TINY, f"regularisation.name={name}", "regularisation.strength=0.5"))
+    recipe = load_recipe("digits-2d", (*TINY, f"regularisation.name={name}", "regularisation.strength=0.5"), of=Recipe)
 
     report = trainer.train(one_size.job(recipe, data, CPU), run_dir=tmp_path, device=CPU, progress=False)
 
@@ -96,7 +97,7 @@ def test_an_unknown_regularisation_names_the_known_ones() -> None:
 
 
 def test_a_network_without_a_latent_cannot_be_regularised() -> None:
-    recipe = load_recipe("digits-unet", ("regularisation.name=l1",))
+    recipe = load_recipe("digits-unet", ("regularisation.name=l1",), of=Recipe)
 
     with pytest.raises(RecipeError, match="has no latent"):
         check_recipe(recipe)
@@ -187,7 +188,7 @@ def test_directions_are_unit_vectors_by_falling_spread() -> None:
 def test_generate_is_exported_as_the_network_computes_it(tmp_path: Path) -> None:
     from training.export import export_graphs  # noqa: PLC0415 - only here
 
-    model = build(load_recipe("digits-2d", TINY)).eval()
+    model = build(load_recipe("digits-2d", TINY, of=Recipe)).eval()
     z = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
     labels = (torch.arange(400) % 2).to(torch.uint8)
     network = Generate(model, fit_prior(z, labels, PriorConfig(components=3), seed=0).network()).eval()
@@ -243,7 +244,7 @@ def test_a_training_starts_from_a_published_model(
     overrides = ['tasks=["encode", "decode"]', "default_for=[]", options, "training.epochs=1"]
     overrides += [f"export.precision={precision}", "export.max_loss_rise=9", "augmentation.share=0"]
     assert main(["fit", "digits", *where, "--quiet", *overrides]) == 0
-    recipe = load_recipe("digits", tuple(overrides))
+    recipe = load_recipe("digits", tuple(overrides), of=Recipe)
     trained, model = one_size.trained(recipe, tmp_path / "runs/digits"), build(recipe)
 
     load_start(model, tmp_path / "models/digits/1")
@@ -277,7 +278,7 @@ def test_the_frechet_distance_of_two_gaussians_has_its_closed_form() -> None:
 
 
 def test_the_judge_finds_images_far_from_the_test_images_worse(idx_folder: Path) -> None:
-    data = load_data(load_recipe("digits-2d").data, idx_folder, seed=0)
+    data = load_data(load_recipe("digits-2d", of=Recipe).data, idx_folder, seed=0)
     judge = Judge(data)
 
     real, noise = judge.judge(to_pixels(data.test)), judge.judge(torch.rand(40, 1, 28, 28))

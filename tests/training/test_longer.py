@@ -11,8 +11,8 @@ from tests.training.pictures import fit, published
 from training.architectures.restorer import Restorer
 from training.restoration.config import RestorationTraining
 from training.restoration.patches import Patches
-from training.restoration.start import load_start
 from training.schedule import learning_rate_factor
+from training.start import load_start
 
 STANDING_STILL = ("training.learning_rate=1e-12", "training.muon_learning_rate=1e-12", "training.steps=1")
 

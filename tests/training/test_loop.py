@@ -9,6 +9,7 @@ from training import trainer
 from training.checkpoint import Checkpoint
 from training.config import ArchitectureConfig, DataConfig, Recipe, TrainingConfig
 from training.data import Dataset
+from training.errors import TrainingError
 from training.images.pixels import to_pixels
 from training.optimisers import orthogonalise
 from training.problems import one_size
@@ -124,14 +125,14 @@ def test_the_saved_weights_are_those_of_the_report(data: Dataset, tmp_path: Path
 def test_weights_of_another_network_are_refused(data: Dataset, tmp_path: Path) -> None:
     weights_after(recipe_with(architecture="mlp"), data, tmp_path)
 
-    with pytest.raises(trainer.TrainingError, match="does not fit the recipe's ConvAutoencoder"):
+    with pytest.raises(TrainingError, match="does not fit the recipe's ConvAutoencoder"):
         one_size.trained(recipe_with(architecture="conv"), tmp_path)
 
 
 def test_a_loss_that_explodes_is_an_error_with_the_cure(data: Dataset, tmp_path: Path) -> None:
     recipe = recipe_with(architecture="linear", optimiser="adam", learning_rate=1e30)
 
-    with pytest.raises(trainer.TrainingError, match=r"lower training\.learning_rate"):
+    with pytest.raises(TrainingError, match=r"lower training\.learning_rate"):
         weights_after(recipe, data, tmp_path)
 
 

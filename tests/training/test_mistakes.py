@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training.__main__ import main
-from training.stages import find_device
+from training.devices import find_device
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from PIL import Image
 from tests.training.pictures import fit, published
 from training.config import RecipeError
 from training.errors import DataError
-from training.kinds import load_any_recipe
-from training.restoration.fit import curve
+from training.problems.pictures import curve
+from training.recipe import load_recipe
 from training.restoration.photos import read_pairs, read_photos
 
 
@@ -74,7 +74,7 @@ def test_an_expression_keeps_back_what_it_names(tmp_path: Path, photos: Path, ki
 
 
 def test_photo_compression_takes_an_expression_too() -> None:
-    recipe = load_any_recipe("photo-compressed", ("data.validation=^[024]",))
+    recipe = load_recipe("photo-compressed", ("data.validation=^[024]",))
 
     assert recipe.data.model_dump()["validation"] == "^[024]"
 
@@ -83,7 +83,7 @@ def test_photo_compression_takes_an_expression_too() -> None:
 @pytest.mark.parametrize("validation", ["0", "-1", "("])
 def test_a_recipe_that_keeps_nothing_back_is_refused(kind: str, validation: str) -> None:
     with pytest.raises(RecipeError, match=r"data\.validation|validation"):
-        load_any_recipe(kind, (f"data.validation={validation}",))
+        load_recipe(kind, (f"data.validation={validation}",))
 
 
 def test_an_expression_that_names_nothing_is_refused(photos: Path) -> None:

@@ -20,14 +20,15 @@ from service.models.loading import load_model
 from service.models.onnx_guard import check_onnx
 from training.__main__ import main
 from training.architectures import build
-from training.config import load_recipe
+from training.config import Recipe
 from training.errors import ExportError
 from training.evaluate import evaluate
 from training.export import Int8, export_graphs, run_graph, served, to_onnx
 from training.graphs import graph_for
+from training.problems.one_size_model import _check_loss, _int8
 from training.quantise import quantise
-from training.run import open_run
-from training.stages import _check_loss, _int8
+from training.recipe import load_recipe
+from training.stages import open_run
 from training.verify import verify
 
 OPTIONS = "architecture.options={latent_dim=4, widths=[4, 8], blocks=[0, 1], hidden=16}"
@@ -69,7 +70,7 @@ class Offset(nn.Module):
 
 
 def export(folder: Path) -> dict[Task, Graph]:
-    model = build(load_recipe("digits", (OPTIONS,))).eval()
+    model = build(load_recipe("digits", (OPTIONS,), of=Recipe)).eval()
     x = torch.rand(80, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     networks = {task: graph_for(task, model) for task in TASKS}
     with torch.no_grad():
@@ -130,7 +131,7 @@ def test_weights_are_int8_of_which_seven_bits_are_used(exported: tuple[Path, dic
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_network_without_a_latent_is_quantised_in_one_piece(channels: int, tmp_path: Path) -> None:
-    recipe = load_recipe("digits-unet", ("architecture.options={}", f"data.channels={channels}"))
+    recipe = load_recipe("digits-unet", ("architecture.options={}", f"data.channels={channels}"), of=Recipe)
     denoise = graph_for("denoise", build(recipe))
     x = torch.rand(32, channels, 28, 28, generator=torch.Generator().manual_seed(0))
     seen: list[torch.Tensor] = []
@@ -158,7 +159,9 @@ def test_denoise_is_decode_of_encode_to_the_bit(exported: tuple[Path, dict[Task,
 def test_int8_comes_close_to_the_network_but_is_not_it(exported: tuple[Path, dict[Task, Graph]]) -> None:
     folder, _ = exported
     with torch.no_grad():
-        expected = graph_for("denoise", build(load_recipe("digits", (OPTIONS,))).eval())(torch.from_numpy(images()))
+        expected = graph_for("denoise", build(load_recipe("digits", (OPTIONS,), of=Recipe)).eval())(
+            torch.from_numpy(images())
+        )
     difference = np.abs(run_graph(folder / "denoise.onnx", images())[0] - expected.numpy())
 
     assert 0 < difference.max() < 0.05
@@ -214,7 +217,7 @@ def test_the_service_takes_an_int8_version(twice: Path) -> None:
 
 def test_the_loss_that_decides_is_that_of_the_recipe(twice: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = (OPTIONS, "training.loss=l1", "corruption.name=none", "corruption.options={}")
-    run = replace(open_run(twice / "runs" / "digits"), recipe=load_recipe("digits", overrides))
+    run = replace(open_run(twice / "runs" / "digits"), recipe=load_recipe("digits", overrides, of=Recipe))
 
     with pytest.raises(ExportError, match=r"raises the validation loss \(l1\) by 100\.0%"):
         _check_loss(run, Offset(0.1), Offset(0.2))  # mse would be four times as much

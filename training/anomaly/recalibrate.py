@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from tqdm import tqdm
 
 from service.contract.manifest import Calibration, Manifest, Split
-from training.anomaly.fit import GRAPH, SEEN, Images, digest
+from training.anomaly.parts import find_good, shown
 from training.anomaly.report import Defects, as_metrics, figures, judge_of, picture, read_defects
 from training.calibrate import answers_of, calibration_of, too_few
 from training.card import PICTURE
@@ -24,9 +24,11 @@ from training.charts import histogram, lines
 from training.config import DataConfig
 from training.errors import DataError, RunError
 from training.files import write_atomically
-from training.folder import read_folder
+from training.folder import read_files
+from training.problems.parts import GRAPH, SEEN, digest
+from training.problems.problem import say
 from training.publish import newest_version, publish, write_card_and_manifest
-from training.run import MODEL, RunDirectory
+from training.run import MODEL, RunDirectory, Sources
 from training.verify import verify
 
 ROC, HISTOGRAM = "roc.png", "scores.png"
@@ -43,8 +45,15 @@ class _Read:
     defects: Defects | None
 
 
-def recalibrate(name: str, sources: Images, *, models: Path, command: str, progress: bool = True) -> Path:
+def recalibrate(name: str, sources: Sources, *, models: Path, command: str, progress: bool = True) -> Path:
     """Publish the next version of a model, calibrated on other good images, and return its directory.
+
+    Args:
+        name: The model's.
+        sources: `data` are good images that it has not learnt from; `defects` and `masks` are for figures and charts.
+        models: Directory of published models.
+        command: What was asked for, for the card.
+        progress: Whether bars are shown.
 
     Raises:
         RunError: No such model, or one without the anomaly task.
@@ -59,7 +68,7 @@ def recalibrate(name: str, sources: Images, *, models: Path, command: str, progr
     if old.anomaly is None:
         raise RunError(f"model {name!r} has no anomaly task; it offers {', '.join(old.tasks)}")
     read = _read(sources, old, progress=progress)
-    _refuse_seen(read.good, version, sources.good)
+    _refuse_seen(read.good, version, read.name)
     with TemporaryDirectory() as home:
         run = RunDirectory(Path(home), name)
         directory = run.path(MODEL)
@@ -88,32 +97,31 @@ def recalibrate(name: str, sources: Images, *, models: Path, command: str, progr
         f"{len(read.good)} images: threshold {calibration.threshold:.5g} for a false-positive rate of "
         f"{calibration.target_fpr:g} (was {old.anomaly.threshold:.5g} from {len(old.anomaly.scores)} images)"
     )
-    for metric in manifest.metrics:
-        tqdm.write(f"{metric.name} {metric.value:.4g} on {metric.data}")
+    say(manifest.metrics)
     if sentence := too_few(calibration):
         tqdm.write(f"mind: {sentence}")
     tqdm.write(f"published {target}")
     return target
 
 
-def _read(sources: Images, manifest: Manifest, *, progress: bool) -> _Read:
+def _read(sources: Sources, manifest: Manifest, *, progress: bool) -> _Read:
     size = manifest.input
     if size.height is None or size.width is None:
         raise RunError(f"model {manifest.name!r} takes images of any size; only models of one size are calibrated")
     config = DataConfig(channels=size.channels, height=size.height, width=size.width, resize=size.resize)
-    if not sources.good.is_dir():
-        raise DataError(f"--data {sources.good}: no such folder")
-    found = read_folder(sources.good, config, progress=progress)
+    if sources.data is None:
+        raise DataError("which images? Give --data FOLDER, a folder of good images that the model has not seen")
+    found = read_files(find_good(sources.data), config, label=shown(sources.data), progress=progress)
     for skipped in found.skipped[:20]:
-        tqdm.write(f"skipped {skipped.path}: {skipped.reason}")
+        tqdm.write(f"skipped {skipped}")
     defects = None
     if sources.defects is not None:
         defects = read_defects(sources.defects, sources.masks, config, progress=progress)
     sha256 = hashlib.sha256(found.images.numpy().tobytes()).hexdigest()
-    return _Read(found.images, sha256, sources.good.resolve().name, defects)
+    return _Read(found.images, sha256, sources.data.resolve().name, defects)
 
 
-def _refuse_seen(images: torch.Tensor, version: Path, folder: Path) -> None:
+def _refuse_seen(images: torch.Tensor, version: Path, folder: str) -> None:
     if not (version / SEEN).is_file():
         tqdm.write(f"mind: {version} keeps no list of the images it has learnt from; make sure that these are others")
         return

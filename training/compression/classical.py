@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, features
 
+from training.charts import lines
 from training.metrics import psnr_db
 
 WIDEST_STEP_DB = 3.0  # WebP's lowest qualities are 2.7 dB apart; JPEG XL jumps by 8
@@ -110,6 +111,19 @@ def widest_gap(points: Sequence[Point], psnr: float) -> tuple[Point, Point] | No
     ordered = sorted(points, key=lambda p: p.psnr_db)
     pairs = pairwise(ordered)
     return next((p for p in pairs if p[1].psnr_db - p[0].psnr_db > WIDEST_STEP_DB and p[0].psnr_db < psnr), None)
+
+
+def draw_curves(curves: dict[str, list[Point]], *, around: list[Point]) -> bytes:
+    """PSNR over bytes per image of each method, as PNG, for the PSNRs of `around` and a little beyond."""
+    low, high = min(p.psnr_db for p in around) - 2.0, max(p.psnr_db for p in around) + 2.0
+    shown = {
+        label: sorted((p.bytes_per_image, p.psnr_db) for p in points if low <= p.psnr_db <= high)
+        for label, points in curves.items()
+    }
+    return lines(
+        {label: points for label, points in shown.items() if points},
+        x_label="bytes per image", y_label="PSNR, dB", log_x=True,
+    )  # fmt: skip
 
 
 def _writer(kind: str, **options: bool | int) -> Codec:

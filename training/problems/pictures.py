@@ -1,21 +1,41 @@
 """Pictures of any size: a network that restores or enlarges them, trained on patches and validated on whole ones."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from training.architectures.restorer import SIGMA_UNIT, Restorer
+from service.contract.manifest import Enhance, InputSpec
+from training.architectures.restorer import SIGMA_UNIT, Restorer, Served, reach
+from training.card import PICTURE
+from training.charts import CURVE, lines
+from training.errors import DataError, TrainingError
+from training.export import export_any_size, golden_sample, write_golden
+from training.files import write_atomically
 from training.images.pixels import to_pixels
 from training.losses import LOSSES
+from training.manifest import Finished, describe_photos, git_commit
 from training.metrics import hidden_error, psnr_db
 from training.optimisers import build_optimisers
+from training.picture import middle, rows_of_images
+from training.problems.problem import Places, Problem, say
 from training.randomness import VALIDATION_STEP, generator_for
 from training.restoration.config import RestorationRecipe
+from training.restoration.level import noise_of
+from training.restoration.measure import Served as ServedGraph
+from training.restoration.measure import baselines, measure, noisy_pairs
 from training.restoration.patches import VALIDATION_SIGMA, Patches, prepare
-from training.restoration.photos import Pair, Photos
-from training.trainer import Batch, Job, Network, TrainingError
+from training.restoration.photos import Pair, Photos, read_pairs, read_photos
+from training.run import MODEL, REPORT, Run, Sources
+from training.trainer import Batch, Job, Network, load_weights
+
+GOLDEN_SEED, GOLDEN_SIGMA = 7, 25.0
+PARITY_SIZES = ((1, 8, 8), (3, 12, 4), (2, 31, 17))  # images, rows and columns in cells of `multiple_of`
+SHOWN, SHOWN_SIDE = 6, 96  # pictures on the card, and pixels of each
+
+PicturesRun = Run[RestorationRecipe, Photos]
 
 
 def build_network(recipe: RestorationRecipe) -> Restorer:
@@ -100,3 +120,101 @@ def _whole_cells(x_in: Tensor, x: Tensor, recipe: RestorationRecipe, model: nn.M
     cell: int = model.multiple_of  # type: ignore[assignment]  # of Restorer
     height, width = (side // cell * cell for side in x_in.shape[2:])
     return x_in[:, :, :height, :width], x[:, :, : height * recipe.factor, : width * recipe.factor]
+
+
+def read(recipe: RestorationRecipe, sources: Sources, progress: bool) -> Photos:
+    """Pictures from one folder; the recipe spoils them itself, or they are noisy already."""
+    if sources.data is None:
+        raise DataError("which photographs? Give --data FOLDER")
+    config, least = recipe.data, recipe.training.patch * recipe.factor
+    return read_photos(sources.data, config.channels, validation=config.validation, least_side=least, progress=progress)
+
+
+def read_both(recipe: RestorationRecipe, sources: Sources, progress: bool) -> Photos:
+    """Pairs of the same names from two folders."""
+    if sources.noisy is None or sources.clean is None:
+        raise DataError("restore learns from pairs: give --noisy DIR and --clean DIR, same names in both")
+    config = recipe.data
+    return read_pairs(
+        sources.noisy, sources.clean, config.channels, validation=config.validation, least_side=recipe.training.patch,
+        progress=progress,
+    )  # fmt: skip
+
+
+def finish(run: PicturesRun, places: Places) -> Finished:
+    """Export, measure and show the network; `curve.png` beside the card tells what an hour of training buys."""
+    recipe, data, directory = run.recipe, run.data, run.path(MODEL)
+    network = load_weights(build_network(recipe), run.directory)
+    cell = network.multiple_of
+
+    def inputs(images: int, rows: int, columns: int) -> tuple[Tensor, ...]:
+        generator = generator_for(GOLDEN_SEED, rows * cell)
+        x = torch.rand(images, recipe.data.channels, rows * cell, columns * cell, generator=generator)
+        return (x, torch.full((images,), GOLDEN_SIGMA)) if recipe.takes_sigma else (x,)
+
+    exported = export_any_size(
+        recipe.task, Served(network).eval(), inputs, directory, multiple_of=cell, sizes=PARITY_SIZES
+    )
+    arrays = golden_sample(recipe.task, directory, *(tensor.numpy() for tensor in inputs(1, 8, 8)))
+    graph = ServedGraph((directory / exported.file).read_bytes(), cell, recipe.factor)
+    noise, lost = noise_of(graph, data, recipe, progress=places.progress) if recipe.takes_sigma else (None, ())
+    metrics = (*measure(graph, data.validation, recipe, data.name), *lost)
+    say(metrics)
+    looks = run.read(REPORT, "train")
+    if len(looks["history"]) > 1:
+        with write_atomically(directory / CURVE) as file:
+            file.write(
+                lines(
+                    {run.name: curve(looks["history"], looks["cpu_s"])},
+                    x_label="CPU minutes of training",
+                    y_label="validation pictures, dB",
+                )
+            )
+    with write_atomically(directory / PICTURE) as file:
+        file.write(_picture(graph, data.validation[:SHOWN], recipe))
+    is_enhance = recipe.kind == "enhance"
+    return Finished(
+        architecture="restorer",
+        tasks={recipe.task: exported},
+        input=InputSpec(
+            channels=recipe.data.channels, height=None, width=None, multiple_of=cell, halo=reach(network),
+            resize="reject",
+        ),
+        golden=write_golden(arrays, directory),
+        data=describe_photos(data, recipe.data.licence),
+        metrics=metrics,
+        commit=git_commit(),
+        limits=recipe.limits,
+        sections={
+            "noise": noise,
+            "enhance": Enhance(scale=recipe.scale, luma_only=recipe.data.channels == 1) if is_enhance else None,
+        },
+    )  # fmt: skip
+
+
+PICTURES = Problem(takes=("data",), read=read, summary=lambda data: data.summary, finish=finish, job=job)
+PAIRS = replace(PICTURES, takes=("noisy", "clean"), read=read_both)
+ENHANCE = replace(PICTURES, takes=("data", "scale"))
+
+
+def curve(history: Sequence[dict[str, int | float]], cpu_s: float) -> list[tuple[float, float]]:
+    """CPU minutes and PSNR of every look at the validation pictures; the last one ends the training."""
+    steps = [look.get("step", look["epoch"]) for look in history]  # older reports count the looks alone
+    return [
+        (cpu_s / 60 * step / steps[-1], psnr_db(max(look["validation_loss"], 1e-10)))
+        for step, look in zip(steps, history, strict=True)
+    ]
+
+
+def _picture(graph: ServedGraph, pairs: Sequence[Pair], recipe: RestorationRecipe) -> bytes:
+    rows: dict[str, list[Tensor]] = {"clean": [], "input": [], "restored": []}
+    side = min(SHOWN_SIDE, *(length // recipe.factor * recipe.factor for p in pairs for length in p.clean.shape[1:]))
+    free = baselines(recipe)
+    enlarge = free["bicubic"] if recipe.factor > 1 else free["as it comes"]
+    for x_in, x in noisy_pairs(tuple(pairs), recipe, GOLDEN_SIGMA):
+        for row, image in zip(rows.values(), (x, enlarge(x_in, 0.0), graph(x_in, GOLDEN_SIGMA)), strict=True):
+            row.append(middle(image.clamp(0.0, 1.0), side))
+    shown = {label: torch.cat(images) for label, images in rows.items()}
+    if recipe.kind == "blind":
+        del shown["clean"]  # nobody knows it
+    return rows_of_images(shown)

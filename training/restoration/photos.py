@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
+from service.contract.manifest import Split
 from training.errors import DataError
 from training.folder import find_images, read_or_reason
 
@@ -41,6 +42,16 @@ class Photos:
     def count(self) -> int:
         """Pictures in both parts."""
         return len(self.train) + len(self.validation)
+
+    @property
+    def split(self) -> Split:
+        """How many pictures are in which part; training watches those kept back, which makes them validation."""
+        return Split(train=len(self.train), validation=len(self.validation), calibration=0, test=0)
+
+    @property
+    def summary(self) -> str:
+        """What was read."""
+        return f"{len(self.train)} pictures for training, {len(self.validation)} for validation"
 
 
 def read_photos(folder: Path, channels: int, *, validation: int | str, least_side: int, progress: bool) -> Photos:

@@ -3,16 +3,15 @@
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from service.contract.manifest import Task
-from training.config import CorruptionConfig, Recipe, load_recipe
+from training.config import CorruptionConfig, Recipe
 from training.data import Dataset, load_data
 from training.errors import DataError
 from training.export import served
@@ -21,9 +20,11 @@ from training.graphs import Denoise
 from training.metrics import mean_squared_error
 from training.mnist import IdxFolder, download, read_idx_folder
 from training.problems import one_size
+from training.problems.problem import Places
 from training.publish import newest_version
-from training.run import REPORT, start_run
-from training.trainer import train
+from training.recipe import load_recipe
+from training.run import REPORT, Sources
+from training.stages import begin, train_stage
 
 SAMPLE = Path(__file__).parent / "sample"
 QUICK = ("training.batch_size=64",)  # in a sample of 2,000 larger batches would leave too few steps
@@ -68,7 +69,7 @@ class Study:
             raise DataError(f"{self.folder}: the chapter needs the two files with labels, too")
         self.train_labels: UInt8[Tensor, " train"] = self.digits.train_labels
         self.test_labels: UInt8[Tensor, " test"] = self.digits.test_labels
-        self.data: Dataset = load_data(load_recipe("plain").data, self.folder, seed=SEED)
+        self.data: Dataset = load_data(load_recipe("plain", of=Recipe).data, self.folder, seed=SEED)
         self._in_training_s = self._trained_s = 0.0
 
     @property
@@ -90,18 +91,14 @@ class Study:
         started = time.process_time()
         words = (*overrides, *(QUICK if self.is_quick else ()))
         words = (*words, f"training.epochs={quick_epochs if self.is_quick else epochs}")
-        recipe = load_recipe(recipe_name, words)
+        recipe = load_recipe(recipe_name, words, of=Recipe)
         data = SAMPLE.relative_to(Path(__file__).parents[2]) if self.is_quick else "mnist"
         command = shlex.join(["python", "-m", "training", "fit", recipe_name, "--data", str(data), *words])
-        run = start_run(
-            self.runs / name, name=name, recipe=recipe, data_path=self.folder, command=command, restart=False
-        )
+        places = Places(runs=self.runs, device="cpu", progress=self.progress)
+        run = begin(recipe, Sources(data=self.folder), places, name=name, command=command)
         if not run.path(REPORT).exists():
             tqdm.write(f"{name}: {command}")
-            device = torch.device("cpu")
-            work = one_size.job(recipe, self.data, device)
-            report = train(work, run_dir=run.directory, device=device, progress=self.progress)
-            run.write(REPORT, asdict(report))
+            train_stage(run, places)
         content = run.read(REPORT, "train")
         self._trained_s += content["cpu_s"]
         trained = Trained(one_size.trained(recipe, run.directory), recipe, tuple(content["history"]), command)

@@ -1,4 +1,4 @@
-"""From a folder of good images to a published model: read, learn, export, calibrate, measure, publish.
+"""Good images of parts: a detector of anomalies, learnt, exported, calibrated and measured.
 
 All of it takes minutes and nothing is published before the end, so a fit that was stopped simply starts again.
 """
@@ -6,7 +6,6 @@ All of it takes minutes and nothing is published before the end, so a fit that w
 import hashlib
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -14,17 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from service.contract.manifest import (
-    Calibration,
-    Data,
-    Golden,
-    Graph,
-    InputSpec,
-    Manifest,
-    Metric,
-    Provenance,
-    Split,
-)
+from service.contract.manifest import Calibration, Golden, Graph, InputSpec, Metric, Split
 from training.anomaly.config import AnomalyRecipe
 from training.anomaly.detector import Detector
 from training.anomaly.learn import learn_detector
@@ -34,15 +23,15 @@ from training.anomaly.synthetic import synthesise
 from training.baselines import PixelPca
 from training.calibrate import answers_of, calibration_of, false_positive_rate, too_few
 from training.card import PICTURE
-from training.data import UNSTATED
+from training.errors import DataError
 from training.export import PARITY_BATCHES, export_graphs
 from training.files import write_atomically
+from training.folder import Skipped
 from training.images.pixels import to_pixels
-from training.publish import discard_folder, git_commit, next_version, publish, write_card_and_manifest
+from training.manifest import Finished, describe_data, git_commit
+from training.problems.problem import Places, Problem, say
 from training.randomness import generator_for
-from training.restoration.fit import Where
-from training.run import MODEL, RUN_FILE, RunDirectory, discard
-from training.verify import verify
+from training.run import MODEL, REPORT, Run, Sources
 
 GRAPH = "anomaly.onnx"
 SEEN = "learnt_from.txt"  # digests of the images that a model has learnt from, one a line
@@ -50,86 +39,93 @@ SEEN = "learnt_from.txt"  # digests of the images that a model has learnt from, 
 
 @dataclass(frozen=True)
 class Images:
-    """Folders of images: good ones, and for the figures alone some with defects and their masks."""
+    """Good images in four parts, and for the figures alone some with defects."""
 
-    good: Path
-    defects: Path | None = None
-    masks: Path | None = None
+    parts: Parts
+    defects: Defects | None
+
+    @property
+    def name(self) -> str:
+        """Of the folder of good images."""
+        return self.parts.name
+
+    @property
+    def sha256(self) -> str:
+        """Over the bytes of all good images."""
+        return self.parts.sha256
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Files that gave no good image."""
+        return self.parts.skipped
 
 
-def fit(recipe: AnomalyRecipe, name: str, sources: Images, where: Where, *, command: str) -> Path:
-    """Make a model and return its directory.
+PartsRun = Run[AnomalyRecipe, Images]
+
+
+def read(recipe: AnomalyRecipe, sources: Sources, progress: bool) -> Images:
+    """Good images, and defects with their masks where they were given.
 
     Raises:
-        DataError: The images cannot be used.
+        DataError: A folder is missing, or its images cannot be used.
         RecipeError: `data.groups` does not fit them.
-        ExportError, VerifyError, PublishError: That stage failed.
     """
-    progress = where.progress
-    parts = read_parts(sources.good, recipe, progress=progress)
-    for skipped in parts.skipped[:20]:
-        tqdm.write(f"skipped {skipped.path}: {skipped.reason}")
-    tqdm.write(_summary(parts))
-    real = None
-    if sources.defects is not None:
-        real = read_defects(sources.defects, sources.masks, parts.input, progress=progress)
-    run = RunDirectory(where.runs / name, name)
-    if where.is_restart:
-        discard(run.directory)
-    directory = run.path(MODEL)
-    run.directory.mkdir(parents=True, exist_ok=True)
-    run.write(RUN_FILE, {"name": name, "recipe": recipe.model_dump(mode="json"), "data_sha256": parts.sha256})
-    discard_folder(directory)
+    if sources.data is None:
+        raise DataError("which images? Give --data FOLDER, a folder of images of good parts")
+    if sources.masks is not None and sources.defects is None:
+        raise DataError("--masks says where defects are: give the images with --defects FOLDER, too")
+    parts = read_parts(sources.data, recipe, progress=progress)
+    if sources.defects is None:
+        return Images(parts, None)
+    return Images(parts, read_defects(sources.defects, sources.masks, parts.input, progress=progress))
+
+
+def finish(run: PartsRun, places: Places) -> Finished:
+    """Learn the detector, export and calibrate it, and measure it on defects, or on made-up ones."""
+    recipe, parts, directory = run.recipe, run.data.parts, run.path(MODEL)
     wall, cpu = time.perf_counter(), time.process_time()
-    detector = learn_detector(parts.train, parts.selection, recipe.detector, seed=recipe.seed, progress=progress)
-    wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+    detector = learn_detector(parts.train, parts.selection, recipe.detector, seed=recipe.seed, progress=places.progress)
+    report = {
+        "device": "CPU",
+        "parameters": sum(t.numel() for t in [*detector.parameters(), *detector.buffers()]),
+        "images_seen": recipe.detector.steps * recipe.detector.batch_size,
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": time.process_time() - cpu,
+    }
+    run.write(REPORT, report)
     graph, golden = export_detector(detector, parts.train, directory)
     judge = judge_of(directory / GRAPH)
-    answers = answers_of(directory / GRAPH, parts.calibration, progress=progress)
+    answers = answers_of(directory / GRAPH, parts.calibration, progress=places.progress)
     calibration = calibration_of(answers, recipe.target_fpr, score=detector.description)
     held_out = torch.cat([parts.test, parts.calibration])
-    defects = real or made_up(held_out, recipe.seed)
+    defects = run.data.defects or made_up(held_out, recipe.seed)
     with write_atomically(directory / PICTURE) as file:
         file.write(picture(judge, calibration, held_out, defects))
     with write_atomically(directory / SEEN) as file:
         file.write("".join(f"{d}\n" for d in sorted(map(digest, torch.cat([parts.train, parts.selection])))).encode())
-    manifest = Manifest(
-        name=name,
-        version=next_version(where.models / name),
-        created=datetime.now(UTC).replace(microsecond=0),
-        summary=recipe.summary,
-        architecture="detector",
-        default_for=recipe.default_for,
-        tasks={"anomaly": graph},
-        input=InputSpec(
-            channels=parts.input.channels, height=parts.input.height, width=parts.input.width,
-            resize=parts.input.resize,
-        ),
-        latent=None,
-        anomaly=calibration,
-        golden=golden,
-        metrics=tuple(_metrics(directory / GRAPH, parts, calibration, held_out, defects)),
-        provenance=Provenance(
-            data=_data(recipe, parts),
-            seed=recipe.seed,
-            config=recipe.model_dump(mode="json"),
-            command=command,
-            commit=git_commit(),
-            torch_version=torch.__version__,
-            device="CPU",
-            parameters=sum(t.numel() for t in [*detector.parameters(), *detector.buffers()]),
-            images_seen=recipe.detector.steps * recipe.detector.batch_size,
-            wall_s=wall_s,
-            cpu_s=cpu_s,
-        ),
-        limits=_limits(recipe, parts, calibration),
+    metrics = _metrics(directory / GRAPH, parts, calibration, held_out, defects)
+    limits = _limits(recipe, parts, calibration)
+    say(metrics)
+    for limit in limits:
+        tqdm.write(f"mind: {limit}")
+    split = Split(
+        train=len(parts.train), validation=len(parts.selection), calibration=len(parts.calibration),
+        test=len(parts.test),
     )  # fmt: skip
-    write_card_and_manifest(directory, manifest)
-    verify(directory)
-    target = publish(run, where.models)
-    verify(target)
-    _say(manifest, target)
-    return target
+    return Finished(
+        architecture="detector",
+        tasks={"anomaly": graph},
+        input=InputSpec(**parts.input.model_dump(include={"channels", "height", "width", "resize"})),
+        golden=golden,
+        data=describe_data(
+            name=parts.name, source=recipe.data.source or f"a folder of {parts.count} images",
+            licence=recipe.data.licence, sha256=parts.sha256, split=split,
+        ),
+        metrics=metrics,
+        commit=git_commit(),
+        limits=limits,
+        sections={"anomaly": calibration},
+    )  # fmt: skip
 
 
 def export_detector(detector: Detector, images: UInt8[Tensor, "_ c h w"], directory: Path) -> tuple[Graph, Golden]:
@@ -165,18 +161,6 @@ def _metrics(graph: Path, parts: Parts, calibration: Calibration, held_out: Tens
     return metrics
 
 
-def _data(recipe: AnomalyRecipe, parts: Parts) -> Data:
-    split = Split(
-        train=len(parts.train), validation=len(parts.selection), calibration=len(parts.calibration),
-        test=len(parts.test),
-    )  # fmt: skip
-    return Data(
-        name=parts.name, source=recipe.data.source or f"a folder of {parts.count} images",
-        licence=parts.input.licence or UNSTATED,
-        sha256=parts.sha256, images=parts.count, split=split,
-    )  # fmt: skip
-
-
 def _limits(recipe: AnomalyRecipe, parts: Parts, calibration: Calibration) -> tuple[str, ...]:
     limits = list(recipe.limits)
     limits += [sentence] if (sentence := too_few(calibration)) else []
@@ -198,10 +182,6 @@ def _summary(parts: Parts) -> str:
     )
 
 
-def _say(manifest: Manifest, target: Path) -> None:
-    for metric in manifest.metrics:
-        beside = ", ".join(f"{name} {value:.4g}" for name, value in metric.baselines.items())
-        tqdm.write(f"{metric.name} {metric.value:.4g} on {metric.data}  (beside: {beside})")
-    for limit in manifest.limits:
-        tqdm.write(f"mind: {limit}")
-    tqdm.write(f"published {target}")
+PARTS = Problem(
+    takes=("data", "defects", "masks", "size"), read=read, summary=lambda data: _summary(data.parts), finish=finish
+)

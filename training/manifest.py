@@ -1,0 +1,109 @@
+"""What a finished run says of its model: the manifest, from what its stages have found."""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from service.contract.manifest import Data, Golden, Graph, InputSpec, Manifest, Metric, Provenance, Split, Task
+from training.recipe import AnyRecipe
+from training.restoration.photos import Photos
+from training.run import REPORT, Run
+
+UNSTATED = "not stated (say it with data.licence=...)"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What is said of a model beside what its run was begun with; each kind of recipe finds it in its own way.
+
+    Attributes:
+        architecture: The network's name.
+        tasks: Its graphs.
+        input: What they take.
+        golden: A small input and its answers.
+        data: The images.
+        metrics: Figures beside their baselines.
+        commit: Of the code that exported the graphs.
+        limits: Sentences for the card, the recipe's own among them.
+        sections: Other parts of the manifest by name: `latent`, `anomaly`, `compression` ...
+    """
+
+    architecture: str
+    tasks: dict[Task, Graph]
+    input: InputSpec
+    golden: Golden
+    data: Data
+    metrics: Sequence[Metric]
+    commit: str
+    limits: Sequence[str] = ()
+    sections: dict[str, Any] = field(default_factory=dict)
+
+
+def build_manifest(run: Run[Any, Any], finished: Finished, *, version: int) -> Manifest:
+    """The manifest of a model, as the contract wants it.
+
+    Args:
+        run: Its report says what the training took.
+        finished: What came after the training.
+        version: The number that it will probably have.
+    """
+    recipe, report = run.recipe, run.read(REPORT, "train")
+    taken = {name: report[name] for name in ("device", "parameters", "images_seen", "wall_s", "cpu_s")}
+    return Manifest(
+        name=run.name,
+        version=version,
+        created=datetime.now(UTC).replace(microsecond=0),
+        summary=recipe.summary,
+        architecture=finished.architecture,
+        default_for=recipe.default_for,
+        tasks=finished.tasks,
+        input=finished.input,
+        golden=finished.golden,
+        metrics=tuple(finished.metrics),
+        provenance=Provenance(
+            data=finished.data,
+            seed=_seed(recipe),
+            config=recipe.model_dump(mode="json"),
+            command=run.command,
+            start=run.start,
+            commit=finished.commit,
+            torch_version=torch.__version__,
+            **taken,
+        ),
+        limits=tuple(finished.limits),
+        **{"latent": None, "anomaly": None, **finished.sections},
+    )
+
+
+def describe_data(*, name: str, source: str, licence: str, sha256: str, split: Split) -> Data:
+    """The images of a model, as its manifest names them; `licence` may be empty."""
+    images = split.train + split.validation + split.calibration + split.test
+    return Data(name=name, source=source, licence=licence or UNSTATED, sha256=sha256, images=images, split=split)
+
+
+def describe_photos(photos: Photos, licence: str) -> Data:
+    """Pictures of any size, as the manifest names them."""
+    split = photos.split
+    source = f"a folder of {photos.count} pictures"
+    return describe_data(name=photos.name, source=source, licence=licence, sha256=photos.sha256, split=split)
+
+
+def git_commit() -> str:
+    """The commit of this code, marked `-dirty` where files differ from it; "unknown" where it is not in git."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(  # noqa: S603 - no input
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def _seed(recipe: AnyRecipe) -> int:
+    return recipe.seed if recipe.kind == "anomaly" else recipe.training.seed
