@@ -12,6 +12,7 @@ WHOLE = {
     "blind": "blind:benchmark_blind",
     "compression": "compression:benchmark",
     "photo-compression": "photo_compression:benchmark",
+    "default": "default:benchmark",
     "noise": "noise:benchmark",
     "generation": "latents:benchmark_generation",
     "real-noise": "camera_noise:benchmark_real_noise",

@@ -5,7 +5,17 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.models.pictures import Case, open_model, pictures, strip, table
+from benchmarks.models.pictures import (
+    DEFAULT,
+    STRIP_SIDE,
+    Case,
+    default_of,
+    middle,
+    open_model,
+    pictures,
+    strip,
+    table,
+)
 from benchmarks.page import write_between
 from training.errors import DataError
 from training.files import write_atomically
@@ -13,8 +23,7 @@ from training.images.pixels import to_pixels
 from training.restoration.measure import Restore
 from training.restoration.photos import read_photos
 
-SIGMAS = (5.0, 10.0, 20.0)  # 0-255 units; nobody knows the right one
-RNI6_SIGMA = 15.0
+SIGMAS = (5.0, 7.5, 10.0, 12.5, 20.0)  # 0-255 units; nobody knows the right one
 MOST = 40  # pairs
 
 
@@ -33,13 +42,16 @@ def benchmark_real_noise(data: Path, models: Path, docs: Path, *, is_quick: bool
         f"told {sigma:g}": lambda x, _, sigma=sigma: restore(x, sigma)  # type: ignore[misc]
         for sigma in SIGMAS
     }
+    default = {DEFAULT: default_of(models, "photo")}
     title = "PolyU, noise of real cameras"
-    found = list(table(title, {**methods, "as it comes": lambda x, _: x}, cases, picture="restoration-camera"))
+    found = list(
+        table(title, {**default, **methods, "as it comes": lambda x, _: x}, cases, picture="restoration-camera")
+    )
     lines, images = [text for text, _ in found], {name: content for _, made in found for name, content in made.items()}
     noisy = [to_pixels(photo)[None] for photo in pictures(data / "denoise" / "RNI6", 3, 6)]
     rows = {
-        "as it comes": torch.cat([_middle(x) for x in noisy]),
-        f"told {RNI6_SIGMA:g}": torch.cat([_middle(restore(x, RNI6_SIGMA).clamp(0, 1)) for x in noisy]),
+        "as it comes": torch.cat([middle(x, STRIP_SIDE) for x in noisy]),
+        DEFAULT: torch.cat([middle(default[DEFAULT](x, 0.0).clamp(0, 1), STRIP_SIDE) for x in noisy]),
     }
     images["restoration-rni6"] = strip(rows)
     lines.append("RNI6, real noise without a truth\n\n![RNI6](images/restoration-rni6.png)")
@@ -63,8 +75,3 @@ def _pairs(folder: Path) -> list[Case]:
     if not pairs:
         raise DataError(f"{folder}: no pairs of NAME_real and NAME_mean in it")
     return pairs
-
-
-def _middle(x: torch.Tensor) -> torch.Tensor:
-    top, left = ((side - 160) // 2 for side in x.shape[2:])
-    return x[:, :, top : top + 160, left : left + 160]

@@ -20,6 +20,8 @@ from benchmarks.models.peers.pictures import denoisers, without_background
 from benchmarks.optional import optional
 from benchmarks.page import write_between
 from service.contract.manifest import Manifest
+from service.images.image import Image
+from service.images.noise import level_of
 from training.baselines import median_filter
 from training.errors import DataError
 from training.files import write_atomically
@@ -35,6 +37,7 @@ from training.restoration.patches import resized
 from training.restoration.photos import Pair, read_pairs, read_photos
 
 STRIP_SIDE = 160  # pixels of every picture in a strip
+DEFAULT = "default (no parameter)"
 
 
 @dataclass
@@ -104,28 +107,30 @@ Section = Iterator[tuple[str, dict[str, bytes]]]
 def _grey(data: Path, models: Path, *, most: int) -> Section:
     served = open_model(models, "photo-grey", "denoise")
     yield _described(models, "photo-grey"), {}
-    methods = {**_both_ways("photo-grey", served), **denoisers(is_colour=False)}
+    default = {DEFAULT: default_of(models, "photo-grey")}
+    methods = {**_both_ways("photo-grey", served), **default, **denoisers(is_colour=False)}
     for sigma in (15.0, 25.0, 50.0):
         cases = list(noisy(pictures(data / "denoise/Set12", 1, most), sigma, "gaussian"))
         yield from table(
             f"Set12, grey, Gaussian noise of {sigma:g}", methods, cases, picture=f"restoration-grey-{sigma:g}"
         )
-    kept = [pair.clean for pair in _held_out(data, 1)[:most]]
+    kept = [pair.clean for pair in held_out(data, 1)[:most]]
     yield from table("20 pictures of BSDS500 kept out of training, grey, Gaussian noise of 25", methods,
                       list(noisy(kept, 25.0, "gaussian")))  # fmt: skip
     free: dict[str, Restore] = {"median 3x3": lambda x, _: median_filter(x), "as it comes": lambda x, _: x}
     for kind in ("clipped", "poisson", "jpeg"):
         cases = list(noisy(pictures(data / "denoise/Set12", 1, most), 25.0, kind))
-        yield from table(f"Set12, grey, {kind} noise of 25", {"photo-grey": served, **free}, cases)
+        yield from table(f"Set12, grey, {kind} noise of 25", {"photo-grey": served, **default, **free}, cases)
 
 
 def _colour(data: Path, models: Path, *, most: int) -> Section:
     served = open_model(models, "photo", "denoise")
     yield _described(models, "photo"), {}
-    kept = [pair.clean for pair in _held_out(data, 3)[:most]]
-    yield from table("20 pictures of BSDS500 kept out of training, colour, Gaussian noise of 25",
-                      {**_both_ways("photo", served), **denoisers(is_colour=True)}, list(noisy(kept, 25.0, "gaussian")),
-                      picture="restoration-colour-25")  # fmt: skip
+    kept = [pair.clean for pair in held_out(data, 3)[:most]]
+    default = {DEFAULT: default_of(models, "photo")}
+    methods = {**_both_ways("photo", served), **default, **denoisers(is_colour=True)}
+    yield from table("20 pictures of BSDS500 kept out of training, colour, Gaussian noise of 25", methods,
+                      list(noisy(kept, 25.0, "gaussian")), picture="restoration-colour-25")  # fmt: skip
 
 
 def _enhance(data: Path, models: Path, *, most: int) -> Section:
@@ -173,8 +178,15 @@ def _both_ways(name: str, served: Restore) -> dict[str, Restore]:
     return {name: served, f"{name}, thorough": thorough(served)}
 
 
+def default_of(models: Path, name: str) -> Restore:
+    """What the service does with a model that is told the noise where no level is given: it asks the estimator."""
+    restore, noise = open_model(models, name, "denoise"), manifest_of(models, name).noise
+    assert noise is not None
+    return lambda x, _: restore(x, level_of(Image(x.numpy()), noise, channels=x.shape[1]))
+
+
 def _described(models: Path, name: str) -> str:
-    manifest = _manifest(models, name)
+    manifest = manifest_of(models, name)
     made = manifest.provenance
     return f"`{name}`, version {manifest.version}: {made.parameters:,} parameters."
 
@@ -234,11 +246,13 @@ def _add(score: Score, x_hat: Tensor, x: Tensor, edge: int, add_db: float) -> No
 
 def strip(rows: dict[str, Tensor]) -> bytes:
     """A PNG of the middle of every image, one below the other with its name."""
-    cut = {}
-    for name, image in rows.items():
-        top, left = (max(0, (side - STRIP_SIDE) // 2) for side in image.shape[2:])
-        cut[name] = image[:, :, top : top + STRIP_SIDE, left : left + STRIP_SIDE]
-    return rows_of_images(cut)
+    return rows_of_images({name: middle(image, STRIP_SIDE) for name, image in rows.items()})
+
+
+def middle(image: Tensor, side: int) -> Tensor:
+    """The square in the middle of an image (..., H, W)."""
+    top, left = (max(0, (whole - side) // 2) for whole in image.shape[-2:])
+    return image[..., top : top + side, left : left + side]
 
 
 def noisy(photos: Iterable[Tensor], sigma: float, kind: str) -> Iterator[Case]:
@@ -255,7 +269,8 @@ def pictures(folder: Path, channels: int, most: int) -> list[Tensor]:
     return [pair.clean for pair in photos.train][:most]
 
 
-def _held_out(data: Path, channels: int) -> tuple[Pair, ...]:
+def held_out(data: Path, channels: int) -> tuple[Pair, ...]:
+    """The pictures of BSDS500 that the shipped models have not learnt from."""
     return read_photos(data / "bsds500", channels, validation=20, least_side=64, progress=False).validation
 
 
@@ -271,15 +286,16 @@ def open_model(models: Path, name: str, task: str) -> Served:
     Raises:
         DataError: There is none.
     """
-    directory, manifest = _newest(models, name), _manifest(models, name)
+    directory, manifest = _newest(models, name), manifest_of(models, name)
     graph = next(graph for t, graph in manifest.tasks.items() if t == task)
     scale = manifest.enhance.scale if manifest.enhance else 1
     return Served((directory / graph.file).read_bytes(), manifest.input.multiple_of, scale)
 
 
-def _manifest(models: Path, name: str) -> Manifest:
+def manifest_of(models: Path, name: str) -> Manifest:
+    """The manifest of the newest version of a published model."""
     return Manifest.model_validate_json((_newest(models, name) / "manifest.json").read_bytes())
 
 
 def _recipe(models: Path, name: str) -> RestorationRecipe:
-    return RestorationRecipe.model_validate(_manifest(models, name).provenance.config)
+    return RestorationRecipe.model_validate(manifest_of(models, name).provenance.config)

@@ -47,3 +47,24 @@ def test_one_model_is_measured_alone_and_only_its_part_of_the_page_changes(tmp_p
     assert thorough == pytest.approx(plain[:4], abs=0.5)
     assert thorough != plain[:4]
     assert (docs / "images/restoration-grey-25.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_default_is_measured_beside_the_best_level_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "bsds500").mkdir()
+    for i in range(4):
+        smooth = np.add.outer(np.arange(64 + i), np.arange(72))[..., None] + rng.normal(0, 20, (1, 72, 3))
+        Image.fromarray(smooth.clip(0, 255).astype(np.uint8)).save(tmp_path / "bsds500" / f"{i}.png")
+    (docs := tmp_path / "docs").mkdir()
+    (docs / "restoration.md").write_text("<!-- default: begin -->\nold figures\n<!-- default: end -->\nbehind", "utf-8")
+
+    assert main(["default", "--data", str(tmp_path), "--docs", str(docs), "--threads", "1"]) == 0
+
+    page = (docs / "restoration.md").read_text("utf-8")
+    assert "old figures" not in page
+    assert page.endswith("<!-- default: end -->\nbehind")
+    rows = {cells[1].strip(): cells[2:6] for line in page.splitlines() if len(cells := line.split("|")) == 7}
+    noisy, best = (float(rows["PNG, noise of 50"][i].split()[0]) for i in (0, 3))
+    assert best > noisy + 8
+    assert rows["clean PNG"][0].strip() == "100.00"  # as it comes: the picture itself
+    assert "JPEG 75 in 4:2:0, noise of 25" in rows
