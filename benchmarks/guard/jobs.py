@@ -19,7 +19,8 @@ from service.images.npy import read_npy_image, write_npy
 from service.images.png import write_png
 from service.images.resize import resample
 from service.images.tiles import padded_window, plan
-from service.models.batcher import Array, Batcher, Outputs
+from service.models.batcher import Batcher, Outputs
+from service.models.session import Floats
 from service.tasks.anomaly.regions import find_regions
 from service.tasks.anomaly.thresholds import p_value
 from service.tasks.latents import read_json_latents
@@ -69,7 +70,7 @@ def _counts(symbols: int) -> tuple[int, ...]:
     return tuple(near)
 
 
-def _cut(x: Array) -> list[Array]:
+def _cut(x: Floats) -> list[Floats]:
     """An image in tiles of 128 pixels that a network with a reach of 24 can put together again."""
     spec = InputSpec(channels=3, height=None, width=None, multiple_of=8, halo=24, resize="exact")
     height, width = x.shape[2:]
@@ -85,10 +86,10 @@ def _cut(x: Array) -> list[Array]:
 class _Digit:
     """A job without decoding or encoding, so that the batcher itself is counted."""
 
-    x: Array
+    x: Floats
     is_small: bool = True
 
-    def prepare(self) -> Array:
+    def prepare(self) -> Floats:
         return self.x
 
     def finish(self, outputs: Outputs) -> float:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks.commands import BenchmarkError
 from benchmarks.micro.case import Case, parser_of, show
-from service.tasks.anomaly.regions import MAX_REGIONS, Region, find_regions
+from service.tasks.anomaly.regions import MAX_REGIONS, Component, find_regions
 
 LEVEL = 0.7
 EIGHT = np.ones((3, 3), np.bool_)
@@ -27,7 +27,7 @@ Map = NDArray[np.float32]
 def measure(words: Sequence[str]) -> str:
     """Measure and lay out a row per map."""
     parser_of("regions", __doc__).parse_args(words)
-    ways: dict[str, Callable[[Map], list[Region]]] = {"ours": partial(find_regions, level=LEVEL), "scipy": by_scipy}
+    ways: dict[str, Callable[[Map], list[Component]]] = {"ours": partial(find_regions, level=LEVEL), "scipy": by_scipy}
     made = maps()
     for name, values in made.items():
         if ways["ours"](values) != ways["scipy"](values):
@@ -51,7 +51,7 @@ def maps() -> dict[str, Map]:
     }
 
 
-def by_scipy(values: Map) -> list[Region]:
+def by_scipy(values: Map) -> list[Component]:
     """Find the same as `find_regions`."""
     labels, count = scipy.ndimage.label(values >= LEVEL, EIGHT)
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
@@ -60,5 +60,5 @@ def by_scipy(values: Map) -> list[Region]:
     for i in np.argsort(-areas, kind="stable")[:MAX_REGIONS]:
         rows, columns = box = boxes[i]
         peak = float(values[box][labels[box] == i + 1].max())
-        regions.append(Region(rows.start, columns.start, rows.stop, columns.stop, peak, int(areas[i])))
+        regions.append(Component(rows.start, columns.start, rows.stop, columns.stop, peak, int(areas[i])))
     return regions

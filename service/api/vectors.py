@@ -30,7 +30,7 @@ def refuse_other_model(found: Collection, query: ModelQuery) -> None:
         raise conflict(found, shown(f"{query.model or encoder.model}/{query.version or encoder.version}")[1:-1])
 
 
-async def model_of(service: Service, found: Collection) -> Model:
+async def encoder_model(service: Service, found: Collection) -> Model:
     """The model version that made the collection's vectors, also where a newer one is live.
 
     Raises:
@@ -81,7 +81,7 @@ async def read_vectors(
     ]
     images = [i for i, result in enumerate(results) if result is _TO_DO]
     if images:
-        model = source if isinstance(source, Model) else await model_of(service, source)
+        model = source if isinstance(source, Model) else await encoder_model(service, source)
         jobs = [Embed(files[i], model.manifest, limits, None) for i in images]
         for i, result in zip(images, await model.batcher_by_task["encode"].submit(jobs), strict=True):
             results[i] = result

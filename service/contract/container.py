@@ -80,6 +80,26 @@ def read_container(data: bytes, *, max_images: int) -> Container:
         UnsupportedMediaType: It is no such file.
         BrokenContainer, TooManyImages: With what is wrong.
     """
+    version, symbols_crc32, decoder, tables, rate, kind, name_length = _read_head(data)
+    reader = _Reader(data, _HEAD.size)
+    planes = reader.planes() if version == PLANES_VERSION else None
+    model = reader.take(name_length)
+    if not model or not model.isascii():
+        raise BrokenContainer(f"the file names the model {shown(model)}, which is no name")
+    model_version, count = reader.number(), reader.number()
+    if not model_version or not count:
+        raise BrokenContainer(f"the file has {count} images by version {model_version} of a model; both begin at 1")
+    if count > max_images:
+        raise TooManyImages(f"the file holds {count} images, the limit is {max_images} (setting max_images)")
+    sizes = reader.sizes(kind, count, least=_NATIVE if planes is None else _ONE_SIZE)
+    payload = data[reader.at :]
+    return Container(
+        model.decode("ascii"), model_version, decoder, tables, rate, count, sizes, symbols_crc32, payload, planes
+    )
+
+
+def _read_head(data: bytes) -> tuple[int, int, bytes, bytes, int, int, int]:
+    """Return version, CRC of the symbols, decoder, tables, rate, kind of sizes and length of the name."""
     if not data.startswith(CONTAINER_MAGIC):
         raise UnsupportedMediaType(
             f"the body starts with {shown(data[:8])}; a file of /compress starts with {CONTAINER_MAGIC!r}"
@@ -93,27 +113,7 @@ def read_container(data: bytes, *, max_images: int) -> Container:
         )
     if (found := zlib.crc32(memoryview(data)[_CHECKED_FROM:])) != crc32:
         raise BrokenContainer(f"the file has CRC32 {found:08x}, its header says {crc32:08x}: it is cut off or damaged")
-    reader = _Reader(data, _HEAD.size)
-    planes = reader.planes() if version == PLANES_VERSION else None
-    model = reader.take(name_length)
-    if not model or not model.isascii():
-        raise BrokenContainer(f"the file names the model {shown(model)}, which is no name")
-    model_version, count = reader.number(), reader.number()
-    if not model_version or not count:
-        raise BrokenContainer(f"the file has {count} images by version {model_version} of a model; both begin at 1")
-    if count > max_images:
-        raise TooManyImages(f"the file holds {count} images, the limit is {max_images} (setting max_images)")
-    least = _NATIVE if planes is None else _ONE_SIZE
-    if not least <= kind <= _EACH_ITS_SIZE:
-        raise BrokenContainer(f"the file says its sizes in the way {kind}; there are {least} to {_EACH_ITS_SIZE}")
-    said = (0, 1, count)[kind]
-    sizes = tuple((reader.number(), reader.number()) for _ in range(said))
-    if any(not height or not width for height, width in sizes):
-        raise BrokenContainer("the file has an image without pixels")
-    payload = data[reader.at :]
-    return Container(
-        model.decode("ascii"), model_version, decoder, tables, rate, count, sizes, symbols_crc32, payload, planes
-    )
+    return version, symbols_crc32, decoder, tables, rate, kind, name_length
 
 
 def _varint(value: int) -> bytes:
@@ -146,6 +146,16 @@ class _Reader:
                 return planes
             case other:
                 raise BrokenContainer(f"the file has images of {other} planes; there are 1 and 3")
+
+    def sizes(self, kind: int, count: int, *, least: int) -> tuple[tuple[int, int], ...]:
+        """Height and width of each image, or of all, or none where they have the model's own size."""
+        if not least <= kind <= _EACH_ITS_SIZE:
+            raise BrokenContainer(f"the file says its sizes in the way {kind}; there are {least} to {_EACH_ITS_SIZE}")
+        said = (0, 1, count)[kind]
+        sizes = tuple((self.number(), self.number()) for _ in range(said))
+        if any(not height or not width for height, width in sizes):
+            raise BrokenContainer("the file has an image without pixels")
+        return sizes
 
     def number(self) -> int:
         value = 0

@@ -331,15 +331,30 @@ class Manifest(_Frozen):
     def _consistent(self) -> Self:
         if not self.tasks:
             raise ValueError("a model needs at least one task")
+        self._check_tensors()
+        self._check_latents()
+        self._check_parts()
+        if self.generate is not None:
+            self._check_generate(self.tasks["generate"], self.generate)
+        self._check_size()
+        if missing := set(self.default_for) - self.tasks.keys():
+            raise ValueError(f"default for {sorted(missing)}, which it does not offer")
+        return self
+
+    def _check_tensors(self) -> None:
         for task, graph in self.tasks.items():
             names = (tuple(t.name for t in graph.inputs), tuple(t.name for t in graph.outputs))
             inputs, outputs = TENSORS_BY_TASK[task]
             if names not in {(inputs, outputs), (inputs + OPTIONAL_INPUTS_BY_TASK.get(task, ()), outputs)}:
                 raise ValueError(f"{task}: tensors are {names}, the contract says {TENSORS_BY_TASK[task]}")
+
+    def _check_latents(self) -> None:
         if self.latent is None and {"encode", "decode"} & self.tasks.keys():
             raise ValueError("encode and decode need `latent`")
         if self.examples and any(len(z) != (self.latent.dim if self.latent else 0) for z in self.examples.latents):
             raise ValueError("the latents of `examples` have another size than `latent` says")
+
+    def _check_parts(self) -> None:
         parts: tuple[tuple[Task, BaseModel | None, str], ...] = (
             ("anomaly", self.anomaly, "its calibration"),
             ("enhance", self.enhance, "`enhance`"),
@@ -352,18 +367,12 @@ class Manifest(_Frozen):
                 raise ValueError(f"the {task} task and {name} come together")
         if (self.noise is None) == ("denoise" in self.tasks and len(self.tasks["denoise"].inputs) == 2):
             raise ValueError("the input sigma of denoise and `noise` come together")
-        if self.generate is not None:
-            self._check_generate(self.tasks["generate"], self.generate)
-        self._check_size()
-        if self.enhance and self.enhance.luma_only and self.input.channels != 1:
-            raise ValueError("a graph of luma alone has one channel")
-        if missing := set(self.default_for) - self.tasks.keys():
-            raise ValueError(f"default for {sorted(missing)}, which it does not offer")
-        return self
 
     def _check_size(self) -> None:
         if (self.enhance or self.noise) and self.input.height is not None:
             raise ValueError("models that enhance, or are told the noise, take any size: height and width are None")
+        if self.enhance and self.enhance.luma_only and self.input.channels != 1:
+            raise ValueError("a graph of luma alone has one channel")
         if self.compression and (self.input.height is None) != (self.compression.grid is not None):
             raise ValueError("a model that compresses has a grid of symbols or takes one size: height and width")
         if self.compression and self.compression.grid and (self.input.channels, self.input.multiple_of) != (1, CELL):

@@ -14,7 +14,7 @@ import numpy as np
 from constriction import stream
 from numpy.typing import NDArray
 
-from service.contract.range_coder import decoder_of, model_of, take, unpack_symbols
+from service.contract.range_coder import decoder_of, entropy_model, take, unpack_symbols
 from service.contract.tables import CELL, CHANNELS, Compression, Grid, SymbolTable, Tables
 from service.errors import BrokenContainer
 
@@ -57,7 +57,7 @@ def pack_grids(grids: Sequence[tuple[Symbols, Tables]], grid: Grid) -> bytes:
             for context, table in enumerate(own):
                 chosen = written.reshape(-1) if contexts is None else written[contexts == context]
                 if len(chosen) and len(table.counts) > 1:
-                    encoder.encode(np.ascontiguousarray(chosen - table.first), model_of(table))
+                    encoder.encode(np.ascontiguousarray(chosen - table.first), entropy_model(table))
     payload: bytes = encoder.get_compressed().astype(">u4").tobytes()
     return payload.rstrip(b"\0")  # what is missing is read as zero
 

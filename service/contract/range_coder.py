@@ -35,7 +35,7 @@ def pack_symbols(symbols: Symbols, tables: Sequence[SymbolTable]) -> bytes:
     encoder = stream.queue.RangeEncoder()
     for column, table in zip(symbols.T, tables, strict=True):
         if len(table.counts) > 1:
-            encoder.encode(np.ascontiguousarray(column - table.first), model_of(table))
+            encoder.encode(np.ascontiguousarray(column - table.first), entropy_model(table))
     return _shortest(encoder.get_compressed().astype(">u4").tobytes(), symbols, tables)
 
 
@@ -81,13 +81,13 @@ def take(decoder: stream.queue.RangeDecoder, table: SymbolTable, count: int) -> 
     if len(table.counts) == 1 or not count:
         return np.full(count, table.first, np.int32)
     try:
-        indices: NDArray[np.int32] = decoder.decode(model_of(table), count)
+        indices: NDArray[np.int32] = decoder.decode(entropy_model(table), count)
     except (AssertionError, ValueError) as error:  # what the coder raises
         raise BrokenContainer(f"the payload is no sequence of symbols: {reason_of(error)}") from error
     return indices + np.int32(table.first)
 
 
-def model_of(table: SymbolTable) -> stream.model.Categorical:
+def entropy_model(table: SymbolTable) -> stream.model.Categorical:
     """The table as the coder wants it."""
     # The coder takes floats, and makes of symbol i the interval from floor(c[i] * (2**24 - n)) + i on, where n is the
     # number of symbols and c the sum of those before. Counts / 2**16 are exact, and so are these sums and products

@@ -17,7 +17,7 @@ _MAX_HEADER_BYTES = 1024  # numpy writes 118 for every array that we take
 _SHAPE = re.compile(rb"['\"]shape['\"]\s*:\s*\(\s*(\d{1,9}(?:\s*,\s*\d{1,9})*)")
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
-Array = NDArray[Any]  # Any: the dtype is what the header says, and checked right after
+AnyArray = NDArray[Any]  # Any: the dtype is what the header says, and checked right after
 
 
 def read_npy_image(data: bytes, *, max_pixels: int, max_images: int) -> Image:
@@ -76,7 +76,7 @@ def peek(data: bytes) -> Header:
     )
 
 
-def write_npy(array: Array) -> bytes:
+def write_npy(array: AnyArray) -> bytes:
     """The array as an NPY file (version 1.0, C order, little endian)."""
     array = np.ascontiguousarray(array)
     head = io.BytesIO()

@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.errors import NonFiniteResult, RequestError
 from service.images.tiles import UNTILED_PIXELS
+from service.models.session import Floats
 from service.telemetry.counters import GraphMeter, Meters, Origin, Spent
 
-Array = NDArray[np.float32]
-Inputs = tuple[Array, ...]
-Outputs = tuple[Array, ...]
+Inputs = tuple[Floats, ...]
+Outputs = tuple[Floats, ...]
 Answer_co = TypeVar("Answer_co", covariant=True)
 T = TypeVar("T")
 
@@ -34,11 +33,19 @@ class Job(Protocol[Answer_co]):
     def is_small(self) -> bool:
         """Whether it surely takes no longer than other small ones, judged by its size alone."""
 
-    def prepare(self) -> Array | Inputs:
+    def prepare(self) -> Floats | Inputs:
         """The graph's input, (n, ...), or its inputs, all of n rows. Decoding happens here, in the worker thread."""
 
     def finish(self, outputs: Outputs) -> Answer_co:
         """The answer, made from this job's n rows of every output. Encoding happens here, in the same thread."""
+
+
+class _Queued(NamedTuple):
+    """A job that waits. Any: jobs of every kind of answer share the queue; `submit` gives each caller its type back."""
+
+    job: Job[Any]
+    future: asyncio.Future[Any]
+    origin: Origin
 
 
 class Batcher:
@@ -83,8 +90,7 @@ class Batcher:
         self._cell_pixels = cell**2
         self._name = name
         self._meter = meter or Meters().graph(name, 0, "")
-        # Any: jobs of every kind of answer share the queue; `submit` gives each caller its own type back.
-        self._queue: deque[tuple[Job[Any], asyncio.Future[Any], Origin]] = deque()
+        self._queue: deque[_Queued] = deque()
         self._is_running = False
         self._small_job_s = math.inf  # CPU seconds of each job, when last a batch of small ones ran
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -97,7 +103,7 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[T | RequestError]] = [loop.create_future() for _ in jobs]
-        self._queue.extend(zip(jobs, futures, repeat(self._meter.came())))
+        self._queue.extend(map(_Queued, jobs, futures, repeat(self._meter.came())))
         if not self._is_running:
             self._is_running = True
             loop.call_soon(self._start, loop)  # after the other requests that have just come in
@@ -118,48 +124,52 @@ class Batcher:
         return outcome
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        jobs: list[Job[Any]] = []
-        futures: list[asyncio.Future[Any]] = []
-        origins: list[Origin] = []
-        while self._queue and len(jobs) < self._max_batch:
-            job, future, origin = self._queue.popleft()
-            if not future.done():  # done: its request was cancelled
-                jobs.append(job)
-                futures.append(future)
-                origins.append(origin)
-        self._is_running = bool(jobs)
-        if not jobs:
+        """Run what waits, in this thread or in the batcher's, and start again after it."""
+        batch = self._take_batch()
+        self._is_running = bool(batch)
+        if not batch:
             return
-        self._meter.waited(origins)
-        if len(jobs) == 1 and jobs[0].is_small and self._small_job_s <= _QUICK_S:
-            self._hand_out(futures, *self._work(jobs), origins)
+        self._meter.waited([queued.origin for queued in batch])
+        if len(batch) == 1 and batch[0].job.is_small and self._small_job_s <= _QUICK_S:
+            self._hand_out(batch, *self._work([batch[0].job]))
             loop.call_soon(self._start, loop)
-            return
-        batch = self._thread.submit(self._work, jobs)
+        else:
+            self._run_in_thread(batch, loop)
+
+    def _take_batch(self) -> list["_Queued"]:
+        batch: list[_Queued] = []
+        while self._queue and len(batch) < self._max_batch:
+            queued = self._queue.popleft()
+            if not queued.future.done():  # done: its request was cancelled
+                batch.append(queued)
+        return batch
+
+    def _run_in_thread(self, batch: list["_Queued"], loop: asyncio.AbstractEventLoop) -> None:
+        jobs = [queued.job for queued in batch]
         may_share = self._max_batch_pixels >= 2 * UNTILED_PIXELS and not all(job.is_small for job in jobs)
 
-        def hand_out(batch: ThreadFuture[tuple[list[object], Spent]]) -> None:
-            self._hand_out(futures, *batch.result(), origins)
+        def hand_out(done: ThreadFuture[tuple[list[object], Spent]]) -> None:
+            self._hand_out(batch, *done.result())
             if may_share:
                 loop.call_soon(self._start, loop)  # after those who have just been answered
             else:
                 self._start(loop)
 
-        def back_to_loop(batch: ThreadFuture[tuple[list[object], Spent]]) -> None:
+        def back_to_loop(done: ThreadFuture[tuple[list[object], Spent]]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for these answers any more
-                loop.call_soon_threadsafe(hand_out, batch)
+                loop.call_soon_threadsafe(hand_out, done)
 
-        batch.add_done_callback(back_to_loop)
+        self._thread.submit(self._work, jobs).add_done_callback(back_to_loop)
 
-    def _hand_out(
-        self,
-        futures: list[asyncio.Future[Any]],
-        results: list[object],
-        spent: Spent,
-        origins: list[Origin],
-    ) -> None:
-        _hand_out(futures, results)
-        self._meter.record(spent, origins)
+    def _hand_out(self, batch: list["_Queued"], results: list[object], spent: Spent) -> None:
+        for queued, result in zip(batch, results, strict=True):
+            if queued.future.done():  # its request was cancelled meanwhile
+                continue
+            if isinstance(result, Exception) and not isinstance(result, RequestError):
+                queued.future.set_exception(result)
+            else:
+                queued.future.set_result(result)
+        self._meter.record(spent, [queued.origin for queued in batch])
 
     def _work(self, jobs: list[Job[Any]]) -> tuple[list[object], Spent]:
         started = time.thread_time()
@@ -233,16 +243,6 @@ class Batcher:
         outputs = self._run(*inputs)
         spent.runs.append((len(inputs[0]), time.perf_counter() - started))
         return outputs
-
-
-def _hand_out(futures: list[asyncio.Future[Any]], results: list[object]) -> None:
-    for future, result in zip(futures, results, strict=True):
-        if future.done():  # its request was cancelled meanwhile
-            continue
-        if isinstance(result, Exception) and not isinstance(result, RequestError):
-            future.set_exception(result)
-        else:
-            future.set_result(result)
 
 
 def all_finite(outputs: Outputs) -> bool:

@@ -14,10 +14,10 @@ from service.contract.plane_coder import golden_symbols
 from service.contract.tables import Compression
 from service.errors import BrokenContainer, ModelRejected, reason_of, shown
 from service.limits import Limits
-from service.models.batcher import Array, Outputs
+from service.models.batcher import Outputs
 from service.models.model import Model
 from service.models.onnx_guard import check_onnx
-from service.models.session import Session, Tensor
+from service.models.session import Floats, Session, Tensor
 from service.telemetry.counters import Meters
 
 _DTYPES = {"tensor(float)": "float32"}
@@ -155,7 +155,7 @@ def _read_golden(directory: Path, manifest: Manifest) -> dict[str, NDArray[np.fl
         raise ModelRejected(f"{manifest.golden.file} is no NPZ file: {reason_of(error)}") from error
 
 
-def _check_golden(session: Session, task: Task, golden: dict[str, Array], tolerance: float) -> None:
+def _check_golden(session: Session, task: Task, golden: dict[str, Floats], tolerance: float) -> None:
     inputs, outputs = [t.name for t in session.inputs], [t.name for t in session.outputs]
     if missing := [name for tensor in (*inputs, *outputs) if (name := f"{task}.{tensor}") not in golden]:
         raise ModelRejected(f"the golden sample lacks {', '.join(missing)}")
@@ -175,7 +175,7 @@ def _check_golden(session: Session, task: Task, golden: dict[str, Array], tolera
             )
 
 
-def _check_coder(compression: Compression, golden: dict[str, Array]) -> None:
+def _check_coder(compression: Compression, golden: dict[str, Floats]) -> None:
     """The range coder here reads the golden file as the one that made the model did: its symbols are integers."""
     symbols, rates = golden["decompress.symbols"], set(golden["decompress.rate"].tolist())
     if len(rates) != 1 or not rates <= set(range(len(compression.rates))):

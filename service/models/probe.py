@@ -30,7 +30,7 @@ _LOOK_S = 0.25  # between looks at whether to stop; an answer is there at once
 _ROOT = Path(__file__).parents[2]
 
 
-class Verdict(BaseModel):
+class Outcome(BaseModel):
     """What became of one directory: the digest of the manifest that passed, or the reason why it did not."""
 
     manifest_sha256: str | None = None
@@ -72,14 +72,14 @@ class Child:
             start_new_session=True,
         )
 
-    def verdicts(self, stop: threading.Event) -> list[Verdict]:
+    def outcomes(self, stop: threading.Event) -> list[Outcome]:
         """Those that it reached, in order. Where it ended before the first one, that one says why."""
         try:
             output = _wait(self._process, self._deadline, stop)
         finally:
             ending = self._process.poll()
             self.kill()
-        return _read_verdicts(output, len(self.directories)) or [Verdict(reason=_blame(ending, self._allowed))]
+        return _read_outcomes(output, len(self.directories)) or [Outcome(reason=_blame(ending, self._allowed))]
 
     def kill(self) -> None:
         """Ends it, if it still runs."""
@@ -95,8 +95,8 @@ def probe(
     allowed: ProbeLimits,
     stop: threading.Event,
     first: Child | None = None,
-) -> Iterator[Verdict]:
-    """The verdict on each directory, in order. One child looks at all of them as long as it lives.
+) -> Iterator[Outcome]:
+    """The outcome on each directory, in order. One child looks at all of them as long as it lives.
 
     A child that ends early was killed by the directory it was looking at, or by what an earlier one had left behind. So
     only the first directory of a child can be blamed; the others get another child.
@@ -105,7 +105,7 @@ def probe(
         directories: `models/<name>/<version>`, each.
         limits: How the models will be run.
         allowed: What a child may use.
-        stop: Ends the child and the verdicts early.
+        stop: Ends the child and the outcomes early.
         first: A child that was started ahead of time. It is used if it looks at these directories.
     """
     waiting = list(directories)
@@ -113,12 +113,12 @@ def probe(
         first.kill()
         first = None
     while waiting:
-        verdicts = (first or Child(waiting, limits, allowed)).verdicts(stop)
+        outcomes = (first or Child(waiting, limits, allowed)).outcomes(stop)
         first = None
         if stop.is_set():
             return
-        yield from verdicts
-        del waiting[: len(verdicts)]
+        yield from outcomes
+        del waiting[: len(outcomes)]
 
 
 def _wait(child: subprocess.Popen[bytes], deadline: float, stop: threading.Event) -> bytes:
@@ -130,14 +130,14 @@ def _wait(child: subprocess.Popen[bytes], deadline: float, stop: threading.Event
                 return error.output or b""
 
 
-def _read_verdicts(output: bytes, expected: int) -> list[Verdict]:
-    verdicts: list[Verdict] = []
+def _read_outcomes(output: bytes, expected: int) -> list[Outcome]:
+    outcomes: list[Outcome] = []
     for line in output.splitlines()[:expected]:
         try:
-            verdicts.append(Verdict.model_validate_json(line))
+            outcomes.append(Outcome.model_validate_json(line))
         except ValidationError:  # it was cut off when the child died
             break
-    return verdicts
+    return outcomes
 
 
 def _blame(ending: int | None, allowed: ProbeLimits) -> str:

@@ -1,4 +1,4 @@
-"""Try model versions in a child process: limit itself, load each, print a verdict. See `models.probe`.
+"""Try model versions in a child process: limit itself, load each, print a outcome. See `models.probe`.
 
 python -m service.models.probe_child 2147483648 30 1 64 25000000 models/digits/5 models/unet/1
 """
@@ -15,7 +15,7 @@ from service.contract.manifest import MANIFEST_FILE
 from service.errors import ModelRejected, reason_of
 from service.limits import Limits, ProbeLimits
 from service.models.loading import load_model
-from service.models.probe import Verdict, allows
+from service.models.probe import Outcome, allows
 
 _CPU = "CPUExecutionProvider"
 _NICE = 5  # a trial may take its time, answering may not
@@ -41,29 +41,29 @@ def _limit_this_process(allowed: ProbeLimits) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _judge(directory: Path, limits: Limits, allowed: ProbeLimits) -> Verdict:
+def _judge(directory: Path, limits: Limits, allowed: ProbeLimits) -> Outcome:
     try:
         digest = hashlib.sha256((directory / MANIFEST_FILE).read_bytes()).hexdigest()
         load_model(directory, provider=_CPU, limits=limits, manifest_sha256=digest)
     except ModelRejected as error:
         is_short = "alloc" in str(error).lower()  # onnxruntime has no error of its own for it
-        return Verdict(reason=f"{error}; {allows(allowed)}" if is_short else str(error))
+        return Outcome(reason=f"{error}; {allows(allowed)}" if is_short else str(error))
     except MemoryError:
-        return Verdict(reason=f"it does not fit into memory; {allows(allowed)}")
+        return Outcome(reason=f"it does not fit into memory; {allows(allowed)}")
     except Exception as error:  # noqa: BLE001  whatever it is, this version must not go live, and someone wants to know why
-        return Verdict(reason=f"it cannot be loaded: {type(error).__name__}: {reason_of(error, limit=300)}")
-    return Verdict(manifest_sha256=digest)
+        return Outcome(reason=f"it cannot be loaded: {type(error).__name__}: {reason_of(error, limit=300)}")
+    return Outcome(manifest_sha256=digest)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Judges the directories on the command line and prints a verdict for each."""
+    """Judges the directories on the command line and prints a outcome for each."""
     memory_bytes, timeout_s, threads, max_batch, max_pixels = (int(number) for number in argv[:5])
     allowed = ProbeLimits(memory_bytes, timeout_s)
     _limit_this_process(allowed)
     limits = Limits(threads=threads, max_batch=max_batch, max_pixels=max_pixels)
     for directory in argv[5:]:
-        verdict = _judge(Path(directory), limits, allowed)
-        print(json.dumps(verdict.model_dump()), flush=True)  # noqa: T201  the parent reads it
+        outcome = _judge(Path(directory), limits, allowed)
+        print(json.dumps(outcome.model_dump()), flush=True)  # noqa: T201  the parent reads it
 
 
 if __name__ == "__main__":

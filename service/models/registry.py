@@ -22,7 +22,7 @@ from service.limits import Limits, ProbeLimits
 from service.models.directory import Fingerprint, fingerprint_of, list_versions
 from service.models.loading import load_model
 from service.models.model import Model
-from service.models.probe import Child, Verdict, probe
+from service.models.probe import Child, Outcome, probe
 from service.models.snapshot import Rejected, Snapshot
 from service.telemetry.counters import Meters
 
@@ -70,7 +70,7 @@ class Registry:
         self._old: OrderedDict[tuple[str, int], tuple[Fingerprint, Model]] = OrderedDict()
         self._lock_by_version: dict[tuple[str, int], asyncio.Lock] = {}
         self._judged: dict[tuple[str, int], Fingerprint] = {}  # live or rejected, as it looked then
-        self._verdicts: dict[tuple[str, int], tuple[Fingerprint, Verdict]] = {}
+        self._verdicts: dict[tuple[str, int], tuple[Fingerprint, Outcome]] = {}
 
     async def find(self, task: Task, name: str | None, version: int | None) -> Model:
         """The model that answers a request.
@@ -202,19 +202,19 @@ class Registry:
         self._probe([key])
         if key not in self._verdicts:
             raise ModelRejected("the service is stopping")
-        _, verdict = self._verdicts[key]
-        if verdict.reason is not None:
-            raise ModelRejected(verdict.reason)
+        _, outcome = self._verdicts[key]
+        if outcome.reason is not None:
+            raise ModelRejected(outcome.reason)
         return load_model(
             self._directory(key),
             provider=self.provider,
             limits=self._limits,
             meters=self._meters,
-            manifest_sha256=verdict.manifest_sha256,
+            manifest_sha256=outcome.manifest_sha256,
         )
 
     def _probe(self, keys: Sequence[tuple[str, int]]) -> None:
-        """Has verdicts on these versions as they look now. New ones share one child process, for a quick start."""
+        """Has outcomes on these versions as they look now. New ones share one child process, for a quick start."""
         fingerprint_by_key = {}
         for key in keys:
             with contextlib.suppress(OSError):  # removed while we look
@@ -226,9 +226,9 @@ class Registry:
         ]
         directories = [self._directory(key) for key in new]
         first, self._first = self._first, None
-        verdicts = probe(directories, limits=self._limits, allowed=self._allowed, stop=self._stop, first=first)
-        for key, verdict in zip(new, verdicts, strict=False):  # there are fewer if we stop
-            self._verdicts[key] = (fingerprint_by_key[key], verdict)
+        outcomes = probe(directories, limits=self._limits, allowed=self._allowed, stop=self._stop, first=first)
+        for key, outcome in zip(new, outcomes, strict=False):  # there are fewer if we stop
+            self._verdicts[key] = (fingerprint_by_key[key], outcome)
 
     def _directory(self, key: tuple[str, int]) -> Path:
         name, version = key

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service.errors import ModelRejected, ProviderUnavailable, reason_of
 
 Device = Literal["auto", "cpu", "cuda"]
-Array = NDArray[np.float32]
+Floats = NDArray[np.float32]
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _ONLY_ERRORS = 3  # onnxruntime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
@@ -64,9 +64,9 @@ class Session:
         self._input_names = [t.name for t in self.inputs]
         self._output_names = [t.name for t in self.outputs]
 
-    def run(self, *inputs: Array) -> tuple[Array, ...]:
+    def run(self, *inputs: Floats) -> tuple[Floats, ...]:
         """The graph's outputs, in order, for its inputs, in order."""
-        outputs: list[Array] = self._session.run(self._output_names, dict(zip(self._input_names, inputs, strict=True)))
+        outputs: list[Floats] = self._session.run(self._output_names, dict(zip(self._input_names, inputs, strict=True)))
         return tuple(outputs)
 
 

@@ -1,5 +1,7 @@
 """Latents of a request: NPY or JSON to an array (N, dim)."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,36 +55,42 @@ def read_json_latents(
         MalformedBody: It is no JSON. NaN, lone surrogates and nesting beyond any use are not JSON here.
         InvalidLatent, TooManyImages: With what is wrong.
     """
-    document = parse_json(data)
-    match document:
-        case {"latent": list() as latent, **others} if others.keys() <= _ENCODE_HEAD:
-            latents, is_single = [latent], True
-        case {"latents": list() as latents, **others} if others.keys() <= _ENCODE_HEAD:
-            is_single = False
-        case _:
-            found = f"an object with {shown(list(document))}" if isinstance(document, dict) else shown(document)
-            raise InvalidLatent(f'the body is {found}; send {{"latent": [...]}} or {{"latents": [[...], ...]}}')
-    made_by = (others.get("model", model), others.get("version", version))
-    if made_by != (model, version):
+    latents, is_single, made_by = _open_document(parse_json(data))
+    if (made_by.get("model", model), made_by.get("version", version)) != (model, version):
         raise InvalidLatent(
-            f"the latents are of model {shown(made_by[0])}, version {shown(made_by[1])}, but {model!r}, version "
-            f"{version}, would take them; name theirs with ?model= and &version="
+            f"the latents are of model {shown(made_by.get('model', model))}, version "
+            f"{shown(made_by.get('version', version))}, but {model!r}, version {version}, would take them; name theirs "
+            "with ?model= and &version="
         )
     if not latents:
         raise InvalidLatent("latents is empty; send at least one")
     if len(latents) > max_latents:
         raise TooManyImages(f"the body holds {len(latents)} latents, the limit is {max_latents} (setting max_images)")
     for i, latent in enumerate(latents):
-        where = "the latent" if is_single else f"latent {i}"
-        if not isinstance(latent, list):
-            raise InvalidLatent(f"{where} is {shown(latent)}; it must be a list of {dim} numbers")
-        if len(latent) != dim:
-            raise InvalidLatent(f"{where} has {len(latent)} numbers, the model has {dim}")
-        for value in latent:
-            if type(value) not in (int, float):  # a bool is an int to isinstance
-                raise InvalidLatent(f"{where} has {shown(value)} in it, which is not a number")
+        _check_latent(latent, dim, "the latent" if is_single else f"latent {i}")
     with np.errstate(over="ignore"):
         return _finite_latents(np.array(latents, np.float64).astype(np.float32)), is_single
+
+
+def _open_document(document: Any) -> tuple[list[Any], bool, dict[Any, Any]]:  # noqa: ANN401  JSON
+    """Return the latents of a document, whether it holds just one, and what else it says."""
+    match document:
+        case {"latent": list() as latent, **others} if others.keys() <= _ENCODE_HEAD:
+            return [latent], True, others
+        case {"latents": list() as latents, **others} if others.keys() <= _ENCODE_HEAD:
+            return latents, False, others
+    found = f"an object with {shown(list(document))}" if isinstance(document, dict) else shown(document)
+    raise InvalidLatent(f'the body is {found}; send {{"latent": [...]}} or {{"latents": [[...], ...]}}')
+
+
+def _check_latent(latent: object, dim: int, where: str) -> None:
+    if not isinstance(latent, list):
+        raise InvalidLatent(f"{where} is {shown(latent)}; it must be a list of {dim} numbers")
+    if len(latent) != dim:
+        raise InvalidLatent(f"{where} has {len(latent)} numbers, the model has {dim}")
+    for value in latent:
+        if type(value) not in (int, float):  # a bool is an int to isinstance
+            raise InvalidLatent(f"{where} has {shown(value)} in it, which is not a number")
 
 
 def _finite_latents(z: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,7 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from service.errors import DeadlineExceeded, Draining, QueueFull
 from service.http.admission import Admission
-from service.models.batcher import Array, Batcher, Outputs
+from service.models.batcher import Batcher, Outputs
+from service.models.session import Floats
 
 
 class Job:
@@ -18,7 +19,7 @@ class Job:
 
     is_small = False
 
-    def prepare(self) -> Array:
+    def prepare(self) -> Floats:
         return np.ones((1, 1), np.float32)
 
     def finish(self, outputs: Outputs) -> float:
@@ -34,7 +35,7 @@ class Rig:
         self.batches: list[int] = []
         self._batcher = Batcher(self._run, max_batch=8, max_pixels=1000, name="held")
 
-    def _run(self, x: Array) -> Outputs:
+    def _run(self, x: Floats) -> Outputs:
         self.batches.append(len(x))
         self.started.set()
         assert self.go_on.wait(60)

@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 
 from service.errors import InvalidArray
 from service.images.inspect import ImageFile
-from service.models.batcher import Array, Batcher, Outputs
+from service.models.batcher import Batcher, Outputs
+from service.models.session import Floats
 from service.tasks.denoise import Denoise
 from tests.service.files import pixels_of, png, save, to_npy
 
@@ -25,7 +26,7 @@ class Half:
     def __init__(self, value: float | None, rows: int = 1, width: int = 3, *, is_small: bool = False) -> None:
         self.value, self.rows, self.width, self.is_small = value, rows, width, is_small
 
-    def prepare(self) -> Array:
+    def prepare(self) -> Floats:
         if self.value is None:
             raise InvalidArray("no value")
         return np.full((self.rows, 1, 1, self.width), self.value, np.float32)
@@ -38,7 +39,7 @@ class Half:
 def make_batcher(*, max_batch: int = 8, max_batch_pixels: int = 10_000) -> tuple[Batcher, list[int]]:
     sizes: list[int] = []
 
-    def run(x: Array) -> Outputs:
+    def run(x: Floats) -> Outputs:
         sizes.append(len(x))
         return (x * np.float32(0.5),)
 
@@ -59,7 +60,7 @@ def test_what_queues_while_a_batch_runs_is_the_next_batch() -> None:
     sizes: list[int] = []
     started, go_on = threading.Event(), threading.Event()
 
-    def run(x: Array) -> Outputs:
+    def run(x: Floats) -> Outputs:
         sizes.append(len(x))
         started.set()
         assert go_on.wait(5)
@@ -83,7 +84,7 @@ def threads_of(batches: Sequence[Sequence[Half]], *, seconds: Sequence[float] = 
     was_in_loop: list[bool] = []
     left = list(seconds)
 
-    def run(x: Array) -> Outputs:
+    def run(x: Floats) -> Outputs:
         was_in_loop.append(threading.current_thread() is threading.main_thread())
         end = time.thread_time() + (left.pop(0) if left else 0)
         while time.thread_time() < end:
@@ -160,7 +161,7 @@ def test_large_images_run_in_small_batches() -> None:
 
 
 def test_an_unforeseen_failure_reaches_its_request_and_the_next_one_works() -> None:
-    def run(x: Array) -> Outputs:
+    def run(x: Floats) -> Outputs:
         if x[0, 0, 0, 0] == 13:
             raise ZeroDivisionError
         return (x * np.float32(0.5),)
@@ -178,7 +179,7 @@ def test_a_request_that_leaves_takes_its_queued_work_along() -> None:
     sizes: list[int] = []
     started, go_on = threading.Event(), threading.Event()
 
-    def run(x: Array) -> Outputs:
+    def run(x: Floats) -> Outputs:
         sizes.append(len(x))
         started.set()
         assert go_on.wait(5)

@@ -24,7 +24,7 @@ from service.errors import ModelRejected
 from service.limits import Limits, ProbeLimits
 from service.models.loading import load_model
 from service.models.onnx_guard import check_onnx
-from service.models.probe import Child, Verdict, probe
+from service.models.probe import Child, Outcome, probe
 from service.models.session import Session
 from tests.service.conftest import MakeClient
 from tests.service.files import pixels_of, png
@@ -271,7 +271,7 @@ def test_one_bomb_among_new_models_takes_no_other_with_it(models_dir: Path, make
     assert list(rejected(client)) == ["b/1"]
 
 
-def probed(*directories: Path, memory_bytes: int = MEMORY_BYTES) -> list[Verdict]:
+def probed(*directories: Path, memory_bytes: int = MEMORY_BYTES) -> list[Outcome]:
     allowed = ProbeLimits(memory_bytes, timeout_s=30)
     return list(probe(directories, limits=LIMITS, allowed=allowed, stop=threading.Event()))
 
@@ -280,13 +280,13 @@ def test_a_child_that_is_killed_is_a_rejection_and_the_next_directory_gets_anoth
     good = publish_toy(models_dir)
     crashing = publish_toy(models_dir, version=2)
     (crashing / "manifest.json").unlink()
-    os.mkfifo(crashing / "manifest.json")  # reading it never ends, so no verdict comes
+    os.mkfifo(crashing / "manifest.json")  # reading it never ends, so no outcome comes
     allowed = ProbeLimits(MEMORY_BYTES, timeout_s=5)
 
-    verdicts = list(probe([good, crashing, good], limits=LIMITS, allowed=allowed, stop=threading.Event()))
+    outcomes = list(probe([good, crashing, good], limits=LIMITS, allowed=allowed, stop=threading.Event()))
 
-    assert [verdict.reason is None for verdict in verdicts] == [True, False, True]
-    assert "takes more than 5 s" in str(verdicts[1].reason)
+    assert [outcome.reason is None for outcome in outcomes] == [True, False, True]
+    assert "takes more than 5 s" in str(outcomes[1].reason)
 
 
 def test_a_child_that_was_started_early_is_used_only_for_what_it_looks_at(models_dir: Path) -> None:
@@ -296,18 +296,18 @@ def test_a_child_that_was_started_early_is_used_only_for_what_it_looks_at(models
     early = [Child([directory], LIMITS, allowed) for directory in (old, new)]
 
     for child in early:
-        (verdict,) = probe([new], limits=LIMITS, allowed=allowed, stop=stop, first=child)
-        assert verdict.reason is None
+        (outcome,) = probe([new], limits=LIMITS, allowed=allowed, stop=stop, first=child)
+        assert outcome.reason is None
 
     assert [child.directories for child in early] == [[old], [new]]
     wait_until(lambda: not any(find_child(str(directory)) for directory in (old, new)))
 
 
 def test_a_child_that_cannot_even_start_is_a_rejection_that_names_the_setting(models_dir: Path) -> None:
-    (verdict,) = probed(publish_toy(models_dir), memory_bytes=50 * 2**20)
+    (outcome,) = probed(publish_toy(models_dir), memory_bytes=50 * 2**20)
 
-    assert "signal" in str(verdict.reason) or "exit status" in str(verdict.reason)
-    assert "probe_memory_bytes" in str(verdict.reason)
+    assert "signal" in str(outcome.reason) or "exit status" in str(outcome.reason)
+    assert "probe_memory_bytes" in str(outcome.reason)
 
 
 def test_the_child_has_its_limits_and_none_of_our_secrets(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,19 +343,19 @@ def test_a_stop_ends_the_child_at_once(models_dir: Path) -> None:
     threading.Timer(0.5, stop.set).start()
     started = time.monotonic()
 
-    verdicts = list(probe([directory], limits=LIMITS, allowed=ProbeLimits(MEMORY_BYTES, timeout_s=60), stop=stop))
+    outcomes = list(probe([directory], limits=LIMITS, allowed=ProbeLimits(MEMORY_BYTES, timeout_s=60), stop=stop))
 
-    assert verdicts == []
+    assert outcomes == []
     assert time.monotonic() - started < 5
 
 
 def test_a_manifest_that_changed_after_the_probe_is_not_loaded(models_dir: Path) -> None:
     directory = publish_toy(models_dir)
-    (verdict,) = probed(directory)
+    (outcome,) = probed(directory)
     (directory / "manifest.json").write_text((directory / "manifest.json").read_text() + "\n")
 
     with pytest.raises(ModelRejected, match="was changed while"):
-        load_model(directory, provider="CPUExecutionProvider", limits=LIMITS, manifest_sha256=verdict.manifest_sha256)
+        load_model(directory, provider="CPUExecutionProvider", limits=LIMITS, manifest_sha256=outcome.manifest_sha256)
 
 
 def find_child(directory: str) -> Path | None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from service.tasks.anomaly.regions import MAX_REGIONS, Region, find_regions
+from service.tasks.anomaly.regions import MAX_REGIONS, Component, find_regions
 
 Map = NDArray[np.float32]
 MAPS = arrays(
@@ -17,7 +17,7 @@ MAPS = arrays(
 )
 
 
-def flood_fill(values: Map, level: float) -> list[Region]:
+def flood_fill(values: Map, level: float) -> list[Component]:
     """Every region of a map that is not larger than 1024 a side, in reading order."""
     waiting_cells = [(int(y), int(x)) for y, x in np.argwhere(values >= level)]
     left_over = set(waiting_cells)
@@ -35,7 +35,7 @@ def flood_fill(values: Map, level: float) -> list[Region]:
             waiting += near
         rows, columns = zip(*cells, strict=True)
         peak = max(float(values[cell]) for cell in cells)
-        regions.append(Region(min(rows), min(columns), max(rows) + 1, max(columns) + 1, peak, len(cells)))
+        regions.append(Component(min(rows), min(columns), max(rows) + 1, max(columns) + 1, peak, len(cells)))
     return regions
 
 
@@ -80,8 +80,8 @@ def test_a_large_map_is_looked_at_in_blocks() -> None:
     values[2399, 1199] = 0.7
 
     assert find_regions(values, 0.5) == [
-        Region(300, 99, 303, 102, 1.0, 9),
-        Region(2397, 1197, 2400, 1200, float(np.float32(0.7)), 9),
+        Component(300, 99, 303, 102, 1.0, 9),
+        Component(2397, 1197, 2400, 1200, float(np.float32(0.7)), 9),
     ]
 
 

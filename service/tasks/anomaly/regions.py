@@ -11,7 +11,7 @@ _MAX_CELLS = 1024  # a side: larger maps are labelled in blocks, so that a hosti
 Whole = NDArray[Any]  # Any: of NumPy's own index type
 
 
-class Region(NamedTuple):
+class Component(NamedTuple):
     """A connected part of an anomaly map: its box in pixels, its largest value, its area in pixels."""
 
     top: int
@@ -22,7 +22,7 @@ class Region(NamedTuple):
     area: int
 
 
-def find_regions(anomaly_map: NDArray[np.float32], level: float) -> list[Region]:
+def find_regions(anomaly_map: NDArray[np.float32], level: float) -> list[Component]:
     """The parts of a map from `level` on, largest area first, then in reading order; at most `MAX_REGIONS`.
 
     Pixels touch over edges and corners. Maps over 1024 pixels a side are looked at in blocks by their maximum, so
@@ -48,13 +48,13 @@ def _block_maximum(values: NDArray[np.float32], block: int) -> NDArray[np.float3
     return reduced
 
 
-def _enlarge(region: Region, block: int, height: int, width: int) -> Region:
+def _enlarge(region: Component, block: int, height: int, width: int) -> Component:
     top, left, bottom, right, peak, area = region
     y, x, y_end, x_end = top * block, left * block, min(height, bottom * block), min(width, right * block)
-    return Region(y, x, y_end, x_end, peak, min(area * block**2, (y_end - y) * (x_end - x)))
+    return Component(y, x, y_end, x_end, peak, min(area * block**2, (y_end - y) * (x_end - x)))
 
 
-def _largest(cells: NDArray[np.float32], level: float) -> list[Region]:
+def _largest(cells: NDArray[np.float32], level: float) -> list[Component]:
     """The largest 8-connected components, from the runs of all rows at once.
 
     A run is a row's stretch of cells from `level` on. All of it is NumPy over runs, of which there are few: twice as
@@ -79,7 +79,7 @@ def _largest(cells: NDArray[np.float32], level: float) -> list[Region]:
         np.maximum.reduceat(peaks, first),
         area,
     )
-    return [Region(*values) for values in zip(*(column[largest].tolist() for column in columns), strict=True)]
+    return [Component(*values) for values in zip(*(column[largest].tolist() for column in columns), strict=True)]
 
 
 def _runs(cells: NDArray[np.float32], level: float) -> tuple[Whole, Whole, NDArray[np.float32]]:
