@@ -34,6 +34,15 @@ def test_aupro_counts_every_region_the_same_and_stops_at_a_rate_of_three_tenths(
     assert aupro([values], [mask]) == pytest.approx((1.0 + 0.5) / 2)
 
 
+def test_pixels_that_touch_at_a_corner_are_one_region() -> None:
+    values, mask = np.full((4, 8), -1.0, np.float32), np.zeros((4, 8), bool)
+    mask[0, 0] = mask[1, 1] = mask[3, 5] = True  # a diagonal pair, half of it found, and a pixel alone, found
+    values[0, 0] = values[3, 5] = 9
+    values[1, 1] = -2
+
+    assert aupro([values], [mask]) == pytest.approx((0.5 + 1.0) / 2)
+
+
 def test_aupro_takes_off_what_is_found_only_after_normal_pixels() -> None:
     values = np.arange(11, dtype=np.float32)[None]
     mask = np.zeros((1, 11), bool)
