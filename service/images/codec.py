@@ -3,6 +3,7 @@
 import io
 import warnings
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,15 +163,19 @@ def image_types(image: Image) -> tuple[str, ...]:
     """Return the media types that hold this image without losing depth or transparency: its own, then the best."""
     if len(image.values) != 1:
         return ()
+    kinds = _types_for(image.values.dtype == np.uint16, image.alpha is not None, image.media_type)
+    longest = max(image.size)
+    return tuple(kind for kind in kinds if longest <= FORMAT_BY_TYPE[kind].longest_side)
+
+
+@cache
+def _types_for(is_16_bit: bool, has_alpha: bool, own: str | None) -> tuple[str, ...]:
     types = [
         entry.media_type
         for entry in FORMATS
-        if entry.options
-        and (entry.has_16_bits or image.values.dtype != np.uint16)
-        and (entry.has_alpha or image.alpha is None)
-        and max(image.size) <= entry.longest_side
+        if entry.options and (entry.has_16_bits or not is_16_bit) and (entry.has_alpha or not has_alpha)
     ]
-    return tuple(sorted(types, key=lambda kind: kind != image.media_type))
+    return tuple(sorted(types, key=lambda kind: kind != own))
 
 
 def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALITY) -> bytes:

@@ -38,7 +38,7 @@ class Denoise(ImageInput):
                 "way up; leave it out"
             )
         x = self.read()
-        if self.options.metadata == "drop":
+        if self.options.metadata == "drop" and self.image.exif is not None:
             self.image = replace(self.image, exif=None)
         images = image_types(self.image)
         is_array = self.image.array_rank is not None

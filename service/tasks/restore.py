@@ -8,16 +8,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.contract.colour import FROM_YCC, TO_YCC
 from service.contract.manifest import Manifest
 from service.errors import InvalidParameter, TooManyPixels
 from service.http.negotiation import negotiate
 from service.images.codec import DEFAULT_QUALITY, encode_image, image_types
-from service.images.image import Image, Pixels, Values, as_sent, grey
+from service.images.image import Image, Pixels, Values, as_sent
 from service.images.inspect import ImageFile
 from service.images.noise import level_of
 from service.images.npy import write_npy
-from service.images.resize import resample
 from service.images.tiles import ORIENTATIONS, Span, oriented, padded_window, plan, upright
 from service.limits import InputLimits
 from service.media_types import NPY_TYPE
@@ -25,8 +23,7 @@ from service.models.batcher import Batcher, Inputs, Outputs
 from service.tasks.answer import Answer
 from service.tasks.image_input import read_image
 from service.tasks.picture_limiter import PictureLimiter
-
-Inner = tuple[slice, slice, slice]  # of planes: what a tile answers for
+from service.tasks.planes import Part, Planes, planes_for
 
 
 @dataclass(frozen=True)
@@ -55,11 +52,17 @@ class Restoration:
     result: Values = field(init=False)
     media_type: str = field(init=False)
     sigmas: list[float] = field(init=False)
+    planes: Planes = field(init=False)
 
     @property
     def scale(self) -> int:
         """How much larger the result is."""
         return self.manifest.enhance.scale if self.is_enhance and self.manifest.enhance else 1
+
+    @property
+    def enlarged_alpha(self) -> NDArray[np.uint8] | None:
+        """The alpha, where the result needs a larger one."""
+        return self.image.alpha if self.is_enhance else None
 
     @property
     def takes_sigma(self) -> bool:
@@ -95,8 +98,14 @@ class Restoration:
         kinds = image_types(replace(image, values=_shape_only(image.values, height * scale, width * scale)))
         self.media_type = negotiate(self.accept, (NPY_TYPE, *kinds) if image.array_rank else (*kinds, NPY_TYPE))
         self.sigmas = [self._sigma(Image(values[None])) for values in image.values]
+        enhance = self.manifest.enhance
+        self.planes = planes_for(
+            model_channels=self.manifest.input.channels,
+            channels=image.channels,
+            is_luma_only=self.is_enhance and enhance is not None and enhance.luma_only,
+        )
         depth = np.float32 if self.media_type == NPY_TYPE else image.to_depth(np.zeros(1, np.float32)).dtype
-        channels = image.channels + (self.is_enhance and image.alpha is not None)
+        channels = image.channels + (self.enlarged_alpha is not None)
         self.result = np.empty((count, channels, height * scale, width * scale), depth)
 
     def tiles(self) -> Iterator["Tile"]:
@@ -109,7 +118,7 @@ class Restoration:
         """The answer, once all tiles have run."""
         sigma = self.sigmas[0] if self.takes_sigma else None
         image, alpha = self.image, self.image.alpha
-        if alpha is not None and self.is_enhance:
+        if self.enlarged_alpha is not None:
             self.result, alpha = self.result[:, :-1], self._to_alpha(self.result[0, -1])
         restored = replace(image, values=self.result, alpha=alpha)
         if self.media_type == NPY_TYPE:
@@ -161,12 +170,13 @@ class Tile:
         return self.ran == (ORIENTATIONS if self.whole.options.thorough else 1)
 
     def prepare(self) -> Inputs:
-        """The window as the model sees it: its rows are the image, or, for a model of one channel, each plane."""
-        x = self._planes()
-        window = oriented(padded_window(x, self.rows, self.columns, *self.whole.image.size), self.ran)
-        if not self.whole.takes_sigma:
-            return (np.ascontiguousarray(window),)
-        return np.ascontiguousarray(window), np.full(len(x), self.whole.sigmas[self.number], np.float32)
+        """Return the window as the model sees it, and the noise level where it asks."""
+        whole = self.whole
+        x = whole.planes.split(self._part())
+        window = np.ascontiguousarray(oriented(padded_window(x, self.rows, self.columns, *whole.image.size), self.ran))
+        if not whole.takes_sigma:
+            return (window,)
+        return window, np.full(len(x), whole.sigmas[self.number], np.float32)
 
     def finish(self, outputs: Outputs) -> None:
         """Puts what this tile answers for into the result: once all orientations have run, their mean."""
@@ -178,7 +188,7 @@ class Tile:
         top, left = (self.rows.start - self.rows.left) * s, (self.columns.start - self.columns.left) * s
         height, width = (self.rows.stop - self.rows.start) * s, (self.columns.stop - self.columns.start) * s
         inner = (slice(None), slice(top, top + height), slice(left, left + width))
-        planes = self._together(x_hat, inner)
+        planes = whole.planes.join(x_hat, self._part(), inner, s)
         if whole.options.strength < 1:
             sent = Image(self._cut(*((span.start, span.stop) for span in (self.rows, self.columns))))
             planes = whole.options.strength * planes + (1 - whole.options.strength) * sent.pixels(sent.channels)[0]
@@ -189,58 +199,10 @@ class Tile:
     def _cut(self, rows: tuple[int, int], columns: tuple[int, int]) -> Values:
         return self.whole.image.values[self.number : self.number + 1, :, slice(*rows), slice(*columns)]
 
-    def _planes(self) -> Pixels:
-        """(1, C, h, w), or (planes, 1, h, w) where the model has one channel."""
-        whole, channels = self.whole, self.whole.manifest.input.channels
-        part = Image(self._cut(*self._window))
-        x = part.pixels(max(channels, part.channels))
-        if channels == 3:
-            return x
-        if part.channels == 3 and self._is_luma_only:
-            x = x[:, :1] * TO_YCC[0, 0] + x[:, 1:2] * TO_YCC[0, 1] + x[:, 2:] * TO_YCC[0, 2]
-        if whole.is_enhance and whole.image.alpha is not None:
-            x = np.concatenate([x, self._alpha(whole.image.alpha)[None]], axis=1)
-        return np.moveaxis(x, 1, 0)
-
-    def _together(self, x_hat: Pixels, inner: Inner) -> Pixels:
-        """The planes of the result, (C, h, w), with the alpha behind them where that was enlarged."""
-        whole, image = self.whole, self.whole.image
-        if whole.manifest.input.channels == 3:
-            planes: Pixels = x_hat[0][inner]
-            if image.channels == 1:
-                planes = grey(np.clip(planes, 0, 1)[None])[0]
-            if whole.is_enhance and image.alpha is not None:
-                planes = np.concatenate([planes, self._enlarged(self._alpha(image.alpha), inner)])
-            return planes
-        planes = x_hat[:, 0][inner]
-        if image.channels == 3 and self._is_luma_only:
-            colour = self._enlarged(self._chroma(), inner)
-            rgb = np.tensordot(FROM_YCC, np.concatenate([planes[:1], colour]), axes=1)
-            planes = np.concatenate([rgb, planes[1:]])
-        return planes
-
-    @property
-    def _is_luma_only(self) -> bool:
-        enhance = self.whole.manifest.enhance
-        return self.whole.is_enhance and enhance is not None and enhance.luma_only
-
-    @property
-    def _window(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        return (self.rows.left, self.rows.right), (self.columns.left, self.columns.right)
-
-    def _chroma(self) -> Pixels:
-        chroma: Pixels = np.tensordot(TO_YCC[1:], Image(self._cut(*self._window)).pixels(3)[0], axes=1)
-        return chroma
-
-    def _alpha(self, alpha: NDArray[np.uint8]) -> Pixels:
-        rows, columns = (slice(*span) for span in self._window)
-        return np.divide(alpha[rows, columns], np.float32(255), dtype=np.float32)[None]
-
-    def _enlarged(self, planes: Pixels, inner: Inner) -> Pixels:
-        height, width = (side * self.whole.scale for side in planes.shape[1:])
-        enlarged = resample(planes, height, width)
-        part: Pixels = enlarged[inner]
-        return part
+    def _part(self) -> Part:
+        rows, columns = (self.rows.left, self.rows.right), (self.columns.left, self.columns.right)
+        alpha = self.whole.enlarged_alpha
+        return Part(self._cut(rows, columns), None if alpha is None else alpha[slice(*rows), slice(*columns)])
 
 
 def _shape_only(values: Values, height: int, width: int) -> Values:
