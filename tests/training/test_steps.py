@@ -11,12 +11,12 @@ from training import trainer
 from training.architectures.restorer import Restorer
 from training.compression.codec import Codec
 from training.compression.config import CompressionRecipe
-from training.config import OptimisationConfig, RegularisationConfig, load_recipe
+from training.config import OptimisationConfig, Recipe, RegularisationConfig
 from training.data import Dataset
-from training.kinds import load_any_recipe
 from training.optimisers import Muon, build_optimisers
 from training.photocodec.config import PhotoCodecRecipe
 from training.problems import grids, one_size, pictures, rows
+from training.recipe import load_recipe
 from training.regularisation import Regularised
 from training.restoration.config import RestorationRecipe
 from training.restoration.photos import Pair, Photos
@@ -135,6 +135,7 @@ def test_images_go_into_training_with_the_noise_of_the_recipe_but_for_the_clean_
         "digits",
         ("data.height=16", "data.width=16", "training.batch_size=200", "augmentation.share=0",
          f"corruption.options={{sigma={sigma}, mean=0.0}}", "corruption.clean_share=0.25"),
+        of=Recipe,
     )  # fmt: skip
     job = one_size.job(recipe, digits_like(squares(200, 16)), CPU)
 
@@ -178,12 +179,12 @@ def photos_like(image: Tensor) -> Photos:
 
 
 def test_a_picture_goes_into_training_as_noisy_as_the_network_is_told() -> None:
-    recipe = load_any_recipe(
+    recipe = load_recipe(
         "denoise",
         ("training.batch_size=6", "training.patch=64", "data.channels=1", "network.widths=[4, 4]",
          "network.blocks=[1, 1]", "degradation.kinds={gaussian=1}"),
+        of=RestorationRecipe,
     )  # fmt: skip
-    assert isinstance(recipe, RestorationRecipe)
     grey = torch.full((1, 80, 80), 128, dtype=torch.uint8)
 
     x_in, sigma, x = pictures.job(recipe, photos_like(grey), CPU).draw(0, generator())
@@ -205,22 +206,22 @@ def test_the_network_sees_the_noise_level_in_the_unit_of_its_pixels() -> None:
 
 
 def row_job() -> Job:
-    recipe = load_any_recipe(
+    recipe = load_recipe(
         "digits-compressed",
         ("data.height=8", "data.width=8", "training.batch_size=40", "training.precision=fp32", "lambdas=[0.5, 0.05]",
          "architecture.options={latent_dim=6, widths=[4, 8], blocks=[0, 1], neck=4, hidden=16}", "default_rate=0"),
+        of=CompressionRecipe,
     )  # fmt: skip
-    assert isinstance(recipe, CompressionRecipe)
     return rows.job(recipe, digits_like(squares(40, 8)), CPU)
 
 
 def grid_job() -> Job:
-    recipe = load_any_recipe(
+    recipe = load_recipe(
         "photo-compressed",
         ("quantisation=[60.0, 12.0]", "default_rate=0", "chroma=1.0", "training.patch=16", "training.batch_size=16",
          "training.precision=fp32", "network.width=4", "network.depth=2"),
+        of=PhotoCodecRecipe,
     )  # fmt: skip
-    assert isinstance(recipe, PhotoCodecRecipe)
     photo = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=generator())
     return grids.job(recipe, photos_like(photo), CPU)
 
