@@ -150,6 +150,7 @@ PROVOKE: dict[str, Callable[[Place], str]] = {
     "unload-refused": lambda at: at.ask("POST", "/v2/repository/models/digits.denoise/unload"),
     "route-not-found": lambda at: at.ask("POST", "/denoize", DIGIT),
     "model-not-found": lambda at: at.ask("POST", "/denoise?model=digit", DIGIT),
+    "model-file-not-found": lambda at: at.ask("GET", "/models/digits/preview"),
     "version-not-found": lambda at: at.ask("POST", "/denoise?model=digits&version=7", DIGIT),
     "collection-not-found": lambda at: at.ask("GET", "/collections/part"),
     "item-not-found": lambda at: at.ask("GET", "/collections/parts/items/a17"),
