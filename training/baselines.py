@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.nn import functional as F
@@ -21,7 +21,7 @@ CHUNK = 1000  # images at a time
 SMALL_PIXELS = 4096  # of the images that the principal components of pixels are found in
 
 Images = Float[Tensor, "batch channel height width"]
-Bytes = UInt8[Tensor, "image channel height width"]
+Bytes = Real[Tensor, "image channel height width"]
 Matrix = Float[Tensor, "rows columns"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -47,7 +47,7 @@ def calibrate(run: OneSizeRun, *, progress: bool = True) -> None:
     run.write(CALIBRATION, {"calibration": calibration.model_dump(), "metrics": [metric.model_dump()]})
 
 
-def answers_of(graph: Path, images: UInt8[Tensor, "image channel height width"], *, progress: bool = False) -> Answers:
+def answers_of(graph: Path, images: Real[Tensor, "image channel height width"], *, progress: bool = False) -> Answers:
     """The score and the map's peak of every image by the graph that will be served."""
     scores, peaks = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])

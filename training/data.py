@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Real, UInt8
 from torch import Tensor
 
 from service.contract.manifest import Split
@@ -16,14 +16,14 @@ from training.mnist import LICENCE, SOURCE, download, is_mnist, read_idx_folder
 
 SMALLEST_DATASET = 8  # images; fewer leave no part with anything to say
 
-Images = UInt8[Tensor, "_ channel height width"]  # parts differ in length
+Images = Real[Tensor, "_ channel height width"]  # parts differ in length
 Labels = UInt8[Tensor, "_"]
 Indices = Int64[Tensor, "_"]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of one size in four parts, bytes 0 ... 255, (N, C, H, W), and where they come from.
+    """Images of one size in four parts, (N, C, H, W), bytes or pixels, and where they come from.
 
     `sha256` is over the bytes of all images in reading order. Labels are there where the data set has them: no network
     is trained on them; figures and the prior of `generate` are made with them.
@@ -71,7 +71,7 @@ def load_data(config: DataConfig, path: Path | None, *, seed: int, progress: boo
     if config.source == "mnist":
         return _load_mnist(config, path or download(), seed)
     if path is None:
-        raise DataError("which images? Give --data FOLDER, a folder of PNG, JPEG, WebP, TIFF or BMP files")
+        raise DataError("which images? Give --data FOLDER, a folder of PNG, JPEG, WebP, GIF, TIFF or BMP files")
     found = read_folder(path, config, progress=progress)
     images, skipped = found.images, found.skipped
     if len(images) < SMALLEST_DATASET:

@@ -1,27 +1,25 @@
 """A folder of anybody's images as one tensor: every readable file, brought to one size as the service does it."""
 
 import hashlib
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from jaxtyping import Real
 from torch import Tensor
 from tqdm import tqdm
 
 from training.config import DataConfig
 from training.errors import DataError
+from training.images.pixels import Kept, stack, to_pixels
+from training.images.reader import SUFFIXES, read_image
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-LARGEST_PIXELS = 89_000_000  # of one file; larger ones are skipped before they are decoded
-READERS = 4  # threads: Pillow decodes without holding the interpreter
+READERS = 4  # threads: decoders work without holding the interpreter
+SYSTEM_FOLDERS = ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Skipped:
 class FolderImages:
     """Images of one size, (N, C, H, W), the file of each, and the files that were left out."""
 
-    images: UInt8[Tensor, "image channel height width"]
+    images: Real[Tensor, "image channel height width"]
     paths: tuple[Path, ...]
     skipped: tuple[Skipped, ...]
 
@@ -47,13 +45,29 @@ class FolderImages:
 def find_images(folder: Path) -> list[Path]:
     """All files below `folder` whose names say that they are images, in the order of their paths.
 
+    Nothing is taken from hidden files and folders, nor from what systems add.
+
     Raises:
-        DataError: There is none.
+        DataError: No such folder, or no image in it.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    paths = sorted(path for path in visible(folder) if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise DataError(f"{folder}: no image in it; looked for {', '.join(sorted(SUFFIXES))} in all folders below")
     return paths
+
+
+def visible(folder: Path) -> Iterator[Path]:
+    """All files below `folder` but hidden ones, and those of systems and network drives."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not any(is_of_system(part) for part in path.relative_to(folder).parts):
+            yield path
+
+
+def is_of_system(name: str) -> bool:
+    """Whether a file or folder of that name holds nothing that a person has put there."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def read_folder(folder: Path, config: DataConfig, *, progress: bool) -> FolderImages:
@@ -69,104 +83,71 @@ def read_files(paths: Sequence[Path], config: DataConfig, *, label: str, progres
     """All different images among some files, in their order; `label` says what they are.
 
     Raises:
-        DataError: None can be read.
+        DataError: None can be read, or all are blank.
     """
-    images: list[NDArray[np.uint8]] = []
-    kept: list[Path] = []
+    found, skipped = read_all(paths, partial(read_image, config=config), label=label, progress=progress)
+    images, kept, twins = without_twins(found)
+    if not images:
+        reasons = "".join(f"\n  {s}" for s in (*skipped, *twins)[:20])
+        raise DataError(f"{label}: none of {len(paths)} files can be used:{reasons}")
+    refuse_blank(images, label=label)
+    return FolderImages(stack(images), kept, tuple(sorted([*skipped, *twins], key=lambda s: s.path)))
+
+
+def read_all(
+    paths: Sequence[Path], read: Callable[[Path], Kept], *, label: str, progress: bool
+) -> tuple[list[tuple[Path, Kept]], list[Skipped]]:
+    """Files and their images, in order, and the files that could not be read."""
+    found: list[tuple[Path, Kept]] = []
     skipped: list[Skipped] = []
-    first_by_digest: dict[bytes, Path] = {}
-    with warnings.catch_warnings(), ThreadPoolExecutor(READERS) as pool:
-        warnings.simplefilter("ignore")  # Pillow's: broken files are listed below, large ones refused in read_image
-        answers = pool.map(lambda path: _read_or_reason(path, config), paths)
+    with ThreadPoolExecutor(READERS) as pool:
+        answers = pool.map(partial(_read_or_reason, read=read), paths)
         bar = tqdm(answers, total=len(paths), desc=f"read {label}", unit="img", disable=not progress)
         for path, answer in zip(paths, bar, strict=True):
             if isinstance(answer, str):
                 skipped.append(Skipped(path, answer))
-                continue
-            digest = hashlib.blake2b(answer.tobytes()).digest()
-            first = first_by_digest.setdefault(digest, path)
-            if first is not path:  # the same picture in two parts would make figures look better than they are
-                skipped.append(Skipped(path, f"the same pixels as {first}"))
-                continue
-            images.append(answer)
-            kept.append(path)
-    if not images:
-        reasons = "".join(f"\n  {s.path}: {s.reason}" for s in skipped[:20])
-        raise DataError(f"{label}: none of {len(paths)} files can be used:{reasons}")
-    return FolderImages(torch.from_numpy(np.stack(images)), tuple(kept), tuple(skipped))
+            else:
+                found.append((path, answer))
+    return found, skipped
 
 
-def _read_or_reason(path: Path, config: DataConfig) -> NDArray[np.uint8] | str:
-    pixels = read_or_reason(path, config.channels)
-    try:
-        return pixels if isinstance(pixels, str) else fit(pixels, config)
-    except DataError as error:
-        return str(error)
+def without_twins(found: Iterable[tuple[Path, Kept]]) -> tuple[list[Kept], tuple[Path, ...], list[Skipped]]:
+    """Images whose pixels come once, with their files, and the others: two parts with one picture would flatter."""
+    first_by_digest: dict[bytes, Path] = {}
+    images: list[Kept] = []
+    twins = []
+    for path, image in found:
+        first = first_by_digest.setdefault(digest_of(image), path)
+        if first is path:
+            images.append(image)
+        else:
+            twins.append(Skipped(path, f"the same pixels as {first}"))
+    return images, tuple(first_by_digest.values()), twins
 
 
-def read_or_reason(path: Path, channels: int) -> NDArray[np.uint8] | str:
-    """The pixels of a file as `read_pixels` gives them, or why there are none."""
-    try:
-        return read_pixels(path, channels)
-    except DataError as error:
-        return str(error)
-    except (OSError, ValueError, SyntaxError, NotImplementedError, KeyError, TypeError, EOFError) as error:
-        return f"cannot be read: {error}"  # what Pillow raises on broken files
-    except Image.DecompressionBombError as error:
-        return f"too large: {error}"
+def digest_of(*images: Kept) -> bytes:
+    """What images are known by, whatever depth they are kept at."""
+    digest = hashlib.blake2b()
+    for image in images:
+        digest.update(str(image.shape).encode())
+        digest.update(to_pixels(torch.from_numpy(image)).numpy().tobytes())
+    return digest.digest()
 
 
-def read_image(path: Path, config: DataConfig) -> NDArray[np.uint8]:
-    """The image in a file as bytes of the recipe's channels and size: (C, H, W).
+def refuse_blank(images: Iterable[Kept], *, label: str) -> None:
+    """Refuse a data set in which there is nothing to see.
 
     Raises:
-        DataError: Another size under `resize = "reject"`, too many pixels, or floating-point ones.
-        OSError, ValueError, ...: Whatever Pillow says of a broken file.
+        DataError: Every image has one value in all of its pixels.
     """
-    return fit(read_pixels(path, config.channels), config)
+    if all(np.all(image == image.flat[0]) for image in images):
+        raise DataError(f"{label}: every picture has one value in all of its pixels; there is nothing to learn")
 
 
-def read_pixels(path: Path, channels: int) -> NDArray[np.uint8]:
-    """The pixels of a file as bytes: (C, H, W).
-
-    EXIF orientation is applied, alpha dropped, 16-bit grey brought to 8 bits.
-
-    Raises:
-        DataError: Too many pixels, or floating-point ones.
-        OSError, ValueError, ...: Whatever Pillow says of a broken file.
-    """
-    with Image.open(path, formats=FORMATS) as opened:
-        if opened.width * opened.height > LARGEST_PIXELS:
-            raise DataError(f"{opened.width}x{opened.height} pixels, at most {LARGEST_PIXELS} are read")
-        if opened.mode == "F":
-            raise DataError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
-        image = ImageOps.exif_transpose(opened)
-        if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-            deep = np.asarray(image, np.float64).clip(0, 65535)
-            image = Image.fromarray(np.rint(deep / 257.0).astype(np.uint8))
-        image = image.convert("L" if channels == 1 else "RGB")
-        pixels = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)  # (H, W[, C]) -> (C, H, W)
-    return pixels.copy()  # Pillow's own memory is read-only
-
-
-def fit(pixels: NDArray[np.uint8], config: DataConfig) -> NDArray[np.uint8]:
-    """`pixels` (C, h, w) at the recipe's height and width by its resize policy: (C, H, W).
-
-    Filtered like the service does (Pillow's Lanczos, which averages when it makes an image smaller), then rounded.
-    """
-    height, width = pixels.shape[1:]
-    if (height, width) == (config.height, config.width):
-        return np.ascontiguousarray(pixels)
-    if config.resize == "reject":
-        raise DataError(f"{width}x{height}, the recipe takes only {config.width}x{config.height}")
-    inner_height, inner_width = config.height, config.width
-    if config.resize == "fit":
-        scale = min(config.height / height, config.width / width)
-        inner_height, inner_width = max(1, round(height * scale)), max(1, round(width * scale))
-    size = (inner_width, inner_height)
-    channels = (Image.fromarray(c.astype(np.float32)).resize(size, Image.Resampling.LANCZOS) for c in pixels)
-    resized = np.stack([np.asarray(c, np.float32) for c in channels])
-    top, left = (config.height - inner_height) // 2, (config.width - inner_width) // 2
-    padding = ((0, 0), (top, config.height - inner_height - top), (left, config.width - inner_width - left))
-    whole: NDArray[np.float32] = np.pad(resized, padding, mode="edge")
-    return whole.round().clip(0, 255).astype(np.uint8)
+def _read_or_reason(path: Path, read: Callable[[Path], Kept]) -> Kept | str:
+    try:
+        return read(path)
+    except DataError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"

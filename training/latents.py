@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real, UInt8
 from torch import Tensor
 
 from service.contract.manifest import MAX_EXAMPLES, Examples, Latent
@@ -13,7 +13,7 @@ CHUNK = 500  # images at a time
 MOST_DIRECTIONS = 32  # more than anybody turns; the manifest stays readable
 DECIMALS = 4  # of examples: a thousandth of a pixel on the map
 
-Bytes = UInt8[Tensor, "_ channel height width"]
+Bytes = Real[Tensor, "_ channel height width"]
 Labels = UInt8[Tensor, "_"]
 
 

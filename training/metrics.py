@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real
 from torch import Generator, Tensor
 
 from training.config import CorruptionConfig
@@ -21,7 +21,7 @@ Images = Float[Tensor, "batch channel height width"]
 @torch.no_grad()
 def mean_squared_error(
     function: Callable[[Images], Images],
-    images: UInt8[Tensor, "image channel height width"],
+    images: Real[Tensor, "image channel height width"],
     corruption: CorruptionConfig | None,
 ) -> float:
     """Mean over all pixels of (function(x_noisy) - x)²; of (function(x) - x)² where `corruption` is None."""

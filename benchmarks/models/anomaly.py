@@ -32,8 +32,9 @@ from training.anomaly.parts import choose_input, cut
 from training.baselines import PixelPca
 from training.calibrate import Answers, calibration_of
 from training.errors import DataError
-from training.folder import find_images, read_image
-from training.images.pixels import to_pixels
+from training.folder import find_images
+from training.images.pixels import stack, to_pixels
+from training.images.reader import read_image
 from training.problems.parts import GRAPH, export_detector
 from training.randomness import generator_for
 from training.recipe import load_recipe
@@ -157,9 +158,7 @@ def case_table(case: Case, seeds: Sequence[int]) -> str:
     recipe = load_recipe("anomaly", case.settings)
     assert isinstance(recipe, AnomalyRecipe)
     config = choose_input(case.good, recipe.data)
-    good, defects = (
-        torch.from_numpy(np.stack([read_image(p, config) for p in paths])) for paths in (case.good, case.defects)
-    )
+    good, defects = (stack([read_image(p, config) for p in paths]) for paths in (case.good, case.defects))
     masks = np.stack([read_mask(p, config) for p in case.masks]) if case.masks else None
     features = Lite0()
     started = time.process_time()

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import onnxruntime
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -32,7 +32,7 @@ CALIBRATION_SHARE, TARGET_FPR = 0.1, 0.01
 PROBED = 2000  # images of each kind
 EXAMPLES = 16  # images that the exported graph is compared with PyTorch on
 
-Images = UInt8[Tensor, "_ channel height width"]
+Images = Real[Tensor, "_ channel height width"]
 Scores = NDArray[np.float32]
 
 

@@ -169,7 +169,7 @@ def test_pictures_that_cannot_be_used_are_named(photos: Path) -> None:
     assert (len(found.train), len(found.validation)) == (4, 2)
     assert {pair.name for pair in found.train}.isdisjoint(pair.name for pair in found.validation)
     assert len(found.skipped) == 2
-    assert "smaller than 16 pixels" in " ".join(found.skipped)
+    assert "smaller than 16 pixels" in " ".join(map(str, found.skipped))
 
 
 def test_pairs_need_one_size_and_the_same_names(tmp_path: Path, photos: Path) -> None:

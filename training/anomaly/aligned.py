@@ -1,7 +1,7 @@
 """The detector for images of one size that always show a thing in its place, such as digits: small, and no backbone."""
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -68,7 +68,7 @@ class AlignedDetector(nn.Module):
 
 
 def learn_aligned_detector(
-    train: UInt8[Tensor, "_ channel height width"], *, seed: int, progress: bool = True
+    train: Real[Tensor, "_ channel height width"], *, seed: int, progress: bool = True
 ) -> AlignedDetector:
     """A detector in evaluation mode on the CPU; the same images and seed give the same weights on one machine.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real
 from pydantic import PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
@@ -42,7 +42,7 @@ POSITION_PRIOR = 10.0  # images: as if so many had shown that all positions are 
 USUAL_PRIOR = 10.0  # images: as if so many had shown that all positions are alike
 SHRINKAGE = 0.01  # of every direction's variance towards the mean one, so that no direction counts without limit
 
-Images = UInt8[Tensor, "_ channel height width"]
+Images = Real[Tensor, "_ channel height width"]
 FeatureMaps = Float[Tensor, "_ feature rows columns"]
 
 

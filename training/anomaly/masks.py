@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from training.config import DataConfig
 from training.errors import DataError
-from training.folder import SUFFIXES, fit
+from training.images.pixels import to_bytes
+from training.images.reader import SUFFIXES, place
 
 CLASSES = 32  # different values; a mask with more of them is soft or lossy, not one of class numbers
 NEARLY_ALL = 0.9  # share of the picture; a mask that marks more is probably inverted
@@ -64,7 +66,8 @@ def read_mask(path: Path, config: DataConfig) -> NDArray[np.bool_]:
             marked = _marked(ImageOps.exif_transpose(opened))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"mask {path} cannot be read: {error}") from error
-    levels = fit(marked[None].astype(np.uint8) * 255, config)[0]
+    placed = place(marked[None].astype(np.uint8) * np.uint8(255), config)
+    levels = to_bytes(torch.from_numpy(placed))[0].numpy()
     # Half of a pixel of the model must be marked, or, where a small defect nowhere fills a half, as much as any has.
     mask: NDArray[np.bool_] = levels > min(127, int(levels.max()) // 2)
     return mask

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from PIL import Image
+from jaxtyping import Real
 from torch import Tensor
 from tqdm import tqdm
 
@@ -23,17 +21,15 @@ from training.anomaly.learn import SMALL_SIDE
 from training.config import DataConfig, RecipeError
 from training.data import SMALLEST_DATASET
 from training.errors import DataError
-from training.folder import FORMATS, SUFFIXES, Skipped, read_files
+from training.folder import Skipped, is_of_system, read_files
+from training.images.reader import SUFFIXES, peek
 
 SMALL_MULTIPLE_OF = 4  # the autoencoder halves twice
 NEARLY = 1.1  # ratio of proportions that stretching does not harm
 FEWEST_FOR_TEST = 50  # images; with fewer, none are kept for the rate of false alarms
-GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
-SYSTEM_FOLDERS = ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 NOT_GOOD = ("test", "ground_truth")  # folders of MVTec's layout that hold defects and masks
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
 
-Images = UInt8[Tensor, "_ channel height width"]
+Images = Real[Tensor, "_ channel height width"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ def find_good(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"--data {folder}: no such folder")
-    inside = {path.name: path for path in folder.iterdir() if path.is_dir() and not _is_of_system(path.name)}
+    inside = {path.name: path for path in folder.iterdir() if path.is_dir() and not is_of_system(path.name)}
     if (folder / "train/good").is_dir():
         tqdm.write(f"{shown(folder)} is laid out like MVTec AD: learning from train/good")
         return find_good(folder / "train/good")
@@ -109,7 +105,7 @@ def find_good(folder: Path) -> list[Path]:
             + (f": --data {folder / 'good'}" if "good" in inside else "")
         )
     files = [path for path in folder.rglob("*") if path.is_file()]
-    usable = [path for path in files if not any(_is_of_system(part) for part in path.relative_to(folder).parts)]
+    usable = [path for path in files if not any(is_of_system(part) for part in path.relative_to(folder).parts)]
     paths = sorted(path for path in usable if path.suffix.lower() in SUFFIXES)
     left = Counter(path.suffix.lower() or "no suffix" for path in usable if path.suffix.lower() not in SUFFIXES)
     if hidden := len(files) - len(usable):
@@ -132,11 +128,11 @@ def choose_input(paths: Sequence[Path], config: PartsConfig) -> DataConfig:
     Raises:
         DataError: None of them can be read.
     """
-    headers = [header for path in paths if (header := _header(path))]
+    headers = [header for path in paths if (header := peek(path))]
     if not headers:
         raise DataError(f"none of {len(paths)} files can be read as an image, {paths[0]} for example")
     sides = np.array([size for size, _ in headers], float)  # (N, 2): width, height
-    is_grey = all(mode in GREY_MODES for _, mode in headers)
+    is_grey = all(is_grey for _, is_grey in headers)
     channels = config.channels if config.channels != "auto" else 1 if is_grey else 3
     proportions = sides[:, 0] / sides[:, 1]
     middle = float(np.exp(np.median(np.log(proportions))))
@@ -216,26 +212,6 @@ def cut(groups: Sequence[str], config: PartsConfig, target_fpr: float, *, seed: 
         raise DataError(f"{count} images in {len(names)} groups leave none for training; check data.groups")
     found = [torch.tensor(sorted(part), dtype=torch.int64) for part in parts]
     return found[3], found[1], found[2], found[0]
-
-
-def _header(path: Path) -> tuple[tuple[int, int], str] | None:
-    """Width and height as shown, and Pillow's mode; None where the file is no image."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                width, height = image.size
-                if image.getexif().get(ORIENTATION) in SIDEWAYS:
-                    width, height = height, width
-                return (width, height), image.mode
-    except (OSError, ValueError, SyntaxError, NotImplementedError, KeyError, TypeError, EOFError):
-        return None  # read_folder says why
-    except Image.DecompressionBombError:
-        return None
-
-
-def _is_of_system(name: str) -> bool:
-    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def _read_groups(path: Path) -> dict[str, str]:

@@ -12,10 +12,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from pydantic import JsonValue
 from tqdm import tqdm
 
-from service.contract.manifest import Calibration, Manifest, Split
+from service.contract.manifest import Calibration, InputSpec, Manifest, Split
+from service.images.resize import plan_placement, resample
 from training.anomaly.parts import find_good, shown
 from training.anomaly.report import Defects, as_metrics, figures, judge_of, picture, read_defects
 from training.calibrate import answers_of, calibration_of, too_few
@@ -25,6 +27,8 @@ from training.config import DataConfig
 from training.errors import DataError, RunError
 from training.files import write_atomically
 from training.folder import read_files
+from training.images.pixels import to_bytes
+from training.images.reader import read_pixels
 from training.problems.parts import GRAPH, SEEN, digest
 from training.problems.problem import say
 from training.publish import newest_version, publish, write_card_and_manifest
@@ -40,6 +44,7 @@ class _Read:
     """New good images at the model's size and the digest of all of them, and defects if there are any."""
 
     good: torch.Tensor
+    as_bytes: list[torch.Tensor]  # the same images as earlier versions listed them
     sha256: str
     name: str
     defects: Defects | None
@@ -68,7 +73,7 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
     if old.anomaly is None:
         raise RunError(f"model {name!r} has no anomaly task; it offers {', '.join(old.tasks)}")
     read = _read(sources, old, progress=progress)
-    _refuse_seen(read.good, version, read.name)
+    _refuse_seen(read, version)
     with TemporaryDirectory() as home:
         run = RunDirectory(Path(home), name)
         directory = run.path(MODEL)
@@ -118,20 +123,33 @@ def _read(sources: Sources, manifest: Manifest, *, progress: bool) -> _Read:
     if sources.defects is not None:
         defects = read_defects(sources.defects, sources.masks, config, progress=progress)
     sha256 = hashlib.sha256(found.images.numpy().tobytes()).hexdigest()
-    return _Read(found.images, sha256, sources.data.resolve().name, defects)
+    return _Read(
+        found.images, [_as_bytes(path, config) for path in found.paths], sha256, sources.data.resolve().name, defects
+    )
 
 
-def _refuse_seen(images: torch.Tensor, version: Path, folder: str) -> None:
+def _refuse_seen(read: _Read, version: Path) -> None:
     if not (version / SEEN).is_file():
         tqdm.write(f"mind: {version} keeps no list of the images it has learnt from; make sure that these are others")
         return
     seen = set((version / SEEN).read_text("utf-8").split())
-    known = sum(digest(image) in seen for image in images)
+    known = sum(bool({digest(x), digest(older)} & seen) for x, older in zip(read.good, read.as_bytes, strict=True))
     if known:
         raise DataError(
-            f"{folder}: the model has learnt from {known} of these {len(images)} images, so their scores are too low "
-            "to calibrate on; give images that it has not seen"
+            f"{read.name}: the model has learnt from {known} of these {len(read.good)} images, so their scores are too "
+            "low to calibrate on; give images that it has not seen"
         )
+
+
+def _as_bytes(path: Path, config: DataConfig) -> UInt8[torch.Tensor, "channel height width"]:
+    """An image as earlier versions learnt from it, and listed it: resized in steps of 8 bits."""
+    x = to_bytes(torch.from_numpy(read_pixels(path, config.channels))).float().numpy()
+    spec = InputSpec(channels=config.channels, height=config.height, width=config.width, resize=config.resize)
+    plan = plan_placement(spec, *x.shape[1:])
+    inner = resample(x, plan.inner_height, plan.inner_width)
+    bottom, right = plan.canvas_height - plan.inner_height - plan.top, plan.canvas_width - plan.inner_width - plan.left
+    whole = np.pad(inner, ((0, 0), (plan.top, bottom), (plan.left, right)), mode="edge")
+    return torch.from_numpy(whole.round().clip(0, 255).astype(np.uint8))
 
 
 def _manifest(old: Manifest, calibration: Calibration, read: _Read, command: str) -> Manifest:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +22,7 @@ from training.folder import find_images, read_files
 from training.images.pixels import to_pixels
 from training.picture import rows_of_images
 
-Images = UInt8[Tensor, "_ channel height width"]
+Images = Real[Tensor, "_ channel height width"]
 Judge = Callable[[Tensor], tuple[NDArray[np.float32], NDArray[np.float32]]]  # images -> scores (N,), maps (N,H,W)
 
 SHOWN_GOOD, SHOWN_DEFECTS, SHOWN_SIDE = 2, 4, 168  # images on the card, and pixels of each
@@ -121,12 +121,12 @@ def as_metrics(
 
 def picture(judge: Judge, calibration: Calibration, good: Images, defects: Defects) -> bytes:
     """A PNG: good and defective images, their maps as heat over them, what is marked, and the true mask if known."""
-    images = torch.cat([good[:SHOWN_GOOD], defects.images[_spread(len(defects.images))]])
+    images = torch.cat([to_pixels(good[:SHOWN_GOOD]), to_pixels(defects.images[_spread(len(defects.images))])])
     _, maps = judge(images)
     shown_good = len(good[:SHOWN_GOOD])
     level = conformal_threshold(calibration.map_peaks, calibration.target_fpr)
     marked = torch.from_numpy(maps >= level)[:, None].float()
-    x = to_pixels(images).expand(-1, 3, -1, -1)
+    x = images.expand(-1, 3, -1, -1)
     strength = (torch.from_numpy(maps)[:, None] / max(level, 1e-6) - 0.5).clamp(0.0, 1.0)  # none below half the level
     heat = x * (1 - 0.8 * strength) + 0.8 * strength * torch.tensor(HEAT)[None, :, None, None]
     rows = {"image": x, "map": heat, "marked": marked}

@@ -17,6 +17,7 @@ from service.contract.range_coder import symbols_crc32
 from service.contract.tables import CELL, Grid, RatePoint, Tables
 from training.compression.classical import Point
 from training.errors import VerifyError
+from training.images.pixels import to_bytes
 from training.metrics import psnr_db
 from training.photocodec.network import Compress, Decompress, LappedAutoencoder
 
@@ -94,7 +95,7 @@ def torch_codec(network: LappedAutoencoder) -> PlaneCodec:
 
 def unaligned(photo: torch.Tensor) -> Photo:
     """Without its first rows and columns."""
-    cut: Photo = np.ascontiguousarray(photo.numpy()[:, OFFSET:, OFFSET:])
+    cut: Photo = np.ascontiguousarray(to_bytes(photo).numpy()[:, OFFSET:, OFFSET:])
     return cut
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from torch import Generator, Tensor, nn
 
 from training.architectures import build
@@ -73,7 +73,7 @@ def job(recipe: Recipe, data: Dataset, device: torch.device) -> Job:
 @torch.no_grad()
 def validation_loss(
     model: Callable[[Tensor], Tensor],
-    images: UInt8[Tensor, "batch channel height width"],
+    images: Real[Tensor, "batch channel height width"],
     recipe: Recipe,
     device: torch.device,
 ) -> float:

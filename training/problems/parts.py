@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from torch import Tensor
 from tqdm import tqdm
 
@@ -128,7 +128,7 @@ def finish(run: PartsRun, places: Places) -> Finished:
     )  # fmt: skip
 
 
-def export_detector(detector: Detector, images: UInt8[Tensor, "_ c h w"], directory: Path) -> tuple[Graph, Golden]:
+def export_detector(detector: Detector, images: Real[Tensor, "_ c h w"], directory: Path) -> tuple[Graph, Golden]:
     """The detector as `anomaly.onnx` with a golden sample, compared with PyTorch on some of the images."""
     x = to_pixels(images[: max(PARITY_BATCHES)])
     x = x.repeat(-(-max(PARITY_BATCHES) // len(x)), 1, 1, 1)[: max(PARITY_BATCHES)]
@@ -136,14 +136,14 @@ def export_detector(detector: Detector, images: UInt8[Tensor, "_ c h w"], direct
     return graphs["anomaly"], golden
 
 
-def made_up(images: UInt8[Tensor, "_ c h w"], seed: int) -> Defects:
+def made_up(images: Real[Tensor, "_ c h w"], seed: int) -> Defects:
     """Synthetic anomalies of held-out normal images, where no real ones were given."""
     spoiled, masks = synthesise(to_pixels(images), generator_for(seed, 6))
     return Defects((spoiled * 255).round().to(torch.uint8), masks.numpy(), "synthetic anomalies")
 
 
-def digest(image: UInt8[Tensor, "c h w"]) -> str:
-    """What an image at the model's size is known by."""
+def digest(image: Real[Tensor, "c h w"]) -> str:
+    """What an image at the model's size is known by, as bytes or pixels."""
     return hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
 
 

@@ -22,7 +22,7 @@ from training.compression.tables import fit_tables
 from training.data import Dataset, Images, load_data
 from training.export import GOLDEN_FILE, GOLDEN_IMAGES, export_graphs
 from training.files import write_atomically
-from training.images.pixels import to_pixels
+from training.images.pixels import to_bytes, to_pixels
 from training.manifest import Finished, describe_data, git_commit
 from training.optimisers import build_optimisers
 from training.picture import rows_of_images
@@ -123,7 +123,7 @@ def finish(run: RowsRun, places: Places) -> Finished:
     x: Pixels = to_pixels(data.test).numpy()
     count = recipe.images_per_file
     points = measure_all(run.name, served, compression, x, images_per_file=count, progress=places.progress)
-    sheets = [data.test[start : start + count].numpy() for start in range(0, len(data.test), count)]
+    sheets = [to_bytes(data.test[start : start + count]).numpy() for start in range(0, len(data.test), count)]
     curves = {
         label: lossy_curve(sheets, write, qualities)
         for label, (write, qualities) in tqdm(lossy_codecs().items(), desc="beside", disable=not places.progress)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Real
 from PIL import Image as PillowImage
 from torch import Generator, Tensor
 
@@ -63,7 +63,8 @@ class Patches:
             )
             small.append(_turned(patch[0], turn))
             large.append(_turned(patch[1], turn))
-        return self._spoil(to_pixels(torch.stack(small)), to_pixels(torch.stack(large)), generator)
+        x_in, x = (torch.stack([to_pixels(patch) for patch in patches]) for patches in (small, large))
+        return self._spoil(x_in, x, generator)
 
     def _spoil(self, x_in: Images, x: Images, generator: Generator) -> Batch:
         sigma = torch.rand(len(x), generator=generator) * self._recipe.degradation.max_sigma
@@ -101,7 +102,8 @@ def resized(photo: Photo, height: int, width: int) -> Photo:
         np.asarray(PillowImage.fromarray(plane).resize((width, height), PillowImage.Resampling.BICUBIC))
         for plane in photo.numpy()
     ]
-    return torch.from_numpy(np.stack(planes))
+    made = torch.from_numpy(np.stack(planes))
+    return made if made.dtype == torch.uint8 else made.clamp(0.0, 1.0)  # the filter overshoots
 
 
 def _crop(pair: tuple[Photo, Photo], place: Sequence[float], side: int, factor: int) -> tuple[Tensor, Tensor]:
@@ -113,13 +115,13 @@ def _crop(pair: tuple[Photo, Photo], place: Sequence[float], side: int, factor: 
     return small[at], large[at_large]
 
 
-def _detail(patch: UInt8[Tensor, "channel side side"]) -> float:
+def _detail(patch: Real[Tensor, "channel side side"]) -> float:
     """How much neighbours differ in the green (or only) plane; little where a picture is blurred or empty."""
-    plane = patch[len(patch) // 2].float()
+    plane = to_pixels(patch[len(patch) // 2])
     return float(plane.diff(dim=0).abs().mean() + plane.diff(dim=1).abs().mean())
 
 
-def _turned(patch: UInt8[Tensor, "channel side side"], turn: int) -> UInt8[Tensor, "channel side side"]:
+def _turned(patch: Real[Tensor, "channel side side"], turn: int) -> Real[Tensor, "channel side side"]:
     if turn & 4:
         patch = patch.transpose(1, 2)
     return patch.flip([axis for axis, is_on in ((1, turn & 1), (2, turn & 2)) if is_on])

@@ -1,22 +1,25 @@
-"""Whole photographs as bytes, in three parts that share none."""
+"""Whole photographs, in parts that share none."""
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from torch import Tensor
-from tqdm import tqdm
 
 from service.contract.manifest import Split
 from training.errors import DataError
-from training.folder import find_images, read_or_reason
+from training.folder import Skipped, digest_of, find_images, read_all, refuse_blank
+from training.images.pixels import Kept
+from training.images.reader import read_pixels
 
 LEAST_PHOTOS = 3
 
-Photo = UInt8[Tensor, "_ _ _"]  # (C, H, W)
+Photo = Real[Tensor, "_ _ _"]  # (C, H, W), bytes or pixels
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Photos:
     sha256: str
     train: tuple[Pair, ...]
     validation: tuple[Pair, ...]
-    skipped: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
 
     @property
     def count(self) -> int:
@@ -66,17 +69,15 @@ def read_photos(folder: Path, channels: int, *, validation: int | str, least_sid
         progress: Show a bar.
 
     Raises:
-        DataError: No such folder, or fewer than three pictures.
+        DataError: No such folder, fewer than three pictures, or all are blank.
     """
-    paths = _paths(folder)
-    found, skipped = [], []
-    for path in tqdm(paths, desc="read", unit="photo", disable=not progress):
-        photo = _read(path, channels)
-        if isinstance(photo, str) or min(photo.shape[1:]) < least_side:
-            skipped.append(f"{path}: {photo if isinstance(photo, str) else f'smaller than {least_side} pixels'}")
-        else:
-            found.append(Pair(str(path.relative_to(folder)), photo, photo))
-    return _parts(folder.resolve().name, found, skipped, validation)
+    read = partial(read_pixels, channels=channels)
+    found, skipped = read_all(find_images(folder), read, label=str(folder), progress=progress)
+    pairs = []
+    for path, pixels in found:
+        photo = torch.from_numpy(pixels)
+        pairs.append((path, Pair(str(path.relative_to(folder)), photo, photo)))
+    return _parts(folder.resolve().name, pairs, skipped, validation=validation, least_side=least_side)
 
 
 def read_pairs(
@@ -88,44 +89,55 @@ def read_pairs(
         noisy: What comes in.
         clean: What should come out.
         channels: 1 or 3.
-        validation: As in `read_photos`.
+        validation: As in `read_photos`. Pairs of one clean picture stay together.
         least_side: Smaller pictures are skipped.
         progress: Show a bar.
 
     Raises:
         DataError: No such folder, fewer than three pairs, or a pair of two sizes.
     """
-    found, skipped = [], []
-    for path in tqdm(_paths(noisy), desc="read", unit="pair", disable=not progress):
-        other = clean / path.relative_to(noisy)
-        if not other.is_file():
-            skipped.append(f"{path}: there is no {other}")
+    others = {path: clean / path.relative_to(noisy) for path in find_images(noisy)}
+    paths = [path for path, other in others.items() if other.is_file()]
+    skipped = [Skipped(path, f"there is no {other}") for path, other in others.items() if not other.is_file()]
+    read = partial(read_pixels, channels=channels)
+    found, broken = read_all(paths, read, label=str(noisy), progress=progress)
+    targets, broken_targets = read_all([others[p] for p, _ in found], read, label=str(clean), progress=progress)
+    pixels_by_path = dict(targets)
+    pairs = []
+    for path, pixels in found:
+        if others[path] not in pixels_by_path:
             continue
-        degraded, target = _read(path, channels), _read(other, channels)
-        if isinstance(degraded, str) or isinstance(target, str):
-            skipped.append(f"{path}: {degraded if isinstance(degraded, str) else target}")
+        target = pixels_by_path[others[path]]
+        if pixels.shape != target.shape:
+            raise DataError(f"{path} is {_size(pixels)} and {others[path]} is {_size(target)}; a pair has one size")
+        name = str(path.relative_to(noisy))
+        pairs.append((path, Pair(name, torch.from_numpy(pixels), torch.from_numpy(target))))
+    return _parts(
+        noisy.resolve().name, pairs, [*skipped, *broken, *broken_targets], validation=validation, least_side=least_side
+    )
+
+
+def _parts(
+    name: str, found: list[tuple[Path, Pair]], skipped: list[Skipped], *, validation: int | str, least_side: int
+) -> Photos:
+    first_by_digest: dict[bytes, Pair] = {}
+    clean_of: list[bytes] = []  # the digest of each pair's clean picture
+    for path, pair in found:
+        if min(pair.clean.shape[1:]) < least_side:
+            skipped.append(Skipped(path, f"smaller than {least_side} pixels"))
             continue
-        if degraded.shape != target.shape:
-            raise DataError(f"{path} is {_size(degraded)} and {other} is {_size(target)}; a pair has one size")
-        if min(degraded.shape[1:]) < least_side:
-            skipped.append(f"{path}: smaller than {least_side} pixels")
+        degraded, clean = pair.degraded.numpy(), pair.clean.numpy()
+        first = first_by_digest.setdefault(digest_of(degraded, clean), pair)
+        if first is pair:
+            clean_of.append(digest_of(clean))
         else:
-            found.append(Pair(str(path.relative_to(noisy)), degraded, target))
-    return _parts(noisy.resolve().name, found, skipped, validation)
-
-
-def _parts(name: str, found: list[Pair], skipped: list[str], validation: int | str) -> Photos:
-    pairs = _without_twins(found, skipped)
+            skipped.append(Skipped(path, f"the same pixels as {first.name}"))
+    pairs = list(first_by_digest.values())
     if len(pairs) < LEAST_PHOTOS:
         reasons = "".join(f"\n  skipped {reason}" for reason in skipped[:20])
         raise DataError(f"{name}: {len(pairs)} usable pictures, at least {LEAST_PHOTOS} are needed{reasons}")
-    if isinstance(validation, str) and not validation.isdecimal():
-        kept = {i for i, pair in enumerate(pairs) if re.search(validation, pair.name)}
-        if not kept or len(kept) == len(pairs):
-            raise DataError(f"data.validation={validation!r} matches {len(kept)} of {len(pairs)} names")
-    else:
-        count = min(int(validation), len(pairs) // 3)
-        kept = {round((i + 0.5) * len(pairs) / count - 0.5) for i in range(count)} if count else set()
+    refuse_blank((pair.clean.numpy() for pair in pairs), label=name)
+    kept = _kept_back([pair.name for pair in pairs], clean_of, validation)
     sha256 = hashlib.sha256()
     for pair in pairs:
         for photo in (pair.degraded, pair.clean):
@@ -140,29 +152,21 @@ def _parts(name: str, found: list[Pair], skipped: list[str], validation: int | s
     )
 
 
-def _without_twins(pairs: list[Pair], skipped: list[str]) -> list[Pair]:
-    """Pairs whose pixels come once; the others are added to `skipped`, as they could stand in two parts."""
-    first_by_digest: dict[bytes, Pair] = {}
-    for pair in pairs:
-        digest = hashlib.blake2b(f"{tuple(pair.clean.shape)}".encode())
-        for photo in (pair.degraded, pair.clean):
-            digest.update(photo.contiguous().numpy().data)
-        first = first_by_digest.setdefault(digest.digest(), pair)
-        if first is not pair:
-            skipped.append(f"{pair.name}: the same pixels as {first.name}")
-    return list(first_by_digest.values())
+def _kept_back(names: Sequence[str], clean_of: Sequence[bytes], validation: int | str) -> set[int]:
+    """Which pictures are for validation: never one of two with the same clean picture alone."""
+    if isinstance(validation, str) and not validation.isdecimal():
+        kept = {i for i, name in enumerate(names) if re.search(validation, name)}
+        if not kept or len(kept) == len(names):
+            raise DataError(f"data.validation={validation!r} matches {len(kept)} of {len(names)} names")
+    else:
+        count = min(int(validation), len(names) // 3)
+        kept = {round((i + 0.5) * len(names) / count - 0.5) for i in range(count)} if count else set()
+    shown = {clean_of[i] for i in kept}
+    kept = {i for i, clean in enumerate(clean_of) if clean in shown}
+    if len(kept) == len(names):
+        raise DataError(f"all {len(names)} pairs have a clean picture that is kept back; none is left for training")
+    return kept
 
 
-def _paths(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    return find_images(folder)
-
-
-def _read(path: Path, channels: int) -> Photo | str:
-    pixels = read_or_reason(path, channels)
-    return pixels if isinstance(pixels, str) else torch.from_numpy(pixels)
-
-
-def _size(photo: Photo) -> str:
-    return f"{photo.shape[2]}x{photo.shape[1]}"
+def _size(pixels: Kept) -> str:
+    return f"{pixels.shape[2]}x{pixels.shape[1]}"

@@ -1,7 +1,7 @@
 """3. Regularised autoencoders: what L1 and L2 on the latents do to them, over the strength."""
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -75,7 +75,7 @@ def _measure(study: Study, trained: Trained) -> tuple[int, float, float]:
 
 
 @torch.no_grad()
-def _active(trained: Trained, z: Tensor, images: UInt8[Tensor, "batch channel height width"]) -> int:
+def _active(trained: Trained, z: Tensor, images: Real[Tensor, "batch channel height width"]) -> int:
     """How many of the latents (N, D) of these images the decoder misses if they are held at their mean."""
     decode, x = Decode(trained.model), to_pixels(images)
     whole = F.mse_loss(decode(z), x)

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
@@ -14,7 +14,7 @@ from training.anomaly.learn import SAMPLED_POSITIONS, coreset, sampled
 from training.errors import DataError
 from training.images.pixels import to_pixels
 
-Images = UInt8[Tensor, "_ channel height width"]
+Images = Real[Tensor, "_ channel height width"]
 
 
 class Patchcore:

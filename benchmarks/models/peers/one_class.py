@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,7 +12,7 @@ from training.anomaly.features import GradientCells
 from training.images.pixels import to_pixels
 from training.randomness import generator_for
 
-Images = UInt8[Tensor, "_ channel height width"]
+Images = Real[Tensor, "_ channel height width"]
 Scores = Float[Tensor, " image"]
 
 
