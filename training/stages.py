@@ -31,7 +31,9 @@ MOST_SKIPPED = 20  # files that are named; of the others there is the number
 AnyRun = Run[Any, Any]  # of any kind of recipe and images
 
 
-def fit(recipe: AnyRecipe, sources: Sources, places: Places, *, name: str | None = None, command: str = "") -> Path:
+def fit(
+    recipe: AnyRecipe, sources: Sources, places: Places | None = None, *, name: str | None = None, command: str = ""
+) -> Path:
     """Make a model and publish it; a fit that was stopped goes on where it was.
 
     Under torchrun every process calls this. The first one makes the model, the others return the run's directory.
@@ -39,7 +41,7 @@ def fit(recipe: AnyRecipe, sources: Sources, places: Places, *, name: str | None
     Args:
         recipe: What to make.
         sources: Folders of images.
-        places: Where runs and models are kept, and on what it runs.
+        places: Where runs and models are kept, and on what it runs. None: `runs`, `models`, CUDA if it is there.
         name: The model's; None takes the recipe's.
         command: What makes it again, for the card.
 
@@ -52,7 +54,7 @@ def fit(recipe: AnyRecipe, sources: Sources, places: Places, *, name: str | None
         RunError: The run's directory belongs to another recipe or other images.
         DeviceError, TrainingError, ExportError, VerifyError, PublishError: That stage failed.
     """
-    problem = PROBLEMS[recipe.kind]
+    problem, places = PROBLEMS[recipe.kind], places or Places()
     problem.check(recipe)
     if problem.job is None and rank_and_world()[1] > 1:
         raise RecipeError(f"recipe {recipe.name} learns in one process; start it without torchrun")
@@ -68,7 +70,9 @@ def fit(recipe: AnyRecipe, sources: Sources, places: Places, *, name: str | None
     return publish_stage(run, places)
 
 
-def calibrate(name: str, sources: Sources, *, models: Path, command: str = "", progress: bool = True) -> Path:
+def calibrate(
+    name: str, sources: Sources, *, models: Path = Path("models"), command: str = "", progress: bool = True
+) -> Path:
     """Publish the next version of a model, calibrated on other images, and return its directory.
 
     Args:

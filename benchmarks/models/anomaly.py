@@ -30,7 +30,7 @@ from training.anomaly.masks import read_mask
 from training.anomaly.measure import aupro, auroc, f1_max, pixel_auroc
 from training.anomaly.parts import choose_input, cut
 from training.baselines import PixelPca
-from training.calibrate import Answers, calibration_of
+from training.calibration import Answers, calibration_of
 from training.errors import DataError
 from training.folder import find_images
 from training.images.pixels import stack, to_pixels

@@ -18,7 +18,7 @@ from benchmarks.models.peers.one_class import NearestGradients, PixelAutoencoder
 from benchmarks.page import table
 from training.anomaly.aligned import CHUNK, learn_aligned_detector
 from training.anomaly.measure import auroc
-from training.calibrate import Answers, calibration_of
+from training.calibration import Answers, calibration_of
 from training.errors import DataError
 from training.export import export_graphs
 from training.images.pixels import to_pixels

@@ -8,7 +8,7 @@ import torch
 
 from service.contract.manifest import Calibration
 from training.baselines import median_filter, reduced_rank_regression
-from training.calibrate import Answers, calibration_of, too_few
+from training.calibration import Answers, calibration_of, too_few
 from training.config import CorruptionConfig
 from training.corruptions import corrupt
 from training.metrics import mean_squared_error, psnr_db

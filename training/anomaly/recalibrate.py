@@ -20,7 +20,7 @@ from service.contract.manifest import Calibration, InputSpec, Manifest, Split
 from service.images.resize import plan_placement, resample
 from training.anomaly.parts import find_good, shown
 from training.anomaly.report import Defects, as_metrics, figures, judge_of, picture, read_defects
-from training.calibrate import answers_of, calibration_of, too_few
+from training.calibration import answers_of, calibration_of, too_few
 from training.card import PICTURE
 from training.charts import histogram, lines
 from training.config import DataConfig

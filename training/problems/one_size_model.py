@@ -22,7 +22,7 @@ from service.contract.manifest import (
 )
 from training.anomaly.aligned import AlignedDetector, learn_aligned_detector
 from training.architectures import build
-from training.calibrate import calibrate, too_few
+from training.calibration import calibrate, too_few
 from training.card import PICTURE
 from training.checkpoint import WEIGHTS
 from training.config import Recipe, RecipeError

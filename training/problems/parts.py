@@ -21,7 +21,7 @@ from training.anomaly.parts import Parts, read_parts
 from training.anomaly.report import Defects, as_metrics, figures, judge_of, picture, read_defects
 from training.anomaly.synthetic import synthesise
 from training.baselines import PixelPca
-from training.calibrate import answers_of, calibration_of, false_positive_rate, too_few
+from training.calibration import answers_of, calibration_of, false_positive_rate, too_few
 from training.card import PICTURE
 from training.errors import DataError
 from training.export import PARITY_BATCHES, export_graphs
