@@ -1,13 +1,17 @@
 """The command line of `python -m training`, and the help that teaches it. Nothing here needs PyTorch."""
 
 import argparse
+import sys
 import tomllib
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
 from service.contract.manifest import Name
+from training.config import RecipeError
 
 STAGES = {
     "train": "Images -> weights.",
@@ -48,6 +52,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Args:
         arguments: The words after `python -m training`.
     """
+    for asks, field in pairwise(arguments):
+        if asks in {"-h", "--help"} and not field.startswith("-"):
+            _explain(field)
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)  # overrides may stand between options
     unknown = [word for word in rest if options.stage != "fit" or word.startswith("-")]
@@ -62,6 +69,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
+def _explain(field: str) -> NoReturn:
+    from training.fields import explain  # noqa: PLC0415 - the recipes need PyTorch, which takes seconds
+
+    try:
+        sys.stdout.write(explain(field) + "\n")
+    except RecipeError as error:
+        sys.exit(f"error: {error}")
+    sys.exit(0)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training",
@@ -74,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         "fit",
         usage="python -m training fit RECIPE [options] [section.field=value ...]",
         help="All stages, from images to models/<name>/<version>/; goes on after a stop.",
-        description="Fields of the recipe are overridden as section.field=value, for example training.epochs=3.",
+        description="Fields of the recipe are overridden as section.field=value, for example training.epochs=3; "
+        "--help training.epochs, or --help training, says what they mean.",
     )
     fit.add_argument("recipe", help=f"one of {', '.join(_summaries())}, or the path of a .toml file")
     fit.add_argument("--data", type=Path, help="folder of images (digits: of MNIST's four files; default: download)")
@@ -138,7 +156,7 @@ def _overview() -> str:
         "recipes (any field can be overridden as section.field=value):",
         *(f"  {name:<{column}}{summary}" for name, summary in summaries.items()),
         "",
-        "architectures (an option is overridden as architecture.options.NAME=value):",
+        "architectures (an option is overridden as architecture.options.NAME=value; --help architecture has them all):",
         *(f"  {name:<10}{what}" for name, what in ARCHITECTURES.items()),
         "",
         EXAMPLES,

@@ -46,14 +46,16 @@ class RecipeError(ValueError):
 class Section(BaseModel):
     """A part of a recipe: it refuses what it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ArchitectureConfig(Section):
     """Which network. `options` are the keyword arguments of its class, see `python -m training --help`."""
 
     name: str
+    """conv, linear, mlp or unet."""
     options: dict[str, JsonValue] = {}
+    """Keyword arguments of its class, for example `latent_dim`."""
 
 
 class DataConfig(Section):
@@ -63,32 +65,51 @@ class DataConfig(Section):
     """
 
     source: Literal["mnist", "folder"] = "folder"
+    """`folder`, or `mnist` for the four IDX files."""
     licence: str = ""
+    """Of the images, for the card; MNIST's is known."""
     channels: Literal[1, 3] = 3
+    """1 grey, 3 colour."""
     height: PositiveInt = 64
+    """Pixels."""
     width: PositiveInt = 64
+    """Pixels."""
     resize: Literal["exact", "fit", "reject"] = "fit"
+    """`fit` keeps proportions and repeats the edge, `exact` stretches, `reject` skips other sizes."""
     validation_share: PartShare = 0.05
+    """Of the images: watched while training."""
     calibration_share: PartShare = 0.05
-    test_share: PartShare = 0.1  # ignored where the data set has its own test part (MNIST)
+    """Of the images: kept back for the anomaly threshold."""
+    test_share: PartShare = 0.1
+    """Of the images: kept back for the figures; ignored where the data set has a test part (MNIST)."""
 
 
 class AugmentationConfig(Section):
     """How far training images are moved before they are corrupted; off while `share` is 0. See `augmentation.py`."""
 
     share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Of the training images: moved at random. Helps where a network learns its training images by heart."""
     rotate_degrees: Annotated[float, Field(ge=0.0, le=180.0)] = 8.0
+    """Most degrees that they are turned, either way."""
     scale: Share = 0.08
+    """Most that they are scaled, as a share of their size, up or down."""
     shear: Share = 0.1
+    """Most that they are slanted, as a share of their height."""
     shift_pixels: Annotated[float, Field(ge=0.0)] = 1.0
+    """Most pixels that they are shifted."""
 
 
 class CorruptionConfig(Section):
     """What the network is trained to undo. `clean_share` of the images stay clean, so encoding clean ones works."""
 
     name: str = "gaussian"
+    """gaussian (`mean`, `sigma`), permute (`seed`), rotate (`degrees`), flip, one_of (`names`, `options`: each image
+    through one of several) or none.
+    """
     options: dict[str, JsonValue] = {}
+    """Keyword arguments of its function; pixels are in [0, 1]."""
     clean_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
+    """Of the training images: left as they are."""
 
 
 class RegularisationConfig(Section):
@@ -99,8 +120,11 @@ class RegularisationConfig(Section):
     """
 
     name: str = "none"
+    """none, l1, l2, contractive or kl."""
     strength: Annotated[float, Field(ge=0.0)] = 1e-3
+    """Times the penalty is added to the loss."""
     sigma: PositiveFloat = 0.3
+    """Of kl: standard deviation of the noise on the latents while training."""
 
 
 class PriorConfig(Section):
@@ -111,7 +135,11 @@ class PriorConfig(Section):
     """
 
     components: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
-    is_by_label: bool = True  # where the images have labels
+    """Gaussians in the mixture, for every label where there are labels; fewer where there are few images. `auto`
+    doubles them while a held-out fifth of the latents becomes more likely.
+    """
+    is_by_label: bool = True
+    """Whether labels, where the data set has them, can be asked for."""
 
 
 class OptimisationConfig(Section):
@@ -122,43 +150,66 @@ class OptimisationConfig(Section):
     """
 
     loss: str = "mse"
+    """mse or l1, a mean over pixels."""
     optimiser: Literal["adam", "muon"] = "muon"
-    learning_rate: PositiveFloat = 2e-3  # Adam's: every parameter, or with muon the ones that are no matrix
+    """adam, or muon: Muon for matrices and Adam for the rest."""
+    learning_rate: PositiveFloat = 2e-3
+    """Adam's peak: of every parameter, or with muon of those that are no matrix."""
     muon_learning_rate: PositiveFloat = 2e-2
+    """Muon's peak."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """Decoupled from the gradient; times the learning rate per step."""
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    """cosine to zero over all steps; wsd: level, and down over the last fifth; constant."""
     warmup_share: Share = 0.05
+    """Of the steps: they lead up to the peak."""
     batch_size: PositiveInt = 128
-    ema_decay: Share = 0.998  # 0 turns the moving average of the weights off
+    """Images in a batch, over all processes."""
+    ema_decay: Share = 0.998
+    """Of the moving average of the weights, which is what is exported; 0 turns it off."""
     precision: Literal["bf16", "fp32"] = "fp32"
-    gradient_clip: Annotated[float, Field(ge=0.0)] = 1.0  # largest norm; 0 turns it off
+    """bf16 is faster on CPUs with AVX512-BF16 or AMX and on GPUs, slower elsewhere."""
+    gradient_clip: Annotated[float, Field(ge=0.0)] = 1.0
+    """Largest norm of the gradient; 0 turns it off."""
     seed: int = 0
+    """Of the split, the weights, the order and the noise."""
 
 
 class TrainingConfig(OptimisationConfig):
     """The loop over images of one size."""
 
     epochs: PositiveInt = 30
-    start_from: Path | None = None  # models/<name>/<version>: begin with its weights
+    """Passes over the training images."""
+    start_from: Path | None = None
+    """`models/<name>/<version>`: begin with its weights (rounded, if they are int8); the card says so."""
 
 
 class ExportConfig(Section):
     """The graphs that are served. With int8, `calibration_images` training images set the ranges of the activations."""
 
     precision: Literal["float32", "int8"] = "float32"
+    """int8 serves two to three times as fast on a CPU with VNNI."""
     calibration_images: Annotated[int, Field(ge=1)] = 512
-    max_loss_rise: Annotated[float, Field(ge=0.0)] = 0.03  # of the validation loss, int8 over float32
+    """Training images that set the ranges of int8 activations."""
+    max_loss_rise: Annotated[float, Field(ge=0.0)] = 0.03
+    """Most that int8 may add to the validation loss, as a share of it."""
 
 
 class Recipe(Section):
     """One model to be made: which tasks it offers, from which data, by which network and training."""
 
     kind: Literal["autoencode"] = "autoencode"
+    """What kind of model it makes; see docs/training.md."""
     name: Name
+    """The model's name: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit. `--name` sets it."""
     summary: str
+    """One line for its card."""
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    """What it offers: denoise, encode, decode, anomaly, generate."""
     default_for: tuple[Task, ...] = ()
+    """Tasks that it answers when a request names no model."""
     target_fpr: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.01
+    """Share of normal images that the anomaly threshold may flag."""
     architecture: ArchitectureConfig
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
@@ -168,3 +219,4 @@ class Recipe(Section):
     training: TrainingConfig = TrainingConfig()
     export: ExportConfig = ExportConfig()
     limits: tuple[str, ...] = ()
+    """Sentences for the card: what it cannot do."""

@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pydantic import BaseModel
 
 from service.contract.manifest import Manifest
 from training.__main__ import main
 from training.architectures import ARCHITECTURES
 from training.arguments import STAGES
-from training.config import Recipe
 from training.recipe import recipe_names
 
 ROOT = Path(__file__).parent.parent.parent
@@ -326,13 +324,3 @@ def test_exported_graphs_hold_nothing_of_the_machine_that_made_them(fitted: Path
         assert b"site-packages" not in content, path.name
         assert str(ROOT).encode() not in content, path.name
         assert str(fitted).encode() not in content, path.name
-
-
-def test_every_field_of_a_recipe_is_explained_in_the_docs() -> None:
-    text = (ROOT / "docs" / "training.md").read_text("utf-8")
-
-    for name, field in Recipe.model_fields.items():
-        annotation = field.annotation
-        section = annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
-        for key in [f"{name}.{inner}" for inner in section] or [name]:
-            assert f"`{key}`" in text, key

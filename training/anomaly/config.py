@@ -28,16 +28,29 @@ class PartsConfig(Section):
     """
 
     source: str = ""
+    """Where the images come from, for the card."""
     licence: str = ""
+    """Of the images, for the card."""
     channels: Literal["auto", 1, 3] = "auto"
+    """1 grey, 3 colour; auto: 1 if all images are grey."""
     size: Annotated[int, Field(ge=16, le=2048)] = 256
+    """Pixels: side of the square whose area images are seen at. `--size` sets it."""
     height: Side = 0
+    """Pixels, a multiple of 32; 0: from `size` and the proportions of most images."""
     width: Side = 0
+    """Pixels, a multiple of 32; 0: as `height`."""
     resize: Literal["auto", "exact", "fit"] = "auto"
+    """exact stretches, fit pads; auto: exact if all have nearly the same proportions."""
     groups: str = ""
+    """Which images belong together: `folder`, a CSV file with the columns file and group, or a regular expression whose
+    first group is the same in their names.
+    """
     selection_share: PartShare = 0.1
+    """Of the images: decides how scores are weighed."""
     calibration_share: tuple[PartShare, PartShare] = (0.2, 0.4)
+    """Least and most of the images for the threshold; between them as many as `target_fpr` needs."""
     test_share: Share = 0.1
+    """Of the images: for the rate of false alarms, from 50 images on."""
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> "PartsConfig":
@@ -52,11 +65,18 @@ class AnomalyRecipe(Section):
     """A model that says how unusual an image is, learnt from normal images alone."""
 
     kind: Literal["anomaly"]
+    """What kind of model it makes; see docs/training.md."""
     name: Name
+    """The model's name: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit. `--name` sets it."""
     summary: str
+    """One line for its card."""
     default_for: tuple[Task, ...] = ()
+    """Tasks that it answers when a request names no model."""
     target_fpr: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.01
+    """Share of normal images that the anomaly threshold may flag."""
     seed: int = 0
+    """Of the split, the autoencoder and the synthetic anomalies."""
     data: PartsConfig = PartsConfig()
     detector: DetectorConfig = DetectorConfig()
     limits: tuple[str, ...] = ()
+    """Sentences for the card: what it cannot do."""

@@ -53,13 +53,21 @@ class DetectorConfig(Section):
     """
 
     features: Literal["auto", "gradients", "lite0"] = "auto"
+    """gradients or lite0; auto: gradients for grey images of at most 64 pixels a side, lite0 for all others."""
     dimensions: PositiveInt = 256
+    """Principal directions kept of the features, at most."""
     bank: PositiveInt = 1000
+    """Stored features of normal images, in each store."""
     widths: tuple[PositiveInt, ...] = (64, 64)
+    """Channels of the autoencoder of features."""
     latent: PositiveInt = 24
+    """Numbers that it lets through at each position."""
     steps: PositiveInt = 200
+    """Batches of its training."""
     batch_size: PositiveInt = 16
+    """Feature maps in a batch."""
     learning_rate: PositiveFloat = 2e-3
+    """Adam's peak; a cosine leads to zero."""
 
 
 def learn_detector(

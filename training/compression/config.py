@@ -12,12 +12,19 @@ class CompressionTraining(OptimisationConfig):
     """The loop over images of one size. The prior has a learning rate of its own: it has to follow the encoder."""
 
     muon_learning_rate: PositiveFloat = 1.5e-2
+    """Muon's peak."""
     prior_learning_rate: PositiveFloat = 2e-2
+    """Of what learns how likely symbols are."""
     batch_size: PositiveInt = 256
+    """Images in a batch, over all processes."""
     precision: Literal["bf16", "fp32"] = "bf16"
-    gradient_clip: Annotated[float, Field(ge=0.0)] = 0.0  # the loss is a sum over pixels, its gradients are large
+    """bf16 is faster on CPUs with AVX512-BF16 or AMX and on GPUs, slower elsewhere."""
+    gradient_clip: Annotated[float, Field(ge=0.0)] = 0.0
+    """Largest norm of the gradient, which is large, as the loss is a sum over pixels; 0 turns it off."""
     warmup_share: Share = 0.03
+    """Of the steps: they lead up to the peak."""
     epochs: PositiveInt = 20
+    """Passes over the training images."""
 
 
 class CompressionRecipe(Section):
@@ -28,16 +35,26 @@ class CompressionRecipe(Section):
     """
 
     kind: Literal["compress"]
+    """What kind of model it makes; see docs/training.md."""
     name: Name
+    """The model's name: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit. `--name` sets it."""
     summary: str
+    """One line for its card."""
     default_for: tuple[Task, ...] = ()
+    """Tasks that it answers when a request names no model."""
     architecture: ArchitectureConfig
     lambdas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=64)]
+    """One per rate, falling: how much squared error, summed over an image of pixels in [0, 1], a bit may cost. Large
+    ones make small files.
+    """
     default_rate: Annotated[int, Field(ge=0)] = 0
+    """Which rate is used when a request names none, counted from 0."""
     images_per_file: PositiveInt = 100
+    """Images in a file when bytes per image are measured."""
     data: DataConfig = DataConfig()
     training: CompressionTraining = CompressionTraining()
     limits: tuple[str, ...] = ()
+    """Sentences for the card: what it cannot do."""
 
     @model_validator(mode="after")
     def _rates(self) -> "CompressionRecipe":

@@ -12,14 +12,18 @@ class LappedConfig(Section):
     """Channels and convolutions of the network behind the transform; see `network.py`."""
 
     width: PositiveInt = 32
+    """Channels of the network behind the transform."""
     depth: Annotated[int, Field(ge=2)] = 6
+    """Its convolutions."""
 
 
 class PlanesConfig(Section):
     """Which pictures. `validation` is how many are kept back and measured, or a regular expression of their names."""
 
     licence: str = ""
+    """Of the pictures, for the card."""
     validation: Validation = 20
+    """How many are kept back and measured, evenly by name, at most a third; or a regular expression of their names."""
 
 
 class PhotoCodecTraining(OptimisationConfig):
@@ -30,16 +34,27 @@ class PhotoCodecTraining(OptimisationConfig):
     """
 
     optimiser: Literal["adam", "muon"] = "adam"
+    """adam, or muon: Muon for matrices and Adam for the rest."""
     learning_rate: PositiveFloat = 2e-3
+    """Peak of the network behind the transform."""
     kernel_learning_rate: PositiveFloat = 4e-4
+    """Of the transform, which begins where it is good already."""
     prior_learning_rate: PositiveFloat = 2e-2
-    gradient_clip: Annotated[float, Field(ge=0.0)] = 0.0  # the loss is a sum over pixels, its gradients are large
+    """Of what learns how likely symbols are."""
+    gradient_clip: Annotated[float, Field(ge=0.0)] = 0.0
+    """Largest norm of the gradient, which is large, as the loss is a sum over pixels; 0 turns it off."""
     warmup_share: Share = 0.1
+    """Of the steps: they lead up to the peak."""
     ema_decay: Share = 0.999
+    """Of the moving average of the weights, which is what is exported; 0 turns it off."""
     batch_size: PositiveInt = 16
+    """Patches in a batch, over all processes: half of luma, half of chroma."""
     patch: Annotated[int, Field(ge=16, multiple_of=8)] = 96
+    """Pixels of a patch's side."""
     steps: PositiveInt = 5000
+    """Batches."""
     validate_every: PositiveInt = 500
+    """Steps between two looks at the validation pictures."""
 
 
 class PhotoCodecRecipe(Section):
@@ -50,17 +65,26 @@ class PhotoCodecRecipe(Section):
     """
 
     kind: Literal["compress-photos"]
+    """What kind of model it makes; see docs/training.md."""
     name: Name
+    """The model's name: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit. `--name` sets it."""
     summary: str
+    """One line for its card."""
     default_for: tuple[Task, ...] = ()
+    """Tasks that it answers when a request names no model."""
     quantisation: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=32)]
+    """A step per rate, falling, for pixels 0 to 255: how coarsely symbols are rounded. Large ones make small files."""
     chroma: PositiveFloat = 1.0
+    """The step of chroma, as a multiple of luma's."""
     price: PositiveFloat = 0.13
+    """What a bit may cost in squared steps while training; ln(2) / 6 = 0.116 where steps are small."""
     default_rate: Annotated[int, Field(ge=0)] = 0
+    """Which rate is used when a request names none, counted from 0."""
     network: LappedConfig = LappedConfig()
     data: PlanesConfig = PlanesConfig()
     training: PhotoCodecTraining = PhotoCodecTraining()
     limits: tuple[str, ...] = ()
+    """Sentences for the card: what it cannot do."""
 
     @model_validator(mode="after")
     def _rates(self) -> "PhotoCodecRecipe":

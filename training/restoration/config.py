@@ -14,7 +14,9 @@ class NetworkConfig(Section):
     """Widths and blocks of `Restorer`."""
 
     widths: tuple[PositiveInt, ...] = (32, 64, 128)
+    """Channels of each level, from the top."""
     blocks: tuple[PositiveInt, ...] = (2, 2, 3)
+    """Residual blocks of each level, on the way down and again on the way up; once at the lowest."""
 
 
 class PhotosConfig(Section):
@@ -24,9 +26,13 @@ class PhotosConfig(Section):
     """
 
     channels: Literal[1, 3] = 3
+    """1 grey, 3 colour."""
     licence: str = ""
+    """Of the pictures, for the card."""
     validation: Validation = 20
+    """How many are kept back, evenly by name, at most a third; or a regular expression of their names."""
     sizes: tuple[Annotated[float, Field(gt=0.1, le=1.0)], ...] = (1.0, 0.85, 0.7)
+    """Scales at which training sees each photograph: a smaller one has finer detail per pixel. Of pairs only 1."""
 
 
 def _are_known(kinds: dict[str, float]) -> dict[str, float]:
@@ -39,15 +45,18 @@ class DegradationConfig(Section):
     """How clean pictures are spoiled: noise of 0 to `max_sigma` (0-255 units), its kinds in these proportions."""
 
     max_sigma: Annotated[float, Field(ge=0.0, le=255.0)] = 55.0
+    """Strongest noise, as a standard deviation in steps of an 8-bit image."""
     kinds: Annotated[dict[str, Annotated[float, Field(gt=0.0)]], AfterValidator(_are_known)] = Field(
         default={"gaussian": 1.0}, min_length=1
     )
+    """Kinds of noise in these proportions; see degradations.py."""
 
 
 class LevelConfig(Section):
     """The estimator of the level for whom gives none: fitted on so many `patches`, restored at every level; 0: none."""
 
     patches: Annotated[int, Field(ge=0)] = 1000
+    """Patches that the estimator of the noise level is fitted on, each restored at every level; 0: no estimator."""
 
 
 class RestorationTraining(OptimisationConfig):
@@ -57,14 +66,23 @@ class RestorationTraining(OptimisationConfig):
     """
 
     loss: Literal["l1", "mse", "psnr"] = "l1"
+    """l1 or mse, means over pixels; psnr: mean logarithm of each patch's squared error."""
     muon_learning_rate: Annotated[float, Field(gt=0.0)] = 1e-2
+    """Muon's peak."""
     ema_decay: Share = 0.999
+    """Of the moving average of the weights, which is what is exported; 0 turns it off."""
     batch_size: PositiveInt = 32
+    """Patches in a batch, over all processes."""
     patch: PositiveInt = 64
+    """Pixels of a patch's side, of the network's input."""
     candidates: PositiveInt = 1
+    """Patches drawn for each that is used: the one with the most detail."""
     steps: PositiveInt = 20_000
-    start_from: Path | None = None  # models/<name>/<version>: begin with its weights
+    """Batches."""
+    start_from: Path | None = None
+    """`models/<name>/<version>`: begin with its weights; the network may be larger."""
     validate_every: PositiveInt = 1000
+    """Steps between two looks at the validation pictures."""
 
 
 class RestorationRecipe(Section):
@@ -75,16 +93,22 @@ class RestorationRecipe(Section):
     """
 
     kind: Literal["denoise", "restore", "enhance", "blind"]
+    """What kind of model it makes; see docs/training.md."""
     name: Name
+    """The model's name: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit. `--name` sets it."""
     summary: str
+    """One line for its card."""
     default_for: tuple[Task, ...] = ()
-    scale: Annotated[int, Field(ge=2, le=8)] = 2  # of enhance
+    """Tasks that it answers when a request names no model."""
+    scale: Annotated[int, Field(ge=2, le=8)] = 2
+    """Of enhance: how many times larger the answer is. `--scale` sets it."""
     network: NetworkConfig = NetworkConfig()
     data: PhotosConfig = PhotosConfig()
     degradation: DegradationConfig = DegradationConfig()
     level: LevelConfig = LevelConfig()  # of denoise
     training: RestorationTraining = RestorationTraining()
     limits: tuple[str, ...] = ()
+    """Sentences for the card: what it cannot do."""
 
     @model_validator(mode="after")
     def _blind_has_no_psnr(self) -> "RestorationRecipe":
