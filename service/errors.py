@@ -12,7 +12,10 @@
     └── RequestError                one answer: a status, a stable code, a sentence
         ├── MalformedBody           400  multipart or JSON that cannot be read
         ├── MissingApiKey           401  with WWW-Authenticate; only where api_keys is set
-        ├── WrongApiKey             403  none of api_keys
+        ├── WrongApiKey             403  none of the keys
+        ├── KeyNotEnough            403  a key for less than this
+        ├── TooManyGuesses          429  of keys, from one address
+        ├── WrongHost               421  allowed_hosts
         ├── UnloadRefused           403  models follow their directory
         ├── MalformedRequest        400  what arrived is not HTTP
         ├── RouteNotFound           404
@@ -138,17 +141,42 @@ class MalformedBody(RequestError):
 
 
 class MissingApiKey(RequestError):
-    """The service has the setting `api_keys`, and the request has no key."""
+    """The service has keys (settings `api_keys`, `write_keys`, `read_keys`), and the request has none."""
 
     status, code, title = 401, "missing-api-key", "An API key is needed"
     example = "this service wants an API key; send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
 
 
 class WrongApiKey(RequestError):
-    """The key of the request is not in the setting `api_keys`."""
+    """The key of the request is in none of the settings `api_keys`, `write_keys` and `read_keys`."""
 
     status, code, title = 403, "wrong-api-key", "Wrong API key"
     example = "the API key is none of this service's keys; was it mistyped or replaced?"
+
+
+class KeyNotEnough(RequestError):
+    """The key of the request is for reading, or for writing, and this takes more: see `write_keys` and `api_keys`."""
+
+    status, code, title = 403, "key-not-enough", "The key is not for this"
+    example = (
+        "the key may read, and DELETE '/collections/parts' takes one that may write (setting write_keys or api_keys)"
+    )
+
+
+class TooManyGuesses(RequestError):
+    """From this address wrong keys have come again and again. Ask again after `Retry-After`."""
+
+    status, code, title = 429, "too-many-guesses", "Too many wrong keys"
+    example = "10 wrong keys have come from '203.0.113.7' within a minute; wait for one"
+
+
+class WrongHost(RequestError):
+    """The Host of the request is no name of this service: neither an address, nor in the setting `allowed_hosts`."""
+
+    status, code, title = 421, "wrong-host", "Not this service"
+    example = (
+        "the request is for 'evil.example', which is no name of this service; name it in the setting allowed_hosts"
+    )
 
 
 class UnloadRefused(RequestError):

@@ -15,7 +15,7 @@ from service.errors import InvalidSettings, shown
 PREFIX = "HOURGLASS_"
 MIB = 2**20
 MIN_KEY_LENGTH = 16
-_SECRET = {"api_keys", "collections_url"}  # never part of a message
+_SECRET = {"api_keys", "write_keys", "read_keys", "collections_url"}  # never part of a message
 
 
 def _split(value: object) -> object:
@@ -41,6 +41,12 @@ def _check_origin(origin: str) -> str:
     if not re.fullmatch(r"\*|https?://[^/\s?#@]+", origin):
         raise ValueError("an origin is scheme, host and port, such as https://lab.example:8443, or * for all")
     return origin
+
+
+def _check_host(host: str) -> str:
+    if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", host):
+        raise ValueError("a host is a name without scheme and port, such as lab.example or *.lab.example, or * for all")
+    return host
 
 
 def _check_store(url: SecretStr) -> SecretStr:
@@ -137,14 +143,32 @@ class Settings(BaseModel):
     max_items: Annotated[int, Field(ge=1, le=10**8)] = Field(
         default=1_000_000, description="most items in one collection; over it: 409"
     )
+    max_collections_bytes: Annotated[int, Field(ge=2**20, le=2**50)] = Field(
+        default=16 * 2**30, description="most bytes that all collections take in their database; over it: 409"
+    )
     api_keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_check_key)], ...], BeforeValidator(_split)] = Field(
         default=(), description="keys, comma separated, one of which a request must send; empty asks for none"
+    )
+    write_keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_check_key)], ...], BeforeValidator(_split)] = (
+        Field(default=(), description="keys, comma separated, that may read and write items, but not administer models")
+    )
+    read_keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_check_key)], ...], BeforeValidator(_split)] = Field(
+        default=(), description="keys, comma separated, that may only read, and ask models"
+    )
+    allowed_hosts: Annotated[tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(_split)] = Field(
+        default=(),
+        description="names that requests may be for, comma separated, *.example for all below one, * for every one; "
+        "empty: every one, but on a loopback address without keys only addresses and names without a dot",
     )
     cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_split)] = Field(
         default=(), description="web sites, comma separated, whose pages may call the service; * is every one"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe log line")
     log_format: Literal["text", "json"] = Field(default="text", description="log lines for people, or for machines")
+    worker_timeout_s: Annotated[float, Field(ge=5, le=3600)] = Field(
+        default=30.0,
+        description="seconds without a sign of life after which a worker is replaced, where there are several",
+    )
     access_log: bool = Field(default=False, description="log a line per request, without what was sent")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from benchmarks.commands import run_command
 
 COMMANDS = {
+    "bombs": "requests that are small as bytes and large as work",
     "overload": "five times more requests than it can do",
     "slow-clients": "connections held open in every slow way",
     "sigterm": "SIGTERM while everybody asks",

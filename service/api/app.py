@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from pydantic import SecretStr
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -18,8 +19,10 @@ from service.api.routes import ROUTERS
 from service.api.service import Service
 from service.collections.store.threads import StoreThreads
 from service.http.admission import Admission
-from service.http.api_keys import KeyGate
+from service.http.api_keys import KeyGate, Right
 from service.http.budget import Budget
+from service.http.head import HeadAsGet
+from service.http.hosts import HostGate, is_loopback
 from service.http.instrument import Observing
 from service.images.codec import allow_pixels
 from service.limits import InputLimits, probe_limits, run_limits
@@ -64,6 +67,8 @@ def create_app(
         openapi_url=None,  # `routes/pages.py` has it, with an ETag
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # to the sender's Host, and without a path prefix; `error_handlers` has better ones
+        servers=[{"url": "."}],  # below the page's own address, also behind a path prefix
         lifespan=_lifespan,
         exception_handlers=HANDLERS,
         telemetry=_telemetry(is_tracing=tracer is not None),
@@ -71,9 +76,13 @@ def create_app(
     app.state.service = service
     for router in ROUTERS.values():
         app.include_router(router)
-    if settings.api_keys:
+    if _has_keys(settings):
         _describe_keys(app)
     return app
+
+
+def _has_keys(settings: Settings) -> bool:
+    return bool(settings.api_keys or settings.write_keys or settings.read_keys)
 
 
 def _make_service(settings: Settings, first: Child | None, board: Board, tracer: Tracer | None) -> Service:
@@ -125,11 +134,16 @@ class _App(FastAPI):
     """FastAPI behind what every request passes first."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Counting -> CORS -> keys -> FastAPI's own middleware and routes."""
+        """Counting -> hosts -> CORS -> keys -> HEAD -> FastAPI's own middleware and routes."""
         settings = self.state.service.settings
-        app = super().build_middleware_stack()
-        if settings.api_keys:
-            app = KeyGate(app, keys=[key.get_secret_value() for key in settings.api_keys])
+        app: ASGIApp = HeadAsGet(super().build_middleware_stack())
+        if _has_keys(settings):
+            keys: dict[Right, Sequence[SecretStr]] = {
+                "read": settings.read_keys,
+                "write": settings.write_keys,
+                "admin": settings.api_keys,
+            }
+            app = KeyGate(app, keys={right: [key.get_secret_value() for key in keys[right]] for right in keys})
         if settings.cors_origins:  # outermost: a browser asks for permission without a key
             app = CORSMiddleware(
                 app,
@@ -138,6 +152,9 @@ class _App(FastAPI):
                 allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type", "X-Metadata", "X-Request-Id"],
                 expose_headers=["X-Model", "X-Resize", "X-Sigma", "X-Seed", "X-Request-Id", "Retry-After"],
             )
+        is_private = is_loopback(settings.host) and not _has_keys(settings)
+        if (settings.allowed_hosts or is_private) and "*" not in settings.allowed_hosts:
+            app = HostGate(app, allowed=settings.allowed_hosts)
         service = self.state.service
         return Observing(
             app,
@@ -166,10 +183,7 @@ async def _watch(registry: Registry, loading: asyncio.Task[None], interval_s: fl
 
 async def _share(metrics: Metrics) -> None:
     while True:
-        try:
-            await metrics.share()
-        except OSError as error:  # counting must not end the service
-            log.warning("the counters of this worker cannot be shared: %s", error)
+        await metrics.share()
         await asyncio.sleep(PERIOD_S)
 
 

@@ -73,7 +73,9 @@ class ClassifyQuery(ModelQuery):
 class ItemsQuery(StrictQuery):
     """Which page of a list."""
 
-    after: Annotated[str, Field(max_length=MAX_ID, description="The last id of the page before")] = ""
+    after: Annotated[
+        str, Field(max_length=MAX_ID, pattern=r"^[^\x00]*$", description="The last id of the page before")
+    ] = ""
     limit: Annotated[int, Field(ge=1, le=1000, description="Most items of this page")] = 100
 
 

@@ -6,14 +6,17 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service.api.routes import ROUTERS
 from service.errors import (
     InternalError,
     InvalidParameter,
     MalformedBody,
     MethodNotAllowed,
+    QueueFull,
     RequestError,
     RouteNotFound,
     shown,
@@ -48,9 +51,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     path, headers = shown(request.url.path), dict(error.headers or {})
     match error.status_code:
         case 404:
+            if location := _without_slash(request):
+                return Response(status_code=307, headers={"Location": location})
             return problem_response(RouteNotFound(f"no endpoint {path}; GET /docs lists all of them"))
         case 405:
-            allowed = headers.get("Allow", "")
+            allowed = headers["Allow"] = ", ".join(methods_of(request.scope["path"]))
             return problem_response(
                 MethodNotAllowed(f"{request.method} does not work on {path}; use {allowed}", headers=headers)
             )
@@ -60,8 +65,31 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
             return await _on_unforeseen(request, error)
 
 
+def methods_of(path: str) -> list[str]:
+    """The methods that work on an address; HEAD wherever there is GET."""
+    routes = [route for router in ROUTERS.values() for route in router.routes if isinstance(route, APIRoute)]
+    methods = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+
+
+def _without_slash(request: Request) -> str | None:
+    """Where an endpoint is whose address has a slash too much; relative, so that host and path prefix stay."""
+    raw: bytes = request.scope.get("raw_path") or b""
+    if not raw.endswith(b"/") or raw.endswith(b"//") or not methods_of(request.scope["path"][:-1]):
+        return None
+    query: bytes = request.scope["query_string"]
+    return (b"../" + raw[:-1].rpartition(b"/")[2] + (b"?" + query if query else b"")).decode("latin-1")
+
+
 async def _on_disconnect(_: Request, __: Exception) -> Response:
     return Response(status_code=CLIENT_LEFT)  # nobody is there to read it
+
+
+async def _on_no_memory(_: Request, error: Exception) -> Response:
+    log.error("there was no memory for a request: %s", error)
+    return problem_response(
+        QueueFull("there is no memory for this request now; send less at once", headers={"Retry-After": "5"})
+    )
 
 
 async def _on_unforeseen(request: Request, error: Exception) -> Response:
@@ -79,5 +107,6 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
     RequestValidationError: _on_invalid_parameter,
     HTTPException: _on_http_exception,
     ClientDisconnect: _on_disconnect,
+    MemoryError: _on_no_memory,
     Exception: _on_unforeseen,
 }

@@ -22,6 +22,7 @@ from service.errors import InvalidArray, MalformedBody, TooManyImages, TooManyPi
 from service.http.body import complaint, parse_json
 from service.http.content_coding import encode
 from service.http.encoding import write_json
+from service.images.tiles import UNTILED_PIXELS
 from service.limits import InputLimits
 from service.models.batcher import Inputs, Outputs, all_finite
 
@@ -29,6 +30,7 @@ LENGTH_HEADER = "Inference-Header-Content-Length"
 
 _LITTLE = np.dtype("<f4")
 _SMALL_BYTES = 16_384
+MAX_JSON_NUMBERS = 2**21  # some 40 MiB of text, written while every other thread waits
 
 Json = dict[str, Any]  # Any: JSON of a stranger, looked at member by member
 
@@ -129,9 +131,15 @@ class Infer:
             needed = "one input" if len(graph.inputs) == 1 else f"{len(graph.inputs)} inputs"
             raise MalformedBody(f'the request needs {needed}: {{"inputs": [{{"name": "{graph.inputs[0].name}"…')
         is_binary_by_output = _outputs(request, [output.name for output in graph.outputs])
-        inputs = _Reader(model_name, manifest, limits).read_all(request.inputs, graph.inputs, body[length:])
+        inputs = _Reader(model_name, manifest, task, limits).read_all(request.inputs, graph.inputs, body[length:])
         is_small = json_bytes is not None and len(body) <= _SMALL_BYTES
         return cls(inputs, is_binary_by_output, request.id, model_name, manifest, task, coding, is_small)
+
+    @property
+    def growth(self) -> int:
+        """How much larger the output is."""
+        enhance = self.manifest.enhance
+        return enhance.scale**2 if enhance is not None and self.task == "enhance" else 1
 
     def prepare(self) -> Inputs:
         """The input tensors."""
@@ -148,6 +156,11 @@ class Infer:
             if is_binary:
                 binary.append(value.tobytes())
                 tensor["parameters"] = {"binary_data_size": value.nbytes}
+            elif value.size > MAX_JSON_NUMBERS:
+                raise TooManyPixels(
+                    f"output {name!r} has {value.size} numbers, the limit as JSON is {MAX_JSON_NUMBERS}; ask for it as "
+                    'bytes: "parameters": {"binary_data": true}'
+                )
             else:
                 tensor["data"] = value.ravel()
             tensors.append(tensor)
@@ -165,6 +178,7 @@ class _Reader:
 
     model_name: str
     manifest: Manifest
+    task: Task
     limits: InputLimits
 
     def read_all(self, tensors: Sequence[_Tensor], specs: Sequence[TensorSpec], binary: bytes) -> Inputs:
@@ -219,7 +233,13 @@ class _Reader:
         height, width = (cell * side for side in shape[2:]) if len(shape) == 4 else own
         if len(shape) == 4 and (height % source.multiple_of or width % source.multiple_of):
             raise InvalidArray(f"the images are {width}x{height}; sides must be multiples of {source.multiple_of}")
-        pixels = shape[0] * height * width
+        if source.height is None and height * width > UNTILED_PIXELS:
+            raise TooManyPixels(
+                f"the images are {width}x{height}, {height * width} pixels, and a graph gets {UNTILED_PIXELS} at once; "
+                f"send tiles, or the picture to /{self.task}, which makes them"
+            )
+        enhance = self.manifest.enhance
+        pixels = shape[0] * height * width * (enhance.scale**2 if enhance and self.task == "enhance" else 1)
         if pixels > max(self.limits.max_pixels, height * width if source.height else 0):
             raise TooManyPixels(f"the batch has {pixels} pixels, the limit is {self.limits.max_pixels} (max_pixels)")
 

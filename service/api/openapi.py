@@ -6,8 +6,10 @@ from typing import Any
 from service.errors import (
     PROBLEM_JSON,
     InternalError,
+    KeyNotEnough,
     MissingApiKey,
     RequestError,
+    TooManyGuesses,
     WrongApiKey,
     problem_head,
 )
@@ -221,6 +223,7 @@ def add_security(document: Schema) -> Schema:
         for operation in item.values():
             if not is_open(path):
                 operation["security"] = [{"bearer": []}, {"header": []}]
-                refusals = {str(status): answer for status, answer in problems(MissingApiKey, WrongApiKey).items()}
+                refused = problems(MissingApiKey, WrongApiKey, KeyNotEnough, TooManyGuesses)
+                refusals = {str(status): answer for status, answer in refused.items()}
                 operation["responses"] = {**refusals, **operation["responses"]}
     return document

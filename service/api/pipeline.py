@@ -9,7 +9,7 @@ from starlette.responses import Response
 from service.api.responses import several_response, single_response
 from service.api.route import slot_of
 from service.api.schemas import ModelQuery
-from service.api.service import service_of
+from service.api.service import reserve, service_of
 from service.contract.manifest import Manifest, Task
 from service.errors import RequestError
 from service.http.body import file_cap, read_files
@@ -18,6 +18,8 @@ from service.images.inspect import ImageFile
 from service.limits import InputLimits
 from service.models.batcher import Batcher
 from service.tasks.answer import Answer
+from service.tasks.cost import Cost, cost_of_pictures
+from service.tasks.restore import Restoration
 from service.tasks.work import Work
 
 # file, manifest, limits, accept -> its way to an answer
@@ -46,16 +48,26 @@ async def answer_files(
         is_colour = any(file.header.is_colour for file in files)
         model = service.registry.snapshot.default_among(task, model, is_colour=is_colour)
     batcher = model.batcher_by_task[task]
-    if len(files) == 1:
-        answer = await make_work(files[0], model.manifest, service.limits, accept).run(batcher)
-        return single_response(answer, model.label)
-    kind = negotiate(accept, list(several))
-    works = [make_work(file, model.manifest, service.limits, several[kind]) for file in files]
+    kind = negotiate(accept, list(several)) if len(files) > 1 else ""
+    each_accept = several[kind] if kind else accept
+    works = [make_work(file, model.manifest, service.limits, each_accept) for file in files]
+    await reserve(request, _cost(files, works[0], model.manifest, batcher, service.limits))
+    if not kind:
+        return single_response(await works[0].run(batcher), model.label)
     results = await _run_each(works, batcher)
     for result in results:
         if isinstance(result, RequestError):
             service.metrics.meters.failed(result.code)
     return await asyncio.to_thread(several_response, results, kind, model.label)
+
+
+def _cost(files: Sequence[ImageFile], work: Work, manifest: Manifest, batcher: Batcher, limits: InputLimits) -> Cost:
+    """The cost of files that are all worked on like this one."""
+    if not isinstance(work, Restoration):
+        return cost_of_pictures(files, manifest, batcher, limits)
+    return cost_of_pictures(
+        files, manifest, batcher, limits, scale=work.scale, passes=work.passes, is_luma_only=work.is_luma_only
+    )
 
 
 async def read_image_files(request: Request) -> list[ImageFile]:
@@ -73,11 +85,14 @@ async def read_image_files(request: Request) -> list[ImageFile]:
 
 
 async def _run_each(works: Sequence[Work], batcher: Batcher) -> list[Answer | RequestError]:
-    """Return every file's answer or its problem. All start at once, so small ones share a batch."""
-    results = await asyncio.gather(*(work.run(batcher) for work in works), return_exceptions=True)
-    answers: list[Answer | RequestError] = []
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, RequestError):
-            raise result
-        answers.append(result)
-    return answers
+    """Return every file's answer or its problem. All start at once, so small ones share a batch; large ones do not."""
+    if isinstance(works[0], Restoration):  # so that one at a time is held
+        return [await _answer_of(work, batcher) for work in works]
+    return list(await asyncio.gather(*(_answer_of(work, batcher) for work in works)))
+
+
+async def _answer_of(work: Work, batcher: Batcher) -> Answer | RequestError:
+    try:
+        return await work.run(batcher)
+    except RequestError as error:
+        return error

@@ -1,17 +1,21 @@
 """What every endpoint finds at `request.app.state.service`."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from service.api.page_cache import PageCache
 from service.api.prometheus import Metrics
 from service.collections.store.threads import StoreThreads
+from service.deadline import set_due
 from service.http.admission import Admission
-from service.http.budget import Budget
+from service.http.budget import Budget, hold_of
 from service.limits import InputLimits
+from service.models.model import Model
 from service.models.registry import Registry
 from service.settings import Settings
-from service.tasks.picture_limiter import PictureLimiter
+from service.tasks.cost import Cost
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,34 @@ class Service:
     metrics: Metrics
     store: StoreThreads
     budget: Budget
-    limiter: PictureLimiter = field(default_factory=PictureLimiter)
+    pages: PageCache = field(default_factory=PageCache)
+
+
+async def reserve(request: Request, cost: Cost) -> None:
+    """Wait for room for a request whose cost is known now, and note when it is due.
+
+    Raises:
+        QueueFull: There is none for a third of the time that a request has.
+    """
+    timeout_s = service_of(request).settings.request_timeout_s
+    await hold_of(request).wait_for_room(bytes=cost.bytes, seconds=cost.seconds, at_most_s=timeout_s / 3)
+    set_due(asyncio.get_running_loop().time() + cost.seconds)
+
+
+async def find_version(request: Request, name: str, version: int | None) -> Model:
+    """A model version to tell of. One that has to be loaded first passes the door, as everything that takes long does.
+
+    Raises:
+        RequestError: There is none, or there is too much to do.
+    """
+    service = service_of(request)
+    snapshot = service.registry.snapshot
+    live = snapshot.model_by_name.get(name)
+    if version is None or (live is not None and live.manifest.version == version):
+        return await service.registry.find_version(snapshot, name, version)
+    with service.admission.admit() as slot:
+        slot.start(request, 1)
+        return await service.registry.find_version(snapshot, name, version)
 
 
 def service_of(request: Request) -> Service:

@@ -3,19 +3,21 @@
 import asyncio
 
 import numpy as np
+from numpy.typing import NDArray
 from starlette.requests import Request
 
 from service.api.pipeline import read_image_files
 from service.api.route import slot_of
 from service.api.schemas import ModelQuery
-from service.api.service import Service
+from service.api.service import Service, reserve
 from service.collections.embedding import Embed, Vectors, encoder_of
 from service.collections.store import Collection, Encoder
 from service.collections.store.refusals import conflict, encoder_gone
-from service.errors import ModelConflict, ModelNotFound, RequestError, VersionNotFound, shown
+from service.errors import InvalidLatent, ModelConflict, ModelNotFound, RequestError, VersionNotFound, shown
 from service.http.body import json_cap, media_type, read_body
 from service.media_types import JSON_TYPE
 from service.models.model import Model
+from service.tasks.cost import cost_of_pictures
 from service.tasks.latents import count_latents, read_json_latents, read_npy_latents
 
 
@@ -74,6 +76,7 @@ async def read_vectors(
             model=encoder.model,
             version=encoder.version,
         )
+        _check_length(z)
         return [Vectors(z, is_single)]
     files = await read_image_files(request)
     results: list[Vectors | RequestError] = [
@@ -82,18 +85,31 @@ async def read_vectors(
     images = [i for i, result in enumerate(results) if result is _TO_DO]
     if images:
         model = source if isinstance(source, Model) else await encoder_model(service, source)
-        jobs = [Embed(files[i], model.manifest, limits, None) for i in images]
-        for i, result in zip(images, await model.batcher_by_task["encode"].submit(jobs), strict=True):
+        jobs, batcher = [Embed(files[i], model.manifest, limits, None) for i in images], model.batcher_by_task["encode"]
+        await reserve(request, cost_of_pictures([files[i] for i in images], model.manifest, batcher, limits))
+        for i, result in zip(images, await batcher.submit(jobs), strict=True):
             results[i] = result
     return results
 
 
+_LONGEST = 1e18  # the square of twice that is just below the largest float32
 _TO_DO = Vectors(np.empty((0, 0), np.float32), is_single=True)
 
 
 def _latent(file: bytes, encoder: Encoder) -> Vectors | RequestError:
     try:
         z, is_single = read_npy_latents(file, dim=encoder.dim, max_latents=1)
+        _check_length(z)
     except RequestError as error:
         return error
     return Vectors(z, is_single)
+
+
+def _check_length(z: NDArray[np.float32]) -> None:
+    """Nothing, if distances between such vectors are float32 numbers, which databases calculate with.
+
+    Raises:
+        InvalidLatent: They are not.
+    """
+    if (longest := float(np.linalg.norm(z.astype(np.float64), axis=-1).max())) > _LONGEST:
+        raise InvalidLatent(f"a latent has the length {longest:.3g}, and distances beyond {_LONGEST:g} have no number")

@@ -14,7 +14,7 @@ import csv
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class Indexing:
     def __init__(self, settings: Settings, registry: Registry, store: Store) -> None:
         self.registry = registry
         self.store = store
-        self.bounds = Bounds(settings.max_collections, settings.max_items)
+        self.bounds = Bounds(settings.max_collections, settings.max_items, settings.max_collections_bytes)
         self._limits = InputLimits(settings.max_pixels, settings.max_images, settings.max_frames)
         self._max_bytes = settings.max_body_bytes
 
@@ -167,7 +167,7 @@ async def _index(indexing: Indexing, options: argparse.Namespace) -> int:
 
 async def _rebuild(indexing: Indexing, options: argparse.Namespace) -> int:
     name, new, store = options.collection, building(options.collection), indexing.store
-    bounds = Bounds(indexing.bounds.max_collections + 1, indexing.bounds.max_items)  # one more, for a while
+    bounds = replace(indexing.bounds, max_collections=indexing.bounds.max_collections + 1)  # one more, for a while
     for _ in range(_ROUNDS):
         found = store.collection(name)
         model = await indexing.registry.find("encode", options.model or found.encoder.model, None)

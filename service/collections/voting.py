@@ -1,5 +1,6 @@
 """A label from the labels of the nearest items."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -14,8 +15,14 @@ def vote(neighbours: Sequence[Neighbour]) -> list[tuple[str, float]]:
     """
     labelled = [(n.label, n.distance) for n in neighbours if n.label is not None]
     same = [(label, 1.0) for label, distance in labelled if distance == 0]
+    nearest = min((distance for _, distance in labelled), default=1.0)
     weights: dict[str, float] = defaultdict(float)
-    for label, weight in same or [(label, 1 / distance) for label, distance in labelled]:
+    for label, weight in same or [(label, _weight(nearest, distance)) for label, distance in labelled]:
         weights[label] += weight
     total = sum(weights.values())
     return sorted(((label, weight / total) for label, weight in weights.items()), key=lambda one: (-one[1], one[0]))
+
+
+def _weight(nearest: float, distance: float) -> float:
+    """1 / distance, in units of that of the nearest: no weight overflows, and infinite distances are all alike."""
+    return nearest / distance if math.isfinite(distance) else float(not math.isfinite(nearest))

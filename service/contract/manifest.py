@@ -5,6 +5,7 @@ forgotten field fails when a model is made and not when it is served. Imports th
 as `symboltables.py` does, where its part for models that compress is.
 """
 
+import re
 from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Literal, Self, get_args
@@ -36,12 +37,18 @@ OPTIONAL_INPUTS_BY_TASK: dict[Task, tuple[str, ...]] = {"denoise": ("sigma",), "
 MAX_EXAMPLES = 1000
 MAX_NOISE_DIM = 4096  # numbers that `generate` may want for one image
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+Name = Annotated[str, Field(pattern=_NAME)]
 # One file beside the manifest: no separators, so no graph is ever read from outside its own directory.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 _SHARES_TOLERANCE = 1e-3  # they may be written with few digits
+
+
+def is_name(name: str) -> bool:
+    """Whether a model may be called so."""
+    return re.fullmatch(_NAME, name) is not None
 
 
 class _Frozen(BaseModel):

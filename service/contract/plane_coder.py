@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from service.contract.range_coder import decoder_of, entropy_model, take, unpack_symbols
 from service.contract.tables import CELL, CHANNELS, Compression, Grid, SymbolTable, Tables
+from service.deadline import check_deadline
 from service.errors import BrokenContainer
 
 Symbols = NDArray[np.int32]  # (64, rows, columns)
@@ -23,6 +24,7 @@ Means = NDArray[np.int32]  # (rows, columns)
 Numbers = NDArray[np.signedinteger[Any]]
 Contexts = NDArray[np.int64]
 
+_LOOK_EVERY = 1024  # diagonals, at the clock: they take some milliseconds
 _LAST_FEW = 8  # channels that a context looks at: all before took more bytes of photographs
 _FIRST_FEW = 6  # channels, with few before them: the means of blocks help
 _LARGEST_MEAN = 1 << 20  # a payload may add up its differences to anything
@@ -146,6 +148,8 @@ def sums(read: Means) -> Means:
     total[0] = np.cumsum(total[0])
     total[:, 0] = np.cumsum(total[:, 0])
     for diagonal in range(2, rows + columns - 1):
+        if diagonal % _LOOK_EVERY == 0:
+            check_deadline()
         row = np.arange(max(1, diagonal - columns + 1), min(rows, diagonal))
         column = diagonal - row
         left, up, corner = total[row, column - 1], total[row - 1, column], total[row - 1, column - 1]
@@ -165,6 +169,7 @@ def _channels(
     symbols: Symbols, tables: Tables, grid: Grid
 ) -> Iterator[tuple[Means, Contexts | None, tuple[SymbolTable, ...]]]:
     for channel, contexts in enumerate(contexts_of(symbols, grid)):
+        check_deadline()
         start = 1 + (channel - 1) * grid.contexts
         yield symbols[channel], contexts, tables[:1] if contexts is None else tables[start : start + grid.contexts]
 

@@ -6,6 +6,7 @@ from typing import Self
 
 from starlette.requests import ClientDisconnect, Request
 
+from service.deadline import set_deadline
 from service.errors import DeadlineExceeded, Draining, QueueFull
 
 # One look at all requests now and then, instead of timers for each: most answers are there before the first look.
@@ -51,6 +52,7 @@ class Slot:
         """
         self._admission.take(self, images)
         self._request = request
+        set_deadline(self._admission.timeout_s)
         self.started_at = asyncio.get_running_loop().time()
 
     def end(self, reason: Exception) -> None:

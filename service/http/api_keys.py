@@ -2,13 +2,25 @@
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+import logging
+import math
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeVar, get_args
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import MissingApiKey, RequestError, WrongApiKey
+from service.errors import KeyNotEnough, MissingApiKey, RequestError, TooManyGuesses, WrongApiKey, shown
+from service.http.budget import CLIENT
 from service.http.problems import problem_response
+
+log = logging.getLogger("service.requests")
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 # These tell nothing that is not in the source code, but for the names of models and whether they are live: what starts,
 # balances or watches this service needs no key. Whatever is not listed here needs one.
@@ -26,27 +38,46 @@ def is_open(path: str) -> bool:
     return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
+Right = Literal["read", "write", "admin"]
+RIGHTS: tuple[Right, ...] = get_args(Right)  # each may do what those before it may
+_ADMIN = re.compile(r"/v2/repository/models/|/models/[^/]+/aliases/")
+_WRITING_METHODS = {"PUT", "PATCH", "DELETE"}
+
+_MAX_GUESSES, _GUESSES_FOR_S = 10, 60.0
+_MAX_ADDRESSES = 10_000  # remembered; a flood of them forgets the oldest
+
+
+def right_for(method: str, path: str) -> Right:
+    """What a request takes: models answer whoever may read, items and feedback are written, models are administered."""
+    if method not in {"GET", "HEAD", "OPTIONS"} and _ADMIN.match(path):
+        return "admin"
+    return "write" if method in _WRITING_METHODS or path.endswith("/feedback") else "read"
+
+
 class KeyGate:
     """ASGI middleware that lets requests with one of the keys pass: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
     Args:
         app: What is behind it.
-        keys: The keys; any of them will do, so that one can be replaced while the other still works.
+        keys: The keys of each right; any of them will do, so that one can be replaced while the other still works.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Mapping[Right, Sequence[str]]) -> None:
         self._app = app
-        self._digests = [_digest(key.encode()) for key in keys]
+        self._known = [(_digest(key.encode()), right) for right in RIGHTS for key in keys.get(right, ())]
+        self._guesses: OrderedDict[str, tuple[int, float]] = OrderedDict()  # how many, since when, by address
+        self._welcome: OrderedDict[tuple[str, bytes], None] = OrderedDict()  # right keys, and where they came from
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers 401 or 403, or hands the request on."""
+        """Answers 401, 403 or 429, or hands the request on."""
         if scope["type"] != "http" or is_open(scope["path"]):
             return await self._app(scope, receive, send)
-        if problem := self._problem(Headers(scope=scope)):
+        if problem := self._problem(scope):
             return await problem_response(problem)(scope, receive, send)
         return await self._app(scope, receive, send)
 
-    def _problem(self, headers: Headers) -> RequestError | None:
+    def _problem(self, scope: Scope) -> RequestError | None:
+        headers, address = Headers(scope=scope), (scope.get("client") or ("unknown",))[0]
         # The body stays unread, so the connection cannot be used again.
         extra = {"Connection": "close"} if "content-length" in headers or "transfer-encoding" in headers else {}
         key = _sent_key(headers)
@@ -55,13 +86,56 @@ class KeyGate:
                 "this service wants an API key; send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
                 headers={**_CHALLENGE, **extra},
             )
+        digest = _digest(key)
+        if (wait_s := self._wait_s(address)) and (address, digest) not in self._welcome:
+            return TooManyGuesses(
+                f"{_MAX_GUESSES} wrong keys have come from {address!r} within a minute; wait for one",
+                headers={"Retry-After": str(math.ceil(wait_s)), **extra},
+            )
         # Digests have one length, and every key is compared: the time tells nothing about where a guess went wrong.
-        digest, is_known = _digest(key), False
-        for known in self._digests:
-            is_known |= hmac.compare_digest(digest, known)
-        if is_known:
-            return None
-        return WrongApiKey("the API key is none of this service's keys; was it mistyped or replaced?", headers=extra)
+        found: Right | None = None
+        for known, right in self._known:
+            if hmac.compare_digest(digest, known):
+                found = right
+        if found is None:
+            self._note_guess(address)
+            return WrongApiKey(
+                "the API key is none of this service's keys; was it mistyped or replaced?", headers=extra
+            )
+        scope[CLIENT] = digest.hex()
+        _remember(self._welcome, (address, digest), None)
+        needed = right_for(scope["method"], scope["path"])
+        if RIGHTS.index(found) < RIGHTS.index(needed):
+            return KeyNotEnough(
+                f"the key may {found}, and {scope['method']} {shown(scope['path'])} takes one that may {needed} "
+                f"(setting {_SETTING[needed]})",
+                headers=extra,
+            )
+        return None
+
+    def _wait_s(self, address: str) -> float:
+        """How long an address has to wait that has sent too many wrong keys."""
+        guesses, since = self._guesses.get(address, (0, 0.0))
+        left_s = since + _GUESSES_FOR_S - time.monotonic()
+        if left_s <= 0:
+            self._guesses.pop(address, None)
+            return 0.0
+        return left_s if guesses >= _MAX_GUESSES else 0.0
+
+    def _note_guess(self, address: str) -> None:
+        guesses, since = self._guesses.get(address, (0, time.monotonic()))
+        _remember(self._guesses, address, (guesses + 1, since))
+        log.warning("wrong API key from %s, number %d within a minute", address, guesses + 1)
+
+
+_SETTING: dict[Right, str] = {"read": "read_keys", "write": "write_keys or api_keys", "admin": "api_keys"}
+
+
+def _remember(memory: OrderedDict[K, V], key: K, value: V) -> None:
+    memory[key] = value
+    memory.move_to_end(key)
+    while len(memory) > _MAX_ADDRESSES:
+        memory.popitem(last=False)
 
 
 def _sent_key(headers: Headers) -> bytes | None:

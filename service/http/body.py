@@ -27,6 +27,7 @@ from service.settings import Settings
 _RAW_TYPES = {"", "application/octet-stream", "application/x-npy", "application/x-www-form-urlencoded"}
 _COPIES = 2  # of a body: its pieces, and all of them together
 _AHEAD_BYTES = 64 * 1024  # reserved for what comes next where no length was declared
+_WORTH_READING_BYTES = 64 * 2**20
 _MAX_JSON_PARTS = 200_000  # two quotation marks a string; 256 latents are 257 lists, a tensor has few more
 
 
@@ -129,13 +130,13 @@ def check_size(size: int, cap: Cap) -> None:
     """Nothing, if a body of `size` bytes is within the cap.
 
     Raises:
-        BodyTooLarge: It is not. The rest of it stays unread, so the connection cannot be used again.
+        BodyTooLarge: It is not. The rest is read and thrown away, so that a client which sends before it listens gets
+            its answer; of a very large one the connection is closed instead.
     """
     if size > cap.max_bytes:
+        headers = {"Connection": "close"} if size > _WORTH_READING_BYTES else None
         by = f" (setting {cap.setting})" if cap.setting else ""
-        raise BodyTooLarge(
-            f"the body is {size} bytes or more, the limit is {cap.max_bytes}{by}", headers={"Connection": "close"}
-        )
+        raise BodyTooLarge(f"the body is {size} bytes or more, the limit is {cap.max_bytes}{by}", headers=headers)
 
 
 def parse_json(data: bytes | memoryview, what: str = "the body") -> Any:  # noqa: ANN401  JSON of a stranger

@@ -8,7 +8,9 @@ A request reserves before it takes, and is refused where that does not fit. One 
 bound it.
 """
 
+import asyncio
 import math
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -20,7 +22,8 @@ from service.errors import QueueFull
 CLIENT = "hourglass.client"  # where a request's scope holds who has sent it, if a key says so
 _HOLD = "hourglass.hold"
 
-_DEAR_PART = 1 / 8  # of the budget: whatever takes more shares one half of it with others that do
+_LOOK_EVERY_S = 0.1  # for room
+_DEAR_PART = 1 / 4  # of the budget: whatever takes more shares one half of it with others that do
 _SHARE = 1 / 2  # of the budget, for one client among others
 _LONGEST_RETRY_S = 30
 
@@ -125,6 +128,21 @@ class Hold:
         new = Load(self.load.bytes if bytes is None else bytes, self.load.seconds if seconds is None else seconds)
         if new != self.load:
             self.budget.change(self, new)
+
+    async def wait_for_room(self, *, bytes: int, seconds: float, at_most_s: float) -> None:  # noqa: A002  the unit
+        """Hold so much as soon as there is room for it.
+
+        Raises:
+            QueueFull: There was none in that time.
+        """
+        end = time.monotonic() + at_most_s
+        while True:
+            try:
+                return self.reserve(bytes=bytes, seconds=seconds)
+            except QueueFull:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(_LOOK_EVERY_S)
 
     def answer(self, size: int) -> None:
         """The answer is made: its bytes are all that is held now."""

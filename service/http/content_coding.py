@@ -2,20 +2,21 @@
 
 import zlib
 
-from service.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, reason_of, shown
+from service.errors import MalformedBody, UnsupportedEncoding, reason_of, shown
+from service.http.body import Cap, check_size
 
 _WINDOW = {"gzip": 31, "deflate": 15}  # zlib's codes for the two formats
 _LEVEL = 1  # floats hardly get smaller at higher ones
 _LEAST_BYTES = 1024  # less than that is not worth it
 
 
-def decode(body: bytes, coding: str, *, max_bytes: int) -> bytes:
+def decode(body: bytes, coding: str, cap: Cap) -> bytes:
     """The body without its coding.
 
     Args:
         body: As it was sent.
         coding: Its Content-Encoding, empty or "identity" for none.
-        max_bytes: Of the result: a few kilobytes can stand for gigabytes.
+        cap: Of the result: a few kilobytes can stand for gigabytes.
 
     Raises:
         UnsupportedEncoding: It is another coding, or several.
@@ -28,11 +29,10 @@ def decode(body: bytes, coding: str, *, max_bytes: int) -> bytes:
         raise UnsupportedEncoding(f"Content-Encoding is {shown(coding)}; send gzip, deflate, or the body without one")
     reader = zlib.decompressobj(_WINDOW[coding])
     try:
-        content = reader.decompress(body, max_bytes + 1)
+        content = reader.decompress(body, cap.max_bytes + 1)
     except zlib.error as error:
         raise MalformedBody(f"the body is not {coding}: {reason_of(error)}") from error
-    if len(content) > max_bytes:
-        raise BodyTooLarge(f"the body is over {max_bytes} bytes when decompressed (setting max_body_bytes)")
+    check_size(len(content), cap)
     if not reader.eof or reader.unused_data:
         raise MalformedBody(f"the {coding} body is cut off, or followed by something else")
     return content

@@ -6,12 +6,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 
-def conditional(request: Request, response: Response) -> Response:
+def tag_of(content: bytes | memoryview) -> str:
+    """The ETag of some content."""
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+
+def conditional(request: Request, response: Response, *, tag: str | None = None) -> Response:
     """The answer with an ETag of its content, or 304 if `If-None-Match` has it.
 
     For answers that depend on nothing but the address and what the service holds.
+
+    Args:
+        request: With or without `If-None-Match`.
+        response: The answer to one without.
+        tag: Of its content, where that is known.
     """
-    tag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
+    tag = tag or tag_of(response.body)
     response.headers["ETag"] = tag
     if not _has(request.headers.get("if-none-match", ""), tag):
         return response

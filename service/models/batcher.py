@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
+import heapq
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from service.deadline import due
 from service.errors import NonFiniteResult, RequestError
 from service.images.tiles import UNTILED_PIXELS
 from service.models.session import Floats
@@ -24,6 +24,9 @@ Answer_co = TypeVar("Answer_co", covariant=True)
 T = TypeVar("T")
 
 _QUICK_S = 0.001
+_DEAR_S = 0.25  # of CPU time: longer work goes alone
+_FORGETTING = 0.9  # of earlier runs, at every run
+_FIRST_GUESS_S = 1e-6  # for a number of the input, before anything has run
 
 
 class Job(Protocol[Answer_co]):
@@ -87,23 +90,36 @@ class Batcher:
         self._max_batch = max_batch
         self._max_pixels = max_pixels
         self._max_batch_pixels = max_batch_pixels
+        self._may_share = max_batch_pixels >= 2 * UNTILED_PIXELS
         self._cell_pixels = cell**2
         self._name = name
         self._meter = meter or Meters().graph(name, 0, "")
-        self._queue: deque[_Queued] = deque()
+        self._queue: list[tuple[float, int, _Queued]] = []  # a heap: when due, and what came first of what is due alike
+        self._submitted = 0
+        self._ran_numbers, self._ran_s = 1.0, _FIRST_GUESS_S  # of late; what a number costs is their quotient
         self._is_running = False
         self._small_job_s = math.inf  # CPU seconds of each job, when last a batch of small ones ran
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
+    def expected_s(self, numbers: int) -> float:
+        """CPU time that so many numbers of input will take, as the latest runs did."""
+        return numbers * self._ran_s / self._ran_numbers
+
     async def submit(self, jobs: Sequence[Job[T]]) -> list[T | RequestError]:
         """Each job's answer or its error, in order. Cancelling drops the jobs that have not started.
+
+        Those whose request is due first go first: a small picture passes a large one that came before it, but none for
+        ever.
 
         Raises:
             Exception: Whatever unforeseen a job raised.
         """
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[T | RequestError]] = [loop.create_future() for _ in jobs]
-        self._queue.extend(map(_Queued, jobs, futures, repeat(self._meter.came())))
+        origin, moment = self._meter.came(), max(due(), loop.time())
+        for job, future in zip(jobs, futures, strict=True):
+            self._submitted += 1
+            heapq.heappush(self._queue, (moment, self._submitted, _Queued(job, future, origin)))
         if not self._is_running:
             self._is_running = True
             loop.call_soon(self._start, loop)  # after the other requests that have just come in
@@ -125,7 +141,7 @@ class Batcher:
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run what waits, in this thread or in the batcher's, and start again after it."""
-        batch = self._take_batch()
+        batch = self._take_batch(loop.time())
         self._is_running = bool(batch)
         if not batch:
             return
@@ -136,17 +152,21 @@ class Batcher:
         else:
             self._run_in_thread(batch, loop)
 
-    def _take_batch(self) -> list["_Queued"]:
+    def _take_batch(self, now: float) -> list["_Queued"]:
+        """What is due first; of long work one job, as what comes meanwhile need not wait for several."""
         batch: list[_Queued] = []
         while self._queue and len(batch) < self._max_batch:
-            queued = self._queue.popleft()
-            if not queued.future.done():  # done: its request was cancelled
-                batch.append(queued)
+            moment, _, queued = heapq.heappop(self._queue)
+            if queued.future.done():  # its request was cancelled
+                continue
+            batch.append(queued)
+            if moment > now + _DEAR_S and not self._may_share:
+                break
         return batch
 
     def _run_in_thread(self, batch: list["_Queued"], loop: asyncio.AbstractEventLoop) -> None:
         jobs = [queued.job for queued in batch]
-        may_share = self._max_batch_pixels >= 2 * UNTILED_PIXELS and not all(job.is_small for job in jobs)
+        may_share = self._may_share and not all(job.is_small for job in jobs)
 
         def hand_out(done: ThreadFuture[tuple[list[object], Spent]]) -> None:
             self._hand_out(batch, *done.result())
@@ -239,9 +259,13 @@ class Batcher:
         return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
 
     def _run_once(self, inputs: Inputs, spent: Spent) -> Outputs:
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.thread_time()
         outputs = self._run(*inputs)
         spent.runs.append((len(inputs[0]), time.perf_counter() - started))
+        self._ran_numbers = _FORGETTING * self._ran_numbers + inputs[0].size
+        self._ran_s = (
+            _FORGETTING * self._ran_s + time.thread_time() - cpu_started
+        )  # others who have the core cost nothing
         return outputs
 
 

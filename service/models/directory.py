@@ -20,17 +20,25 @@ def list_versions(models_dir: Path) -> dict[str, tuple[int, ...]]:
         versions = sorted(
             int(entry.name)
             for entry in directory.iterdir()
-            if _VERSION.fullmatch(entry.name) and (entry / MANIFEST_FILE).is_file()
+            if _VERSION.fullmatch(entry.name) and is_there(entry / MANIFEST_FILE)
         )
         if versions:
             versions_by_name[directory.name] = tuple(versions)
     return versions_by_name
 
 
+def is_there(manifest: Path) -> bool:
+    """Whether a version says what it is, or a link claims to."""
+    return manifest.is_file() or manifest.is_symlink()
+
+
 def fingerprint_of(directory: Path) -> Fingerprint:
     """How a version looks now."""
     entries = []
     for path in sorted(directory.iterdir()):
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except FileNotFoundError:  # a link that leads nowhere; if the file is gone, this fails, too
+            stat = path.lstat()
         entries.append((path.name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
     return tuple(entries)

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.contract.manifest import Task
+from service.contract.manifest import Task, is_name
 from service.errors import (
     HourglassError,
     ModelNotFound,
@@ -16,6 +16,7 @@ from service.errors import (
     NotReady,
     TaskNotOffered,
     VersionNotFound,
+    printable,
     shown,
 )
 from service.limits import Limits, ProbeLimits
@@ -119,7 +120,9 @@ class Registry:
         if live is None:
             if snapshot.is_loading:
                 raise NotReady(_LOADING, headers={"Retry-After": "5"})
-            names = ", ".join(sorted(snapshot.model_by_name)) or "none"
+            if not snapshot.model_by_name:  # also where the directory's volume is not mounted: it may come back
+                raise self._nothing_is_live(snapshot)
+            names = ", ".join(sorted(snapshot.model_by_name))
             raise ModelNotFound(f"no model {shown(name)}; live models: {names}")
         raise VersionNotFound(f"model {name!r} has no version {version}; it has {', '.join(map(str, versions))}")
 
@@ -157,8 +160,10 @@ class Registry:
 
     def _scan(self, before: Snapshot) -> Snapshot:
         versions_by_name = list_versions(self._models_dir)
-        self._probe([(name, versions[-1]) for name, versions in versions_by_name.items()])
         rejected: dict[tuple[str, int], Rejected] = {}
+        for name in [name for name in versions_by_name if not is_name(name)]:
+            rejected |= {(name, version): _misnamed(name, version) for version in versions_by_name.pop(name)}
+        self._probe([(name, versions[-1]) for name, versions in versions_by_name.items()])
         model_by_name: dict[str, Model] = {}
         for name, versions in versions_by_name.items():
             for version in reversed(versions):
@@ -277,6 +282,10 @@ class Registry:
     def _nothing_is_live(self, snapshot: Snapshot) -> NotReady:
         nothing = f"no model is live in {self._models_dir}; train one with `python -m training fit digits`"
         return NotReady(_LOADING if snapshot.is_loading else nothing, headers={"Retry-After": "5"})
+
+
+def _misnamed(name: str, version: int) -> Rejected:
+    return Rejected(printable(name), version, f"the folder {shown(name)} has a name that no model can have")
 
 
 _LOADING = "the models are still being loaded; ask again in a few seconds"

@@ -66,7 +66,14 @@ class Session:
 
     def run(self, *inputs: Floats) -> tuple[Floats, ...]:
         """The graph's outputs, in order, for its inputs, in order."""
-        outputs: list[Floats] = self._session.run(self._output_names, dict(zip(self._input_names, inputs, strict=True)))
+        try:
+            outputs: list[Floats] = self._session.run(
+                self._output_names, dict(zip(self._input_names, inputs, strict=True))
+            )
+        except Exception as error:
+            if "alloc" in str(error).lower():  # onnxruntime has no error of its own for it
+                raise MemoryError(f"a graph needs more memory than there is: {reason_of(error)}") from error
+            raise
         return tuple(outputs)
 
 

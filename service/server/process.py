@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import uvicorn
 from fastapi import FastAPI
@@ -61,6 +61,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class Beat(Protocol):
+    """Memory that a worker shares with its parent: when it was last alive, on the monotonic clock."""
+
+    value: float
+
+
 def heed(handler: Callable[[int, FrameType | None], object]) -> None:
     """Call `handler` at every stop signal, but for those that whoever started us ignores, as nohup does."""
     for number in STOP_SIGNALS:
@@ -68,7 +74,13 @@ def heed(handler: Callable[[int, FrameType | None], object]) -> None:
             signal.signal(number, handler)
 
 
-def serve(settings: Settings, listener: socket.socket, first: Child | None = None, board: Board | None = None) -> None:
+def serve(
+    settings: Settings,
+    listener: socket.socket,
+    first: Child | None = None,
+    board: Board | None = None,
+    beat: Beat | None = None,
+) -> None:
     """Serves until a signal says stop. Where requests are cut off by that, the process ends here.
 
     Args:
@@ -76,6 +88,7 @@ def serve(settings: Settings, listener: socket.socket, first: Child | None = Non
         listener: From `listen`.
         first: From `probe.start_child`.
         board: Of all workers, where there are several.
+        beat: Where their parent looks for signs of life.
 
     Raises:
         ProviderUnavailable: The device that was asked for is not there.
@@ -83,7 +96,7 @@ def serve(settings: Settings, listener: socket.socket, first: Child | None = Non
     """
     heed(_end_before_start)
     app = create_app(settings, first, board, Tracer() if is_wanted(os.environ) else None)
-    server = Server(_uvicorn_config(settings, app), app.state.service.admission, grace_s=settings.grace_s)
+    server = Server(_uvicorn_config(settings, app), app.state.service.admission, grace_s=settings.grace_s, beat=beat)
     server.run(sockets=[listener])
     if server.is_cut_off:
         log.warning("the grace period of %d s ended before every request was answered", settings.grace_s)
@@ -97,11 +110,14 @@ class Server(uvicorn.Server):
     `/health/ready` and new requests get their 503 instead of a refused connection. A second signal ends it at once.
     """
 
-    def __init__(self, config: uvicorn.Config, admission: Admission, *, grace_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, admission: Admission, *, grace_s: float, beat: Beat | None = None
+    ) -> None:
         super().__init__(config)
         self.is_cut_off = False
         self._admission = admission
         self._grace_s = grace_s
+        self._beat = beat
         self._draining_since: float | None = None
         self._parent = multiprocessing.parent_process()  # None: not one of several workers
 
@@ -126,6 +142,8 @@ class Server(uvicorn.Server):
         self._start_draining()
 
     async def on_tick(self, counter: int) -> bool:
+        if self._beat is not None:
+            self._beat.value = time.monotonic()
         # Its number is that at our start: it may have died while we were starting.
         if self._parent and self._draining_since is None and os.getppid() != self._parent.pid:
             log.warning("the parent process is gone; stopping")

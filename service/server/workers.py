@@ -14,7 +14,7 @@ from types import FrameType
 
 from service.errors import NoTemporaryDirectory, StartupError
 from service.server.exit_codes import EXIT_CANNOT_START, EXIT_CUT_OFF, EXIT_STOPPED
-from service.server.process import STOP_SIGNALS, heed, serve
+from service.server.process import STOP_SIGNALS, Beat, heed, serve
 from service.settings import Settings
 from service.telemetry.logs import start_logging
 from service.telemetry.multiprocess import Board
@@ -44,6 +44,7 @@ class Supervisor:
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[BaseProcess] = []
         self._started_at: dict[BaseProcess, float] = {}
+        self._beats: dict[BaseProcess, Beat] = {}  # when each was last heard of; 0 before it serves
         self._stopping_since: float | None = None
         self._is_hurried = False
         self._counters = _counters_directory()
@@ -62,18 +63,30 @@ class Supervisor:
             if any(worker.exitcode == EXIT_CANNOT_START for worker in self._workers):
                 self._stop()
                 break
+            self._kill_the_silent()
             self._replace_the_dead()
         self._listener.close()  # or clients would queue in a port that nobody serves any more
         return self._wait_for_all(self._stopping_since or time.monotonic())
 
     def _start(self, place: int) -> BaseProcess:
         board = Board(Path(self._counters.name), place)
-        worker = self._context.Process(target=work, args=(self._settings, self._listener, board))
+        beat: Beat = self._context.Value("d", 0.0, lock=False)
+        worker = self._context.Process(target=work, args=(self._settings, self._listener, board, beat))
         worker.start()
+        self._beats[worker] = beat
         self._started_at[worker] = time.monotonic()
         if self._stopping_since is not None:  # the signal came while this one was being made
             worker.terminate()
         return worker
+
+    def _kill_the_silent(self) -> None:
+        """End workers that hang: their event loop has not said for long that it goes round."""
+        for worker, beat in self._beats.items():
+            silent_s = time.monotonic() - beat.value
+            if beat.value and silent_s > self._settings.worker_timeout_s and worker.exitcode is None:
+                log.error("worker %s has given no sign of life for %.0f s; ending it", worker.pid, silent_s)
+                worker.kill()
+                worker.join()
 
     def _replace_the_dead(self) -> None:
         for i, worker in enumerate(self._workers):
@@ -84,7 +97,7 @@ class Supervisor:
                 time.sleep(_TICK_S)  # its sentinel is ready, so `wait` would not pause
                 continue
             log.error("worker %s ended with %s; starting another", worker.pid, worker.exitcode)
-            del self._started_at[worker]
+            del self._started_at[worker], self._beats[worker]
             self._workers[i] = self._start(i)
 
     def _on_signal(self, _: int, __: FrameType | None) -> None:
@@ -121,14 +134,14 @@ def _counters_directory() -> TemporaryDirectory[str]:
         ) from error
 
 
-def work(settings: Settings, listener: socket.socket, board: Board) -> None:
+def work(settings: Settings, listener: socket.socket, board: Board, beat: Beat) -> None:
     """One worker: a process that serves on an inherited socket."""
     start_logging(settings)
     for number in STOP_SIGNALS:
         if number != signal.SIGTERM:  # a terminal sends the others to the whole group; the parent passes it on once
             signal.signal(number, signal.SIG_IGN)
     try:
-        serve(settings, listener, board=board)
+        serve(settings, listener, board=board, beat=beat)
     except StartupError as error:
         log.critical("Hourglass cannot start: %s", error)
         sys.exit(EXIT_CANNOT_START)

@@ -32,7 +32,6 @@ from service.tasks.compressed_file import (
     said_sizes,
 )
 from service.tasks.image_input import ImageInput
-from service.tasks.picture_limiter import PictureLimiter
 from service.tasks.work import OneJob, Work
 
 _SMALL_PIXELS = 128 * 128
@@ -156,11 +155,10 @@ def compressor(
     accept: str | None,
     *,
     rate: int | None,
-    limiter: PictureLimiter,
 ) -> Work:
     """Return the work that turns all files of a request into one file of this model."""
     if manifest.input.height is None:
-        return CompressPlanes(files, manifest, limits, accept, rate, limiter)
+        return CompressPlanes(files, manifest, limits, accept, rate)
     return Compress(files, manifest, limits, accept, rate)
 
 
@@ -171,9 +169,8 @@ def decompressor(
     accept: str | None,
     *,
     quality: int,
-    limiter: PictureLimiter,
 ) -> Work:
     """Return the work that draws the images of a file of this model."""
     if manifest.input.height is None:
-        return DecompressPlanes(file, manifest, limits, accept, quality, limiter)
+        return DecompressPlanes(file, manifest, limits, accept, quality)
     return Decompress(file, manifest, limits, accept, quality)

@@ -42,7 +42,6 @@ from service.tasks.compressed_file import (
     said_sizes,
 )
 from service.tasks.image_input import read_image
-from service.tasks.picture_limiter import PictureLimiter
 
 
 @dataclass
@@ -54,7 +53,6 @@ class CompressPlanes:
     limits: InputLimits
     accept: str | None
     rate: int | None
-    limiter: PictureLimiter
     sizes: list[tuple[int, int]] = field(default_factory=list, init=False)
     images: list[list[Symbols]] = field(default_factory=list, init=False)  # planes of each
 
@@ -68,9 +66,8 @@ class CompressPlanes:
         rate = rate_of(self.manifest, self.rate)
         for number, file in enumerate(self.files):
             with numbered(number, len(self.files)):
-                async with self.limiter.place_for(file.header):
-                    for planes in await asyncio.to_thread(self._read, file):
-                        self.images.append([await self._symbols(planes, i, rate, batcher) for i in range(len(planes))])
+                for planes in await asyncio.to_thread(self._read, file):
+                    self.images.append([await self._symbols(planes, i, rate, batcher) for i in range(len(planes))])
         return await asyncio.to_thread(self._write, rate)
 
     def _read(self, file: ImageFile) -> list[list[Plane]]:
@@ -134,7 +131,6 @@ class DecompressPlanes:
     limits: InputLimits
     accept: str | None
     quality: int
-    limiter: PictureLimiter
 
     async def run(self, batcher: Batcher) -> Answer:
         """Return the images. Symbols are read and files written in a thread, tiles run in the batcher's.
@@ -147,17 +143,16 @@ class DecompressPlanes:
         media_type = image_type_of(self.file, sizes, self.accept)
         arrays: list[Pixels] = []
         files: list[bytes] = []
-        async with self.limiter.place_for_pixels(sum(height * width for height, width in sizes)):
-            images = await asyncio.to_thread(self._unpack, sizes)
-            for size, symbols in zip(sizes, images, strict=True):
-                shapes = sizes_of_planes(*size, len(symbols))
-                planes = [await self._plane(grid, i, shapes[i], batcher) for i, grid in enumerate(symbols)]
-                x_hat = await asyncio.to_thread(_image, planes)
-                if media_type == NPY_TYPE:
-                    arrays.append(x_hat)
-                else:
-                    files.append(await asyncio.to_thread(encoded, x_hat, media_type, self.quality))
-        return array_answer(arrays) if arrays else files_answer(files, media_type)
+        images = await asyncio.to_thread(self._unpack, sizes)
+        for size, symbols in zip(sizes, images, strict=True):
+            shapes = sizes_of_planes(*size, len(symbols))
+            planes = [await self._plane(grid, i, shapes[i], batcher) for i, grid in enumerate(symbols)]
+            x_hat = await asyncio.to_thread(_image, planes)
+            if media_type == NPY_TYPE:
+                arrays.append(x_hat)
+            else:
+                files.append(await asyncio.to_thread(encoded, x_hat, media_type, self.quality))
+        return await asyncio.to_thread(lambda: array_answer(arrays) if arrays else files_answer(files, media_type))
 
     def _unpack(self, sizes: list[tuple[int, int]]) -> list[list[Symbols]]:
         """The symbols of the planes of every image."""

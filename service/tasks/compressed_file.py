@@ -8,7 +8,7 @@ import numpy as np
 from service.contract.container import DIGEST_BYTES, Container
 from service.contract.manifest import Manifest
 from service.contract.range_coder import Symbols, symbols_crc32
-from service.contract.tables import Compression
+from service.contract.tables import CELL, Compression
 from service.errors import (
     BrokenContainer,
     InvalidArray,
@@ -25,7 +25,9 @@ from service.images.image import Image, Pixels, to_levels
 from service.images.npy import write_npy
 from service.limits import InputLimits
 from service.media_types import NPY_TYPE, ZIP_TYPE
+from service.models.batcher import Batcher
 from service.tasks.answer import Answer, Entry, image_offers, write_zip
+from service.tasks.cost import Cost, cost_of_rows
 
 
 def compression_of(manifest: Manifest) -> Compression:
@@ -110,13 +112,30 @@ def check_file(file: Container, manifest: Manifest, limits: InputLimits) -> list
     height, width = manifest.input.height or 1, manifest.input.width or 1
     sizes = file.sizes or ((height, width),)
     sizes = sizes if len(sizes) == file.count else sizes * file.count
-    pixels = sum(height * width for height, width in sizes)
+    if compression.grid is None:
+        pixels = sum(height * width for height, width in sizes)
+    else:  # a sliver is padded to whole cells, and may grow much
+        pixels = sum(-(-h // CELL) * -(-w // CELL) * CELL**2 for h, w in sizes)
     if pixels > max(limits.max_pixels, height * width):
         raise TooManyPixels(
             f"the file holds {file.count} images of {pixels} pixels together, the limit is "
             f"{limits.max_pixels} (setting max_pixels)"
         )
     return list(sizes)
+
+
+def cost_of_file(file: Container, manifest: Manifest, batcher: Batcher, limits: InputLimits) -> Cost:
+    """What it takes to make images of a file.
+
+    Raises:
+        RequestError: See `check_file`.
+    """
+    sizes = check_file(file, manifest, limits)
+    planes = file.planes or manifest.input.channels
+    values = planes * sum(-(-h // CELL) * -(-w // CELL) * CELL**2 for h, w in sizes)
+    latent = manifest.tasks["decompress"].inputs[0].shape[1]
+    numbers = values if file.planes else file.count * (latent if isinstance(latent, int) else 1)
+    return cost_of_rows(1, numbers, values, batcher)
 
 
 def check_symbols(file: Container, *symbols: Symbols) -> None:

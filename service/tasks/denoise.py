@@ -15,7 +15,6 @@ from service.media_types import NPY_TYPE
 from service.models.batcher import Outputs
 from service.tasks.answer import Answer
 from service.tasks.image_input import ImageInput
-from service.tasks.picture_limiter import PictureLimiter
 from service.tasks.restore import Options, Restoration
 from service.tasks.work import Work
 
@@ -63,9 +62,8 @@ def denoiser(
     accept: str | None,
     *,
     options: Options,
-    limiter: PictureLimiter,
 ) -> Work:
     """Return the work that cleans one file by this model."""
     if manifest.input.height is None:
-        return Restoration(file, manifest, limits, accept, limiter, options)
+        return Restoration(file, manifest, limits, accept, options)
     return Denoise(file, manifest, limits, accept, options)

@@ -22,7 +22,6 @@ from service.media_types import NPY_TYPE
 from service.models.batcher import Batcher, Inputs, Outputs
 from service.tasks.answer import Answer
 from service.tasks.image_input import read_image
-from service.tasks.picture_limiter import PictureLimiter
 from service.tasks.planes import Part, Planes, planes_for
 
 
@@ -45,7 +44,6 @@ class Restoration:
     manifest: Manifest
     limits: InputLimits
     accept: str | None
-    limiter: PictureLimiter
     options: Options = field(default_factory=Options)
     is_enhance: bool = False
     image: Image = field(init=False)
@@ -65,6 +63,17 @@ class Restoration:
         return self.image.alpha if self.is_enhance else None
 
     @property
+    def passes(self) -> int:
+        """How often every pixel runs: once, or for every orientation."""
+        return ORIENTATIONS if self.options.thorough else 1
+
+    @property
+    def is_luma_only(self) -> bool:
+        """Whether colour is only resampled."""
+        enhance = self.manifest.enhance
+        return self.is_enhance and enhance is not None and enhance.luma_only
+
+    @property
     def takes_sigma(self) -> bool:
         """Whether the graph wants the noise level."""
         return self.manifest.noise is not None and not self.is_enhance
@@ -75,12 +84,11 @@ class Restoration:
         Raises:
             RequestError: The file cannot be read, or a tile fails.
         """
-        async with self.limiter.place_for(self.file.header):
-            await asyncio.to_thread(self.read)
-            for tile in self.tiles():  # one at a time: others get in between, and memory is that of one
-                while not tile.is_done:
-                    await batcher.answer(tile)
-            return await asyncio.to_thread(self.write)
+        await asyncio.to_thread(self.read)
+        for tile in self.tiles():  # one at a time: others get in between, and memory is that of one
+            while not tile.is_done:
+                await batcher.answer(tile)
+        return await asyncio.to_thread(self.write)
 
     def read(self) -> None:
         """Reads the file, and how noisy it is."""
@@ -98,11 +106,10 @@ class Restoration:
         kinds = image_types(replace(image, values=_shape_only(image.values, height * scale, width * scale)))
         self.media_type = negotiate(self.accept, (NPY_TYPE, *kinds) if image.array_rank else (*kinds, NPY_TYPE))
         self.sigmas = [self._sigma(Image(values[None])) for values in image.values]
-        enhance = self.manifest.enhance
         self.planes = planes_for(
             model_channels=self.manifest.input.channels,
             channels=image.channels,
-            is_luma_only=self.is_enhance and enhance is not None and enhance.luma_only,
+            is_luma_only=self.is_luma_only,
         )
         depth = np.float32 if self.media_type == NPY_TYPE else image.to_depth(np.zeros(1, np.float32)).dtype
         channels = image.channels + (self.enlarged_alpha is not None)
@@ -167,7 +174,7 @@ class Tile:
     @property
     def is_done(self) -> bool:
         """Whether its part of the result is there."""
-        return self.ran == (ORIENTATIONS if self.whole.options.thorough else 1)
+        return self.ran == self.whole.passes
 
     def prepare(self) -> Inputs:
         """Return the window as the model sees it, and the noise level where it asks."""

@@ -6,12 +6,15 @@ before it answers a scrape. A worker that takes the place of a dead one goes on 
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
 from service.telemetry.counters import State, together
+
+log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
 
@@ -42,8 +45,12 @@ class Board:
         assert self.directory is not None  # noqa: S101  for the type checker: `share` has looked
         path = self._path(self.place)
         hidden = path.with_suffix(".new")
-        hidden.write_bytes(_to_json(state))
-        hidden.replace(path)
+        try:
+            self.directory.mkdir(mode=0o700, exist_ok=True)  # something may have swept it away
+            hidden.write_bytes(_to_json(state))
+            hidden.replace(path)
+        except OSError as error:  # the disk is full: this worker can still answer for itself
+            log.warning("the counters of this worker cannot be shared: %s", error)
         others = [_read(other) for other in self.directory.glob("*.json") if other != path]
         return together([state, *(other for other in others if other is not None)])
 
@@ -63,7 +70,8 @@ def _to_json(state: State) -> bytes:
 
 
 def _read(path: Path) -> State | None:
-    with contextlib.suppress(FileNotFoundError):  # its worker has not written yet
+    # Its worker has not written yet; or the file was swept away, or is half there.
+    with contextlib.suppress(OSError, orjson.JSONDecodeError, KeyError):
         document = orjson.loads(path.read_bytes())
         return State(
             {tuple(key): value for *key, value in document["values"]},

@@ -18,6 +18,14 @@ from tests.service.toymodels import publish_toy
 MakeClient = Callable[..., TestClient]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _patience() -> Iterator[None]:
+    """However busy the machine is, the models are loaded when a test begins to ask."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.api.app._LOADING_HEAD_START_S", 600.0)
+        yield
+
+
 @pytest.fixture
 def models_dir(tmp_path: Path) -> Path:
     directory = tmp_path / "models"

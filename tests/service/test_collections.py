@@ -13,6 +13,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.api.collection_schemas import read_metadata
+from service.collections.store import Neighbour
+from service.collections.voting import vote
 from service.errors import InvalidMetadata
 from tests.service.conftest import MakeClient
 from tests.service.files import Array, png, to_npy
@@ -460,3 +462,39 @@ def test_a_database_is_imported_when_collections_are_first_asked_for() -> None:
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"
+
+
+def test_an_id_that_no_database_can_compare_with_is_refused(client: TestClient) -> None:
+    client.put("/collections/nul/items/a?model=toy", json={"latent": [1, 2, 3, 4]})
+
+    response = client.get("/collections/nul/items?after=%00")
+
+    assert (response.status_code, response.json()["code"]) == (422, "invalid-parameter")
+
+
+@pytest.mark.parametrize("distances", [[1e-320, 1e-310], [1e308, 1e308], [np.inf, np.inf], [1e-320, np.inf]])
+def test_votes_of_extreme_distances_are_numbers(distances: list[float]) -> None:
+    neighbours = [Neighbour(str(i), distance, "ab"[i], None) for i, distance in enumerate(distances)]
+
+    votes = vote(neighbours)
+
+    assert votes[0][0] == "a"
+    assert sum(confidence for _, confidence in votes) == pytest.approx(1)
+
+
+def test_latents_whose_distances_would_overflow_are_refused(client: TestClient) -> None:
+    far = {"latent": [3e38, -3e38, 3e38, 3e38]}
+
+    put = client.put("/collections/far/items/a?model=toy&label=x", json=far)
+    client.put("/collections/far/items/b?model=toy&label=x", json={"latent": [1, 2, 3, 4]})
+    answers = [client.post(f"/collections/far/{what}", json=far) for what in ("search", "classify")]
+
+    assert [response.status_code for response in (put, *answers)] == [422] * 3
+
+
+def test_neighbours_of_many_vectors_are_bounded(client: TestClient) -> None:
+    client.put("/collections/many/items/a?model=toy", json={"latent": [1, 2, 3, 4]})
+    many = {"latents": [[1, 2, 3, 4]] * 200}
+
+    assert client.post("/collections/many/search?k=1000", json=many).status_code == 413
+    assert client.post("/collections/many/search?k=20", json=many).status_code == 200

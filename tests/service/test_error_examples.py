@@ -136,6 +136,13 @@ def draining(place: Place) -> str:
         return detail_of(client.post("/denoise?model=digits", content=DIGIT).content)
 
 
+def too_many_guesses(place: Place) -> str:
+    with service_over(place.home, api_keys=KEY) as client:
+        for _ in range(10):
+            client.get("/models", headers={"X-API-Key": "another"})
+        return detail_of(client.get("/models", headers={"X-API-Key": "another"}).content)
+
+
 def store_unavailable(place: Place) -> str:
     file = place.home / "other.db"
     file.write_bytes(b"no database" * 1000)
@@ -147,6 +154,9 @@ PROVOKE: dict[str, Callable[[Place], str]] = {
     "malformed-body": lambda at: at.ask("POST", "/denoise?model=digits", PART, content_type=FORM),
     "missing-api-key": lambda at: at.ask_with({"api_keys": KEY}, ("POST", "/denoise", DIGIT)),
     "wrong-api-key": lambda at: at.ask_with({"api_keys": KEY}, ("POST", "/denoise", DIGIT), x_api_key="another"),
+    "key-not-enough": lambda at: at.ask_with({"read_keys": KEY}, ("DELETE", "/collections/parts", b""), x_api_key=KEY),
+    "too-many-guesses": too_many_guesses,
+    "wrong-host": lambda at: at.ask("GET", "/models", host="evil.example"),
     "unload-refused": lambda at: at.ask("POST", "/v2/repository/models/digits.denoise/unload"),
     "route-not-found": lambda at: at.ask("POST", "/denoize", DIGIT),
     "model-not-found": lambda at: at.ask("POST", "/denoise?model=digit", DIGIT),

@@ -168,3 +168,13 @@ def test_hostile_latents_are_refused_with_what_is_wrong(client: TestClient, name
 def test_rubbish_is_no_latent(rubbish: bytes) -> None:
     with pytest.raises(RequestError):
         read_json_latents(rubbish, dim=4, max_latents=3, model="toy", version=1)
+
+
+def test_an_array_that_names_its_shape_twice_is_refused(client: TestClient) -> None:
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 4, 4), 'shape': (24, 1, 4, 4), }"
+    header += " " * (-(len(header) + 11) % 64) + "\n"
+    data = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode() + bytes(24 * 64)
+
+    response = client.post("/denoise?model=toy", content=data)
+
+    assert (response.status_code, response.json()["code"]) == (422, "invalid-array")

@@ -254,3 +254,34 @@ def test_refused_files_leave_no_open_descriptors() -> None:
             decode(content, max_pixels=1000)
 
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def _gif_of_tiny_blocks() -> bytes:
+    return b"GIF89a" + struct.pack("<HHBBB", 4, 4, 0, 0, 0) + b"\x21\xfe" + b"\1a" * 500_000 + b"\0;"
+
+
+def _webp_of_tiny_chunks() -> bytes:
+    chunks = b"VP8X" + struct.pack("<I", 10) + bytes(10) + (b"JUNK" + bytes(4)) * 200_000
+    return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
+
+
+SLOW_TO_WALK = {
+    "JPEG of markers": b"\xff\xd8" + b"\xff\x01" * 500_000,
+    "JPEG of tiny segments": b"\xff\xd8" + b"\xff\xfe\0\2" * 500_000,
+    "GIF of tiny blocks": _gif_of_tiny_blocks(),
+    "WebP of tiny chunks": _webp_of_tiny_chunks(),
+}
+
+
+@pytest.mark.parametrize("name", SLOW_TO_WALK)
+def test_files_of_very_many_parts_are_refused_after_some(name: str) -> None:
+    with pytest.raises(BrokenImage, match="more than"):
+        decode_image(SLOW_TO_WALK[name], max_pixels=10**6, max_frames=10)
+
+
+def test_a_jpeg_with_millions_of_fill_bytes_is_read_in_one_step() -> None:
+    data = save(Image.new("L", (4, 4), 100), "JPEG")
+
+    image = decode_image(data[:2] + b"\xff" * 3_000_000 + data[2:], max_pixels=10**6, max_frames=10)
+
+    assert image.size == (4, 4)

@@ -153,6 +153,18 @@ def test_a_killed_worker_comes_back_and_sigterm_drains_all(models: Path) -> None
             taker.close()
 
 
+def test_a_worker_that_hangs_is_replaced(models: Path) -> None:
+    with service_process(models, "--worker-timeout-s", "5", workers=2) as process:
+        victim = process.pids[0]
+        until(lambda: get(process.port, "/health/ready").status == 200)
+
+        os.kill(victim, signal.SIGSTOP)
+        process.wait_for_servers(3)
+
+        assert "no sign of life" in "".join(process.lines)
+        until(lambda: not is_alive(victim))
+
+
 def test_workers_end_when_their_parent_is_killed(models: Path) -> None:
     with service_process(models, workers=2) as process:
         process.popen.kill()

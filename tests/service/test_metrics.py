@@ -1,5 +1,6 @@
 """What `/metrics` says is what has happened, whichever worker is asked."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -12,7 +13,8 @@ from starlette.testclient import TestClient
 
 from service.api.prometheus import LEAST_SCORES
 from service.tasks.anomaly.drift import drift, drift_by_chance
-from service.telemetry.counters import FAMILIES, Histogram
+from service.telemetry.counters import FAMILIES, Histogram, State
+from service.telemetry.multiprocess import Board
 from tests.service.conftest import MakeClient
 from tests.service.files import png, to_npy
 from tests.service.rawclient import RawClient, get, post
@@ -235,3 +237,23 @@ def test_any_worker_answers_for_all_and_counters_survive_a_worker(models_dir: Pa
         assert {dict(labels)["worker"] for name, labels in read(page) if name == "process_open_fds"} == {"0", "1"}
         assert value(page, "hourglass_queue_limit_images") == 512
     assert afterwards == [sent] * 20
+
+
+@pytest.mark.parametrize("is_swept", [True, False])
+def test_counters_that_cannot_be_shared_are_still_told(tmp_path: Path, is_swept: bool) -> None:
+    place = tmp_path / "counters"
+    board, state = Board(place, 0), State({("hourglass_queue_images",): 3.0}, {}, {})
+    if not is_swept:
+        place.write_bytes(b"")  # no folder can be here, as on a disk that is full
+
+    assert asyncio.run(board.share(state)).values == state.values
+    assert (board.read_own() is not None) == is_swept
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}"])
+def test_counters_that_are_half_there_are_left_out(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "1.json").write_bytes(content)
+
+    state = State({("hourglass_queue_images",): 3.0}, {}, {})
+
+    assert asyncio.run(Board(tmp_path, 0).share(state)).values == state.values

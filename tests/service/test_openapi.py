@@ -9,7 +9,17 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.api.routes import ROUTERS
-from service.errors import PROBLEMS, MethodNotAllowed, MissingApiKey, RouteNotFound, UnloadRefused, WrongApiKey
+from service.errors import (
+    PROBLEMS,
+    KeyNotEnough,
+    MethodNotAllowed,
+    MissingApiKey,
+    RouteNotFound,
+    TooManyGuesses,
+    UnloadRefused,
+    WrongApiKey,
+    WrongHost,
+)
 from tests.service.files import png
 
 ROOT = Path(__file__).parents[2]
@@ -79,9 +89,10 @@ def test_every_error_is_listed_with_an_example_at_some_endpoint(document: dict[s
                 assert example["value"]["status"] == int(status) == PROBLEMS[code].status
                 listed.add(code)
 
-    # No endpoint gives the first two: they are for addresses that are none. The next two need the setting api_keys, and
-    # the last one belongs to /v2, which has a description of its own.
-    unlisted = (RouteNotFound, MethodNotAllowed, MissingApiKey, WrongApiKey, UnloadRefused)
+    # No endpoint gives the first two: they are for addresses that are none. The next four need keys, then comes one for
+    # the name of another service, and the last one belongs to /v2, which has a description of its own.
+    keys = (MissingApiKey, WrongApiKey, KeyNotEnough, TooManyGuesses)
+    unlisted = (RouteNotFound, MethodNotAllowed, *keys, WrongHost, UnloadRefused)
     assert listed == set(PROBLEMS) - {error.code for error in unlisted}
 
 

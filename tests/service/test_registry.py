@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import os
 import shutil
 import threading
 import time
@@ -252,6 +253,44 @@ def test_a_models_directory_that_goes_away_takes_nothing_down(models_dir: Path, 
     time.sleep(0.1)
 
     assert answer(client)[0] == "toy/1"
+
+
+def test_an_empty_models_directory_is_a_503_by_name_too(models_dir: Path, make_client: MakeClient) -> None:
+    client = make_client()
+
+    for path in ("/models/toy", "/v2/models/toy.denoise", "/models/toy?version=2"):
+        assert client.get(path).status_code == 503
+    assert client.post("/denoise?model=toy", content=b"x").status_code == 503
+
+
+@pytest.mark.parametrize("name", [b"toy\xff", b"Toy", "tö".encode(), b"toy\n"])
+def test_a_folder_whose_name_no_model_can_have_is_rejected_and_health_says_so(
+    models_dir: Path, make_client: MakeClient, name: bytes
+) -> None:
+    publish_toy(models_dir)
+    shutil.copytree(models_dir / "toy", models_dir / os.fsdecode(name))
+
+    ready = make_client().get("/health/ready")
+
+    assert ready.status_code == 200
+    assert [rejected["reason"].endswith("a name that no model can have") for rejected in ready.json()["rejected"]] == [
+        True
+    ]
+
+
+@pytest.mark.parametrize("file", ["denoise.onnx", "manifest.json", "extra.txt"])
+def test_a_link_that_leads_nowhere_leaves_a_version_live_or_rejected(
+    models_dir: Path, make_client: MakeClient, file: str
+) -> None:
+    publish_toy(models_dir, version=1)
+    path = publish_toy(models_dir, version=2) / file
+    path.unlink(missing_ok=True)
+    path.symlink_to(models_dir / "nowhere")
+
+    ready = make_client().get("/health/ready").json()
+
+    known = [(found["name"], found["version"]) for found in [*ready["models"], *ready["rejected"]]]
+    assert ("toy", 2) in known
 
 
 def test_old_versions_beyond_the_limit_are_loaded_again_when_asked_for(

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from service.errors import reason_of, shown
 from tests.service.conftest import MakeClient
+from tests.service.slowmodel import flat_png
 from tests.service.toymodels import publish_toy
 
 Peak = Callable[[], int]
@@ -147,3 +148,15 @@ def test_a_file_that_no_decoder_takes_is_refused_without_an_address(client: Test
 
     assert response.status_code == 422
     assert " at 0x" not in response.text
+
+
+def test_no_memory_is_a_503(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("service.tasks.image_input.read_image", fail)
+
+    response = client.post("/denoise?model=toy", content=flat_png(4))
+
+    assert (response.status_code, response.json()["code"]) == (503, "queue-full")
+    assert "retry-after" in response.headers

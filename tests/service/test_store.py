@@ -1,6 +1,7 @@
 """One contract for every database: SQLite always, PostgreSQL with pgvector where its test package is installed."""
 
 import contextlib
+import os
 import resource
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import numpy as np
 import pytest
 
@@ -251,3 +253,75 @@ def resource_limit(more_bytes: int) -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_all_collections_together_have_a_limit_in_bytes(store: Store) -> None:
+    small, large = Bounds(10, 1000, max_bytes=1024), Bounds(10, 1000, max_bytes=2**30)
+    store.put("parts", ENCODER, [Item("a", np.zeros(8, np.float32))], large)
+
+    with pytest.raises(CollectionFull, match="max_collections_bytes"):
+        store.put("parts", ENCODER, [Item("b", np.zeros(8, np.float32))], small)
+
+    assert store.collection("parts").items == 1
+
+
+def test_a_file_that_is_cut_off_while_it_is_open_ends_no_process(tmp_path: Path) -> None:
+    path = tmp_path / "items.db"
+    with contextlib.closing(open_store(f"sqlite:///{path}")) as store:
+        items = [Item(str(i), np.full(8, i, np.float32)) for i in range(500)]
+        store.put("parts", ENCODER, items, BOUNDS)
+    with contextlib.closing(open_store(f"sqlite:///{path}")) as store:
+        store.search("parts", np.zeros(8, np.float32), k=3)
+        with path.open("r+b") as file:
+            file.truncate(4096)
+
+        with pytest.raises(StoreUnavailable):
+            store.search("parts", np.zeros(8, np.float32), k=500)
+
+
+def test_behind_a_locked_file_readers_wait_less_than_a_writer_would(tmp_path: Path) -> None:
+    path = tmp_path / "items.db"
+    with contextlib.closing(open_store(f"sqlite:///{path}")) as store:
+        store.put("parts", ENCODER, [Item("a", np.zeros(8, np.float32))], BOUNDS)
+    with (
+        contextlib.closing(apsw.Connection(str(path))) as holder,
+        contextlib.closing(apsw.Connection(str(path))) as other,
+    ):
+        holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+        holder.execute("BEGIN EXCLUSIVE")
+        holder.execute("UPDATE collections SET changes = changes + 1")
+        other.set_busy_timeout(5000)  # as long as writers wait
+        seconds = []
+        for ask in (lambda: open_store(f"sqlite:///{path}"), lambda: other.execute("SELECT * FROM collections")):
+            started = time.monotonic()
+            with pytest.raises((StoreUnavailable, apsw.BusyError)):
+                ask()
+            seconds.append(time.monotonic() - started)
+        holder.execute("ROLLBACK")
+
+    assert seconds[0] < seconds[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_on_a_full_disk_items_can_be_deleted(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    try:
+        with contextlib.closing(open_store(f"sqlite:///{disk}/items.db")) as store:
+            store.put("parts", ENCODER, [Item(str(i), np.full(8, i, np.float32)) for i in range(200)], BOUNDS)
+            with (disk / "other").open("wb", buffering=0) as other, contextlib.suppress(OSError):
+                while True:
+                    other.write(bytes(4096))
+            more = [Item(f"new{i}", np.zeros(8, np.float32)) for i in range(10_000)]
+            with pytest.raises(StoreUnavailable):
+                store.put("other", ENCODER, more, Bounds(10, 10**6))
+
+            store.remove("parts", "7")
+            store.drop("parts")
+
+            assert store.collections() == []
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)

@@ -91,7 +91,7 @@ async def get_collection(request: Request, collection: CollectionName) -> Respon
 async def delete_collection(request: Request, collection: CollectionName) -> Response:
     """Deletes a collection with all its items. A later item makes a new one."""
     service = service_of(request)
-    await service.store.run(lambda store: store.drop(collection))
+    await service.store.write(lambda store: store.drop(collection))
     return Response(status_code=204)
 
 
@@ -142,8 +142,10 @@ async def put_item(
     results = await read_vectors(request, service, encoder, source)
     vectors = _single(results)
     item = Item(id, vectors.z[0], query.label, metadata)
-    bounds = Bounds(service.settings.max_collections, service.settings.max_items)
-    new = await service.store.run(lambda store: store.put(collection, encoder, [item], bounds))
+    bounds = Bounds(
+        service.settings.max_collections, service.settings.max_items, service.settings.max_collections_bytes
+    )
+    new = await service.store.write(lambda store: store.put(collection, encoder, [item], bounds))
     answer = PutAnswer(
         collection=collection,
         id=id,
@@ -198,7 +200,7 @@ async def get_item(request: Request, collection: CollectionName, id: ItemId) -> 
 async def delete_item(request: Request, collection: CollectionName, id: ItemId) -> Response:  # noqa: A002  as above
     """Deletes one item. A collection without items stays, and keeps to its model version."""
     service = service_of(request)
-    await service.store.run(lambda store: store.remove(collection, id))
+    await service.store.write(lambda store: store.remove(collection, id))
     return Response(status_code=204)
 
 

@@ -8,8 +8,9 @@ from service.api.responses import single_response
 from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.schemas import CompressQuery
-from service.api.service import service_of
+from service.api.service import reserve, service_of
 from service.tasks.compress import compressor
+from service.tasks.cost import cost_of_pictures
 
 router = APIRouter(tags=["images"], route_class=AdmittedRoute)
 
@@ -36,5 +37,7 @@ async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -
     model = await service.registry.find("compress", query.model, query.version)
     files = await read_image_files(request)
     accept = request.headers.get("accept")
-    work = compressor(files, model.manifest, service.limits, accept, rate=query.rate, limiter=service.limiter)
-    return single_response(await work.run(model.batcher_by_task["compress"]), model.label)
+    work = compressor(files, model.manifest, service.limits, accept, rate=query.rate)
+    batcher = model.batcher_by_task["compress"]
+    await reserve(request, cost_of_pictures(files, model.manifest, batcher, service.limits))
+    return single_response(await work.run(batcher), model.label)

@@ -7,10 +7,11 @@ from service.api.responses import single_response
 from service.api.route import AdmittedRoute, slot_of
 from service.api.routes.common import MODEL_ERRORS
 from service.api.schemas import ModelQuery
-from service.api.service import service_of
+from service.api.service import reserve, service_of
 from service.errors import InvalidLatent, UnsupportedMediaType, shown
 from service.http.body import media_type, read_latents
 from service.media_types import JSON_TYPE, NPY_TYPE
+from service.tasks.cost import cost_of_drawing
 from service.tasks.decode import Decode
 from service.tasks.latents import count_latents
 
@@ -43,4 +44,6 @@ async def decode(request: Request, query: Annotated[ModelQuery, Query()]) -> Res
     body = await read_latents(request, service.settings)
     slot_of(request).start(request, count_latents(body, at_most=service.limits.max_images))
     work = Decode(body, model.manifest, service.limits, request.headers.get("accept"))
-    return single_response(await work.run(model.batcher_by_task["decode"]), model.label)
+    batcher = model.batcher_by_task["decode"]
+    await reserve(request, cost_of_drawing(slot_of(request).images, model.manifest, batcher))
+    return single_response(await work.run(batcher), model.label)

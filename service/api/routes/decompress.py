@@ -7,12 +7,13 @@ from service.api.responses import single_response
 from service.api.route import AdmittedRoute, slot_of
 from service.api.routes.common import MODEL_ERRORS
 from service.api.schemas import DecompressQuery
-from service.api.service import service_of
+from service.api.service import reserve, service_of
 from service.contract.container import read_container
 from service.errors import BrokenContainer, OtherDecoder, UnsupportedMediaType, shown
 from service.http.body import file_cap, media_type, read_body
 from service.media_types import HOURGLASS_TYPE
 from service.tasks.compress import decompressor
+from service.tasks.compressed_file import cost_of_file
 
 router = APIRouter(tags=["images"], route_class=AdmittedRoute)
 _TYPES = {"", HOURGLASS_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
@@ -45,5 +46,7 @@ async def decompress(request: Request, query: Annotated[DecompressQuery, Query()
     slot_of(request).start(request, file.count)
     model = await service.registry.find("decompress", file.model, file.version)
     accept = request.headers.get("accept")
-    work = decompressor(file, model.manifest, service.limits, accept, quality=query.quality, limiter=service.limiter)
-    return single_response(await work.run(model.batcher_by_task["decompress"]), model.label)
+    work = decompressor(file, model.manifest, service.limits, accept, quality=query.quality)
+    batcher = model.batcher_by_task["decompress"]
+    await reserve(request, cost_of_file(file, model.manifest, batcher, service.limits))
+    return single_response(await work.run(batcher), model.label)

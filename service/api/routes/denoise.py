@@ -8,7 +8,6 @@ from service.api.pipeline import answer_files
 from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, RESTORED_HEADERS
 from service.api.schemas import DenoiseQuery
-from service.api.service import service_of
 from service.images.formats import PICTURE_TYPES
 from service.media_types import NPY_TYPE, ZIP_TYPE
 from service.tasks.denoise import denoiser
@@ -52,5 +51,5 @@ async def denoise(request: Request, query: Annotated[DenoiseQuery, Query()]) -> 
         metadata=query.metadata,
     )
 
-    make_work = partial(denoiser, options=options, limiter=service_of(request).limiter)
+    make_work = partial(denoiser, options=options)
     return await answer_files(request, query, "denoise", make_work, several=SEVERAL)

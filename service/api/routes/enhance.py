@@ -9,7 +9,6 @@ from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.routes.denoise import SEVERAL
 from service.api.schemas import EnhanceQuery
-from service.api.service import service_of
 from service.tasks.restore import Options, Restoration
 
 router = APIRouter(tags=["images"], route_class=AdmittedRoute)
@@ -39,5 +38,5 @@ async def enhance(request: Request, query: Annotated[EnhanceQuery, Query()]) -> 
     """
     options = Options(quality=query.quality, metadata=query.metadata, thorough=query.thorough)
 
-    make_work = partial(Restoration, limiter=service_of(request).limiter, options=options, is_enhance=True)
+    make_work = partial(Restoration, options=options, is_enhance=True)
     return await answer_files(request, query, "enhance", make_work, several=SEVERAL)

@@ -9,10 +9,11 @@ from service.api.responses import single_response
 from service.api.route import AdmittedRoute, slot_of
 from service.api.routes.common import MODEL_ERRORS
 from service.api.schemas import GenerateQuery
-from service.api.service import service_of
+from service.api.service import reserve, service_of
 from service.errors import InvalidParameter, UnsupportedMediaType, shown
 from service.http.body import ORDER_CAP, complaint, media_type, parse_json, read_plain_body
 from service.media_types import JSON_TYPE
+from service.tasks.cost import cost_of_drawing
 from service.tasks.generate import Draw, GenerateBody
 
 router = APIRouter(tags=["images"], route_class=AdmittedRoute)
@@ -50,7 +51,9 @@ async def generate(request: Request, query: Annotated[GenerateQuery, Query()]) -
     slot_of(request).start(request, min(body.count, service.limits.max_images))
     seed = secrets.randbelow(_NEW_SEEDS) if body.seed is None else body.seed
     work = Draw(body, seed, model.manifest, service.limits, request.headers.get("accept"), query.view)
-    response = single_response(await work.run(model.batcher_by_task["generate"]), model.label)
+    batcher = model.batcher_by_task["generate"]
+    await reserve(request, cost_of_drawing(slot_of(request).images, model.manifest, batcher))
+    response = single_response(await work.run(batcher), model.label)
     response.headers["X-Seed"] = str(seed)
     return response
 

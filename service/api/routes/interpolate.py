@@ -9,12 +9,13 @@ from service.api.responses import single_response
 from service.api.route import AdmittedRoute, slot_of
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.schemas import InterpolateQuery
-from service.api.service import Service, service_of
+from service.api.service import Service, reserve, service_of
 from service.errors import InvalidLatent, MalformedBody, RequestError, UnsupportedMediaType, shown
 from service.http.body import file_cap, media_type, read_files, read_latents
 from service.images.inspect import ImageFile
 from service.media_types import FORM_TYPE, JSON_TYPE, NPY_TYPE
 from service.models.model import Model
+from service.tasks.cost import cost_of_drawing, cost_of_pictures
 from service.tasks.encode import Encode
 from service.tasks.interpolate import Interpolate, Vector
 
@@ -50,10 +51,12 @@ async def interpolate(request: Request, query: Annotated[InterpolateQuery, Query
         await service.registry.find("decode", model.manifest.name, model.manifest.version)
     bodies = await (_read_images(request, service) if is_form else _read_latents(request, service))
     slot_of(request).start(request, min(query.steps, service.limits.max_images))
-    ends, resize = await _encode(bodies, model, service) if is_form else (bodies[0], None)
+    ends, resize = await _encode(request, bodies, model, service) if is_form else (bodies[0], None)
     accept = request.headers.get("accept")
     work = Interpolate(ends, query.steps, query.path, model.manifest, service.limits, accept, query.view)
-    response = single_response(await work.run(model.batcher_by_task["decode"]), model.label)
+    batcher = model.batcher_by_task["decode"]
+    await reserve(request, cost_of_drawing(slot_of(request).images, model.manifest, batcher))
+    response = single_response(await work.run(batcher), model.label)
     if resize:
         response.headers["X-Resize"] = resize
     return response
@@ -72,13 +75,15 @@ async def _read_latents(request: Request, service: Service) -> list[bytes]:
     return [await read_latents(request, service.settings)]
 
 
-async def _encode(files: Sequence[bytes], model: Model, service: Service) -> tuple[Vector, str]:
+async def _encode(request: Request, files: Sequence[bytes], model: Model, service: Service) -> tuple[Vector, str]:
     """The latents of two images, (2, D), and what was done to their sizes."""
     if len(files) != 2:
         raise MalformedBody(f"the form has {len(files)} images; the way leads from one to another, so send two")
-    jobs = [Encode(ImageFile.of(file), model.manifest, service.limits, NPY_TYPE) for file in files]
+    images, batcher = [ImageFile.of(file) for file in files], model.batcher_by_task["encode"]
+    await reserve(request, cost_of_pictures(images, model.manifest, batcher, service.limits))
+    jobs = [Encode(image, model.manifest, service.limits, NPY_TYPE) for image in images]
     ends, resized = [], []
-    for result in await model.batcher_by_task["encode"].submit(jobs):
+    for result in await batcher.submit(jobs):
         if isinstance(result, RequestError):
             raise result
         z = np.atleast_2d(np.asarray(result.value))

@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import BINARY, MARKDOWN, NOT_MODIFIED, problems, success
-from service.api.responses import json_response
 from service.api.schemas import ModelSummary, VersionQuery
-from service.api.service import service_of
+from service.api.service import find_version, service_of
 from service.contract.manifest import TASKS, Manifest
 from service.errors import InvalidParameter, ModelFileNotFound, ModelNotFound, VersionNotFound
+from service.http.encoding import write_json
 from service.http.etag import conditional
+from service.media_types import JSON_TYPE
 from service.models.snapshot import Snapshot
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -30,12 +31,15 @@ _MAX_FILE_BYTES = 16 * 2**20  # of a card or a preview; training writes a hundre
 )
 async def list_models(request: Request) -> Response:
     """Lists what answers: the newest working version of every model, with its tasks, input and figures."""
-    snapshot = service_of(request).registry.snapshot
-    summaries = [
-        _summary(snapshot, model.manifest).model_dump(mode="json")
-        for _, model in sorted(snapshot.model_by_name.items())
-    ]
-    return conditional(request, json_response(summaries))
+    service = service_of(request)
+    snapshot = service.registry.snapshot
+
+    def make() -> bytes:
+        models = [model for _, model in sorted(snapshot.model_by_name.items())]
+        return write_json([_summary(snapshot, model.manifest).model_dump(mode="json") for model in models])
+
+    page = service.pages.get("/models", snapshot, make)
+    return conditional(request, Response(page.content, media_type=JSON_TYPE), tag=page.tag)
 
 
 @router.get(
@@ -55,10 +59,12 @@ async def list_models(request: Request) -> Response:
 )
 async def get_model(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:
     """Gives everything that is known about a model version."""
-    registry = service_of(request).registry
-    model = await registry.find_version(registry.snapshot, name, query.version)
-    document = model.manifest.model_dump(mode="json")
-    return conditional(request, json_response(document, headers={"X-Model": model.label}))
+    model = await find_version(request, name, query.version)
+    page = service_of(request).pages.get(
+        f"/models/{model.label}", model.manifest, lambda: write_json(model.manifest.model_dump(mode="json"))
+    )
+    headers = {"X-Model": model.label}
+    return conditional(request, Response(page.content, media_type=JSON_TYPE, headers=headers), tag=page.tag)
 
 
 @router.get(
@@ -94,13 +100,15 @@ async def get_preview(request: Request, name: str, query: Annotated[VersionQuery
 
 
 async def _file_of(request: Request, name: str, version: int | None, file: str, media_type: str) -> Response:
-    registry = service_of(request).registry
-    model = await registry.find_version(registry.snapshot, name, version)
-    content = await asyncio.to_thread(_read, registry.directory_of(model) / file)
-    if content is None:
-        raise ModelFileNotFound(f"model {model.label} has no {file}")
+    service, model = service_of(request), await find_version(request, name, version)
+    cached = service.pages.find(f"/models/{model.label}/{file}", model)
+    if cached is None:
+        content = await asyncio.to_thread(_read, service.registry.directory_of(model) / file)
+        if content is None:
+            raise ModelFileNotFound(f"model {model.label} has no {file}")
+        cached = service.pages.get(f"/models/{model.label}/{file}", model, lambda: content)
     headers = {"X-Model": model.label, "X-Content-Type-Options": "nosniff"}
-    return conditional(request, Response(content, media_type=media_type, headers=headers))
+    return conditional(request, Response(cached.content, media_type=media_type, headers=headers), tag=cached.tag)
 
 
 def _read(path: Path) -> bytes | None:

@@ -1,6 +1,9 @@
 """The API page, with everything it loads coming from here: it works with no internet."""
 
 import difflib
+import hashlib
+import re
+from base64 import b64encode
 from functools import cache
 from importlib import resources
 from inspect import cleandoc
@@ -9,11 +12,20 @@ from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import PlainTextResponse
 
-from service.api.responses import json_response
+from service.api.service import service_of
 from service.errors import PROBLEMS, RouteNotFound, shown
+from service.http.encoding import write_json
 from service.http.etag import conditional
+from service.media_types import JSON_TYPE
 
 router = APIRouter(include_in_schema=False)
+
+_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+# Swagger UI writes styles into its elements, and draws with images out of its style sheet.
+_POLICY = (
+    "default-src 'none'; script-src {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 _TYPE_BY_ASSET = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -25,7 +37,7 @@ _TYPE_BY_ASSET = {
 @router.get("/docs")
 async def docs(request: Request) -> Response:
     """Swagger UI. All addresses are relative, so that it works below a path prefix too."""
-    return get_swagger_ui_html(
+    page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title=f"{request.app.title}: API",
         swagger_js_url="docs/swagger-ui-bundle.js",
@@ -33,6 +45,11 @@ async def docs(request: Request) -> Response:
         swagger_favicon_url="docs/favicon-32x32.png",
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True, "defaultModelsExpandDepth": 0},
     )
+    scripts = [hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(bytes(page.body))]
+    hashes = " ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in scripts)
+    page.headers["Content-Security-Policy"] = _POLICY.format(scripts=f"'self' {hashes}")
+    page.headers["X-Content-Type-Options"] = "nosniff"
+    return page
 
 
 @router.get("/docs/{asset}")
@@ -40,14 +57,18 @@ async def docs_asset(request: Request, asset: str) -> Response:
     """The files of Swagger UI, out of the package that carries them."""
     if asset not in _TYPE_BY_ASSET:
         raise RouteNotFound(f"no page '/docs/{shown(asset)[1:-1]}'")
-    headers = {"Cache-Control": "max-age=86400"}
-    return conditional(request, Response(_read_asset(asset), media_type=_TYPE_BY_ASSET[asset], headers=headers))
+    headers, content = {"Cache-Control": "max-age=86400"}, _read_asset(asset)
+    page = service_of(request).pages.get(f"/docs/{asset}", content, lambda: content)
+    response = Response(page.content, media_type=_TYPE_BY_ASSET[asset], headers=headers)
+    return conditional(request, response, tag=page.tag)
 
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """The description of the API."""
-    return conditional(request, json_response(request.app.openapi()))
+    document = request.app.openapi()
+    page = service_of(request).pages.get("/openapi.json", document, lambda: write_json(document))
+    return conditional(request, Response(page.content, media_type=JSON_TYPE), tag=page.tag)
 
 
 @router.get("/problems/{code}")

@@ -30,12 +30,14 @@ from service.errors import (
     NoLabels,
     RequestError,
     StoreUnavailable,
+    TooManyImages,
 )
 from service.http.negotiation import negotiate
 from service.media_types import JSON_TYPE
 from service.tasks.answer import Answer
 
 router = APIRouter(prefix="/collections", tags=["collections"], route_class=AdmittedRoute)
+_MAX_NEIGHBOURS = 4096  # each may have 8 KiB of metadata
 _ERRORS = (*IMAGE_ERRORS, InvalidLatent, CollectionNotFound, ModelConflict, StoreUnavailable)
 
 # The neighbours of one vector -> the members of its answer
@@ -105,6 +107,12 @@ async def _answer(
     found = await service.store.run(lambda store: store.collection(name))
     refuse_other_model(found, query)
     files = await read_vectors(request, service, found.encoder, found)
+    vectors = sum(len(file.z) for file in files if not isinstance(file, RequestError))
+    if vectors * query.k > _MAX_NEIGHBOURS:
+        raise TooManyImages(
+            f"{vectors} vectors with k={query.k} are {vectors * query.k} neighbours, the limit is {_MAX_NEIGHBOURS} in "
+            "one answer; send fewer at once, or ask for fewer"
+        )
     results = [await _judged(service, found, file, query.k, judge, is_labelled=is_labelled) for file in files]
     if len(results) > 1:
         for result in results:

@@ -14,13 +14,14 @@ from service import __version__
 from service.api.open_inference import LENGTH_HEADER, Infer, InferAnswer, json_length
 from service.api.responses import json_response
 from service.api.route import AdmittedRoute, slot_of
-from service.api.service import Service, service_of
+from service.api.service import Service, reserve, service_of
 from service.contract.manifest import TASKS, Task, TensorSpec
 from service.errors import InvalidParameter, MalformedBody, ModelNotFound, UnloadRefused, shown
 from service.http.body import ORDER_CAP, check_size, file_cap, json_cap, parse_json, read_raw_body
 from service.http.content_coding import choose, decode
 from service.media_types import JSON_TYPE
 from service.models.model import Model
+from service.tasks.cost import cost_of_rows
 from service.telemetry.counters import State
 
 Json = dict[str, Any]  # Any: an answer of any depth
@@ -167,7 +168,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     cap = json_cap(settings) if length is None else file_cap(settings)
     body = await read_raw_body(request, cap)
     if coding := request.headers.get("content-encoding", ""):
-        body = await asyncio.to_thread(decode, body, coding, max_bytes=cap.max_bytes)
+        body = await asyncio.to_thread(decode, body, coding, cap)
     if not body:
         raise MalformedBody("the body is empty")
     check_size(min(length or 0, len(body)), json_cap(settings))
@@ -183,7 +184,9 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     )
     job = read() if len(body) <= _SMALL_BYTES else await asyncio.to_thread(read)
     slot_of(request).start(request, len(job.inputs[0]))
-    result = await model.batcher_by_task[task].answer(job)
+    batcher, values = model.batcher_by_task[task], sum(x.size for x in job.inputs)
+    await reserve(request, cost_of_rows(1, job.inputs[0].size, job.growth * values, batcher))
+    result = await batcher.answer(job)
     return _infer_response(result, model.label)
 
 

@@ -91,10 +91,11 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The most collections, and items in one of them. From the settings."""
+    """The most collections, items in one of them, and bytes of all together. From the settings."""
 
     max_collections: int
     max_items: int
+    max_bytes: int = 2**63 - 1
 
 
 class Store(Protocol):

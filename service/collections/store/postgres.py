@@ -11,7 +11,14 @@ import numpy as np
 import psycopg
 
 from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
-from service.collections.store.refusals import conflict, no_collection, no_item, too_many_collections, too_many_items
+from service.collections.store.refusals import (
+    conflict,
+    no_collection,
+    no_item,
+    too_many_bytes,
+    too_many_collections,
+    too_many_items,
+)
 from service.collections.store.rows import now, read_metadata, write_metadata
 from service.errors import CollectionNotFound, StoreUnavailable, reason_of
 
@@ -86,6 +93,9 @@ class PostgresStore:
             new = _put(db, number, items)
             if found.items + new > bounds.max_items:
                 raise too_many_items(name, found.items + new, bounds)
+            ((size,),) = _rows(db, "SELECT pg_total_relation_size('hourglass_items')")
+            if new and size > bounds.max_bytes:
+                raise too_many_bytes(name, size, bounds)
             db.execute(
                 "UPDATE hourglass_collections SET items = items + %s, changes = changes + %s WHERE number = %s",
                 (new, len(items), number),

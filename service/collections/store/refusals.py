@@ -53,3 +53,11 @@ def too_many_items(name: str, items: int, bounds: Bounds) -> CollectionFull:
         f"collection {name!r} would have {items} items, the most are {bounds.max_items} (setting max_items); "
         "delete some"
     )
+
+
+def too_many_bytes(name: str, size: int, bounds: Bounds) -> CollectionFull:
+    """All collections together would take more room than they may."""
+    return CollectionFull(
+        f"with this item of collection {name!r} all collections would take {size} bytes, the limit is "
+        f"{bounds.max_bytes} (setting max_collections_bytes); delete some"
+    )

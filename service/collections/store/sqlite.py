@@ -2,13 +2,14 @@
 """Collections in one SQLite file, searched by sqlite-vec: exact, for any number of processes at once.
 
 The standard library's sqlite3 is often built without extensions, so this is apsw, which brings its own SQLite. Every
-collection has a table of vectors of its own, as their lengths differ. A search reads them in chunks that lie together
-and are mapped into memory once for all workers: `python -m benchmarks.micro search` has its figures.
+collection has a table of vectors of its own, as their lengths differ. A search reads them in chunks that lie together.
+The file is not mapped into memory: replacing it, as restoring a backup does, would end every process that has it.
 """
 
 import contextlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Collection as Names
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,14 @@ import numpy as np
 import sqlite_vec
 
 from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
-from service.collections.store.refusals import conflict, no_collection, no_item, too_many_collections, too_many_items
+from service.collections.store.refusals import (
+    conflict,
+    no_collection,
+    no_item,
+    too_many_bytes,
+    too_many_collections,
+    too_many_items,
+)
 from service.collections.store.rows import now, read_metadata, write_metadata
 from service.errors import CollectionNotFound, HourglassError, StoreUnavailable, reason_of
 
@@ -46,7 +54,8 @@ CREATE TABLE items (
 """
 _SELECT = "SELECT number, name, model, version, sha256, dim, items, changes, created FROM collections"
 _BUSY_MS = 5000  # a writer waits so long for another one; each writes for a few milliseconds
-_MAPPED_BYTES = 2**36  # of address space, not of memory: all of a file that anyone will have
+_BUSY_READING_MS = 300  # readers wait for nobody, unless someone locks the whole file; a request may read three times
+_RESERVE_BYTES = 2**22  # given up on a full disk, so that deleting, which needs some room, can make more
 
 # What a database file can do to us. Anything else is a fault of ours, and a 500.
 _UNAVAILABLE = (
@@ -103,6 +112,8 @@ class SqliteStore:
             new = sum(_put(db, number, item) for item in items)
             if found.items + new > bounds.max_items:
                 raise too_many_items(name, found.items + new, bounds)
+            if new and (size := _size(db)) > bounds.max_bytes:
+                raise too_many_bytes(name, size, bounds)
             _rows(
                 db,
                 "UPDATE collections SET items = items + ?, changes = changes + ? WHERE number = ?",
@@ -128,7 +139,7 @@ class SqliteStore:
         return Item(item_id, np.frombuffer(z, np.float32), label, read_metadata(metadata)), updated
 
     def remove(self, name: str, item_id: str) -> None:
-        with self._transaction(is_writing=True) as db:
+        with self._deleting() as db:
             number, _ = _find(db, name)
             rows = _rows(db, "DELETE FROM items WHERE collection = ? AND id = ? RETURNING number", number, item_id)
             if not rows:
@@ -162,7 +173,7 @@ class SqliteStore:
             return {item_id for (item_id,) in rows}
 
     def drop(self, name: str) -> None:
-        with self._transaction(is_writing=True) as db:
+        with self._deleting() as db:
             _drop(db, _find(db, name)[0])
 
     def replace(self, name: str, new: str, *, changes: int) -> bool:
@@ -198,6 +209,7 @@ class SqliteStore:
     def _transaction(self, *, is_writing: bool) -> Iterator[apsw.Connection]:
         try:
             connection = self._connection()
+            connection.set_busy_timeout(_BUSY_MS if is_writing else _BUSY_READING_MS)
             connection.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
             try:
                 yield connection
@@ -214,6 +226,19 @@ class SqliteStore:
                 f"the collections in {self._path} cannot be used: {_reason(error)}", headers={"Retry-After": "1"}
             ) from error
 
+    @contextlib.contextmanager
+    def _deleting(self) -> Iterator[apsw.Connection]:
+        """A transaction that makes room: on a full disk it gets what was kept in reserve for it."""
+        reserve = self._path.with_name(f"{self._path.name}-reserve")
+        try:
+            if shutil.disk_usage(self._path.parent).free < _RESERVE_BYTES:
+                reserve.unlink(missing_ok=True)
+            with self._transaction(is_writing=True) as connection:
+                yield connection
+        finally:
+            with contextlib.suppress(OSError):  # there is no room for it yet
+                _keep_in_reserve(reserve)
+
     def _connection(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._mine, "connection", None)
         if connection is not None and self._mine.file == _identity(self._path):
@@ -221,6 +246,8 @@ class SqliteStore:
         self._forget()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = _open(self._path)
+        with contextlib.suppress(OSError):  # a full disk, or one that may not be written to
+            _keep_in_reserve(self._path.with_name(f"{self._path.name}-reserve"))
         self._mine.connection, self._mine.file = connection, _identity(self._path)
         with self._lock:
             self._all[id(connection)] = connection
@@ -239,15 +266,15 @@ class SqliteStore:
 def _open(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     try:
-        connection.set_busy_timeout(_BUSY_MS)
+        connection.set_busy_timeout(_BUSY_READING_MS)
         connection.enable_load_extension(True)
         connection.load_extension(sqlite_vec.loadable_path())
         connection.enable_load_extension(False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged outlives a power failure, too
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
         if _form(connection) == 0:
+            connection.set_busy_timeout(_BUSY_MS)
             connection.execute("BEGIN IMMEDIATE")  # one worker makes the tables, those that waited for it do not
             if _form(connection) == 0:
                 connection.execute(_SCHEMA)
@@ -264,6 +291,21 @@ def _open(path: Path) -> apsw.Connection:
             "set collections_url to another file"
         )
     return connection
+
+
+def _keep_in_reserve(path: Path) -> None:
+    """Write a file that takes room on the disk, where there is plenty."""
+    if path.exists() or shutil.disk_usage(path.parent).free < 4 * _RESERVE_BYTES:
+        return
+    path.write_bytes(os.urandom(2**16) * (_RESERVE_BYTES // 2**16))  # nothing that a file system would leave out
+
+
+def _size(db: apsw.Connection) -> int:
+    """Of the file, without what is free in it."""
+    ((pages,),), ((free,),), ((page_bytes,),) = (
+        _rows(db, f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * page_bytes)
 
 
 def _form(connection: apsw.Connection) -> int:

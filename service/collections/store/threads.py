@@ -11,7 +11,7 @@ from service.errors import StoreUnavailable
 
 T = TypeVar("T")
 
-_AT_ONCE = 4  # threads: enough that a write, which waits for the disk, holds up no search
+_READERS, _WRITERS = 4, 2  # threads; writers wait for the disk, and for one another
 
 
 class StoreThreads:
@@ -25,7 +25,8 @@ class StoreThreads:
         self._url = url
         self._store: Store | None = None
         self._opening = threading.Lock()
-        self._threads: ThreadPoolExecutor | None = None
+        self._readers: ThreadPoolExecutor | None = None
+        self._writers: ThreadPoolExecutor | None = None
 
     async def run(self, ask: Callable[[Store], T]) -> T:
         """What the database answers. Cancelling drops the question if its turn has not come.
@@ -33,17 +34,28 @@ class StoreThreads:
         Raises:
             StoreUnavailable: The database does not answer.
         """
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="collections")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, ask)
+        if self._readers is None:
+            self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="collections")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._ask, ask)
+
+    async def write(self, ask: Callable[[Store], T]) -> T:
+        """The same for what changes something: behind a lock it holds up no reader.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+        """
+        if self._writers is None:
+            self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="collections-write")
+        return await asyncio.get_running_loop().run_in_executor(self._writers, self._ask, ask)
 
     def close(self) -> None:
         """Waits for what is being written, drops the rest, and ends all connections. It can be used again."""
-        if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
+        for threads in (self._readers, self._writers):
+            if threads is not None:
+                threads.shutdown(cancel_futures=True)
         if self._store is not None:
             self._store.close()
-        self._threads = self._store = None
+        self._readers = self._writers = self._store = None
 
     def _ask(self, ask: Callable[[Store], T]) -> T:
         if self._store is None:

@@ -8,6 +8,9 @@ from service.images.outline import Outline
 
 _HEAD_BYTES = 10
 
+# Encoders fill blocks of 255 bytes, but for the last one of a frame; each block is a step of ours.
+MAX_BLOCKS, _LEAST_MEAN_BYTES = 10_000, 64
+
 
 def peek(data: bytes) -> Header:
     """Return what the screen descriptor says."""
@@ -18,10 +21,11 @@ def walk(data: bytes) -> Outline:
     """Return the outline of a GIF file and count its frames.
 
     Raises:
-        BrokenImage: A block is of no known kind.
+        BrokenImage: A block is of no known kind, or there are more of them than any encoder writes.
     """
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     position, frames = 13 + _palette_bytes(flags), 0
+    steps, most = 0, MAX_BLOCKS + len(data) // _LEAST_MEAN_BYTES
     while data[position] != 0x3B:
         block = data[position]
         if block == 0x2C:
@@ -33,9 +37,15 @@ def walk(data: bytes) -> Outline:
             break  # rubbish after the first frame, which is the one we show
         else:
             raise BrokenImage(f"GIF: unknown block 0x{block:02x} at byte {position}")
-        while data[position]:
-            position += 1 + data[position]
+        while size := data[position]:
+            position += 1 + size
+            steps += 1
+            if steps > most:
+                break
         position += 1
+        steps += 1
+        if steps > most:
+            raise BrokenImage(f"GIF: more than {most} blocks, which only a file made to be slow has")
         if frames and position >= len(data):
             break  # a missing trailer is common and harmless
     return Outline("GIF", width, height, max(1, frames))

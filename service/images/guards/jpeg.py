@@ -12,7 +12,8 @@ from service.images.outline import Outline
 
 # Progressive encoders write 10 scans, the longest script in the wild about 20. Every scan walks all pixels.
 MAX_SCANS = 40
-_SEGMENTS_PEEKED = 256  # an ICC profile of 4 MiB has 64
+MAX_SEGMENTS = 10_000  # a photograph has some thirty; each is a step of ours
+_FILL = re.compile(rb"\xff+")
 _MARKER_IN_CODED_DATA = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _SOS, _EOI, _ALONE = 0xDA, 0xD9, frozenset({0x01, *range(0xD0, 0xD9)})
@@ -21,11 +22,15 @@ _SOS, _EOI, _ALONE = 0xDA, 0xD9, frozenset({0x01, *range(0xD0, 0xD9)})
 def peek(data: bytes) -> Header:
     """Return what the frame header says; it stands behind a few segments, whose lengths lead there."""
     position = 2
-    for _ in range(_SEGMENTS_PEEKED):
-        if len(data) < position + 10 or data[position] != 0xFF:
+    for _ in range(MAX_SEGMENTS):
+        start = _FILL.match(data, position)
+        if len(data) < position + 10 or start is None:
             break
-        marker = data[position + 1]
+        position = start.end() - 1
+        marker = data[position + 1] if position + 1 < len(data) else _SOS
         if marker in _FRAME_HEADERS:
+            if len(data) < position + 10:
+                break
             height, width, components = struct.unpack_from(">HHB", data, position + 5)
             return Header("JPEG", width, height, is_colour=components != 1, bytes_per_pixel=components)
         if marker == _SOS:
@@ -38,16 +43,15 @@ def walk(data: bytes) -> Outline:
     """Return the outline of a JPEG file.
 
     Raises:
-        BrokenImage: It is damaged, cut off, or has more scans than any encoder writes.
+        BrokenImage: It is damaged, cut off, or has more scans or segments than any encoder writes.
     """
     width, height, scans, position = 0, 0, 0, 2
-    while True:
-        while data[position] == 0xFF and data[position + 1] == 0xFF:
-            position += 1  # fill bytes
-        if data[position] != 0xFF:
+    for _ in range(MAX_SEGMENTS):
+        start = _FILL.match(data, position)
+        if start is None:
             raise BrokenImage(f"JPEG: no marker at byte {position}; the file is damaged")
-        marker = data[position + 1]
-        position += 2
+        marker = data[start.end()]
+        position = start.end() + 1
         if marker == _EOI:
             break
         if marker in _ALONE:
@@ -66,6 +70,8 @@ def walk(data: bytes) -> Outline:
             if found is None:
                 raise BrokenImage("JPEG: the image data has no end; the file was cut off")
             position = found.start()
+    else:
+        raise BrokenImage(f"JPEG: more than {MAX_SEGMENTS} segments, which no photograph has")
     if not scans:
         raise BrokenImage("JPEG: there is no image data")
     return Outline("JPEG", width, height)

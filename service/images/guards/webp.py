@@ -8,6 +8,8 @@ from service.images.outline import Outline
 
 _HEAD_BYTES = 30
 
+MAX_CHUNKS = 10_000  # a frame of an animation is one; each is a step of ours
+
 
 def peek(data: bytes) -> Header:
     """Return what the first chunk says: VP8X, VP8L or VP8."""
@@ -21,17 +23,20 @@ def walk(data: bytes) -> Outline:
     """Return the outline of a WebP file and count its frames.
 
     Raises:
-        BrokenImage: It is cut off, or holds no image.
+        BrokenImage: It is cut off, has more chunks than any encoder writes, or holds no image.
     """
     (size,) = struct.unpack_from("<I", data, 4)
     if len(data) < size + 8:
         raise BrokenImage(f"WEBP: {len(data)} of {size + 8} bytes are there; the file was cut off")
     found: tuple[int, int] | None = None
-    frames, position = 0, 12
+    frames, chunks, position = 0, 0, 12
     while position + 8 <= min(len(data), size + 8):
         kind, length = struct.unpack_from("<4sI", data, position)
         found = found or _size(data, kind, position + 8)
         frames += kind == b"ANMF"
+        chunks += 1
+        if chunks > MAX_CHUNKS:
+            raise BrokenImage(f"WEBP: more than {MAX_CHUNKS} chunks, which only a file made to be slow has")
         position += 8 + length + (length & 1)
     if found is None:
         raise BrokenImage("WEBP: there is no image in the file")

@@ -1,0 +1,38 @@
+"""When the request that runs here has to be answered, and when its turn is; long loops ask, and so does the queue.
+
+A thread that was started for a request (`asyncio.to_thread`) knows its deadline: it gets a copy of the context.
+"""
+
+import math
+import time
+from contextvars import ContextVar
+
+from service.errors import DeadlineExceeded
+
+_END = ContextVar("end", default=math.inf)
+_DUE = ContextVar("due", default=0.0)
+
+
+def set_deadline(seconds: float) -> None:
+    """Let what runs for this request end so many seconds from now."""
+    _END.set(time.monotonic() + seconds)
+
+
+def check_deadline() -> None:
+    """Nothing, while there is time.
+
+    Raises:
+        DeadlineExceeded: There is none left, so nobody waits for a result.
+    """
+    if time.monotonic() > _END.get():
+        raise DeadlineExceeded("the time of the request is over (setting request_timeout_s)")
+
+
+def set_due(moment: float) -> None:
+    """Note when the work of this request would be done if nobody else had any, on the clock of the event loop."""
+    _DUE.set(moment)
+
+
+def due() -> float:
+    """Return that moment; 0 for work of no request."""
+    return _DUE.get()

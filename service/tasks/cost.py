@@ -1,0 +1,101 @@
+"""What a request will take, told from the heads of its files: bytes in memory, and seconds of CPU."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.contract.manifest import Manifest
+from service.errors import TooManyPixels
+from service.images.header import Header
+from service.images.inspect import ImageFile
+from service.limits import InputLimits
+from service.models.batcher import Batcher
+
+# Measured with `python -m benchmarks.reliability cost`: reading and writing a flat or a busy picture.
+_SECONDS_A_VALUE = 25e-9
+# A value of a picture as it is decoded, as a float, resampled, and as it is written.
+_BYTES_A_VALUE = 9
+_MOST_PIXELS_A_BYTE = 8 * 1032  # of one bit, as small as deflate makes zeros
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes that a request holds at most, and the CPU time that it needs."""
+
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+def cost_of_pictures(
+    files: Sequence[ImageFile],
+    manifest: Manifest,
+    batcher: Batcher,
+    limits: InputLimits,
+    *,
+    scale: int = 1,
+    passes: int = 1,
+    is_luma_only: bool = False,
+) -> Cost:
+    """The cost of files that go through a graph.
+
+    Args:
+        files: Image files or arrays.
+        manifest: Of the model.
+        batcher: Of the graph.
+        limits: On pixels; all files of a request share them.
+        scale: How much larger the answer is.
+        passes: How often every pixel runs.
+        is_luma_only: Whether one plane runs, whatever the picture has.
+
+    Raises:
+        TooManyPixels: Together they have more pixels than one file may have.
+    """
+    headers = [file.header for file in files]
+    pixels = sum(header.pixels or 0 for header in headers)
+    if len(files) > 1 and pixels > limits.max_pixels:
+        raise TooManyPixels(
+            f"the {len(files)} files of the request have {pixels} pixels together, the limit is {limits.max_pixels} "
+            "(setting max_pixels); send them in several requests"
+        )
+    numbers = sum(_numbers(header, manifest, is_luma_only=is_luma_only) for header in headers)
+    values = sum(_pixels(file, limits) * file.header.bytes_per_pixel for file in files)
+    return Cost(
+        bytes=sum(len(file.data) for file in files) + values * _BYTES_A_VALUE * scale**2,
+        seconds=batcher.expected_s(numbers * passes) + values * (1 + scale**2) * _SECONDS_A_VALUE,
+    )
+
+
+def cost_of_rows(rows: int, numbers: int, values: int, batcher: Batcher) -> Cost:
+    """The cost of latents, or tensors, that become pictures.
+
+    Args:
+        rows: How many.
+        numbers: In each of them.
+        values: In the picture that each becomes.
+        batcher: Of the graph.
+    """
+    return Cost(rows * (4 * numbers + _BYTES_A_VALUE * values), batcher.expected_s(rows * numbers))
+
+
+def cost_of_drawing(images: int, manifest: Manifest, batcher: Batcher) -> Cost:
+    """The cost of latents that become images of a model of one size."""
+    source, dim = manifest.input, manifest.latent.dim if manifest.latent else 1
+    return cost_of_rows(images, dim, source.channels * (source.height or 1) * (source.width or 1), batcher)
+
+
+def _pixels(file: ImageFile, limits: InputLimits) -> int:
+    """The pixels of a file; where its head does not tell, as many as its bytes may hold."""
+    header = file.header
+    if header.pixels is not None or header.kind is None:
+        return header.pixels or 0
+    return min(limits.max_pixels, _MOST_PIXELS_A_BYTE * len(file.data))
+
+
+def _numbers(header: Header, manifest: Manifest, *, is_luma_only: bool) -> int:
+    """How many numbers of a picture reach the graph."""
+    source = manifest.input
+    if source.height is not None and source.width is not None:
+        return header.images * source.channels * source.height * source.width
+    cell = source.multiple_of
+    padded = -(-(header.height or 0) // cell) * cell * (-(-(header.width or 0) // cell) * cell)  # a sliver may grow
+    planes = 3 if header.is_colour else 1
+    return header.images * padded * (1 if is_luma_only else max(source.channels, planes))
