@@ -97,7 +97,7 @@ class Settings(BaseModel):
         default=256, description="most images, or latents, in one request"
     )
     max_frames: Annotated[int, Field(ge=1, le=65536)] = Field(
-        default=256, description="most frames of an animation or pages of a TIFF; the first one is used"
+        default=256, description="most pages of a TIFF; the first one is used, as of an animation the first frame"
     )
     max_batch: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=64, description="most images in one inference; what has queued meanwhile goes together"

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -12,9 +13,9 @@ from PIL import ImageOps
 
 from service.errors import BrokenImage, RequestError, UnsupportedImage, reason_of, shown
 from service.images.formats import FORMAT_BY_TYPE, FORMATS
-from service.images.image import Image, to_8_bit
+from service.images.image import Image, Values, to_8_bit
 from service.images.inspect import check_data, check_size, inspect
-from service.images.png import read_png, write_png
+from service.images.png import read_deep_png, read_png, write_png
 
 # Pillow only warns up to twice its limit. Ours (max_pixels) is checked first; this is the second lock on that door.
 warnings.filterwarnings("error", category=PillowImage.DecompressionBombWarning)
@@ -25,9 +26,22 @@ _FRAME_MS, _END_MS = 80, 640  # how long the pictures of an animation stay; the 
 _TIFF_COMPRESSIONS = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "group3", "group4"} | {
     "tiff_ccitt"
 }
-_TILE_SIZE_TAGS, _BITS_TAG = (322, 323), 258
+_TILE_SIZE_TAGS, _BITS_TAG, _PHOTOMETRIC_TAG, _ORIENTATION_TAG = (322, 323), 258, 262, 274
+_WHITE_IS_ZERO, _MOST_BITS = 0, 16
+_MOST_DPI = 65_535  # what JPEG can hold
 _ONE_BIT = {"PNG", "TIFF"}  # formats that are written with one bit per pixel
+_SAME_AS = {"MPO": "JPEG"}  # what phones write: a JPEG, and more of them behind it
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N"}
+# EXIF orientation -> how (..., H, W) is turned upright; 1 and what is no orientation stay as they are
+_UPRIGHT: dict[object, Callable[[Values], Values]] = {
+    2: lambda values: values[..., ::-1],
+    3: lambda values: values[..., ::-1, ::-1],
+    4: lambda values: values[..., ::-1, :],
+    5: lambda values: values.swapaxes(-1, -2),
+    6: lambda values: np.rot90(values, -1, (-2, -1)),
+    7: lambda values: values[..., ::-1, ::-1].swapaxes(-1, -2),
+    8: lambda values: np.rot90(values, 1, (-2, -1)),
+}
 # mode after decoding -> mode to read the values in
 _READ_AS = {
     "1": "L",
@@ -74,11 +88,13 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int) -> Image:
     if outline.is_plain and outline.width and outline.height:
         pixels = read_png(data, width=outline.width, height=outline.height)
         if pixels is not None:
-            return _image(pixels, media_type="image/png")
+            return replace(_image(pixels, media_type="image/png"), dpi=_dpi(outline.dpi))
     try:
         with PillowImage.open(io.BytesIO(data), formats=[outline.format]) as picture:
             check_size(*picture.size, max_pixels=max_pixels)
             _check_tiff(picture, max_pixels=max_pixels)
+            if outline.is_deep_colour:
+                return _with_what_it_says(_read_deep(data, picture.getexif().get(_ORIENTATION_TAG)), picture)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
             return _with_what_it_says(_read(picture), picture)
@@ -107,10 +123,20 @@ def _check_tiff(picture: PillowImage.Image, *, max_pixels: int) -> None:
         )
 
 
+def _read_deep(data: bytes, orientation: object) -> Image:
+    pixels = read_deep_png(data)
+    if pixels is None:
+        raise UnsupportedImage("PNG: 16-bit colour needs the package pyspng here; send 8 bits or an NPY array")
+    planes: Values = np.moveaxis(pixels, 2, 0)
+    if (turn := _UPRIGHT.get(orientation)) is not None:
+        planes = turn(planes)
+    return Image(np.ascontiguousarray(planes)[None])
+
+
 def _read(picture: PillowImage.Image) -> Image:
     mode = picture.mode
     if mode in _SIXTEEN_BIT:
-        return Image(np.array(picture).astype(np.uint16)[None, None])
+        return Image(_whole_scale(np.array(picture).astype(np.uint16), picture)[None, None])
     if mode not in _READ_AS:
         raise UnsupportedImage(f"pixels of mode {shown(mode)}; send grey, RGB, CMYK, 16-bit grey, or an NPY array")
     target = _READ_AS[mode]
@@ -121,15 +147,42 @@ def _read(picture: PillowImage.Image) -> Image:
     )
 
 
+def _whole_scale(values: NDArray[np.uint16], picture: PillowImage.Image) -> NDArray[np.uint16]:
+    """16-bit grey from black to white: Pillow leaves fewer bits of a TIFF as they are, and white where that is zero."""
+    tags = getattr(picture, "tag_v2", {})
+    bits = tags.get(_BITS_TAG, (_MOST_BITS,))
+    used = min(max(bits if isinstance(bits, tuple) else (bits,)), _MOST_BITS)
+    if used < _MOST_BITS:
+        top = (1 << used) - 1
+        values = ((values.astype(np.uint32) * 0xFFFF + top // 2) // top).astype(np.uint16)
+    if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+        values = np.uint16(0xFFFF) - values
+    return values
+
+
+def _dpi(found: object) -> tuple[float, float] | None:
+    """Pixels per inch where they are two numbers that people use; files say anything, 0 and infinity among it."""
+    try:
+        across, down = (float(value) for value in found)  # type: ignore[attr-defined]  # or it is none
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if all(1 <= value <= _MOST_DPI for value in (across, down)) else None
+
+
 def _with_what_it_says(image: Image, picture: PillowImage.Image) -> Image:
     """The image with its colour profile and EXIF data, where those are sound and of a size that people use."""
     icc: object = picture.info.get("icc_profile")
-    kind = next((entry.media_type for entry in FORMATS if entry.name == picture.format and entry.options), None)
+    name = _SAME_AS.get(picture.format or "", picture.format)
+    kind = next((entry.media_type for entry in FORMATS if entry.name == name and entry.options), None)
     # A profile of CMYK says nothing of the RGB that was made of it.
     space = b"GRAY" if image.channels == 1 else b"RGB "
     fits = isinstance(icc, bytes) and icc[16:20] == space and len(icc) <= _MAX_ICC_BYTES
     return replace(
-        image, media_type=kind, icc=icc if fits and isinstance(icc, bytes) else None, exif=_exif(picture.getexif())
+        image,
+        media_type=kind,
+        icc=icc if fits and isinstance(icc, bytes) else None,
+        exif=_exif(picture.getexif()),
+        dpi=_dpi(picture.info.get("dpi")),
     )
 
 
@@ -163,17 +216,20 @@ def image_types(image: Image) -> tuple[str, ...]:
     """Return the media types that hold this image without losing depth or transparency: its own, then the best."""
     if len(image.values) != 1:
         return ()
-    kinds = _types_for(image.values.dtype == np.uint16, image.alpha is not None, image.media_type)
+    is_16_bit, has_alpha = image.values.dtype == np.uint16, image.alpha is not None
+    kinds = _types_for(is_16_bit, image.channels == 3, has_alpha, image.media_type)
     longest = max(image.size)
     return tuple(kind for kind in kinds if longest <= FORMAT_BY_TYPE[kind].longest_side)
 
 
 @cache
-def _types_for(is_16_bit: bool, has_alpha: bool, own: str | None) -> tuple[str, ...]:
+def _types_for(is_16_bit: bool, is_colour: bool, has_alpha: bool, own: str | None) -> tuple[str, ...]:
     types = [
         entry.media_type
         for entry in FORMATS
-        if entry.options and (entry.has_16_bits or not is_16_bit) and (entry.has_alpha or not has_alpha)
+        if entry.options
+        and (not is_16_bit or (entry.has_deep_colour if is_colour else entry.has_16_bits))
+        and (entry.has_alpha or not has_alpha)
     ]
     return tuple(sorted(types, key=lambda kind: kind != own))
 
@@ -191,9 +247,10 @@ def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALIT
     values = image.values[0] if image.values.dtype == np.uint16 else to_8_bit(image.values[0])
     if image.alpha is not None:
         values = np.concatenate([values, image.alpha[None]])
-    beside = {name: value for name, value in (("icc_profile", image.icc), ("exif", image.exif)) if value is not None}
-    if media_type == "image/png" and not image.is_one_bit and not beside:
-        return write_png(values)
+    if media_type == "image/png" and not image.is_one_bit:
+        return write_png(values, dpi=image.dpi, icc=image.icc, exif=image.exif)
+    said = {"icc_profile": image.icc, "exif": image.exif, "dpi": image.dpi}
+    beside = {name: value for name, value in said.items() if value is not None}
     entry = FORMAT_BY_TYPE[media_type]
     assert entry.options is not None  # noqa: S101  `image_types` offers no other
     picture = PillowImage.fromarray(values[0] if len(values) == 1 else np.ascontiguousarray(np.moveaxis(values, 0, 2)))

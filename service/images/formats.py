@@ -30,6 +30,7 @@ class Format:
         longest_side: In pixels.
         has_alpha: It keeps transparency.
         has_16_bits: It keeps 16-bit grey.
+        has_deep_colour: It keeps 16-bit RGB.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Format:
     longest_side: int = _NO_LIMIT
     has_alpha: bool = True
     has_16_bits: bool = False
+    has_deep_colour: bool = False
 
 
 def _jpeg_options(quality: int) -> Options:
@@ -52,7 +54,7 @@ def _jpeg_options(quality: int) -> Options:
 FORMATS = (
     Format(
         "PNG", "image/png", ("png", "apng"), re.compile(re.escape(png.SIGNATURE)), png.peek, png.walk,
-        options=lambda _: {"compress_level": 1}, has_16_bits=True,
+        options=lambda _: {"compress_level": 1}, has_16_bits=True, has_deep_colour=True,
     ),
     Format(
         "JPEG", "image/jpeg", ("jpg", "jpeg", "jfif"), re.compile(rb"\xff\xd8\xff"), jpeg.peek, jpeg.walk,

@@ -29,6 +29,7 @@ class Image:
         media_type: Of the file it came as, "image/png"; None for others than we write.
         icc: Its colour profile, if that is of its kind of pixels.
         exif: What else the file says of it, without the orientation, which has been applied.
+        dpi: Pixels per inch across and down, where the file says so.
     """
 
     values: Values
@@ -38,6 +39,7 @@ class Image:
     media_type: str | None = None
     icc: bytes | None = None
     exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,10 +82,8 @@ class Image:
         """Pixels as values of this image's kind; those outside [0, 1] are clipped."""
         if self.is_one_bit:
             return np.where(x >= 0.5, np.uint8(255), np.uint8(0))
-        if self.values.dtype == np.uint16:
-            return to_levels(x, np.uint16)
-        if self.values.dtype == np.uint8 and self.array_rank is None:
-            return to_levels(x, np.uint8)
+        if self.values.dtype in {np.dtype(np.uint8), np.dtype(np.uint16)} and self.array_rank is None:
+            return to_levels(x, self.values.dtype.type)
         return np.clip(x, 0.0, 1.0)  # an array in is an array out: float, whatever it came as
 
 

@@ -15,6 +15,8 @@ from service.images.guards import png
 from service.images.header import Header
 from service.images.outline import Outline
 
+_PAGED = {"TIFF"}  # of animations the first frame alone is decoded, and answers
+
 
 def peek(data: bytes) -> Header:
     """Return what the head of an image or NPY file claims. Takes microseconds, whatever the file's size."""
@@ -54,10 +56,8 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
         outline = found.walk(data)
         if outline.width is not None and outline.height is not None:
             check_size(outline.width, outline.height, max_pixels=max_pixels)
-        if outline.frames > max_frames:
-            raise TooManyImages(
-                f"{found.name}: {outline.frames} frames, the limit is {max_frames} (setting max_frames)"
-            )
+        if outline.frames > max_frames and found.name in _PAGED:
+            raise TooManyImages(f"{found.name}: {outline.frames} pages, the limit is {max_frames} (setting max_frames)")
     except (struct.error, IndexError, OverflowError) as error:  # the walks read where the file tells them to
         raise BrokenImage(
             f"{found.name}: a header points past the end of the file; it was cut off or damaged"

@@ -24,8 +24,8 @@ def read_npy_image(data: bytes, *, max_pixels: int, max_images: int) -> Image:
     """The images of an NPY file.
 
     Args:
-        data: float32 in [0, 1] or uint8; (H, W), (C, H, W) or (N, C, H, W) with C = 1 or 3. Fortran order and either
-            byte order are fine.
+        data: float32 in [0, 1], uint8 or uint16; (H, W), (C, H, W) or (N, C, H, W) with C = 1 or 3. Fortran order and
+            either byte order are fine.
         max_pixels: Most pixels, N x H x W.
         max_images: Most images, N.
 
@@ -33,14 +33,16 @@ def read_npy_image(data: bytes, *, max_pixels: int, max_images: int) -> Image:
         InvalidArray, TooManyPixels, TooManyImages: With what is wrong.
     """
     dtype, shape, is_fortran, start = read_header(data)
-    if dtype.newbyteorder("=") not in (np.float32, np.uint8):
-        raise InvalidArray(f"the array is {dtype}; send float32 with pixels in [0, 1], or uint8")
+    if dtype.newbyteorder("=") not in (np.float32, np.uint8, np.uint16):
+        raise InvalidArray(f"the array is {dtype}; send float32 with pixels in [0, 1], uint8, or uint16")
     if len(shape) not in {2, 3, 4}:
         raise InvalidArray(f"the array has shape {shown_shape(shape)}; send (H, W), (C, H, W) or (N, C, H, W)")
     count, channels, height, width = (1,) * (4 - len(shape)) + shape
     if channels not in {1, 3}:
+        is_last = shape[-1] in {1, 3}
+        cure = "; channels come first: send np.moveaxis(x, -1, -3)" if is_last else ""
         raise InvalidArray(
-            f"the array has shape {shown_shape(shape)}: {channels} channels; the C of (C, H, W) is 1 or 3"
+            f"the array has shape {shown_shape(shape)}: {channels} channels; the C of (C, H, W) is 1 or 3{cure}"
         )
     if not count or not height or not width:
         raise InvalidArray(f"the array has shape {shown_shape(shape)}, which holds no pixels")

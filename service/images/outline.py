@@ -14,6 +14,8 @@ class Outline:
         height: In pixels, where the walk knows it.
         frames: Or pages.
         is_plain: A PNG of 8-bit grey or RGB, upright and opaque.
+        is_deep_colour: A PNG of 16-bit RGB, opaque.
+        dpi: Pixels per inch across and down, where a PNG says it.
         png_data: Of a PNG, the bodies of its IDAT chunks.
         png_bytes: What they must inflate to.
     """
@@ -23,5 +25,7 @@ class Outline:
     height: int | None
     frames: int = 1
     is_plain: bool = False
+    is_deep_colour: bool = False
+    dpi: tuple[float, float] | None = None
     png_data: Sequence[memoryview] = ()
     png_bytes: int = 0

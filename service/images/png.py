@@ -1,4 +1,4 @@
-"""The common kinds of PNG, faster than Pillow does them: reads 8-bit grey and RGB, writes all that we answer with.
+"""PNG, faster and deeper than Pillow does it: reads 8-bit grey and RGB and 16-bit RGB, writes all that we answer with.
 
 Every guard of `inspect.py` comes before. Without the two packages, the same files are read by Pillow and written with
 zlib; `python -m benchmarks.micro codecs` shows what they gain.
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.images.deflate import zlib
-from service.images.guards.png import SIGNATURE
+from service.images.guards.png import METRES_PER_INCH, SIGNATURE
 from service.images.image import Values
 
 try:
@@ -25,6 +25,17 @@ _NUMBER = struct.Struct(">I")
 _COLOUR_BY_CHANNELS = {1: 0, 2: 4, 3: 2, 4: 6}
 _SUB = 1  # filter type: every byte minus that of the pixel to its left
 _FASTEST = 1  # of levels 0 to 3 in isal, 0 to 9 in zlib; 0 is larger in the one and stored in the other
+
+
+def read_deep_png(data: bytes) -> NDArray[np.uint16] | None:
+    """The pixels of a PNG of 16-bit RGB without transparency: (H, W, 3). None: nobody here can read it.
+
+    Pillow would drop the lower 8 bits.
+    """
+    if pyspng is None:
+        return None
+    pixels: NDArray[np.uint16] = pyspng.load(data)
+    return pixels[..., :3]  # the fourth is an alpha that is all opaque
 
 
 def read_png(data: bytes, *, width: int, height: int) -> NDArray[np.uint8] | None:
@@ -44,11 +55,20 @@ def read_png(data: bytes, *, width: int, height: int) -> NDArray[np.uint8] | Non
     return pixels
 
 
-def write_png(planes: Values) -> bytes:
+def write_png(
+    planes: Values,
+    *,
+    dpi: tuple[float, float] | None = None,
+    icc: bytes | None = None,
+    exif: bytes | None = None,
+) -> bytes:
     """A PNG file, exact.
 
     Args:
         planes: (C, H, W), uint8 or uint16: grey, grey + alpha, RGB, or RGB + alpha.
+        dpi: Pixels per inch, across and down.
+        icc: Colour profile.
+        exif: What else there is to say of the picture.
     """
     channels, height, width = planes.shape
     depth = planes.dtype.itemsize
@@ -59,9 +79,19 @@ def write_png(planes: Values) -> bytes:
     filtered[:, 0] = _SUB
     filtered[:, 1 : 1 + step] = rows[:, :step]
     np.subtract(rows[:, step:], rows[:, :-step], out=filtered[:, 1 + step :])
+    said: list[bytes] = []
+    if icc is not None:
+        said += _chunk(b"iCCP", b"ICC Profile\0\0" + _deflated(icc))
+    if dpi is not None:
+        said += _chunk(b"pHYs", struct.pack(">IIB", *(round(value / METRES_PER_INCH) for value in dpi), 1))
+    if exif is not None:
+        said += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    return b"".join((_start(width, height, 8 * depth, channels), *said, *_chunk(b"IDAT", _deflated(filtered)), _END))
+
+
+def _deflated(data: bytes | NDArray[np.uint8]) -> bytes:
     writer = zlib.compressobj(_FASTEST)  # not zlib.compress: isal's gives other bytes in another thread
-    data = writer.compress(filtered) + writer.flush()
-    return b"".join((_start(width, height, 8 * depth, channels), *_chunk(b"IDAT", data), _END))
+    return writer.compress(data) + writer.flush()
 
 
 @lru_cache(maxsize=64)

@@ -178,11 +178,11 @@ def test_png_text_that_inflates_without_end_is_refused() -> None:
         decode(content[:at] + bomb + content[at:])
 
 
-@pytest.mark.parametrize(("depth", "colour"), [(16, 2), (16, 4), (16, 6)])
+@pytest.mark.parametrize(("depth", "colour"), [(16, 4), (16, 6)])
 def test_a_png_that_would_lose_its_lower_bits_is_refused(depth: int, colour: int) -> None:
-    channels = {2: 3, 4: 2, 6: 4}[colour]
+    channels = {4: 2, 6: 4}[colour]
 
-    with pytest.raises(UnsupportedImage, match="lower 8 bits"):
+    with pytest.raises(UnsupportedImage, match="lose the lower 8"):
         decode(hand_png(2, 2, bytes(2 * (1 + 2 * channels * 2)), depth=depth, colour=colour))
 
 
@@ -224,13 +224,12 @@ def test_scan_markers_inside_a_thumbnail_do_not_count() -> None:
     assert decode(content[:2] + thumbnail + content[2:]).size == (24, 20)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_more_frames_than_allowed_are_refused(kind: str) -> None:
-    frames = [Image.new("RGB", (4, 4), (i * 20, 0, 0)) for i in range(5)]
+def test_more_pages_than_allowed_are_refused() -> None:
+    pages = [Image.new("RGB", (4, 4), (i * 20, 0, 0)) for i in range(5)]
 
-    assert decode(save(frames[0], kind, save_all=True, append_images=frames[1:3])).size == (4, 4)
-    with pytest.raises(TooManyImages, match="5 frames"):
-        decode(save(frames[0], kind, save_all=True, append_images=frames[1:]))
+    assert decode(save(pages[0], "TIFF", save_all=True, append_images=pages[1:3])).size == (4, 4)
+    with pytest.raises(TooManyImages, match="5 pages"):
+        decode(save(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
 
 
 @pytest.mark.parametrize("content", [hand_png(0, 4, b""), hand_png(4, 0, b"")])

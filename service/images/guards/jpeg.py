@@ -13,7 +13,7 @@ from service.images.outline import Outline
 # Progressive encoders write 10 scans, the longest script in the wild about 20. Every scan walks all pixels.
 MAX_SCANS = 40
 MAX_SEGMENTS = 10_000  # a photograph has some thirty; each is a step of ours
-_FILL = re.compile(rb"\xff+")
+_FILL = re.compile(rb"(?s:.)*?\xff+(?=[^\x00\xff])")  # what stands before a marker, and every viewer skips
 _MARKER_IN_CODED_DATA = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _SOS, _EOI, _ALONE = 0xDA, 0xD9, frozenset({0x01, *range(0xD0, 0xD9)})
@@ -49,7 +49,7 @@ def walk(data: bytes) -> Outline:
     for _ in range(MAX_SEGMENTS):
         start = _FILL.match(data, position)
         if start is None:
-            raise BrokenImage(f"JPEG: no marker at byte {position}; the file is damaged")
+            raise BrokenImage(f"JPEG: no marker behind byte {position}; the file was cut off or damaged")
         marker = data[start.end()]
         position = start.end() + 1
         if marker == _EOI:

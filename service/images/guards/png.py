@@ -9,6 +9,7 @@ from service.images.header import Header
 from service.images.outline import Outline
 
 MAX_CHUNKS = 100_000
+METRES_PER_INCH = 0.0254
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEAD_BYTES = 26
 _PALETTE = 3
@@ -54,6 +55,7 @@ def walk(data: bytes) -> Outline:
     width, height, frames = 0, 0, 1
     depth, colour, interlace, kinds = 0, 0, 0, set()
     bodies: list[memoryview] = []
+    dpi: tuple[float, float] | None = None
     for i, (kind, body) in enumerate(_chunks(data)):
         if (i == 0) != (kind == b"IHDR"):
             raise BrokenImage("PNG: IHDR is not the first chunk, or not the only one")
@@ -65,15 +67,22 @@ def walk(data: bytes) -> Outline:
             bodies.append(body)
         elif kind == b"acTL":
             (frames,) = struct.unpack_from(">I", body)
+        elif kind == b"pHYs":
+            dpi = _dpi(*struct.unpack_from(">IIB", body))
         kinds.add(kind)
-    if depth == 16 and (colour != 0 or b"tRNS" in kinds):
+    if depth == 16 and (colour not in {0, 2} or b"tRNS" in kinds):
         raise UnsupportedImage(
-            "PNG: 16-bit colour or transparency would silently lose its lower 8 bits; "
-            "send 8 bits, 16-bit grey, or an NPY array"
+            "PNG: 16 bits with transparency would silently lose the lower 8; send 8 bits, 16-bit grey or RGB, or an "
+            "NPY array"
         )
     is_plain = depth == 8 and colour in {0, 2} and not interlace and kinds <= _PLAIN_KINDS
+    is_deep_colour = depth == 16 and colour == 2
     raw_bytes = _raw_bytes(width, height, depth, colour, interlace)
-    return Outline("PNG", width, height, max(1, frames), is_plain, bodies, raw_bytes)
+    return Outline("PNG", width, height, max(1, frames), is_plain, is_deep_colour, dpi, bodies, raw_bytes)
+
+
+def _dpi(x: int, y: int, unit: int) -> tuple[float, float] | None:
+    return (x * METRES_PER_INCH, y * METRES_PER_INCH) if unit == 1 else None
 
 
 def check_data(bodies: Sequence[memoryview], expected: int) -> None:

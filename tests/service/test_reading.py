@@ -1,0 +1,210 @@
+"""Files as cameras, scanners and microscopes write them: what is read of them, and what an answer keeps."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from service.errors import RequestError, TooManyImages, UnsupportedImage
+from service.images import png as png_module
+from service.images.codec import decode_image, encode_image, image_types
+from service.images.guards.png import SIGNATURE
+from service.images.inspect import peek
+from service.images.npy import read_npy_image
+from tests.service.files import Array, pixels_of, save, to_npy
+
+RNG = np.random.default_rng(7)
+SMOOTH = (np.add.outer(np.arange(24), np.arange(32)) * 4).astype(np.uint8)
+COLOUR = np.stack([SMOOTH, SMOOTH[::-1], SMOOTH[:, ::-1]], axis=2)
+MAX_FRAMES = 8
+
+
+def read(data: bytes) -> Array:
+    values: Array = decode_image(data, max_pixels=10_000, max_frames=MAX_FRAMES).values[0]
+    return values
+
+
+def jpeg_with(filling: bytes) -> bytes:
+    """A JPEG with these bytes before every marker behind the first one and up to the first scan."""
+    data = save(PillowImage.fromarray(COLOUR), "JPEG", quality=95)
+    made, position = data[:2], 2
+    while data[position + 1] != 0xDA:
+        length = 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        made += (filling if position > 2 else b"") + data[position : position + length]
+        position += length
+    return made + filling + data[position:]
+
+
+@pytest.mark.parametrize("filling", [b"\xff", b"\xff" * 5, b"\x00", b"\x00\x00\x00", b"\x01\x02junk\xff"])
+def test_what_fills_the_space_between_segments_of_a_jpeg_is_skipped(filling: bytes) -> None:
+    data = jpeg_with(filling)
+
+    assert (read(data) == read(jpeg_with(b""))).all()
+    head = peek(data)
+    assert (head.width, head.height, head.is_colour) == (32, 24, True)
+
+
+def test_a_jpeg_without_any_marker_behind_its_start_is_broken() -> None:
+    with pytest.raises(RequestError, match="no marker"):
+        read(b"\xff\xd8\xff" + b"\x00" * 50)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True})])
+def test_a_long_animation_answers_with_its_first_frame(kind: str, options: dict[str, object]) -> None:
+    frames = [PillowImage.fromarray(np.full((8, 8), level, np.uint8)) for level in range(0, 250, 5)]
+    data = save(frames[10], kind, save_all=True, append_images=frames, **options)
+
+    assert np.unique(read(data)).tolist() == [50]
+
+
+def test_pages_of_a_tiff_are_limited() -> None:
+    page = PillowImage.fromarray(SMOOTH)
+
+    assert (read(save(page, "TIFF", save_all=True, append_images=[page] * (MAX_FRAMES - 1)))[0] == SMOOTH).all()
+    with pytest.raises(TooManyImages, match="9 pages"):
+        read(save(page, "TIFF", save_all=True, append_images=[page] * MAX_FRAMES))
+
+
+def test_what_phones_write_is_answered_as_jpeg() -> None:
+    two = save(PillowImage.fromarray(COLOUR), "MPO", save_all=True, append_images=[PillowImage.fromarray(COLOUR)])
+
+    image = decode_image(two, max_pixels=10_000, max_frames=MAX_FRAMES)
+
+    assert image.media_type == "image/jpeg"
+    assert image_types(image)[0] == "image/jpeg"
+    assert image.values.shape == (1, 3, 24, 32)
+
+
+def tiff(values: Array, *, bits: int, is_white_zero: bool = False) -> bytes:
+    """A TIFF of grey in one strip: 12 bits are packed, two pixels in three bytes; 16 stand alone."""
+    height, width = values.shape
+    if bits == 12:
+        pairs = values.reshape(height, width // 2, 2).astype(np.uint32)
+        packed = pairs[..., 0] << 12 | pairs[..., 1]
+        strip = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1).astype(np.uint8).tobytes()
+    else:
+        strip = values.astype("<u2").tobytes()
+    entries = [(256, width), (257, height), (258, bits), (259, 1), (262, 0 if is_white_zero else 1), (273, 8)]
+    entries += [(277, 1), (278, height), (279, len(strip))]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(strip))
+    return head + strip + struct.pack("<H", len(entries)) + directory + bytes(4)
+
+
+def test_twelve_bits_are_scaled_to_sixteen() -> None:
+    values = RNG.integers(0, 4096, (6, 8))
+    values[0, :3] = 0, 4095, 2048
+
+    found = read(tiff(values, bits=12))[0]
+
+    assert found.dtype == np.uint16
+    assert found[0, :2].tolist() == [0, 65535]
+    assert np.abs(found - values * 65535 / 4095).max() <= 0.5
+
+
+def test_white_may_be_zero_at_sixteen_bits() -> None:
+    values = RNG.integers(0, 65536, (6, 8))
+
+    assert (read(tiff(values, bits=16))[0] == values).all()
+    assert (read(tiff(values, bits=16, is_white_zero=True))[0] == 65535 - values).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_the_resolution_is_kept(kind: str) -> None:
+    data = save(PillowImage.fromarray(COLOUR), kind, dpi=(300, 150))
+
+    image = decode_image(data, max_pixels=10_000, max_frames=MAX_FRAMES)
+    assert image.dpi == pytest.approx((300, 150), abs=0.02)  # PNG counts pixels per metre
+
+    for answer in ("image/png", "image/jpeg", "image/tiff"):
+        with PillowImage.open(io.BytesIO(encode_image(image, answer))) as made:
+            assert made.info["dpi"] == pytest.approx((300, 150), abs=0.5)
+
+
+@pytest.mark.parametrize("dpi", [(0, 0), (72, 0), (1e9, 1e9)])
+def test_a_resolution_that_nobody_uses_is_left_out(dpi: tuple[float, float]) -> None:
+    chunk = struct.pack(">4sIIB", b"pHYs", *(min(round(value / 0.0254), 2**32 - 1) for value in dpi), 1)
+    data = save(PillowImage.fromarray(SMOOTH), "PNG")
+    with_chunk = data[:33] + struct.pack(">I", 9) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+
+    assert decode_image(with_chunk, max_pixels=10_000, max_frames=MAX_FRAMES).dpi is None
+
+
+def deep_png(values: Array, *, orientation: int = 1) -> bytes:
+    """A PNG of 16-bit RGB: (H, W, 3)."""
+    height, width, _ = values.shape
+    rows = np.zeros((height, 1 + width * 6), np.uint8)
+    rows[:, 1:] = values.astype(">u2").view(np.uint8).reshape(height, -1)
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)), (b"eXIf", exif.tobytes()[6:])]
+    chunks += [(b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")]
+    return SIGNATURE + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+def test_sixteen_bits_of_colour_keep_their_lower_eight() -> None:
+    values = RNG.integers(0, 65536, (5, 7, 3), np.uint16)
+
+    image = decode_image(deep_png(values), max_pixels=10_000, max_frames=MAX_FRAMES)
+
+    assert (np.moveaxis(image.values[0], 0, 2) == values).all()
+    assert image_types(image) == ("image/png",)
+    again = decode_image(encode_image(image, "image/png"), max_pixels=10_000, max_frames=MAX_FRAMES)
+    assert (again.values == image.values).all()
+    assert np.abs(image.pixels(1)[0, 0] - values @ [0.299, 0.587, 0.114] / 65535).max() < 2e-5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sixteen_bits_of_colour_are_turned_upright_as_eight_are(orientation: int) -> None:
+    values = RNG.integers(0, 256, (5, 7, 3), np.uint16)
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    eight = read(save(PillowImage.fromarray(values.astype(np.uint8)), "PNG", exif=exif))
+
+    assert (read(deep_png(values * 257, orientation=orientation)) == eight.astype(np.uint16) * 257).all()
+
+
+def test_sixteen_bits_of_colour_are_refused_where_nobody_can_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(png_module, "pyspng", None)
+
+    with pytest.raises(UnsupportedImage, match="16-bit colour"):
+        read(deep_png(np.zeros((2, 2, 3), np.uint16)))
+
+
+def test_profile_and_exif_of_a_png_stay_readable() -> None:
+    exif = PillowImage.Exif()
+    exif[0x010E] = "a hill"
+    profile = bytearray(RNG.integers(0, 256, 200, np.uint8).tobytes())
+    profile[16:20] = b"RGB "
+    image = decode_image(
+        save(PillowImage.fromarray(COLOUR), "PNG", exif=exif, icc_profile=bytes(profile), dpi=(72, 72)),
+        max_pixels=10_000, max_frames=MAX_FRAMES,
+    )  # fmt: skip
+
+    made = encode_image(image, "image/png")
+
+    with PillowImage.open(io.BytesIO(made)) as picture:
+        assert picture.info["icc_profile"] == bytes(profile)
+        assert picture.getexif()[0x010E] == "a hill"
+    assert (pixels_of(made) == COLOUR).all()
+
+
+def test_arrays_of_sixteen_bits_become_floats_as_those_of_eight_do() -> None:
+    values = RNG.integers(0, 65536, (3, 4, 5), np.uint16)
+
+    image = read_npy_image(to_npy(values), max_pixels=100, max_images=1)
+
+    assert np.abs(image.pixels(3)[0] - values / 65535).max() < 1e-7
+    assert image.to_depth(image.pixels(3)).dtype == np.float32
+
+
+def test_channels_at_the_end_are_refused_with_the_cure() -> None:
+    with pytest.raises(RequestError, match=r"np.moveaxis\(x, -1, -3\)"):
+        read_npy_image(to_npy(np.zeros((8, 9, 3), np.uint8)), max_pixels=100, max_images=1)
+    with pytest.raises(RequestError, match=r"is 1 or 3$"):
+        read_npy_image(to_npy(np.zeros((8, 9, 7), np.uint8)), max_pixels=100, max_images=1)
