@@ -30,13 +30,20 @@ def _counts_or_matches(value: int | str) -> int | str:
             re.compile(value)
         except re.error as error:
             raise ValueError(f"{value!r} is neither a number nor a regular expression: {error}") from error
-    elif int(value) < 1:
+    elif int(value) < 0:
+        raise ValueError("a number of pictures is 0 or more")
+    return value
+
+
+def _is_not_none(value: int | str) -> int | str:
+    if str(value).isdecimal() and not int(value):
         raise ValueError("at least one picture has to be kept back")
     return value
 
 
-# How many pictures are kept back to validate on, or a regular expression of their names.
-Validation = Annotated[int | str, AfterValidator(_counts_or_matches)]
+# How many pictures are kept back, 0 or more, or a regular expression of their names.
+Held = Annotated[int | str, AfterValidator(_counts_or_matches)]
+Validation = Annotated[Held, AfterValidator(_is_not_none)]
 
 
 class RecipeError(ValueError):

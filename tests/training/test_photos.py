@@ -73,6 +73,36 @@ def test_an_expression_keeps_back_what_it_names(tmp_path: Path, photos: Path, ki
     assert (split.train, split.validation, split.test) == (3, 3, 0)
 
 
+@pytest.mark.parametrize("test", [1, "^[05]"])
+def test_a_third_part_measures_and_is_neither_trained_on_nor_watched(photos: Path, test: int | str) -> None:
+    found = read_photos(photos, 3, validation=2, test=test, least_side=8, progress=False)
+
+    parts = [{pair.name for pair in part} for part in (found.train, found.validation, found.test)]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 6
+    assert all(parts)
+    assert found.measured == (found.test, "test")
+    assert (found.split.validation, found.split.test) == (len(found.validation), len(found.test))
+    if isinstance(test, str):
+        assert parts[2] == {"0.png", "5.png"}
+
+
+def test_without_a_third_part_nothing_moves(photos: Path) -> None:
+    found = read_photos(photos, 3, validation=2, least_side=8, progress=False)
+
+    assert [pair.name for pair in found.validation] == ["1.png", "4.png"]
+    assert found.measured == (found.validation, "validation")
+
+
+def test_a_fit_with_a_third_part_says_that_its_figures_are_of_test_pictures(tmp_path: Path, photos: Path) -> None:
+    assert fit(tmp_path, "enhance", "--data", str(photos), "data.test=1", "--name", "mine") == 0
+
+    manifest, directory = published(tmp_path, "mine")
+    split = manifest.provenance.data.split
+    assert (split.train, split.validation, split.test) == (4, 1, 1)
+    assert manifest.metrics[0].data.startswith("1 test pictures of photos")
+    assert "The figures are of the validation images" not in (directory / "README.md").read_text("utf-8")
+
+
 def test_photo_compression_takes_an_expression_too() -> None:
     recipe = load_recipe("photo-compressed", ("data.validation=^[024]",))
 

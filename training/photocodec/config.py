@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from service.contract.manifest import Name, Task
-from training.config import OptimisationConfig, Section, Share, Validation
+from training.config import Held, OptimisationConfig, Section, Share, Validation
 
 
 class LappedConfig(Section):
@@ -24,6 +24,8 @@ class PlanesConfig(Section):
     """Of the pictures, for the card."""
     validation: Validation = 20
     """How many are kept back and measured, evenly by name, at most a third; or a regular expression of their names."""
+    test: Held = 0
+    """How many others are kept back for the figures alone, or an expression; 0: figures are of validation pictures."""
 
 
 class PhotoCodecTraining(OptimisationConfig):

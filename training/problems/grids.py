@@ -112,7 +112,10 @@ def read(recipe: PhotoCodecRecipe, sources: Sources, progress: bool) -> Photos:
     if sources.data is None:
         raise DataError("which photographs? Give --data FOLDER")
     least = 2 * recipe.training.patch  # chroma has half the size
-    return read_photos(sources.data, 3, validation=recipe.data.validation, least_side=least, progress=progress)
+    config = recipe.data
+    return read_photos(
+        sources.data, 3, validation=config.validation, test=config.test, least_side=least, progress=progress
+    )
 
 
 def finish(run: GridsRun, places: Places) -> Finished:
@@ -122,7 +125,7 @@ def finish(run: GridsRun, places: Places) -> Finished:
     graphs = _export(network, directory)
     codec = served_codec(directory, recipe.rates)
     points = fit_points(codec, [unaligned(pair.clean) for pair in data.train], progress=places.progress)
-    held_back = [unaligned(pair.clean) for pair in data.validation]
+    held_back = [unaligned(pair.clean) for pair in data.measured[0]]
     measured = measure_all(codec, points, CONTEXTS, held_back, name=run.name, what="measure", progress=places.progress)
     sheets = [photo[None] for photo in held_back]
     curves = {
@@ -209,9 +212,10 @@ def _golden(recipe: PhotoCodecRecipe, tables: Tables, directory: Path) -> tuple[
 
 
 def _metrics(points: list[Point], curves: dict[str, list[Point]], photos: Photos) -> tuple[Metric, ...]:
-    sides = sorted(photos.validation[0].clean.shape[1:], reverse=True)
+    pairs, part = photos.measured
+    sides = sorted(pairs[0].clean.shape[1:], reverse=True)
     on = (
-        f"{len(photos.validation)} validation photographs of {photos.name} (the first of {sides[0]}x"
+        f"{len(pairs)} {part} photographs of {photos.name} (the first of {sides[0]}x"
         f"{sides[1]}), colour, a file each, header included"
     )
     metrics = []

@@ -127,7 +127,10 @@ def read(recipe: RestorationRecipe, sources: Sources, progress: bool) -> Photos:
     if sources.data is None:
         raise DataError("which photographs? Give --data FOLDER")
     config, least = recipe.data, recipe.training.patch * recipe.factor
-    return read_photos(sources.data, config.channels, validation=config.validation, least_side=least, progress=progress)
+    return read_photos(
+        sources.data, config.channels, validation=config.validation, test=config.test, least_side=least,
+        progress=progress,
+    )  # fmt: skip
 
 
 def read_both(recipe: RestorationRecipe, sources: Sources, progress: bool) -> Photos:
@@ -136,7 +139,8 @@ def read_both(recipe: RestorationRecipe, sources: Sources, progress: bool) -> Ph
         raise DataError("restore learns from pairs: give --noisy DIR and --clean DIR, same names in both")
     config = recipe.data
     return read_pairs(
-        sources.noisy, sources.clean, config.channels, validation=config.validation, least_side=recipe.training.patch,
+        sources.noisy, sources.clean, config.channels, validation=config.validation, test=config.test,
+        least_side=recipe.training.patch,
         progress=progress,
     )  # fmt: skip
 
@@ -158,7 +162,7 @@ def finish(run: PicturesRun, places: Places) -> Finished:
     arrays = golden_sample(recipe.task, directory, *(tensor.numpy() for tensor in inputs(1, 8, 8)))
     graph = ServedGraph((directory / exported.file).read_bytes(), cell, recipe.factor)
     noise, lost = noise_of(graph, data, recipe, progress=places.progress) if recipe.takes_sigma else (None, ())
-    metrics = (*measure(graph, data.validation, recipe, data.name), *lost)
+    metrics = (*measure(graph, data, recipe), *lost)
     say(metrics)
     looks = run.read(REPORT, "train")
     if len(looks["history"]) > 1:
@@ -171,7 +175,7 @@ def finish(run: PicturesRun, places: Places) -> Finished:
                 )
             )
     with write_atomically(directory / PICTURE) as file:
-        file.write(_picture(graph, data.validation[:SHOWN], recipe))
+        file.write(_picture(graph, data.measured[0][:SHOWN], recipe))
     is_enhance = recipe.kind == "enhance"
     return Finished(
         architecture="restorer",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from service.contract.manifest import Name, Task
-from training.config import OptimisationConfig, Section, Share, Validation
+from training.config import Held, OptimisationConfig, Section, Share, Validation
 from training.restoration.degradations import DEGRADATIONS
 
 
@@ -31,6 +31,8 @@ class PhotosConfig(Section):
     """Of the pictures, for the card."""
     validation: Validation = 20
     """How many are kept back, evenly by name, at most a third; or a regular expression of their names."""
+    test: Held = 0
+    """How many others are kept back for the figures alone, or an expression; 0: figures are of validation pictures."""
     sizes: tuple[Annotated[float, Field(gt=0.1, le=1.0)], ...] = (1.0, 0.85, 0.7)
     """Scales at which training sees each photograph: a smaller one has finer detail per pixel. Of pairs only 1."""
 

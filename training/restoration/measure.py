@@ -19,7 +19,7 @@ from training.randomness import generator_for
 from training.restoration.blind import mean_of_neighbours
 from training.restoration.config import RestorationRecipe
 from training.restoration.patches import prepare, resized
-from training.restoration.photos import Pair
+from training.restoration.photos import Pair, Photos
 
 SIGMAS = (15.0, 25.0, 50.0)  # 0-255 units
 # From full-range luma to that of ITU-R BT.601 with 219 steps, on which the literature on enlarging measures.
@@ -102,10 +102,11 @@ def baselines(recipe: RestorationRecipe) -> dict[str, Restore]:
     return {"as it comes": lambda x, _: x, "median 3x3": lambda x, _: median_filter(x)}
 
 
-def measure(graph: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, name: str) -> tuple[Metric, ...]:
-    """Mean PSNR of the graph and the baselines on `pairs`."""
+def measure(graph: Restore, photos: Photos, recipe: RestorationRecipe) -> tuple[Metric, ...]:
+    """Mean PSNR of the graph and the baselines on the test pictures, or on those of validation where there are none."""
+    pairs, part = photos.measured
     if recipe.kind == "blind":
-        return (_of_hidden_pixels(graph, pairs, name),)
+        return (_of_hidden_pixels(graph, photos),)
     sigmas = SIGMAS if recipe.kind == "denoise" else (0.0,)
     metrics = []
     for sigma in sigmas:
@@ -116,7 +117,7 @@ def measure(graph: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, 
                 task=recipe.task,
                 value=mean_psnr(graph, pairs, recipe, sigma),
                 unit="dB, mean over pictures",
-                data=f"{len(pairs)} validation pictures of {name}{noise}",
+                data=f"{len(pairs)} {part} pictures of {photos.name}{noise}",
                 higher_is_better=True,
                 baselines={b: mean_psnr(f, pairs, recipe, sigma) for b, f in baselines(recipe).items()},
             )
@@ -124,7 +125,8 @@ def measure(graph: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, 
     return tuple(metrics)
 
 
-def _of_hidden_pixels(graph: Restore, pairs: tuple[Pair, ...], name: str) -> Metric:
+def _of_hidden_pixels(graph: Restore, photos: Photos) -> Metric:
+    pairs, part = photos.measured
     functions = {"graph": lambda x: graph(x, 0.0), "mean of the eight around it": mean_of_neighbours}
     errors = {
         label: float(
@@ -137,7 +139,7 @@ def _of_hidden_pixels(graph: Restore, pairs: tuple[Pair, ...], name: str) -> Met
         task="denoise",
         value=errors.pop("graph"),
         unit="mse, with the noise of those pixels in it",
-        data=f"{len(pairs)} noisy validation pictures of {name}; no clean ones are known",
+        data=f"{len(pairs)} noisy {part} pictures of {photos.name}; no clean ones are known",
         higher_is_better=False,
         baselines=errors,
     )

@@ -40,24 +40,33 @@ class Photos:
     train: tuple[Pair, ...]
     validation: tuple[Pair, ...]
     skipped: tuple[Skipped, ...]
+    test: tuple[Pair, ...] = ()
 
     @property
     def count(self) -> int:
-        """Pictures in both parts."""
-        return len(self.train) + len(self.validation)
+        """Pictures in all parts."""
+        return len(self.train) + len(self.validation) + len(self.test)
+
+    @property
+    def measured(self) -> tuple[tuple[Pair, ...], str]:
+        """The pictures that figures are of, and what they are called: those that nothing is chosen by, if there are."""
+        return (self.test, "test") if self.test else (self.validation, "validation")
 
     @property
     def split(self) -> Split:
         """How many pictures are in which part; training watches those kept back, which makes them validation."""
-        return Split(train=len(self.train), validation=len(self.validation), calibration=0, test=0)
+        return Split(train=len(self.train), validation=len(self.validation), calibration=0, test=len(self.test))
 
     @property
     def summary(self) -> str:
         """What was read."""
-        return f"{len(self.train)} pictures for training, {len(self.validation)} for validation"
+        parts = {"for training": self.train, "for validation": self.validation, "for the figures": self.test}
+        return ", ".join(f"{len(part)} {use}" for use, part in parts.items()).replace(" ", " pictures ", 1)
 
 
-def read_photos(folder: Path, channels: int, *, validation: int | str, least_side: int, progress: bool) -> Photos:
+def read_photos(
+    folder: Path, channels: int, *, validation: int | str, test: int | str = 0, least_side: int, progress: bool
+) -> Photos:
     """All different pictures below `folder`, every k-th in the order of their names for validation.
 
     Args:
@@ -65,6 +74,7 @@ def read_photos(folder: Path, channels: int, *, validation: int | str, least_sid
         channels: 1 makes them grey (ITU-R BT.601), 3 colour.
         validation: How many to keep back, at most a third; or a regular expression of names, so that what belongs
             together stays together.
+        test: The same, for the figures alone; 0 keeps none.
         least_side: Smaller pictures are skipped.
         progress: Show a bar.
 
@@ -77,11 +87,18 @@ def read_photos(folder: Path, channels: int, *, validation: int | str, least_sid
     for path, pixels in found:
         photo = torch.from_numpy(pixels)
         pairs.append((path, Pair(str(path.relative_to(folder)), photo, photo)))
-    return _parts(folder.resolve().name, pairs, skipped, validation=validation, least_side=least_side)
+    return _parts(folder.resolve().name, pairs, skipped, kept=(validation, test), least_side=least_side)
 
 
 def read_pairs(
-    noisy: Path, clean: Path, channels: int, *, validation: int | str, least_side: int, progress: bool
+    noisy: Path,
+    clean: Path,
+    channels: int,
+    *,
+    validation: int | str,
+    test: int | str = 0,
+    least_side: int,
+    progress: bool,
 ) -> Photos:
     """Pictures of the same relative name in two folders.
 
@@ -90,6 +107,7 @@ def read_pairs(
         clean: What should come out.
         channels: 1 or 3.
         validation: As in `read_photos`. Pairs of one clean picture stay together.
+        test: As in `read_photos`.
         least_side: Smaller pictures are skipped.
         progress: Show a bar.
 
@@ -113,12 +131,21 @@ def read_pairs(
         name = str(path.relative_to(noisy))
         pairs.append((path, Pair(name, torch.from_numpy(pixels), torch.from_numpy(target))))
     return _parts(
-        noisy.resolve().name, pairs, [*skipped, *broken, *broken_targets], validation=validation, least_side=least_side
+        noisy.resolve().name,
+        pairs,
+        [*skipped, *broken, *broken_targets],
+        kept=(validation, test),
+        least_side=least_side,
     )
 
 
 def _parts(
-    name: str, found: list[tuple[Path, Pair]], skipped: list[Skipped], *, validation: int | str, least_side: int
+    name: str,
+    found: list[tuple[Path, Pair]],
+    skipped: list[Skipped],
+    *,
+    kept: tuple[int | str, int | str],
+    least_side: int,
 ) -> Photos:
     first_by_digest: dict[bytes, Pair] = {}
     clean_of: list[bytes] = []  # the digest of each pair's clean picture
@@ -137,7 +164,9 @@ def _parts(
         reasons = "".join(f"\n  skipped {reason}" for reason in skipped[:20])
         raise DataError(f"{name}: {len(pairs)} usable pictures, at least {LEAST_PHOTOS} are needed{reasons}")
     refuse_blank((pair.clean.numpy() for pair in pairs), label=name)
-    kept = _kept_back([pair.name for pair in pairs], clean_of, validation)
+    numbers = range(len(pairs))
+    tested = _kept_back(numbers, pairs, clean_of, kept[1])
+    watched = _kept_back([i for i in numbers if i not in tested], pairs, clean_of, kept[0])
     sha256 = hashlib.sha256()
     for pair in pairs:
         for photo in (pair.degraded, pair.clean):
@@ -146,25 +175,26 @@ def _parts(
     return Photos(
         name=name,
         sha256=sha256.hexdigest(),
-        train=tuple(pair for i, pair in enumerate(pairs) if i not in kept),
-        validation=tuple(pair for i, pair in enumerate(pairs) if i in kept),
+        train=tuple(pair for i, pair in enumerate(pairs) if i not in watched | tested),
+        validation=tuple(pair for i, pair in enumerate(pairs) if i in watched),
+        test=tuple(pair for i, pair in enumerate(pairs) if i in tested),
         skipped=tuple(skipped),
     )
 
 
-def _kept_back(names: Sequence[str], clean_of: Sequence[bytes], validation: int | str) -> set[int]:
-    """Which pictures are for validation: never one of two with the same clean picture alone."""
-    if isinstance(validation, str) and not validation.isdecimal():
-        kept = {i for i, name in enumerate(names) if re.search(validation, name)}
-        if not kept or len(kept) == len(names):
-            raise DataError(f"data.validation={validation!r} matches {len(kept)} of {len(names)} names")
+def _kept_back(free: Sequence[int], pairs: Sequence[Pair], clean_of: Sequence[bytes], rule: int | str) -> set[int]:
+    """Which of the `free` pairs a rule keeps back: never one of two with the same clean picture alone."""
+    if isinstance(rule, str) and not rule.isdecimal():
+        kept = {i for i in free if re.search(rule, pairs[i].name)}
+        if not kept or len(kept) == len(free):
+            raise DataError(f"{rule!r} (data.validation or data.test) matches {len(kept)} of {len(free)} names")
     else:
-        count = min(int(validation), len(names) // 3)
-        kept = {round((i + 0.5) * len(names) / count - 0.5) for i in range(count)} if count else set()
+        count = min(int(rule), len(free) // 3)
+        kept = {free[round((i + 0.5) * len(free) / count - 0.5)] for i in range(count)} if count else set()
     shown = {clean_of[i] for i in kept}
-    kept = {i for i, clean in enumerate(clean_of) if clean in shown}
-    if len(kept) == len(names):
-        raise DataError(f"all {len(names)} pairs have a clean picture that is kept back; none is left for training")
+    kept = {i for i in free if clean_of[i] in shown}
+    if len(kept) == len(free):
+        raise DataError(f"all {len(free)} pairs have a clean picture that is kept back: none is left to learn from")
     return kept
 
 
