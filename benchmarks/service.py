@@ -18,6 +18,7 @@ MODELS = ROOT / "models"
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 POLL_S = 0.005
+SURE = 20  # answers for each worker, all of them "ready"
 
 
 def newest(name: str) -> Path:
@@ -39,6 +40,7 @@ class Service:
         models: What it serves.
         workers: Processes that answer.
         cores: Where it runs; None is everywhere.
+        prefix: Words before its command, such as those of a quota.
 
     Attributes:
         process: With its memory, files and CPU time.
@@ -50,14 +52,28 @@ class Service:
     ready_s: float
 
     def __init__(
-        self, *flags: str, models: Path = MODELS, workers: int = 1, cores: Sequence[int] | None = None
+        self,
+        *flags: str,
+        models: Path = MODELS,
+        workers: int = 1,
+        cores: Sequence[int] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
-        self.flags, self.models, self.workers, self.cores = flags, models, workers, cores
+        self.flags, self.models, self.workers, self.cores, self.prefix = flags, models, workers, cores, prefix
         self.port = free_port()
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "service", "--port", str(self.port), "--models-dir", str(self.models)]
+        command = [
+            *self.prefix,
+            sys.executable,
+            "-m",
+            "service",
+            "--port",
+            str(self.port),
+            "--models-dir",
+            str(self.models),
+        ]
         command += ["--workers", str(self.workers), "--device", "cpu", *self.flags]
         started = time.perf_counter()
         with contextlib.ExitStack() as stack:  # ends it if it does not become ready
@@ -92,7 +108,10 @@ class Service:
         return write_request(folder, name=name, url=url, content_type=content_type, body=body)
 
     def _wait(self, end: float) -> None:
-        while self.process.log.read_bytes().count(b" running on ") < self.workers or not self._is_ready():
+        asks = 1 if self.workers == 1 else SURE * self.workers  # any worker answers, and each loads by itself
+        while self.process.log.read_bytes().count(b" running on ") < self.workers or not all(
+            self._is_ready() for _ in range(asks)
+        ):
             if self.process.popen.poll() is not None or time.perf_counter() > end:
                 raise ServiceError(f"the service does not start:\n{self.process.last_words()}")
             time.sleep(POLL_S)

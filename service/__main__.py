@@ -1,8 +1,10 @@
 """`python -m service`: reads the settings, starts the server or its workers, and ends with 0 when told to stop."""
 
+import logging
 import os
 import sys
 
+from service.cores import plan
 from service.errors import StartupError
 from service.models.probe import start_child
 from service.server.exit_codes import EXIT_CANNOT_START, EXIT_STOPPED
@@ -26,6 +28,10 @@ def main() -> int:
 
 def run(settings: Settings) -> int:
     """Serves with these settings until told to stop; the exit code."""
+    shares = plan(settings.workers, settings.threads)
+    settings = settings.model_copy(update={"workers": shares.workers})
+    # Not a thread per core of the host beside our own: BLAS gets nothing large to do here.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     first = start_child(settings) if settings.workers == 1 else None
     try:
         # Not before: these take as long as the child takes.
@@ -34,6 +40,7 @@ def run(settings: Settings) -> int:
         from service.telemetry.logs import start_logging  # noqa: PLC0415
 
         start_logging(settings)
+        logging.getLogger(__name__).info("%s", shares)
         listener = listen(settings.host, settings.port)
         if settings.workers > 1:
             return Supervisor(settings, listener).run()

@@ -121,8 +121,9 @@ class Settings(BaseModel):
     request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         default=30.0, description="seconds from the end of a request's body to its answer; over it: 504"
     )
-    workers: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=1, description="processes that answer; each has its own models, and one that dies is replaced"
+    workers: Annotated[int, Field(ge=0, le=256)] = Field(
+        default=1,
+        description="processes that answer, each with its own models, and replaced if it dies; 0 is one for each core",
     )
     probe_memory_bytes: Annotated[int, Field(ge=256 * MIB, le=2**40)] = Field(
         default=2048 * MIB, description="address space of the process that tries a new model version, in bytes"

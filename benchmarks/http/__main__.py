@@ -9,6 +9,7 @@ COMMANDS = {
     "endpoints": "ways in and out beside each other: PNG, form, NPY; denoise, encode, anomaly",
     "workers": "requests per second of one worker and of two",
     "replica": "what a replica costs and does: CPU, memory, requests per second",
+    "quotas": "half a core, one and two of CPU time, with one worker and with two (needs root)",
     "ray": "an echo behind Ray Serve and behind uvicorn alone (installs Ray)",
     "large": "memory and CPU time of photographs of 1 to 100 megapixels",
 }

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -18,6 +19,7 @@ from service.api.prometheus import Metrics
 from service.api.routes import ROUTERS
 from service.api.service import Service
 from service.collections.store.threads import StoreThreads
+from service.cores import plan
 from service.http.admission import Admission
 from service.http.api_keys import KeyGate, Right
 from service.http.budget import Budget
@@ -107,6 +109,7 @@ def _make_service(settings: Settings, first: Child | None, board: Board, tracer:
         Metrics(meters, board, registry, admission, budget),
         StoreThreads(settings.collections_url.get_secret_value()),
         budget,
+        plan(settings.workers, settings.threads),
     )
 
 
@@ -114,6 +117,9 @@ def _make_service(settings: Settings, first: Child | None, board: Board, tracer:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     registry = service.registry
+    # Python's own has a thread for each core of the machine, also where a container may use half of one.
+    files = ThreadPoolExecutor(service.plan.pool, thread_name_prefix="files")
+    asyncio.get_running_loop().set_default_executor(files)
     loading = asyncio.create_task(registry.refresh())
     await asyncio.wait([loading], timeout=_LOADING_HEAD_START_S)
     if loading.done():

@@ -236,6 +236,9 @@ class Readiness(BaseModel):
     status: Literal["ready"]
     device: Annotated[str, Field(description="The setting")]
     provider: Annotated[str, Field(description="The onnxruntime execution provider in use")]
+    cores: Annotated[float, Field(description="Cores that may be used, by affinity and cgroup quota")]
+    workers: Annotated[int, Field(description="Processes that answer")]
+    threads: Annotated[int, Field(description="Threads inside one inference")]
     models: list[LiveModel]
     rejected: list[RejectedModel]
 

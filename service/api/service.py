@@ -8,6 +8,7 @@ from starlette.requests import Request
 from service.api.page_cache import PageCache
 from service.api.prometheus import Metrics
 from service.collections.store.threads import StoreThreads
+from service.cores import Plan
 from service.deadline import set_due
 from service.http.admission import Admission
 from service.http.budget import Budget, hold_of
@@ -29,6 +30,7 @@ class Service:
     metrics: Metrics
     store: StoreThreads
     budget: Budget
+    plan: Plan
     pages: PageCache = field(default_factory=PageCache)
 
 

@@ -45,6 +45,8 @@ class Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # Threads that wait by spinning take more CPU time than the work itself: `python -m benchmarks.micro threads`.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = _ONLY_ERRORS
         # onnxruntime would take its other format by four magic bytes, and what was checked is the ONNX reading.

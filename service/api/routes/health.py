@@ -40,6 +40,9 @@ async def ready(request: Request) -> Response:
         status="ready",
         device=service.settings.device,
         provider=service.registry.provider,
+        cores=service.plan.cores,
+        workers=service.plan.workers,
+        threads=service.plan.threads,
         models=[
             LiveModel(name=name, version=model.manifest.version, tasks=list(model.manifest.tasks))
             for name, model in sorted(snapshot.model_by_name.items())
