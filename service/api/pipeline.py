@@ -16,6 +16,7 @@ from service.http.body import file_cap, read_files
 from service.http.negotiation import negotiate
 from service.images.inspect import ImageFile
 from service.limits import InputLimits
+from service.media_types import NPY_TYPE
 from service.models.batcher import Batcher
 from service.tasks.answer import Answer
 from service.tasks.cost import Cost, cost_of_pictures
@@ -66,7 +67,14 @@ def _cost(files: Sequence[ImageFile], work: Work, manifest: Manifest, batcher: B
     if not isinstance(work, Restoration):
         return cost_of_pictures(files, manifest, batcher, limits)
     return cost_of_pictures(
-        files, manifest, batcher, limits, scale=work.scale, passes=work.passes, is_luma_only=work.is_luma_only
+        files,
+        manifest,
+        batcher,
+        limits,
+        scale=work.scale,
+        passes=work.passes,
+        is_luma_only=work.is_luma_only,
+        is_tiled=NPY_TYPE not in (work.accept or ""),
     )
 
 

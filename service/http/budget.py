@@ -5,7 +5,7 @@
                          [ seconds ------- ]
 
 A request reserves before it takes, and is refused where that does not fit. One that is alone always fits: other limits
-bound it.
+bound it. It counts as half of the budget at most, so that others find room; two such do not fit together.
 """
 
 import asyncio
@@ -58,8 +58,8 @@ class Budget:
         Raises:
             QueueFull: It does not fit beside the others.
         """
-        # More than a half cannot be done in time anyway, and must not keep everybody else out.
-        new = Load(new.bytes, min(new.seconds, self.limit.seconds * _SHARE))
+        # One that takes more than a half is the only one of its kind, and must not keep the small ones out.
+        new = Load(min(new.bytes, int(self.limit.bytes * _SHARE)), min(new.seconds, self.limit.seconds * _SHARE))
         if not self._fits(hold, new, "bytes"):
             raise self._full(
                 f"requests hold {self.total.bytes >> 20} MiB and {new.bytes >> 20} MiB more do not fit, the limit is "

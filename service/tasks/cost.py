@@ -12,8 +12,9 @@ from service.models.batcher import Batcher
 
 # Measured with `python -m benchmarks.reliability cost`: reading and writing a flat or a busy picture.
 _SECONDS_A_VALUE = 25e-9
-# A value of a picture as it is decoded, as a float, resampled, and as it is written.
-_BYTES_A_VALUE = 9
+# A value of a picture as it is decoded, as a float, resampled, and as it is written. In tiles, no picture of floats is
+# made, unless the answer is an array.
+_BYTES_A_VALUE, _BYTES_A_TILED_VALUE = 9, 2
 _MOST_PIXELS_A_BYTE = 8 * 1032  # of one bit, as small as deflate makes zeros
 
 
@@ -34,6 +35,7 @@ def cost_of_pictures(
     scale: int = 1,
     passes: int = 1,
     is_luma_only: bool = False,
+    is_tiled: bool = False,
 ) -> Cost:
     """The cost of files that go through a graph.
 
@@ -45,6 +47,7 @@ def cost_of_pictures(
         scale: How much larger the answer is.
         passes: How often every pixel runs.
         is_luma_only: Whether one plane runs, whatever the picture has.
+        is_tiled: Whether the picture is never there as floats.
 
     Raises:
         TooManyPixels: Together they have more pixels than one file may have.
@@ -58,8 +61,9 @@ def cost_of_pictures(
         )
     numbers = sum(_numbers(header, manifest, is_luma_only=is_luma_only) for header in headers)
     values = sum(_pixels(file, limits) * file.header.bytes_per_pixel for file in files)
+    bytes_a_value = _BYTES_A_TILED_VALUE * (1 + scale**2) if is_tiled else _BYTES_A_VALUE * scale**2
     return Cost(
-        bytes=sum(len(file.data) for file in files) + values * _BYTES_A_VALUE * scale**2,
+        bytes=sum(len(file.data) for file in files) + values * bytes_a_value,
         seconds=batcher.expected_s(numbers * passes) + values * (1 + scale**2) * _SECONDS_A_VALUE,
     )
 

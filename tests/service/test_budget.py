@@ -20,17 +20,18 @@ from tests.service.toymodels import publish_toy
 MIB = 2**20
 
 
-def test_what_is_alone_always_fits_and_nothing_does_beside_it() -> None:
+def test_what_is_alone_always_fits_and_no_other_like_it_beside_it_but_small_ones_do() -> None:
     budget = Budget(max_bytes=100, max_seconds=10)
-    first, second = Hold(budget, "a"), Hold(budget, "b")
+    first, second, small = (Hold(budget, client) for client in "abc")
 
     first.reserve(bytes=500)
     with pytest.raises(QueueFull, match="max_memory_bytes"):
-        second.reserve(bytes=1)
+        second.reserve(bytes=500)
+    small.reserve(bytes=20)
     first.free()
-    second.reserve(bytes=1)
+    second.reserve(bytes=500)
 
-    assert budget.total.bytes == 1
+    assert budget.total.bytes == 70  # a half, and the small one
 
 
 def test_small_requests_find_room_beside_large_ones() -> None:
@@ -88,7 +89,7 @@ def test_everything_is_given_back() -> None:
         hold.free()
 
     Hold(budget, "x").reserve(bytes=10**9, seconds=0)
-    assert budget.total.bytes == 10**9
+    assert budget.total.bytes == 500
 
 
 @pytest.fixture(scope="module")
