@@ -98,7 +98,8 @@ def test_a_start_that_cannot_be_is_explained(tmp_path: Path, photos: Path, capsy
 def test_a_run_goes_on_to_more_steps_as_if_it_had_been_asked_for_them_at_first(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ("denoise", "--data", str(photos), "training.schedule=wsd", "training.warmup_share=0", "--name")
+    schedule = ("training.schedule=wsd", "training.warmup_share=0", "level.patches=0")  # patches are counted
+    arguments = ("denoise", "--data", str(photos), *schedule, "--name")
     assert fit(tmp_path, *arguments, "whole", "training.steps=20") == 0
     monkeypatch.setattr("training.trainer.CHECKPOINT_INTERVAL_S", 0.0)
     real, steps = Patches.draw, 0

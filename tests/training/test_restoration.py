@@ -112,7 +112,7 @@ def test_a_network_that_only_copies_does_not_get_away_with_it() -> None:
 def test_a_fit_that_was_killed_ends_with_the_same_graph(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert fit(tmp_path, "denoise", "--data", str(photos), "--name", "whole") == 0
+    assert fit(tmp_path, "denoise", "level.patches=0", "--data", str(photos), "--name", "whole") == 0
     monkeypatch.setattr("training.trainer.CHECKPOINT_INTERVAL_S", 0.0)
     real, steps = Patches.draw, 0
 
@@ -124,9 +124,9 @@ def test_a_fit_that_was_killed_ends_with_the_same_graph(
         return real(self, generator)
 
     monkeypatch.setattr(Patches, "draw", draw_and_die)
-    assert fit(tmp_path, "denoise", "--data", str(photos), "--name", "killed") == 130
+    assert fit(tmp_path, "denoise", "level.patches=0", "--data", str(photos), "--name", "killed") == 130
     assert not (tmp_path / "models" / "killed").exists()
-    assert fit(tmp_path, "denoise", "--data", str(photos), "--name", "killed") == 0
+    assert fit(tmp_path, "denoise", "level.patches=0", "--data", str(photos), "--name", "killed") == 0
 
     assert steps == 4 + 1 + 2
     whole, killed = (published(tmp_path, name)[0].tasks["denoise"].sha256 for name in ("whole", "killed"))
