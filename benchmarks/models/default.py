@@ -26,8 +26,8 @@ from training.randomness import generator_for
 from training.restoration.degradations import clean, clipped, through_jpeg
 from training.restoration.measure import Restore
 
-SIDE, MOST = 256, 10  # pixels, and pictures
-TOLD = (0.0, 2.5, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0)  # 0-255 units
+SIDE, MOST = 256, 4  # pixels, and pictures
+TOLD = (0.0, 5.0, 10.0, 20.0, 25.0, 30.0, 50.0)  # 0-255 units
 SAME_DB = 100.0  # of two pictures that do not differ
 Spoil = Callable[[Tensor, Generator], Tensor]
 
