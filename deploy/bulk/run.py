@@ -35,7 +35,6 @@ from service.settings import Settings
 from service.tasks.anomaly.job import Anomaly
 from service.tasks.denoise import denoiser
 from service.tasks.encode import Encode
-from service.tasks.picture_limiter import PictureLimiter
 from service.tasks.restore import Options
 from service.tasks.work import Work
 
@@ -55,7 +54,7 @@ def encode(data: bytes, model: Model, limits: InputLimits) -> Work:
 
 def denoise(data: bytes, model: Model, limits: InputLimits) -> Work:
     """The clean image, as POST /denoise gives it."""
-    return denoiser(ImageFile.of(data), model.manifest, limits, None, options=Options(), limiter=PictureLimiter())
+    return denoiser(ImageFile.of(data), model.manifest, limits, None, options=Options())
 
 
 WORK: dict[str, Callable[[bytes, Model, InputLimits], Work]] = {
