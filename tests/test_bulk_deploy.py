@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,8 +29,12 @@ MODEL_BY_TASK = {"anomaly": "hazelnut", "encode": "digits", "denoise": "photo"}
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    items = tmp_path_factory.mktemp("items") / "items.db"
-    settings = Settings(models_dir=ROOT / "models", device="cpu", collections_url=SecretStr(f"sqlite:///{items}"))
+    folder = tmp_path_factory.mktemp("service")
+    for name in MODEL_BY_TASK.values():
+        model = newest(name)
+        shutil.copytree(model, folder / "models" / name / model.name)
+    items = SecretStr(f"sqlite:///{folder / 'items.db'}")
+    settings = Settings(models_dir=folder / "models", device="cpu", collections_url=items)
     with TestClient(create_app(settings)) as client:
         for name in MODEL_BY_TASK.values():
             until(partial(is_live, client, name))
@@ -84,6 +89,18 @@ def test_the_answers_are_those_of_the_service_bit_for_bit(
         else:
             assert line == f'{{"file": "{name}", "answer": {expected.text}}}'
     assert [name for name, document in found.items() if "problem" in document] == ["broken.png"]
+
+
+def test_hidden_files_are_left_out(folder: Path, tmp_path: Path) -> None:
+    (folder / ".thumbs").mkdir()
+    for name in (".thumbs/a.png", "._whole.jpg"):
+        (folder / name).write_bytes(b"")
+
+    chunks = runpy.run_path(str(SCRIPT))["chunks_of"](folder, tmp_path / "out", "label")
+
+    assert [sorted(names) for names in chunks.values()] == [
+        ["broken.png", "deep/crop.png", "digit.png", "grey.bmp", "whole.jpg"]
+    ]
 
 
 def test_two_processes_of_dask_do_a_folder_and_go_on_where_they_stopped(folder: Path, tmp_path: Path) -> None:

@@ -94,8 +94,12 @@ def work_on(task: str, model_dir: str, root: str, names: Sequence[str], output: 
 
 
 def chunks_of(root: Path, output: Path, label: str) -> dict[Path, list[str]]:
-    """The images of a folder by the file that their lines go into, which is named after what it is made from."""
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    """The images of a folder, but for hidden ones, by the file that their lines go into.
+
+    The file is named after what it is made from: the label, and the images with their sizes and times.
+    """
+    named = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in _SUFFIXES and path.is_file())
+    files = [path for path in named if not any(part.startswith(".") for part in path.relative_to(root).parts)]
     found: dict[Path, list[str]] = {}
     for start in range(0, len(files), _CHUNK):
         chunk = files[start : start + _CHUNK]

@@ -200,8 +200,14 @@ async def _rebuild(indexing: Indexing, options: argparse.Namespace) -> int:
 
 
 def _find_images(folder: Path) -> list[Path]:
-    """The images in a folder and below it, by their endings, in order of names. No pipe or device: it would not end."""
-    return [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in _ENDINGS and file.is_file()]
+    """Return the images in a folder and below it, in order of names: by their endings, and none that is hidden."""
+    found = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in _ENDINGS)
+    # A pipe or a device with such a name would never end.
+    return [file for file in found if file.is_file() and not _is_hidden(file.relative_to(folder))]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _sources(files: Sequence[Path], options: argparse.Namespace) -> Iterator[Source]:

@@ -65,6 +65,9 @@ def test_a_folder_becomes_a_collection_that_the_service_finds(
 def test_what_is_there_is_skipped(folder: Path, models_dir: Path) -> None:
     run(models_dir, "index", str(folder), "--collection", "c")
     (folder / "more.png").write_bytes(picture(99))
+    for hidden in (".thumbs/a.png", "__MACOSX/b.png", "._c.png"):  # what systems leave is no image of the user
+        (folder / hidden).parent.mkdir(exist_ok=True)
+        (folder / hidden).write_bytes(picture(1))
 
     done = run(models_dir, "index", str(folder), "--collection", "c")
 
