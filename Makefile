@@ -1,23 +1,37 @@
-# make serve   run the service with the shipped models (installs the runtime only, no PyTorch)
-# make test    run every check: ruff, mypy, import-linter, pytest
-# make train   an environment with PyTorch for `.venv/bin/python -m training`
-# make bench   the service beside naive endpoints and model servers (needs wrk; installs them into build/bench)
+# make serve     run the service with the shipped models (installs the runtime only, no PyTorch)
+# make test      run every check: ruff, mypy, import-linter, pytest without its slow tests
+# make test-all  the same with them, as CI does
+# make mutants   how many small faults the tests of six files see (minutes; not in CI)
+# make train     an environment with PyTorch for `.venv/bin/python -m training`
+# make bench     the service beside naive endpoints and model servers (needs wrk; installs them into build/bench)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help serve test train bench format clean
+.PHONY: help serve test test-all check mutants train bench format clean
 help:
 	@sed -n 's/^# //p' Makefile
 
 serve: .venv/runtime.stamp
 	$(BIN)/python -m service
 
-test: .venv/test.stamp
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+test: check
+	$(PYTEST) -m 'not slow'
+
+test-all: check
+	$(PYTEST)
+
+check: .venv/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+mutants: .venv/test.stamp
+	$(BIN)/pip install -q -c constraints.txt mutmut
+	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run
+	$(BIN)/python -m mutmut results
 
 train: .venv/train.stamp
 	@echo 'Ready. Start with: $(BIN)/python -m training --help'

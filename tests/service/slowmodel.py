@@ -17,6 +17,7 @@ from onnx import NodeProto, helper
 
 from service.settings import PREFIX
 from tests.service.files import png
+from tests.service.rawclient import get
 from tests.service.toymodels import Axis, make_graph, publish_toy
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +69,9 @@ class Process:
         """Until `count` processes have said that they serve."""
         until(lambda: len(self.pids) >= count or self.popen.poll() is not None, START_TIMEOUT_S)
         assert len(self.pids) >= count, "".join(self.lines)
+        answers = 0
+        while answers < (1 if count == 1 else 4 * count):  # any of them may answer, and still be loading
+            answers = 0 if b"still being loaded" in get(self.port, "/health/ready").body else answers + 1
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""

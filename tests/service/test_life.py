@@ -83,7 +83,7 @@ def test_every_stop_signal_drains(models: Path, number: signal.Signals, workers:
         taker.take_a_place(DENOISE, len(SMALL))
         for pid in {process.popen.pid, *process.pids}:  # a terminal sends it to the whole group
             os.kill(pid, number)
-        time.sleep(1)
+        until(lambda: is_draining(process.port))
         taker.send(SMALL)
 
         assert is_halved(taker.reply())

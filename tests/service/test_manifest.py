@@ -142,6 +142,16 @@ def test_what_lies_just_inside_a_rule_is_taken(documents: dict[str, str], kind: 
     Manifest.model_validate(document)
 
 
+@pytest.mark.parametrize("task", ["encode", "decode"])
+def test_either_way_through_the_latents_needs_to_say_what_they_are(documents: dict[str, str], task: str) -> None:
+    document = json.loads(documents["toy"])
+    document |= {"tasks": {task: document["tasks"][task]}, "anomaly": None, "default_for": []}
+    Manifest.model_validate(document)
+
+    with pytest.raises(ValidationError, match="encode and decode need `latent`"):
+        Manifest.model_validate(document | {"latent": None})
+
+
 LEVEL: Document = {
     "features": "haar-1", "center": (0.0, 0.0), "spread": (1.0, 1.0), "hidden": ((1.0, 1.0), (2.0, 2.0), (3.0, 3.0)),
     "hidden_bias": (0.0, 0.0, 0.0), "out": (1.0, 1.0, 1.0), "out_bias": 0.0,

@@ -110,6 +110,7 @@ def test_fit_again_skips_what_is_done_and_publishes_the_next_version(fitted: Pat
     shutil.rmtree(fitted / "models" / "digits" / "2")
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_has_no_detector_yet_learns_one_and_exports_it(
     fitted: Path, idx_folder: Path, tmp_path: Path
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_finished_run_that_has_no_detector_yet_learns_one_and_exports_it(
     assert published.read_bytes() == (fitted / "models" / "digits" / "1" / "anomaly.onnx").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train", "detector", "evaluate", "export", "calibrate", "verify", "publish"])
 def test_every_stage_runs_alone_on_a_run(stage: str, fitted: Path, tmp_path: Path) -> None:
     shutil.copytree(fitted / "runs" / "digits", tmp_path / "digits")
@@ -157,6 +159,7 @@ def test_a_stage_without_its_input_says_which_to_run_first(
     assert "python -m training train" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_weights_as_one(fitted: Path, idx_folder: Path, tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
@@ -278,6 +281,7 @@ def test_the_report_has_a_loss_per_epoch(fitted: Path) -> None:
     assert np.isfinite(report["history"][0]["validation_loss"])
 
 
+@pytest.mark.slow
 def test_beside_puts_another_run_among_the_baselines_of_a_finished_one(
     fitted: Path, idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -293,6 +297,7 @@ def test_beside_puts_another_run_among_the_baselines_of_a_finished_one(
     assert "has another corruption, so its figures cannot stand beside" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_plain_autoencoder_has_no_decibels_for_an_input_without_noise(idx_folder: Path, tmp_path: Path) -> None:
     assert fit(idx_folder, tmp_path, "corruption.name=none", "corruption.options={}") == 0
 
@@ -302,6 +307,7 @@ def test_a_plain_autoencoder_has_no_decibels_for_an_input_without_noise(idx_fold
     assert "noisy input" not in metrics["denoise_psnr_db"].baselines
 
 
+@pytest.mark.slow
 def test_restart_begins_anew_but_leaves_a_folder_alone_that_is_no_run(
     fitted: Path, idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ def answers(directory: Path) -> np.ndarray:
     return np.asarray(session.run(None, {"x": x, "sigma": np.full(2, 25, np.float32)})[0])
 
 
+@pytest.mark.slow
 def test_a_training_begins_with_the_weights_of_a_published_model(tmp_path: Path, photos: Path) -> None:
     arguments = ("denoise", "--data", str(photos), "--name", "mine", "training.muon_learning_rate=0.1")
     assert fit(tmp_path, *arguments) == 0
@@ -57,6 +58,7 @@ def test_a_larger_network_begins_as_the_function_of_the_smaller_one(
     np.testing.assert_allclose(answers(large), answers(directory), atol=1e-5)  # a step of 1e-12 wakes nothing up
 
 
+@pytest.mark.slow
 def test_what_is_new_in_a_larger_network_learns(tmp_path: Path, photos: Path) -> None:
     arguments = ("denoise", "--data", str(photos), "--name")
     assert fit(tmp_path, *arguments, "mine") == 0
@@ -95,6 +97,7 @@ def test_a_start_that_cannot_be_is_explained(tmp_path: Path, photos: Path, capsy
     assert "is not the file that" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_more_steps_as_if_it_had_been_asked_for_them_at_first(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

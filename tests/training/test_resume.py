@@ -13,6 +13,8 @@ from tqdm import tqdm
 from training.__main__ import main
 from training.verify import verify
 
+pytestmark = pytest.mark.slow  # whole trainings
+
 ROOT = Path(__file__).parent.parent.parent
 BATCH = 20  # 9 steps per epoch, 3,600 images in 20 epochs
 STOPPED_AT = 95  # of 180 steps: in the middle of an epoch

@@ -7,6 +7,8 @@ import pytest
 
 from training.__main__ import main
 
+pytestmark = pytest.mark.slow  # whole trainings
+
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
