@@ -24,6 +24,7 @@
         ├── ModelFileNotFound       404  no card, or no preview
         ├── CollectionNotFound      404
         ├── ItemNotFound            404  the collection is there
+        ├── FeedbackNotFound        404
         ├── MethodNotAllowed        405  with Allow
         ├── NotAcceptable           406  the endpoint cannot answer in what Accept asks for
         ├── RequestTimeout          408  body_timeout_s
@@ -31,6 +32,8 @@
         ├── ModelConflict           409  the collection's vectors are another model version's
         ├── NoLabels                409  nothing in the collection has a label to vote with
         ├── CollectionFull          409  max_collections, max_items
+        ├── FeedbackOff             409  max_feedback_bytes is 0
+        ├── FeedbackFull            409  max_feedback_bytes
         ├── BodyTooLarge            413  max_body_bytes, max_json_bytes
         ├── TooManyPixels           413  max_pixels
         ├── TooManyImages           413  max_images
@@ -226,6 +229,30 @@ class ItemNotFound(RequestError):
 
     status, code, title = 404, "item-not-found", "No such item"
     example = "collection 'parts' has no item 'a17'; GET /collections/parts/items lists them"
+
+
+class FeedbackNotFound(RequestError):
+    """The model has no picture of that id among its feedback."""
+
+    status, code, title = 404, "feedback-not-found", "No such feedback"
+    example = "model 'digits' has no feedback '9f86d081'; GET /models/digits/feedback lists them"
+
+
+class FeedbackOff(RequestError):
+    """The service keeps no pictures, as its operator has not turned feedback on."""
+
+    status, code, title = 409, "feedback-off", "Feedback is off"
+    example = "this service keeps no feedback; its operator turns it on with the setting max_feedback_bytes"
+
+
+class FeedbackFull(RequestError):
+    """There is no room for the picture beside those that are kept."""
+
+    status, code, title = 409, "feedback-full", "No room for more feedback"
+    example = (
+        "the pictures of all feedback would take 1073812480 bytes, the most are 1073741824 (setting "
+        "max_feedback_bytes); export them, then DELETE /models/digits/feedback"
+    )
 
 
 class ModelConflict(RequestError):

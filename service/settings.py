@@ -147,6 +147,9 @@ class Settings(BaseModel):
     max_collections_bytes: Annotated[int, Field(ge=2**20, le=2**50)] = Field(
         default=16 * 2**30, description="most bytes that all collections take in their database; over it: 409"
     )
+    max_feedback_bytes: Annotated[int, Field(ge=0, le=2**50)] = Field(
+        default=0, description="bytes of pictures that people may leave with their opinion; 0 keeps none"
+    )
     api_keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_check_key)], ...], BeforeValidator(_split)] = Field(
         default=(), description="keys, comma separated, one of which a request must send; empty asks for none"
     )

@@ -53,6 +53,24 @@ IMAGE_BODY: Schema = {
     }
 }
 
+FEEDBACK_BODY: Schema = {
+    "requestBody": {
+        "required": True,
+        "description": "The picture as it is, or a form with it as `file`, and perhaps a `mask` of the same size.",
+        "content": {
+            **{kind: {"schema": BINARY} for kind in IMAGES_IN},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": BINARY, "mask": BINARY},
+                    "additionalProperties": False,
+                }
+            },
+        },
+    }
+}
+
 HOURGLASS_BODY: Schema = {
     "requestBody": {"required": True, "description": "A file of `/compress`.", "content": HOURGLASS}
 }

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.settings import Settings
+from tests.service.slowmodel import START_TIMEOUT_S, until
 from tests.service.toymodels import publish_toy
 
 MakeClient = Callable[..., TestClient]
@@ -35,16 +36,18 @@ def models_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_client(models_dir: Path) -> Iterator[MakeClient]:
-    """Starts the service over `models_dir`; keywords are settings."""
+    """Start the service over `models_dir`, and wait until the models are loaded; other keywords are settings."""
     clients: list[TestClient] = []
 
-    def start(**settings: object) -> TestClient:
+    def start(*, waits: bool = True, **settings: object) -> TestClient:
         collections = f"sqlite:///{models_dir.parent / 'collections' / 'items.db'}"
         options = {"models_dir": models_dir, "watch_interval_s": 3600, "device": "cpu", "collections_url": collections}
         options |= settings
         client = TestClient(create_app(Settings.model_validate(options)), raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)
+        if waits:
+            wait_for_models(client)
         return client
 
     yield start
@@ -65,4 +68,11 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         collections_url=SecretStr(f"sqlite:///{directory.parent / 'items.db'}"),
     )
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        wait_for_models(client)
         yield client
+
+
+def wait_for_models(client: TestClient) -> None:
+    """Return once the models have been loaded: on a busy machine that takes longer than the service waits for it."""
+    registry = client.app.state.service.registry  # type: ignore[attr-defined]  # any ASGI application, to its type
+    until(lambda: not registry.snapshot.is_loading, START_TIMEOUT_S)

@@ -16,6 +16,7 @@ from service.contract.container import read_container, write_container
 from service.errors import PROBLEMS
 from service.media_types import HOURGLASS_TYPE
 from service.settings import Settings
+from tests.service.conftest import wait_for_models
 from tests.service.files import hand_png, png, to_npy
 from tests.service.rawclient import RawClient, post
 from tests.service.slowmodel import Process, flat_png, publish_slow, service_process, until
@@ -51,6 +52,7 @@ class Place:
     def ask_with(self, settings: dict[str, object], *requests: tuple[str, str, bytes], **headers: str) -> str:
         """What a service with other settings says to the last of several requests."""
         with service_over(self.home, **settings) as client:
+            wait_for_models(client)
             for request in requests[:-1]:
                 client.request(request[0], request[1], content=request[2])
             return self._detail(client, *requests[-1], headers)
@@ -93,6 +95,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     inverse = make_graph([helper.make_node("Reciprocal", ["x"], ["x_hat"])], {"x": shape}, {"x_hat": shape})
     publish_toy(others, name="digits", graphs={"denoise": inverse})
     with service_over(home) as client, service_over(home, models_dir=others) as other_client:
+        for one in (client, other_client):
+            wait_for_models(one)
         for item in ("/collections/parts/items/a?model=digits&version=1", "/collections/screws/items/a?model=digits"):
             assert client.put(item, content=DIGIT).status_code == 201
         yield Place(home, client, other_client)
@@ -164,6 +168,7 @@ PROVOKE: dict[str, Callable[[Place], str]] = {
     "version-not-found": lambda at: at.ask("POST", "/denoise?model=digits&version=7", DIGIT),
     "collection-not-found": lambda at: at.ask("GET", "/collections/part"),
     "item-not-found": lambda at: at.ask("GET", "/collections/parts/items/a17"),
+    "feedback-not-found": lambda at: at.ask("DELETE", f"/models/digits/feedback/{'0' * 64}"),
     "method-not-allowed": lambda at: at.ask("GET", "/denoise"),
     "not-acceptable": lambda at: at.ask("POST", "/denoise?model=digits", DIGIT, accept="audio/ogg"),
     "other-decoder": other_decoder,
@@ -171,6 +176,10 @@ PROVOKE: dict[str, Callable[[Place], str]] = {
     "no-labels": lambda at: at.ask("POST", "/collections/parts/classify", DIGIT),
     "collection-full": lambda at: at.ask_with(
         {"max_items": 1}, ("PUT", "/collections/parts/items/b?model=digits&version=1", DIGIT)
+    ),
+    "feedback-off": lambda at: at.ask("POST", "/models/digits/feedback?verdict=fine", DIGIT),
+    "feedback-full": lambda at: at.ask_with(
+        {"max_feedback_bytes": 1}, ("POST", "/models/digits/feedback?verdict=fine", DIGIT)
     ),
     "body-too-large": lambda at: at.ask_with({"max_body_bytes": 1024}, ("POST", "/denoise?model=digits", bytes(1025))),
     "too-many-pixels": lambda at: at.ask_with({"max_pixels": 99}, ("POST", "/denoise?model=digits", flat_png(10))),

@@ -67,6 +67,10 @@ def test_every_endpoint_is_there_with_an_id_a_tag_and_a_summary(document: dict[s
         "GET /models/{name}",
         "GET /models/{name}/card",
         "GET /models/{name}/preview",
+        "GET /models/{name}/feedback",
+        "POST /models/{name}/feedback",
+        "DELETE /models/{name}/feedback",
+        "DELETE /models/{name}/feedback/{id}",
         "GET /health/live",
         "GET /health/ready",
         "GET /metrics",
@@ -164,8 +168,36 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
     for address in addresses:
         assert "://" not in address
         assert client.get(f"/{address}").status_code == 200
-    assert "'openapi.json'" in page or '"openapi.json"' in page
     assert "https://" not in page
+
+
+def test_the_api_page_offers_the_live_models_and_pictures_to_try(client: TestClient) -> None:
+    plain, shown = client.get("/openapi.json").json(), client.get("/docs/openapi.json").json()
+
+    def parameter(document: dict[str, Any], path: str, method: str, name: str) -> dict[str, Any]:
+        return next(p["schema"] for p in document["paths"][path][method]["parameters"] if p["name"] == name)
+
+    assert parameter(shown, "/denoise", "post", "model") == {"type": "string", "enum": ["toy"]}
+    assert parameter(shown, "/models/{name}", "get", "name")["enum"] == ["toy"]
+    assert "enum" not in str(parameter(plain, "/denoise", "post", "model"))  # a client that is made outlives a model
+    assert "enum" not in str(parameter(shown, "/enhance", "post", "model"))  # no live model does that
+    tried = set()
+    for path, item in shown["paths"].items():
+        for operation in item.values():
+            for address in re.findall(r"\]\((page/docs/[^)]+)\)", operation["description"]):
+                assert client.get(f"/{address}").headers["content-type"].startswith("image/")
+                tried.add(path)
+    taking_images = {
+        path
+        for path, item in plain["paths"].items()
+        for operation in item.values()
+        if "image/png" in operation.get("requestBody", {}).get("content", {})
+        or (path == "/interpolate" and "requestBody" in operation)
+    }
+    assert tried == taking_images
+    assert {tag for item in shown["paths"].values() for o in item.values() for tag in o["tags"]} <= {
+        tag["name"] for tag in shown["tags"]
+    }
 
 
 def test_every_endpoint_and_error_stands_in_the_docs(document: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from service.models.probe import probe
 from tests.service.conftest import MakeClient
 from tests.service.files import pixels_of, png
+from tests.service.slowmodel import START_TIMEOUT_S
 from tests.service.toymodels import Axis, make_graph, publish_toy
 
 LEVEL = png(np.full((4, 4), 200, np.uint8))
@@ -36,7 +37,7 @@ def rejected(client: TestClient) -> dict[str, str]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + START_TIMEOUT_S
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.01)
@@ -50,7 +51,7 @@ def test_while_models_load_the_service_is_alive_and_says_that_it_is_not_ready(
     monkeypatch.setattr("service.api.app._LOADING_HEAD_START_S", 0.0)
     monkeypatch.setattr("service.models.registry.probe", lambda *args, **kw: (may_load.wait(), *probe(*args, **kw))[1:])
 
-    client = make_client()
+    client = make_client(waits=False)
     replies = [client.get("/health/ready"), *(client.post(f"/denoise{q}", content=LEVEL) for q in ("", "?model=toy"))]
 
     assert client.get("/health/live").status_code == 200

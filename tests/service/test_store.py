@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apsw
@@ -15,7 +16,16 @@ import numpy as np
 import pytest
 
 from service.collections.store import Bounds, Encoder, Item, Neighbour, Store, Vector, open_store
-from service.errors import CollectionFull, CollectionNotFound, ItemNotFound, ModelConflict, StoreUnavailable
+from service.collections.store.feedback import OVERHEAD_BYTES, Files, picture_of
+from service.errors import (
+    CollectionFull,
+    CollectionNotFound,
+    FeedbackFull,
+    FeedbackNotFound,
+    ItemNotFound,
+    ModelConflict,
+    StoreUnavailable,
+)
 
 ENCODER = Encoder("toy", 1, "0" * 64, 8)
 BOUNDS = Bounds(max_collections=10, max_items=1000)
@@ -50,7 +60,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     import psycopg  # noqa: PLC0415
 
     with psycopg.connect(found, autocommit=True) as connection:
-        connection.execute("DROP TABLE IF EXISTS hourglass_items, hourglass_collections")
+        connection.execute("DROP TABLE IF EXISTS hourglass_items, hourglass_collections, hourglass_feedback")
     return found
 
 
@@ -325,3 +335,61 @@ def test_on_a_full_disk_items_can_be_deleted(tmp_path: Path) -> None:
             assert store.collections() == []
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def test_feedback_comes_back_byte_for_byte_and_the_newest_opinion_counts(store: Store) -> None:
+    image, mask = bytes(range(256)), b"\x00mask\xff"
+    first = picture_of("a" * 64, "defect", 3, "Ann ü", has_mask=True)
+    second = picture_of("b" * 64, "fine", 3, None, has_mask=False)
+
+    store.feedback.put("nuts", first, Files(image, mask), max_bytes=10**6)
+    store.feedback.put("nuts", second, Files(image, None), max_bytes=10**6)
+    store.feedback.put("bolts", first, Files(b"x", None), max_bytes=10**6)
+
+    pictures, total = store.feedback.pictures("nuts")
+    assert {picture.id: picture for picture in pictures} == {first.id: first, second.id: second}
+    assert total == 2 * 256 + len(mask) + 1 + 3 * OVERHEAD_BYTES
+    assert store.feedback.files("nuts", first.id) == Files(image, mask)
+    assert store.feedback.files("nuts", second.id) == Files(image, None)
+    changed = picture_of(first.id, "fine", 4, None, has_mask=False)
+    store.feedback.put("nuts", changed, Files(image, None), max_bytes=10**6)
+    assert changed in store.feedback.pictures("nuts")[0]
+    assert len(store.feedback.pictures("nuts")[0]) == 2
+    store.feedback.remove("nuts", first.id)
+    with pytest.raises(FeedbackNotFound):
+        store.feedback.remove("nuts", first.id)
+    store.feedback.clear("nuts")
+    assert store.feedback.pictures("nuts")[0] == []
+    assert store.feedback.files("nuts", second.id) is None
+    assert len(store.feedback.pictures("bolts")[0]) == 1
+
+
+def test_feedback_never_takes_more_bytes_than_it_may_and_a_refusal_changes_nothing(store: Store) -> None:
+    first, second = (picture_of(letter * 64, "fine", 1, None, has_mask=False) for letter in "ab")
+    most = 1000 + OVERHEAD_BYTES
+    store.feedback.put("nuts", first, Files(bytes(1000), None), max_bytes=most)
+
+    for picture, size in ((second, 1), (first, 1001)):
+        with pytest.raises(FeedbackFull, match=str(most)):
+            store.feedback.put("nuts", picture, Files(bytes(size), None), max_bytes=most)
+
+    assert store.feedback.pictures("nuts") == ([first], most)
+    store.feedback.put("nuts", first, Files(bytes(999), None), max_bytes=most)  # in the place of itself
+
+
+def test_many_at_once_keep_to_the_bytes_of_the_feedback(url: str) -> None:
+    with contextlib.closing(open_store(url)) as store:
+        store.feedback.pictures("nuts")  # so that there is a table
+
+        def put(i: int) -> bool:
+            picture = picture_of(f"{i:064x}", "fine", 1, None, has_mask=False)
+            try:
+                store.feedback.put("nuts", picture, Files(b"x", None), max_bytes=5 * (OVERHEAD_BYTES + 1))
+            except FeedbackFull:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as threads:
+            kept = list(threads.map(put, range(24)))
+
+        assert sum(kept) == len(store.feedback.pictures("nuts")[0]) == 5

@@ -1,23 +1,13 @@
 """The page at `/`, where people use the models. Its files are served as they are in `static/`."""
 
-from functools import cache
-from importlib import resources
-from importlib.resources.abc import Traversable
-
 from fastapi import APIRouter, Request, Response
 
+from service.api.static_files import TYPE_BY_ENDING, static_files
 from service.errors import RouteNotFound, shown
 from service.http.etag import conditional
 
 router = APIRouter(include_in_schema=False)
 
-_TYPE_BY_ENDING = {
-    "css": "text/css",
-    "html": "text/html",
-    "js": "text/javascript",
-    "png": "image/png",
-    "svg": "image/svg+xml",
-}
 # Nothing from elsewhere, nothing inline, nothing framed: were a model's name ever taken for markup, it could not run.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -37,27 +27,11 @@ async def page(request: Request) -> Response:
 @router.get("/page/{file:path}")
 async def page_file(request: Request, file: str) -> Response:
     """Answers one file that the page loads."""
-    if file not in _files():
+    if file not in static_files():
         raise RouteNotFound(f"no page '/page/{shown(file)[1:-1]}'")
     return _answer(request, file)
 
 
 def _answer(request: Request, file: str) -> Response:
-    media_type = _TYPE_BY_ENDING[file.rpartition(".")[2]]
-    return conditional(request, Response(_files()[file], media_type=media_type, headers=_HEADERS))
-
-
-@cache
-def _files() -> dict[str, bytes]:
-    """Map the path of each file below `static/` to its content."""
-    content_by_path: dict[str, bytes] = {}
-
-    def collect(folder: Traversable, prefix: str) -> None:
-        for entry in folder.iterdir():
-            if entry.is_dir():
-                collect(entry, f"{prefix}{entry.name}/")
-            elif entry.name.rpartition(".")[2] in _TYPE_BY_ENDING:
-                content_by_path[prefix + entry.name] = entry.read_bytes()
-
-    collect(resources.files("service") / "static", "")
-    return content_by_path
+    media_type = TYPE_BY_ENDING[file.rpartition(".")[2]]
+    return conditional(request, Response(static_files()[file], media_type=media_type, headers=_HEADERS))

@@ -1,18 +1,16 @@
 """The API page, with everything it loads coming from here: it works with no internet."""
 
 import difflib
-import hashlib
-import re
-from base64 import b64encode
 from functools import cache
 from importlib import resources
 from inspect import cleandoc
 
 from fastapi import APIRouter, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import PlainTextResponse
 
+from service.api.docs_page import document_for_people
 from service.api.service import service_of
+from service.api.static_files import static_files
 from service.errors import PROBLEMS, RouteNotFound, shown
 from service.http.encoding import write_json
 from service.http.etag import conditional
@@ -20,36 +18,34 @@ from service.media_types import JSON_TYPE
 
 router = APIRouter(include_in_schema=False)
 
-_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
-# Swagger UI writes styles into its elements, and draws with images out of its style sheet.
-_POLICY = (
-    "default-src 'none'; script-src {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
 _TYPE_BY_ASSET = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
-    "favicon-32x32.png": "image/png",
+}
+# Swagger UI sets styles in its markup and has its pictures in its styles; scripts come from here only.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
 }
 
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    """Swagger UI. All addresses are relative, so that it works below a path prefix too."""
-    page = get_swagger_ui_html(
-        openapi_url="openapi.json",
-        title=f"{request.app.title}: API",
-        swagger_js_url="docs/swagger-ui-bundle.js",
-        swagger_css_url="docs/swagger-ui.css",
-        swagger_favicon_url="docs/favicon-32x32.png",
-        swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True, "defaultModelsExpandDepth": 0},
+    """Answer with Swagger UI. All addresses are relative, so that it works below a path prefix too."""
+    return conditional(request, Response(static_files()["docs/docs.html"], media_type="text/html", headers=_HEADERS))
+
+
+@router.get("/docs/openapi.json")
+async def docs_openapi(request: Request) -> Response:
+    """Describe the API to people: with the live models, and pictures to try."""
+    snapshot = service_of(request).registry.snapshot
+    page = service_of(request).pages.get(
+        "/docs/openapi.json", snapshot, lambda: write_json(document_for_people(request.app.openapi(), snapshot))
     )
-    scripts = [hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(bytes(page.body))]
-    hashes = " ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in scripts)
-    page.headers["Content-Security-Policy"] = _POLICY.format(scripts=f"'self' {hashes}")
-    page.headers["X-Content-Type-Options"] = "nosniff"
-    return page
+    return conditional(request, Response(page.content, media_type=JSON_TYPE), tag=page.tag)
 
 
 @router.get("/docs/{asset}")

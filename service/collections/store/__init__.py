@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from service.collections.store.feedback import Feedback
+
 Vector = NDArray[np.float32]
 
 MAX_DIM = 8192  # of sqlite-vec
@@ -154,6 +156,10 @@ class Store(Protocol):
 
     def search(self, name: str, vector: Vector, *, k: int, is_labelled: bool = False) -> list[Neighbour]:
         """The `k` nearest items, exactly, nearest first; with `is_labelled`, of those that have a label."""
+
+    @property
+    def feedback(self) -> Feedback:
+        """The pictures that people gave their opinion on."""
 
     def close(self) -> None:
         """Ends all connections."""

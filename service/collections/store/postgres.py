@@ -11,6 +11,7 @@ import numpy as np
 import psycopg
 
 from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
+from service.collections.store.feedback import Ask, Feedback
 from service.collections.store.refusals import (
     conflict,
     no_collection,
@@ -46,6 +47,7 @@ CREATE TABLE IF NOT EXISTS hourglass_items (
     PRIMARY KEY (collection, id)
 );
 """
+_FEEDBACK_LOCK = 7103442  # so that transactions of the feedback go one after another
 _LOCK = 7103441  # so that one process makes the tables, or a new collection; any number that others do not use
 _SELECT = "SELECT number, name, model, version, sha256, dim, items, changes, created FROM hourglass_collections"
 _CONNECT_S = 5
@@ -198,6 +200,17 @@ class PostgresStore:
         for connection in connections:
             connection.close()
 
+    @property
+    def feedback(self) -> Feedback:
+        return Feedback(self._ask_alone, table="hourglass_feedback", blob="bytea")
+
+    def _ask_alone(self, work: Callable[[Ask], T]) -> T:
+        def ask_with(db: Connection) -> T:
+            db.execute("SELECT pg_advisory_xact_lock(%s)", (_FEEDBACK_LOCK,))
+            return work(lambda sql, *values: _fetch(db, sql.replace("?", "%s"), values))
+
+        return self._run(ask_with)
+
     def _run(self, ask: Callable[[Connection], T]) -> T:
         is_new = getattr(self._mine, "connection", None) is None
         try:
@@ -251,6 +264,12 @@ def _create_tables(db: Connection) -> None:
 
 def _rows(db: Connection, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  what a row holds
     return db.execute(sql, values).fetchall()
+
+
+def _fetch(db: Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """The rows of a statement; none of one that has no rows to give."""
+    cursor = db.execute(sql, values)
+    return cursor.fetchall() if cursor.description else []
 
 
 def _find(db: Connection, name: str, *, is_writing: bool = False) -> tuple[int, Collection]:

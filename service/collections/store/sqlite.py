@@ -11,16 +11,17 @@ import json
 import os
 import shutil
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Collection as Names
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import numpy as np
 import sqlite_vec
 
 from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
+from service.collections.store.feedback import Ask, Feedback
 from service.collections.store.refusals import (
     conflict,
     no_collection,
@@ -31,6 +32,8 @@ from service.collections.store.refusals import (
 )
 from service.collections.store.rows import now, read_metadata, write_metadata
 from service.errors import CollectionNotFound, HourglassError, StoreUnavailable, reason_of
+
+T = TypeVar("T")
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -198,6 +201,14 @@ class SqliteStore:
                 k,
             )
             return [Neighbour(item_id, distance, label, read_metadata(data)) for item_id, distance, label, data in rows]
+
+    @property
+    def feedback(self) -> Feedback:
+        return Feedback(self._ask_alone, table="feedback", blob="BLOB")
+
+    def _ask_alone(self, work: Callable[[Ask], T]) -> T:
+        with self._transaction(is_writing=True) as db:
+            return work(lambda sql, *values: _rows(db, sql, *values))
 
     def close(self) -> None:
         with self._lock:

@@ -62,7 +62,7 @@ export function problemOf(status, text) {
     // a proxy in between has pages of its own
   }
   const problem = new Problem(told.title ?? `Status ${status}`, told.detail ?? "no explanation", status);
-  if (status === 401 || status === 403) {
+  if (status === 401 || told.code === "wrong-api-key") {
     document.dispatchEvent(new CustomEvent("key-wanted", { detail: problem.message }));
   }
   return problem;

@@ -9,6 +9,7 @@ import { Calibration } from "./calibration.js";
 import { setUpCamera } from "./camera.js";
 import { setUpChoice } from "./choose.js";
 import { complete, setUpDetail } from "./detail.js";
+import { setUpFeedback } from "./feedback.js";
 import { kindOf, setUpGallery, sorted } from "./gallery.js";
 import { drawHistogram } from "./histogram.js";
 import { eachOf, verdictOf } from "./judge.js";
@@ -19,7 +20,7 @@ import { thumbOf } from "./thumb.js";
  * A picture and what became of it.
  *
  * @typedef {{number: number, file: File, name: string, url: string, thumb: Blob?, thumbUrl: string?, look: object?,
- *     isShowable: boolean?, answer: object?, error: Error?, detail: object?}} Part
+ *     isShowable: boolean?, answer: object?, error: Error?, detail: object?, opinion: string?}} Part
  */
 
 export async function setUp(models) {
@@ -36,6 +37,7 @@ export async function setUp(models) {
   let opened = 0;
 
   const detail = setUpDetail();
+  const feedback = setUpFeedback();
   const gallery = setUpGallery(select);
   const choice = setUpChoice(models, change);
   if (!choice.models.length) {
@@ -151,6 +153,7 @@ export async function setUp(models) {
     }
     gallery.draw(parts, current, step?.threshold);
     detail.show(current, context());
+    feedback.show(current, choice.chosen());
   }
 
   function select(part) {

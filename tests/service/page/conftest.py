@@ -26,7 +26,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     complaints: list[str] = []
 
     def open_at(url: str, *, refuses: bool = False, **options: Any) -> Page:  # noqa: ANN401  whatever Playwright takes
-        base = url.partition("#")[0]
+        origin = "/".join(url.split("/")[:3])
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
@@ -34,7 +34,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
 
         def on_request(request: Request) -> None:
-            if not request.url.startswith(("blob:", base)):
+            if not request.url.startswith(("blob:", "data:", origin)):
                 complaints.append(request.url)
 
         def on_console(message: ConsoleMessage) -> None:

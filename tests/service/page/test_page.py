@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from starlette.testclient import TestClient
 
+from service.api.docs_page import EXAMPLES_BY_PATH
 from tests.conftest import DATA, ROOT
 from tests.service.conftest import MakeClient
 from tests.service.page.browser import in_browser
@@ -40,12 +41,25 @@ def test_the_page_may_load_nothing_from_elsewhere_and_run_nothing_inline(client:
         assert "://" not in text, file
 
 
+def test_the_api_page_runs_nothing_inline_and_leads_home(client: TestClient) -> None:
+    page = client.get("/docs")
+
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self'; " in policy
+    assert not re.search(r"<script(?! src=)|\son\w+=", page.text)
+    assert '<a href=".">' in page.text
+
+
 def test_every_file_of_the_page_is_asked_for_served_and_described(client: TestClient) -> None:
-    named = {"index.html"}
+    named = {"index.html", "docs/docs.html"}
     for file in FILES:
         if file.endswith((".html", ".js", ".css")):
             text, folder = (STATIC / file).read_text(), Path(file).parent
             named |= set(re.findall(r'"page/([^"]+)"', text))
+    named |= {f"docs/{name}" for names in EXAMPLES_BY_PATH.values() for name in names}
+    for file in FILES:
+        if file.endswith(".js"):
+            text, folder = (STATIC / file).read_text(), Path(file).parent
             named |= {
                 Path(os.path.normpath(folder / found)).as_posix()
                 for found in re.findall(r'(?:from|import\() ?"(\.[^"]+)"', text)
@@ -120,6 +134,21 @@ def test_the_address_says_which_door_is_shown(open_page: OpenPage, url: str) -> 
     page.goto(f"{url}/#map")
     expect(page.locator(".door:visible")).to_have_id("explore")
     expect(page.locator("#map-place")).to_contain_text("At 0.50, 0.50")
+
+
+@in_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_api_page_follows_the_scheme_and_asks_a_live_model(open_page: OpenPage, url: str, scheme: str) -> None:
+    page = open_page(f"{url}/docs", color_scheme=scheme)
+    page.locator("#operations-images-denoise").get_by_role("button").first.click()
+
+    names = page.locator("#operations-images-denoise select").filter(has_text="blur").first.locator("option")
+    assert "blur" in names.all_text_contents()
+    red = page.locator("body").evaluate("body => getComputedStyle(document.documentElement).backgroundColor")
+    is_dark = page.locator("html").evaluate("html => html.classList.contains('dark-mode')")
+    assert is_dark == (scheme == "dark"), red
+    page.get_by_role("link", name="Hourglass", exact=True).click()
+    expect(page.locator(".door:visible")).to_have_id("photo")
 
 
 @in_browser

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.service.files import png, save
+from tests.service.files import pixels_of, png, save
 from tests.service.page.browser import in_browser, set_slider
 from tests.service.page.conftest import OpenPage
 from tests.service.slowmodel import service_process
@@ -32,7 +33,8 @@ def publish(directory: Path) -> None:
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("models")
     publish(directory)
-    with service_process(directory) as process:
+    flags = ("--max-feedback-bytes", "1000000", "--collections-url", f"sqlite:///{directory.parent}/feedback.db")
+    with service_process(directory, *flags) as process:
         yield f"{process.url}/#parts"
 
 
@@ -250,7 +252,7 @@ def test_one_broken_picture_spoils_nothing_for_the_others(open_page: OpenPage, u
     expect(page.locator("#part-progress")).to_have_text("2 of 2 pictures judged")
     expect(page.locator("#gallery .verdict")).to_have_text(["normal 0.00961", "failed"])
     page.get_by_role("button", name=re.compile("^bad")).click()
-    expect(page.locator("#part-detail .problem")).to_contain_text("The image is broken")
+    expect(page.locator("#part-detail > .problem")).to_contain_text("The image is broken")
 
 
 @in_browser
@@ -266,6 +268,57 @@ def test_the_camera_is_judged_and_a_frame_is_kept(open_page: OpenPage, url: str)
     expect(page.locator("#part-progress")).to_have_text("1 of 1 pictures judged")
     camera.get_by_role("button", name="Stop the camera").click()
     expect(camera).to_be_hidden()
+
+
+@in_browser
+def test_an_opinion_is_kept_with_a_mark_exported_and_deleted(open_page: OpenPage, url: str) -> None:
+    page = open_page(url, viewport={"width": 1280, "height": 2000})  # the picture and its buttons are in view
+    open_files(page, flat("good.png", 25, 16), flat("scratched.png", 255, 16))
+    expect(page.locator("#part-progress")).to_have_text("2 of 2 pictures judged")
+    feedback = page.locator("#part-feedback")
+    page.wait_for_function("() => document.querySelector('#part-detail .stage').clientHeight > 100")  # it is shown
+
+    feedback.get_by_label("Your name").fill("Ann")
+    feedback.get_by_label("Mark it").check()
+    box = page.locator("#brush").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    feedback.get_by_role("button", name="Defect").click()
+    expect(feedback.locator(".given")).to_have_text(
+        "You said: a defect, and marked it. It is kept for the next version of digits."
+    )
+    page.get_by_role("button", name=re.compile("^good")).click()
+    expect(feedback.locator(".given")).to_be_empty()  # that was said of the other
+    feedback.get_by_role("button", name="Fine").click()
+
+    expect(feedback.locator(".given-so-far span")).to_have_text("Kept for digits: 1 fine, 1 with a defect.")
+    with page.expect_download() as download:
+        feedback.get_by_role("button", name="Export").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        (mask,) = (name for name in archive.namelist() if name.startswith("masks/"))
+        marked = pixels_of(archive.read(mask))[..., 0]
+        assert archive.read("feedback.csv").count(b"Ann") == 2
+    assert marked.shape == (16, 16)
+    assert (marked[8] == 255).all()
+    assert marked[0].max() == marked[15].max() == 0
+    page.on("dialog", lambda dialog: dialog.accept())
+    feedback.get_by_role("button", name="Delete all").click()
+    expect(feedback.locator(".given-so-far")).to_be_hidden()
+
+
+@in_browser
+def test_where_feedback_is_off_the_page_says_who_can_turn_it_on(open_page: OpenPage, tmp_path: Path) -> None:
+    publish(tmp_path)
+    with service_process(tmp_path) as process:
+        page = open_page(f"{process.url}/#parts")
+        open_folder(page)
+
+        expect(page.locator("#part-feedback .off")).to_contain_text("with the setting max_feedback_bytes")
+        expect(page.locator("#feedback-fine")).to_be_hidden()
+        expect(page.locator("#part-detail .heat")).to_be_visible()
 
 
 @in_browser

@@ -1,0 +1,247 @@
+import asyncio
+import csv
+import hashlib
+import io
+import zipfile
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.responses import StreamingResponse
+
+from service.api.feedback_schemas import FeedbackAnswer, FeedbackQuery, KeptPicture
+from service.api.openapi import FEEDBACK_BODY, NO_CONTENT, ZIP, problems, success
+from service.api.responses import json_response
+from service.api.route import AdmittedRoute, slot_of
+from service.api.routes.common import IMAGE_ERRORS
+from service.api.service import Service, service_of
+from service.collections.store import Store
+from service.collections.store.feedback import Files, Opinion, Picture, picture_of
+from service.errors import (
+    DeadlineExceeded,
+    Draining,
+    FeedbackFull,
+    FeedbackNotFound,
+    FeedbackOff,
+    HeadersTooLarge,
+    InvalidParameter,
+    MalformedBody,
+    MalformedRequest,
+    NotAcceptable,
+    QueueFull,
+    RequestError,
+    StoreUnavailable,
+    shown,
+)
+from service.http.body import file_cap, media_type, read_body, read_files
+from service.http.multipart import split_multipart
+from service.http.negotiation import negotiate
+from service.images.codec import decode_image
+from service.images.formats import format_of
+from service.limits import InputLimits
+from service.media_types import FORM_TYPE, JSON_TYPE, ZIP_TYPE
+
+router = APIRouter(prefix="/models/{name}/feedback", tags=["models"], route_class=AdmittedRoute)
+ModelName = Annotated[str, Path(min_length=1, max_length=63, description="Name of the model")]
+PictureId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the picture's file")]
+_STORE_ERRORS: tuple[type[RequestError], ...] = (
+    *(MalformedRequest, InvalidParameter, HeadersTooLarge),
+    *(StoreUnavailable, QueueFull, Draining, DeadlineExceeded),
+)
+_FOLDER_BY_VERDICT: dict[Opinion, str] = {"fine": "good", "defect": "defect"}
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest date a ZIP can hold: equal pictures give an equal archive
+
+
+@router.post(
+    "",
+    operation_id="give_feedback",
+    summary="Say whether a picture shows a defect",
+    status_code=201,
+    response_class=Response,
+    openapi_extra=FEEDBACK_BODY,
+    responses={
+        201: success("The picture is kept.", model=KeptPicture, headers=["X-Model"])[200],
+        **problems(*IMAGE_ERRORS, FeedbackOff, FeedbackFull, StoreUnavailable),
+    },
+)
+async def give_feedback(request: Request, name: ModelName, query: Annotated[FeedbackQuery, Query()]) -> Response:
+    """Keeps a picture with your opinion on it, for the next version of the model.
+
+    An opinion on the same picture replaces the one before. A form may have a `mask` beside the `file`: an image of the
+    same size, black where the part is fine. Pictures are kept only where the operator has set `max_feedback_bytes`.
+    With the answer the picture is on disk.
+    """
+    service = service_of(request)
+    max_bytes = service.settings.max_feedback_bytes
+    if max_bytes == 0:  # the body stays unread, so the connection cannot be used again
+        raise FeedbackOff(FeedbackOff.example, headers={"Connection": "close"})
+    registry = service.registry
+    model = await registry.find_version(registry.snapshot, name, query.version)
+    files = await _read(request, service)
+    if files.mask is not None and query.verdict == "fine":
+        raise InvalidParameter(
+            "a mask marks a defect, and verdict is 'fine'; leave the mask out, or say verdict=defect"
+        )
+    slot_of(request).start(request, 1)
+    await asyncio.to_thread(_check, files, service.limits)
+    picture = picture_of(
+        hashlib.sha256(files.image).hexdigest(),
+        query.verdict,
+        model.manifest.version,
+        query.who,
+        has_mask=files.mask is not None,
+    )
+    await service.store.run(lambda store: store.feedback.put(name, picture, files, max_bytes=max_bytes))
+    response = json_response(vars(picture), headers={"X-Model": model.label})
+    response.status_code = 201
+    return response
+
+
+@router.get(
+    "",
+    operation_id="get_feedback",
+    summary="The feedback on a model",
+    response_class=Response,
+    responses={
+        **success("The pictures by their ids, or all of them in folders as a ZIP.", ZIP, model=FeedbackAnswer),
+        **problems(*_STORE_ERRORS, NotAcceptable),
+    },
+)
+async def get_feedback(request: Request, name: ModelName) -> Response:
+    """Lists the pictures that people gave their opinion on, the newest first.
+
+    `Accept: application/zip` exports them: `good/`, `defect/` and `masks/` as `python -m training fit NAME --data good
+    --defects defect` takes them, and `feedback.csv` with who said what and when.
+    """
+    service = service_of(request)
+    max_bytes = service.settings.max_feedback_bytes
+    kind = negotiate(request.headers.get("accept"), (JSON_TYPE, ZIP_TYPE))
+    if kind == JSON_TYPE and max_bytes == 0:  # nobody need open the database to learn that nothing is kept
+        return json_response({"model": name, "is_kept": False, "bytes": 0, "max_bytes": 0, "pictures": []})
+    pictures, total = await service.store.run(lambda store: store.feedback.pictures(name))
+    if kind == ZIP_TYPE:
+        headers = {"Content-Disposition": 'attachment; filename="feedback.zip"'}
+        return StreamingResponse(_archive(service, name, pictures), media_type=ZIP_TYPE, headers=headers)
+    document = {
+        "model": name,
+        "is_kept": max_bytes > 0,
+        "bytes": total,
+        "max_bytes": max_bytes,
+        "pictures": [vars(picture) for picture in pictures],
+    }
+    return json_response(document)
+
+
+@router.delete(
+    "",
+    operation_id="delete_all_feedback",
+    summary="Delete the feedback on a model",
+    status_code=204,
+    response_class=Response,
+    responses={**NO_CONTENT, **problems(*_STORE_ERRORS)},
+)
+async def delete_all_feedback(request: Request, name: ModelName) -> Response:
+    """Deletes all pictures of a model, also after feedback was turned off."""
+    await service_of(request).store.run(lambda store: store.feedback.clear(name))
+    return Response(status_code=204)
+
+
+@router.delete(
+    "/{id}",
+    operation_id="delete_feedback",
+    summary="Delete one picture of the feedback",
+    status_code=204,
+    response_class=Response,
+    responses={**NO_CONTENT, **problems(*_STORE_ERRORS, FeedbackNotFound)},
+)
+async def delete_feedback(request: Request, name: ModelName, id: PictureId) -> Response:  # noqa: A002  its name on the wire
+    """Deletes one picture with the opinion on it."""
+    await service_of(request).store.run(lambda store: store.feedback.remove(name, id))
+    return Response(status_code=204)
+
+
+async def _read(request: Request, service: Service) -> Files:
+    """Read the picture, and its mask if it comes with one.
+
+    Raises:
+        RequestError: The body is something else.
+    """
+    cap = file_cap(service.settings)
+    if media_type(request) != FORM_TYPE:
+        (image,) = await read_files(request, cap, max_files=1)
+        return Files(image, None)
+    parts = split_multipart(await read_body(request, cap), request.headers["content-type"], max_parts=2)
+    content_by_name = {part.name: part.content for part in parts}
+    if (unknown := next((name for name in content_by_name if name not in {"file", "mask"}), None)) is not None:
+        raise InvalidParameter(
+            f"the form has a field {shown(unknown)}; the picture goes into 'file', its mask into 'mask'"
+        )
+    if len(content_by_name) != len(parts) or "file" not in content_by_name:
+        raise MalformedBody("the form needs one field 'file', and may have one field 'mask'")
+    return Files(content_by_name["file"], content_by_name.get("mask"))
+
+
+def _check(files: Files, limits: InputLimits) -> None:
+    """Decode both files: what is kept must be of use.
+
+    Raises:
+        RequestError: One is no image, or they differ in size.
+    """
+    options = {"max_pixels": limits.max_pixels, "max_frames": limits.max_frames}
+    height, width = decode_image(files.image, **options).size
+    if files.mask is not None and (size := decode_image(files.mask, **options).size) != (height, width):
+        raise InvalidParameter(
+            f"the mask has {size[1]}x{size[0]} pixels, the picture {width}x{height}; send them in one size"
+        )
+
+
+async def _archive(service: Service, name: str, pictures: list[Picture]) -> AsyncIterator[bytes]:
+    """Make the ZIP while it is sent: one picture at a time is in memory."""
+    sink = _Sink()
+    rows = [["file", "verdict", "version", "who", "created"]]
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+        for picture in pictures:
+            files = await service.store.run(partial(_files, name, picture))
+            if files is None:  # deleted meanwhile
+                continue
+            path = f"{_FOLDER_BY_VERDICT[picture.verdict]}/{picture.id}.{_extension(files.image)}"
+            archive.writestr(zipfile.ZipInfo(path, _LONG_AGO), files.image)
+            if files.mask is not None:
+                mask = f"masks/{picture.id}.{_extension(files.mask)}"
+                archive.writestr(zipfile.ZipInfo(mask, _LONG_AGO), files.mask)
+            rows.append([path, picture.verdict, str(picture.version), picture.who or "", picture.created])
+            yield sink.take()
+        table = io.StringIO()
+        csv.writer(table).writerows(rows)
+        archive.writestr(zipfile.ZipInfo("feedback.csv", _LONG_AGO), table.getvalue())
+    yield sink.take()
+
+
+def _files(name: str, picture: Picture, store: Store) -> Files | None:
+    return store.feedback.files(name, picture.id)
+
+
+def _extension(data: bytes) -> str:
+    found = format_of(data)
+    assert found is not None  # noqa: S101  nothing else was kept
+    return found.extensions[0]
+
+
+class _Sink(io.RawIOBase):
+    """A file that a ZIP is written to, and taken from piece by piece."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # zipfile writes bytes
+        self._pieces.append(bytes(data))
+        return len(data)
+
+    def take(self) -> bytes:
+        """Return what was written since the last time."""
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)

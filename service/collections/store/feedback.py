@@ -1,0 +1,168 @@
+"""Pictures that people called fine or a defect, with what they said: one table, the same in every database.
+
+The databases differ in how a transaction is made and in the name of a type; `SqliteStore` and `PostgresStore` hand
+both over. Transactions of this table go one after another, since each may change how many bytes are left.
+"""
+
+# ruff: noqa: S608  what is put into SQL here are constants
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+from service.collections.store.rows import now
+from service.errors import FeedbackFull, FeedbackNotFound, shown
+
+T = TypeVar("T")
+Opinion = Literal["fine", "defect"]
+
+OVERHEAD_BYTES = 1024  # of a row and its indices, generously
+
+
+class Ask(Protocol):
+    """Runs one statement inside a transaction; values stand where it has a question mark."""
+
+    def __call__(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  what a row holds
+        """Return the rows."""
+
+
+class Transaction(Protocol):
+    """Runs some work in one transaction that no other one of this table runs beside."""
+
+    def __call__(self, work: Callable[[Ask], T]) -> T:
+        """Return what the work returns, once that is on disk."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with an opinion on it.
+
+    Attributes:
+        id: SHA-256 of the image file: an opinion on the same picture replaces the one before.
+        verdict: What a person says of it.
+        version: The model version whose verdict was seen.
+        who: A name, if one was given.
+        created: UTC, ISO 8601.
+        has_mask: Whether the defect was marked.
+    """
+
+    id: str
+    verdict: Opinion
+    version: int
+    who: str | None
+    created: str
+    has_mask: bool
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a picture, as they were sent."""
+
+    image: bytes
+    mask: bytes | None
+
+
+class Feedback:
+    """The table.
+
+    Args:
+        transaction: Of the database.
+        table: Its name there.
+        blob: What the database calls bytes.
+    """
+
+    def __init__(self, transaction: Transaction, *, table: str, blob: str) -> None:
+        self._transaction = transaction
+        self._table = table
+        self._schema = (
+            f"CREATE TABLE IF NOT EXISTS {table} (model TEXT NOT NULL, id TEXT NOT NULL, verdict TEXT NOT NULL, "
+            "version INTEGER NOT NULL, who TEXT, created TEXT NOT NULL, bytes BIGINT NOT NULL, "
+            f"image {blob} NOT NULL, mask {blob}, PRIMARY KEY (model, id))",
+            f"CREATE INDEX IF NOT EXISTS {table}_bytes ON {table} (bytes)",  # its sum is asked for with every picture
+        )
+
+    def _run(self, work: Callable[[Ask], T]) -> T:
+        def with_table(ask: Ask) -> T:
+            for statement in self._schema:
+                ask(statement)
+            return work(ask)
+
+        return self._transaction(with_table)
+
+    def put(self, model: str, picture: Picture, files: Files, *, max_bytes: int) -> None:
+        """Keep a picture. Replace it if it was kept before.
+
+        Raises:
+            FeedbackFull: All pictures together would take more than `max_bytes`. Nothing was kept.
+        """
+        size = len(files.image) + len(files.mask or b"") + OVERHEAD_BYTES
+
+        def put(ask: Ask) -> None:
+            ask(f"DELETE FROM {self._table} WHERE model = ? AND id = ?", model, picture.id)
+            total = _total(ask, self._table) + size
+            if total > max_bytes:
+                raise FeedbackFull(
+                    f"the pictures of all feedback would take {total} bytes, the most are {max_bytes} (setting "
+                    f"max_feedback_bytes); export them, then DELETE /models/{model}/feedback"
+                )
+            ask(
+                f"INSERT INTO {self._table} (model, id, verdict, version, who, created, bytes, image, mask) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                *(model, picture.id, picture.verdict, picture.version, picture.who, picture.created, size),
+                *(files.image, files.mask),
+            )
+
+        self._run(put)
+
+    def pictures(self, model: str) -> tuple[list[Picture], int]:
+        """Return a model's pictures, the newest first, and the bytes that those of all models take."""
+
+        def pictures(ask: Ask) -> tuple[list[Picture], int]:
+            rows = ask(
+                f"SELECT id, verdict, version, who, created, mask IS NOT NULL FROM {self._table} WHERE model = ? "
+                "ORDER BY created DESC, id",
+                model,
+            )
+            found = [
+                Picture(picture_id, verdict, version, who, created, has_mask=bool(has_mask))
+                for picture_id, verdict, version, who, created, has_mask in rows
+            ]
+            return found, _total(ask, self._table)
+
+        return self._run(pictures)
+
+    def files(self, model: str, picture_id: str) -> Files | None:
+        """Return the files of a picture; None if it is gone."""
+        rows = self._run(
+            lambda ask: ask(f"SELECT image, mask FROM {self._table} WHERE model = ? AND id = ?", model, picture_id)
+        )
+        return Files(bytes(rows[0][0]), None if rows[0][1] is None else bytes(rows[0][1])) if rows else None
+
+    def remove(self, model: str, picture_id: str) -> None:
+        """Remove a picture.
+
+        Raises:
+            FeedbackNotFound: There is none.
+        """
+
+        def remove(ask: Ask) -> None:
+            if not ask(f"DELETE FROM {self._table} WHERE model = ? AND id = ? RETURNING id", model, picture_id):
+                raise FeedbackNotFound(
+                    f"model {shown(model)} has no feedback {shown(picture_id)}; GET /models/{model}/feedback lists them"
+                )
+
+        self._run(remove)
+
+    def clear(self, model: str) -> None:
+        """Remove all pictures of a model."""
+        self._run(lambda ask: ask(f"DELETE FROM {self._table} WHERE model = ?", model))
+
+
+def picture_of(picture_id: str, verdict: Opinion, version: int, who: str | None, *, has_mask: bool) -> Picture:
+    """Return a picture of this moment."""
+    return Picture(picture_id, verdict, version, who, now(), has_mask)
+
+
+def _total(ask: Ask, table: str) -> int:
+    ((total,),) = ask(f"SELECT coalesce(sum(bytes), 0) FROM {table}")
+    return int(total)
