@@ -1,6 +1,6 @@
 """The model card: what a person should know before using a model, written from its manifest alone."""
 
-from service.contract.manifest import Manifest, Provenance, Split
+from service.contract.manifest import Manifest, Provenance
 
 PICTURE = "preview.png"
 
@@ -8,7 +8,6 @@ PICTURE = "preview.png"
 def card(manifest: Manifest) -> str:
     """The card in Markdown."""
     made = manifest.provenance
-    split = made.data.split
     parts = [
         f"# {manifest.name}, version {manifest.version}",
         manifest.summary[:1].upper() + manifest.summary[1:] + ".",
@@ -23,9 +22,7 @@ def card(manifest: Manifest) -> str:
         "\n".join(f"- {limit}" for limit in manifest.limits)
         or "- None known, which is not to say that there are none.",
         "## Data",
-        f"{made.data.images} images of {made.data.name}: {split.train} for training, {split.validation} for "
-        f"validation, {split.calibration} for calibration, {split.test} for the figures; no image is in two parts."
-        f"{_watched(split)}\n"
+        f"{made.data.images} images of {made.data.name}: {_split(manifest)}\n"
         f"Source: {made.data.source}. Licence: {made.data.licence}.\nSHA-256 of all pixels: `{made.data.sha256}`.",
         "## How to make it again",
         f"    {made.command}",
@@ -38,12 +35,19 @@ def card(manifest: Manifest) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _watched(split: Split) -> str:
-    if split.test or split.calibration:
-        return ""
-    return (
-        " The figures are of the validation images: training watched them, and settings may have been compared by "
+def _split(manifest: Manifest) -> str:
+    split = manifest.provenance.data.split
+    if manifest.anomaly and not split.calibration:
+        return "all of them taught, and each was scored for the calibration by a detector that it did not teach."
+    watched = (
+        ""
+        if split.test or split.calibration
+        else " The figures are of the validation images: training watched them, and settings may have been compared by "
         "them, so unseen images may fare a little worse."
+    )
+    return (
+        f"{split.train} for training, {split.validation} for validation, {split.calibration} for calibration, "
+        f"{split.test} for the figures; no image is in two parts.{watched}"
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.models.anomaly import tiles
+from benchmarks.models.anomaly_sets import tiles
 from training.anomaly.measure import aupro, auroc, f1_max, pixel_auroc
 
 

@@ -4,16 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from service.contract.manifest import Manifest
 from training.__main__ import main
 from training.anomaly.config import PartsConfig
-from training.anomaly.parts import choose_input, cut, groups_of
+from training.anomaly.parts import choose_input, groups_of
 from training.config import RecipeError
 
-QUICK = ("detector.steps=30", "detector.bank=100", "detector.widths=[8, 8]")
+QUICK = ("detector.bank=100",)
 
 
 def write_stripes(folder: Path, count: int, *, seed: int, damaged: bool = False, masks: Path | None = None) -> Path:
@@ -58,9 +57,8 @@ def test_a_folder_of_good_images_becomes_a_model_with_the_anomaly_task_alone(wor
     assert set(manifest.tasks) == {"anomaly"}
     assert (manifest.input.height, manifest.input.width, manifest.input.channels) == (28, 32, 1)
     assert manifest.anomaly is not None
-    assert len(manifest.anomaly.scores) == len(manifest.anomaly.map_peaks) == manifest.provenance.data.split.calibration
-    split = manifest.provenance.data.split
-    assert split.train + split.validation + split.calibration + split.test == 60
+    assert len(manifest.anomaly.scores) == len(manifest.anomaly.map_peaks) == 60
+    assert manifest.provenance.data.split.train == manifest.provenance.data.images == 60
 
 
 def test_with_defects_and_masks_the_card_tells_how_well_they_are_found(workshop: Path) -> None:
@@ -68,7 +66,8 @@ def test_with_defects_and_masks_the_card_tells_how_well_they_are_found(workshop:
 
     assert value_by_name["auroc"] > 0.9
     assert value_by_name["pixel_auroc"] > 0.9
-    assert {"aupro", "f1_max", "false_positive_rate"} <= value_by_name.keys()
+    assert {"aupro", "f1_max", "flagged_at_0.02", "found_at_0.02"} <= value_by_name.keys()
+    assert value_by_name["flagged_at_0.1"] < 0.25  # 6 of 60 are expected, and more than 14 come once in 1,000
     assert "| auroc" in (workshop / "models/stripes/1/README.md").read_text()
 
 
@@ -92,14 +91,29 @@ def test_a_stage_that_a_detector_does_not_have_is_refused_with_what_works(
     assert "is a run of kind anomaly, which has no stages: give its `fit` command again" in capsys.readouterr().err
 
 
-def test_the_card_tells_that_calibration_images_are_among_the_good_ones_of_its_figures(workshop: Path) -> None:
+def test_the_card_tells_that_every_image_taught_and_was_scored_by_a_detector_that_it_did_not_teach(
+    workshop: Path,
+) -> None:
     version = workshop / "models/stripes/1"
 
     auroc = next(m for m in read_manifest(version).metrics if m.name == "auroc")
 
-    assert auroc.data == "30 normal images (24 of them of the calibration), 10 defects"
-    assert auroc.data in (version / "README.md").read_text()
-    assert "that training did not see" in (version / "README.md").read_text()
+    card = (version / "README.md").read_text()
+    assert auroc.data == "60 good images, each by a detector that it did not teach, and 10 images of defects"
+    assert auroc.data in card
+    assert "all of them taught, and each was scored for the calibration by a detector that it did not teach" in card
+
+
+def test_without_defects_no_figure_says_how_well_they_are_found(workshop: Path) -> None:
+    status = main([
+        "fit", "anomaly", "--data", str(workshop / "good"), "--name", "blind", "--runs", str(workshop / "runs"),
+        "--models", str(workshop / "models"), "--quiet", *QUICK,
+    ])  # fmt: skip
+
+    manifest = read_manifest(workshop / "models/blind/1")
+    assert status == 0
+    assert {m.name for m in manifest.metrics} == {f"flagged_at_{rate}" for rate in ("0.01", "0.02", "0.05", "0.1")}
+    assert any("was not measured" in limit for limit in manifest.limits)
 
 
 def test_without_a_folder_the_message_says_which_option_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,22 +159,6 @@ def test_images_of_different_proportions_are_padded_and_not_stretched(tmp_path: 
     assert choose_input(sorted(tmp_path.glob("*.png")), PartsConfig()).resize == "fit"
 
 
-def test_no_group_is_cut_and_no_image_is_in_two_parts() -> None:
-    groups = [f"part {i // 3}" for i in range(90)]
-
-    parts = cut(groups, PartsConfig(), 0.01, seed=0)
-
-    assert torch.equal(torch.cat(parts).sort().values, torch.arange(90))
-    of_parts = [{groups[i] for i in part.tolist()} for part in parts]
-    assert sum(map(len, of_parts)) == len(set(groups))
-
-
-def test_calibration_gets_as_many_images_as_the_rate_needs_up_to_its_share() -> None:
-    sizes = [len(cut([str(i) for i in range(n)], PartsConfig(), 0.01, seed=0)[2]) for n in (100, 300, 1000)]
-
-    assert sizes == [40, 99, 200]
-
-
 def test_groups_come_from_folders_expressions_or_a_table(tmp_path: Path) -> None:
     paths = [Path("tile1/a.png"), Path("tile1/b.png"), Path("tile2/a.png")]
     table = tmp_path / "groups.csv"
@@ -195,9 +193,9 @@ def test_calibrating_a_model_anew_is_a_new_version_with_the_same_graph(workshop:
     assert new.version == int(newest.name) > 1
     assert new.tasks == old.tasks
     assert new.anomaly is not None
-    assert len(new.anomaly.scores) == 30
+    assert len(new.anomaly.scores) == 90  # pooled, as the new images are like the old ones
     assert {"auroc", "aupro", "pixel_auroc", "f1_max"} <= {m.name for m in new.metrics}
-    assert "false_positive_rate" not in {m.name for m in new.metrics}  # it was the old threshold's
+    assert all("30 good images of more" in m.data for m in new.metrics)  # no figure of the old version is left
     assert (newest / "roc.png").is_file()
     assert (newest / "scores.png").is_file()
     assert "calibrate stripes --data more" in (newest / "README.md").read_text()

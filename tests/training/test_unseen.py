@@ -136,7 +136,7 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(60):
         x = 128 + 70 * np.sin(np.arange(32) / 2 + rng.uniform(0, 6.3)) + rng.normal(0, 5, (28, 32))
         Image.fromarray(x.clip(0, 255).astype(np.uint8)).save(home / f"good/{i:03}.png")
-    quick = ("detector.steps=30", "detector.bank=100", "detector.widths=[8, 8]")
+    quick = ("detector.bank=1000",)
     assert fit(home, "anomaly", "--data", str(home / "good"), *quick) == 0
     return home
 
@@ -148,30 +148,25 @@ def test_a_detector_is_calibrated_on_images_that_it_has_not_learnt_from(stripes:
 
     score_by_digest = image_scores(stripes, stripes / "good")
 
-    others = sorted(score for digest, score in score_by_digest.items() if digest not in learnt)
-    split = manifest.provenance.data.split
-    assert len(learnt) == split.train + split.validation
-    assert len(manifest.anomaly.scores) == split.calibration
-    for score in manifest.anomaly.scores:
-        assert min(abs(score - other) for other in others) < 1e-3  # float32, in other batches
+    assert learnt == set(score_by_digest)  # every image taught the graph
+    assert len(manifest.anomaly.scores) == len(learnt)
+    assert np.mean(manifest.anomaly.scores) > np.mean(list(score_by_digest.values())) + 0.1  # none of their scores did
 
 
-def test_scores_of_a_detector_are_weighed_on_images_kept_from_what_it_was_fitted_to() -> None:
-    """Standardised on the selection, whose mean score is then 0; not on the training images, which score lower."""
+def test_scores_of_a_detector_are_standardised_on_images_kept_from_what_it_was_fitted_to() -> None:
+    """Images that it has learnt from score lower than new ones; those that it says of itself do not."""
     rng = np.random.default_rng(1)
     phases = rng.uniform(0, 6.3, (80, 1, 1, 1))
     x = 128 + 70 * np.sin(np.arange(32) / 2 + phases) + rng.normal(0, 5, (80, 1, 28, 32))
     images = torch.from_numpy(x.clip(0, 255).astype(np.uint8))
-    train, selection = images[:60], images[60:]
-    config = DetectorConfig(steps=30, bank=100, widths=(8, 8))
+    train, new = images[:60], images[60:]
 
-    detector = learn_detector(train, selection, config, seed=0, progress=False)
+    learnt = learn_detector(train, [str(i) for i in range(60)], DetectorConfig(bank=1000), seed=0, progress=False)
 
     with torch.no_grad():
-        means = {name: float(detector(part.float() / 255)[0].mean()) for name, part in
-                 (("train", train), ("selection", selection))}  # fmt: skip
-    assert means["selection"] == pytest.approx(0.0, abs=1e-3)
-    assert means["train"] < -0.1
+        of_train, of_new = (float(learnt.detector(part.float() / 255)[0].mean()) for part in (train, new))
+    assert of_train < of_new - 0.1
+    assert of_new < float(learnt.scores.mean()) + 0.6  # 0.6: two standard errors of 20 images
 
 
 @pytest.fixture(scope="module")

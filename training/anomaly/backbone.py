@@ -14,19 +14,20 @@ Images = Float[Tensor, "batch channel height width"]
 FeatureMaps = Float[Tensor, "batch feature rows columns"]
 
 MULTIPLE_OF = 32  # pixels; for other sizes the padding that the packaged network has written into it does not fit
-# Last blocks of the stages that are tapped: 40 channels at stride 8; 80 and 112 at stride 16.
-TAPS = (4, 7, 10)
+# Last blocks of the stages that are tapped: 24 channels at stride 4, 40 at stride 8, 112 at stride 16.
+TAPS = (2, 4, 10)
 
 
 class Lite0(nn.Module):
     """Three taps of EfficientNet-Lite0 (Tan and Le 2019, https://arxiv.org/abs/1905.11946), side by side at stride 8.
 
-    x (N,1|3,H,W) ->[ stem, blocks 0-4 ]-> (N,40,H/8,W/8) ->[ blocks 5-7 ]-> (N,80,H/16,W/16) ->[ blocks 8-10 ]->
-    (N,112,H/16,W/16); each ->[ mean of 3x3 positions, bilinear to H/8 x W/8 ]-> (N,232,H/8,W/8). The mean over
-    neighbours makes a feature describe a patch, as in PatchCore (Roth et al. 2022, https://arxiv.org/abs/2106.08265).
+    x (N,1|3,H,W) ->[ stem, blocks 0-2 ]-> (N,24,H/4,W/4) ->[ blocks 3-4 ]-> (N,40,H/8,W/8) ->[ blocks 5-10 ]->
+    (N,112,H/16,W/16); each ->[ mean of 3x3 positions, then of 2x2 or bilinear to H/8 x W/8 ]-> (N,176,H/8,W/8). The
+    mean over neighbours makes a feature describe a patch, as in PatchCore (Roth et al. 2022,
+    https://arxiv.org/abs/2106.08265). Stride 4 shows what is small.
     """
 
-    channels = 232
+    channels = 176
     stride = 8
 
     def __init__(self) -> None:
@@ -39,12 +40,14 @@ class Lite0(nn.Module):
 
     def forward(self, x: Images) -> FeatureMaps:
         x = self.stem((x.expand(-1, 3, -1, -1) * 255.0 - 127.0) / 128.0)  # the scaling that the weights were made for
+        size = (int(x.shape[2]) // 4, int(x.shape[3]) // 4)  # the stem has halved it
         taps: list[Tensor] = []
         for number, block in enumerate(self.blocks):
             x = block(x)
             if number in TAPS:
                 patches = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-                size = taps[0].shape[2:] if taps else patches.shape[2:]
+                if not taps:
+                    patches = F.avg_pool2d(patches, 2)
                 taps.append(F.interpolate(patches, size=size, mode="bilinear", align_corners=False))
         return torch.cat(taps, dim=1)
 

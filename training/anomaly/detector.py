@@ -1,7 +1,5 @@
-"""The detector: features, evidence from several sources, one score and one map. All of it is the exported graph."""
+"""The detector: features, evidence from several sources, one map and one score. All of it is the exported graph."""
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -14,8 +12,8 @@ FeatureMaps = Float[Tensor, "batch feature rows columns"]
 Map = Float[Tensor, "batch rows columns"]
 Maps = Float[Tensor, "batch evidence rows columns"]
 
-POOLINGS = ("mean", "top 1 %", "max")
-TOP_SHARE = 0.01
+TOP_SHARE = 0.01  # of the positions of a map, whose mean is the score
+MEAN_WEIGHT = 0.5  # of the mean of all of it, in the score
 BLUR = (0.25, 0.5, 0.25)  # over the positions of the feature map, in both directions
 
 
@@ -26,34 +24,6 @@ class Features(Protocol):
     stride: int
 
     def __call__(self, x: Tensor) -> Tensor: ...
-
-
-class FeatureAutoencoder(nn.Module):
-    """A convolutional autoencoder of feature maps.
-
-    f (N,K,h,w) ->[ 3x3 convolution, stride 2, per width ]-> ... ->[ 3x3 convolution ]-> z (N,latent,h/4,w/4) ->
-    [ bilinear x2, 3x3 convolution, per width ]-> ... -> f_hat (N,K,h,w), drawn for two widths.
-    """
-
-    def __init__(self, channels: int, *, widths: Sequence[int] = (64, 64), latent: int = 24) -> None:
-        super().__init__()
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise((channels, *widths)))
-        self.to_latent = nn.Conv2d(widths[-1], latent, 3, padding=1)
-        self.up = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise((latent, *reversed(widths))))
-        self.to_features = nn.Conv2d(widths[0], channels, 3, padding=1)
-
-    def forward(self, f: FeatureMaps) -> FeatureMaps:
-        sizes: list[torch.Size] = []
-        x = f
-        for convolution in self.down:
-            sizes.append(x.shape[2:])
-            x = F.gelu(convolution(x))
-        x = self.to_latent(x)
-        for convolution in self.up:
-            x = F.interpolate(x, size=sizes.pop(), mode="bilinear", align_corners=False)
-            x = F.gelu(convolution(x))
-        f_hat: Tensor = self.to_features(x)
-        return f_hat
 
 
 class Projection(nn.Module):
@@ -71,55 +41,10 @@ class Projection(nn.Module):
         return F.conv2d(features - self.mean[None, :, None, None], self.directions[:, :, None, None])
 
 
-class Reconstruction(nn.Module):
-    """How unusual what the autoencoder cannot reproduce is: the Mahalanobis length of its residual at every position.
-
-    f (N,K,h,w) ->[ f - autoencoder(f), whitened ]-> (N,h,w), in standard deviations (root mean square over K).
-    """
-
-    def __init__(self, autoencoder: nn.Module, whiten: Projection) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
-        self.whiten = whiten
-
-    def forward(self, f: FeatureMaps) -> Map:
-        residual: Tensor = self.whiten(f - self.autoencoder(f))
-        return residual.square().mean(dim=1).sqrt()
-
-
-class Scale(nn.Module):
-    """Every feature times a number of its own: (N,K,h,w) -> (N,K,h,w)."""
-
-    by: Tensor
-
-    def __init__(self, by: Float[Tensor, " feature"]) -> None:
-        super().__init__()
-        self.register_buffer("by", by)
-
-    def forward(self, f: FeatureMaps) -> FeatureMaps:
-        return f * self.by[None, :, None, None]
-
-
-class WithinImage(nn.Module):
-    """Features in standard deviations of their own image: what stands out in it, whatever its light or material.
-
-    f (N,K,h,w) -> (N,K,h,w). `least` is added to the deviations, so that an even image does not become noise.
-    """
-
-    def __init__(self, least: float = 0.3) -> None:
-        super().__init__()
-        self.least = least
-
-    def forward(self, f: FeatureMaps) -> FeatureMaps:
-        centred = f - f.mean(dim=(2, 3), keepdim=True)
-        return centred / (centred.square().mean(dim=(2, 3), keepdim=True).sqrt() + self.least)
-
-
 class Neighbours(nn.Module):
-    """How far every position's features are from the nearest ones of normal images: f (N,K,h,w) -> (N,h,w).
+    """How far every position's features are from the nearest ones of good images: f (N,K,h,w) -> (N,h,w).
 
-    The bank is a small subset of what training saw, as in PatchCore (Roth et al. 2022,
-    https://arxiv.org/abs/2106.08265).
+    The bank is a subset of what training saw, as in PatchCore (Roth et al. 2022, https://arxiv.org/abs/2106.08265).
     """
 
     bank: Tensor
@@ -130,22 +55,22 @@ class Neighbours(nn.Module):
 
     def forward(self, f: FeatureMaps) -> Map:
         rows, columns = f.shape[2:]
-        flat = f.flatten(2)  # (N, K, hw)
-        to_entries = self.bank.square().sum(1)[:, None] - 2.0 * (self.bank @ flat)  # (N, M, hw), less what is common
-        nearest = self.bank[to_entries.argmin(dim=1)].movedim(2, 1)  # (N, K, hw)
+        flat = f.flatten(2).transpose(1, 2)  # (N, hw, K)
+        to_entries = self.bank.square().sum(1) - 2.0 * (flat @ self.bank.T)  # (N, hw, M), less what is common
+        nearest = self.bank[to_entries.argmin(dim=2)]  # (N, hw, K)
         # From the difference itself: the products above lose what is left of a short distance.
-        return (flat - nearest).square().sum(dim=1).sqrt().reshape(-1, rows, columns)
+        return (flat - nearest).square().sum(dim=2).sqrt().reshape(-1, rows, columns)
 
 
 class Positions(nn.Module):
-    """How far every position's leading features are from what normal images have there: f (N,K,h,w) -> (N,h,w).
+    """How far every position's leading features are from what good images have there: f (N,K,h,w) -> (N,h,w).
 
     A Gaussian at every position, as in PaDiM (Defard et al. 2021, https://arxiv.org/abs/2011.08785), but over the
     directions that features vary most in, not over a random choice: Mahalanobis lengths, root mean squares over D.
 
     Args:
         mean: (D,h,w).
-        whiten: (h*w,D,D); brings what normal images have at a position to unit variance.
+        whiten: (h*w,D,D); brings what good images have at a position to unit variance.
     """
 
     mean: Tensor
@@ -166,81 +91,92 @@ class Positions(nn.Module):
 
 
 class Detector(nn.Module):
-    """x (N,C,H,W) in [0, 1] -> score (N,), map (N,H,W); larger means less like the training images.
+    """x (N,C,H,W) in [0, 1] -> score (N,), map (N,H,W); larger means less like the good images.
 
-    x ->[ features, projection ]-> f (N,K,h,w) ->[ each evidence, slight blur, over what is usual ]-> maps (N,E,h,w)
-    score: each map's mean, top 1 % and max, in standard deviations from those of held-out normal images, weighted.
-    map: each map as a share of the height that held-out normal images reach, weighted, enlarged to (H,W).
+    x ->[ features, projection ]-> f (N,K,h,w)
+    f ->[ distance from the nearest feature of good images ]-> map 1
+    f ->[ Mahalanobis distance from what good images have at the position ]-> map 2
+    maps ->[ 0 at the level, 1 at the height that held-out good images reach; weighted sum ]-> map (N,h,w)
+    score: the mean of the map's highest 1 % and half the mean of all of it, each above what held-out good images have,
+    in standard deviations of theirs: what is small is seen by the first, what is everywhere by the second.
+    The map that is answered is blurred slightly and enlarged to (H,W).
 
-    `usual` (E,h,w) is how high held-out normal images come at each position: where good parts differ, at an edge or a
-    reflection, more is needed. It, `centre`, `scale` and `weights` (E,3) and `height` (E,) are set by `learn.py`; until
-    then all positions and scores count the same.
+    `level`, `height` and `weights` (2,), `centre` and `scale` (2,) are set by `learn.py`.
 
     Args:
         features: What has the shape of `Features`.
         projection: To f.
-        evidence: Name to what makes a map (N,h,w) of f.
-        positions: Rows and columns of the feature maps.
+        neighbours: Makes map 1.
+        positions: Makes map 2.
     """
 
     description = (
-        "how unusual the features of the image are for their place: residuals of a feature autoencoder, distances to "
-        "the nearest features of normal images, as they are and within their image, and Mahalanobis distances from "
-        "what normal images have at that position, in standard deviations of held-out normal images"
+        "how far the features are from the nearest ones of good images, and, where parts lie alike, from what good "
+        "images have at that place: the mean of the highest hundredth of the map and half the mean of all of it, each "
+        "in standard deviations of good images"
     )
+    evidence = ("distance", "position")
 
-    usual: Tensor
+    level: Tensor
+    height: Tensor
+    weights: Tensor
     centre: Tensor
     scale: Tensor
-    weights: Tensor
-    height: Tensor
     blur: Tensor
 
     def __init__(
         self,
         features: nn.Module,
         projection: nn.Module,
-        evidence: Mapping[str, nn.Module],
-        *,
-        positions: tuple[int, int],
+        neighbours: nn.Module,
+        positions: nn.Module,
     ) -> None:
         super().__init__()
         self.features = features
         self.projection = projection
-        self.evidence = nn.ModuleDict(evidence)
-        kinds, poolings = len(evidence), len(POOLINGS)
-        self.register_buffer("usual", torch.ones(kinds, *positions))
-        self.register_buffer("centre", torch.zeros(kinds, poolings))
-        self.register_buffer("scale", torch.ones(kinds, poolings))
-        self.register_buffer("weights", torch.full((kinds, poolings), 1 / (kinds * poolings)))
-        self.register_buffer("height", torch.ones(kinds))
+        self.neighbours = neighbours
+        self.positions = positions
+        self.register_buffer("level", torch.zeros(len(self.evidence)))
+        self.register_buffer("height", torch.ones(len(self.evidence)))
+        self.register_buffer("weights", torch.full((len(self.evidence),), 1 / len(self.evidence)))
+        self.register_buffer("centre", torch.zeros(2))
+        self.register_buffer("scale", torch.ones(2))
         blur = torch.tensor(BLUR)
-        self.register_buffer("blur", (blur[:, None] * blur)[None, None].repeat(kinds, 1, 1, 1))
+        self.register_buffer("blur", (blur[:, None] * blur)[None, None])
 
     def forward(self, x: Images) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch height width"]]:
-        maps = self.maps(self.projection(self.features(x)))
-        size = (int(x.shape[2]), int(x.shape[3]))
-        return self.score(pooled(maps)), self.whole_map(maps, size)
+        joined = self.join(self.maps(self.projection(self.features(x))))
+        return self.score(joined), self.enlarged(joined, (int(x.shape[2]), int(x.shape[3])))
 
     def maps(self, f: FeatureMaps) -> Maps:
-        """One map per evidence from projected features, blurred, over what is usual at each position: (N,E,h,w)."""
-        maps = torch.stack([evidence(f) for evidence in self.evidence.values()], dim=1)
-        maps = F.conv2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), self.blur, groups=maps.shape[1])
-        return maps / self.usual
+        """One map per evidence from projected features: (N,2,h,w)."""
+        return torch.stack([self.neighbours(f), self.positions(f)], dim=1)
 
-    def score(self, pooled_maps: Float[Tensor, "batch evidence pooling"]) -> Float[Tensor, " batch"]:
-        """Pooled maps in standard deviations of normal images, weighted: (N,)."""
-        return (((pooled_maps - self.centre) / self.scale) * self.weights).sum(dim=(1, 2))
+    def standardised(self, maps: Maps) -> Maps:
+        """Maps with 0 where held-out good images are on average, and 1 where their most unusual places are."""
+        return (maps - self.level[:, None, None]) / (self.height - self.level)[:, None, None]
 
-    def whole_map(self, maps: Maps, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
-        """The maps as one of the image's size: 1 is about as high as normal images reach."""
-        share = self.weights.sum(dim=1)
-        combined = (maps * (share / share.sum() / self.height)[None, :, None, None]).sum(dim=1, keepdim=True)
-        return F.interpolate(combined, size=size, mode="bilinear", align_corners=False)[:, 0]
+    def join(self, maps: Maps) -> Map:
+        """All maps as one, weighted: (N,h,w)."""
+        return (self.standardised(maps) * self.weights[:, None, None]).sum(dim=1)
+
+    def enlarged(self, joined: Map, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+        """Joined maps at the size of the images, slightly blurred: scores are not, as it hides what is small."""
+        blurred = F.conv2d(F.pad(joined[:, None], (1, 1, 1, 1), mode="replicate"), self.blur)
+        return F.interpolate(blurred, size=size, mode="bilinear", align_corners=False)[:, 0]
+
+    def score(self, joined: Map) -> Float[Tensor, " batch"]:
+        """The score of joined maps: (N,)."""
+        small, everywhere = ((pooled(joined) - self.centre) / self.scale).unbind(dim=1)
+        return small + MEAN_WEIGHT * everywhere
 
 
-def pooled(maps: Maps) -> Float[Tensor, "batch evidence pooling"]:
-    """Mean, mean of the highest 1 % and maximum of every map."""
+def pooled(joined: Map) -> Float[Tensor, "batch pooling"]:
+    """The mean of the highest 1 %, and of all, of every map."""
+    return torch.stack([tops(joined[:, None])[:, 0], joined.mean(dim=(1, 2))], dim=1)
+
+
+def tops(maps: Maps) -> Float[Tensor, "batch evidence"]:
+    """The mean of the highest 1 % of every evidence's map."""
     flat = maps.flatten(2)
-    count = max(1, round(TOP_SHARE * flat.shape[2]))
-    return torch.stack([flat.mean(2), flat.topk(count, dim=2).values.mean(2), flat.amax(2)], dim=2)
+    return flat.topk(max(1, round(TOP_SHARE * flat.shape[2])), dim=2).values.mean(2)

@@ -1,4 +1,4 @@
-"""Good images of parts: at which size a model sees them, which belong together, and the parts they are cut into."""
+"""Good images of parts: which files they are, at which size a model sees them, and which belong together."""
 
 import csv
 import hashlib
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Real
 from torch import Tensor
 from tqdm import tqdm
@@ -26,7 +25,7 @@ from training.images.reader import SUFFIXES, peek
 
 SMALL_MULTIPLE_OF = 4  # the autoencoder halves twice
 NEARLY = 1.1  # ratio of proportions that stretching does not harm
-FEWEST_FOR_TEST = 50  # images; with fewer, none are kept for the rate of false alarms
+FEWEST_GROUPS = 2  # one is scored by what the other taught
 NOT_GOOD = ("test", "ground_truth")  # folders of MVTec's layout that hold defects and masks
 
 Images = Real[Tensor, "_ channel height width"]
@@ -34,7 +33,7 @@ Images = Real[Tensor, "_ channel height width"]
 
 @dataclass(frozen=True)
 class Parts:
-    """Images of one size in four parts that share no image and no group, and how they were read.
+    """Good images of one size, how they were read, and of each what it must not be separated from.
 
     `sha256` is over the bytes of all images in reading order.
     """
@@ -42,16 +41,9 @@ class Parts:
     name: str
     input: DataConfig
     sha256: str
-    train: Images
-    selection: Images
-    calibration: Images
-    test: Images
+    images: Images
+    groups: tuple[str, ...]
     skipped: tuple[Skipped, ...]
-
-    @property
-    def count(self) -> int:
-        """Images in all parts together."""
-        return sum(map(len, (self.train, self.selection, self.calibration, self.test)))
 
 
 def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
@@ -70,16 +62,16 @@ def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
             "a hundred or more make a model that can promise something"
         )
     groups = groups_of([path.relative_to(folder) for path in found.paths], recipe.data.groups)
-    indices = cut(groups, recipe.data, recipe.target_fpr, seed=recipe.seed)
-    train, selection, calibration, test = (found.images[part] for part in indices)
+    if len(set(groups)) < FEWEST_GROUPS:
+        raise DataError(
+            f"{len(groups)} images in {len(set(groups))} groups: at least {FEWEST_GROUPS}; check data.groups"
+        )
     return Parts(
         name=folder.resolve().name,
         input=config,
         sha256=hashlib.sha256(found.images.numpy().tobytes()).hexdigest(),
-        train=train,
-        selection=selection,
-        calibration=calibration,
-        test=test,
+        images=found.images,
+        groups=tuple(groups),
         skipped=found.skipped,
     )
 
@@ -185,33 +177,6 @@ def groups_of(paths: Sequence[Path], rule: str) -> list[str]:
     if None in found:
         raise RecipeError(f"data.groups: {rule!r} does not fit {paths[found.index(None)]}")
     return [match[1] for match in found if match]
-
-
-def cut(groups: Sequence[str], config: PartsConfig, target_fpr: float, *, seed: int) -> tuple[Tensor, ...]:
-    """Indices of the images for training, selection, calibration and test; groups stay whole, drawn by `seed`.
-
-    Raises:
-        DataError: There are too few groups.
-    """
-    count = len(groups)
-    least, most = config.calibration_share
-    needed = int(np.ceil(1 / target_fpr)) - 1
-    calibration = min(max(needed, round(least * count)), round(most * count))
-    test = round(config.test_share * count) if count >= FEWEST_FOR_TEST else 0
-    wanted = [test, max(4, round(config.selection_share * count)), max(2, calibration)]
-    members: dict[str, list[int]] = {}
-    for index, group in enumerate(groups):
-        members.setdefault(group, []).append(index)
-    names = list(members)
-    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
-    parts: list[list[int]] = [[], [], [], []]
-    for number in order:
-        part = next((i for i, size in enumerate(wanted) if len(parts[i]) < size), 3)
-        parts[part] += members[names[number]]
-    if len(parts[3]) < 2:
-        raise DataError(f"{count} images in {len(names)} groups leave none for training; check data.groups")
-    found = [torch.tensor(sorted(part), dtype=torch.int64) for part in parts]
-    return found[3], found[1], found[2], found[0]
 
 
 def _read_groups(path: Path) -> dict[str, str]:

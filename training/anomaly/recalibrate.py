@@ -14,13 +14,23 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from pydantic import JsonValue
+from scipy.stats import ks_2samp
 from tqdm import tqdm
 
 from service.contract.manifest import Calibration, InputSpec, Manifest, Split
 from service.images.resize import plan_placement, resample
 from training.anomaly.parts import find_good, shown
-from training.anomaly.report import Defects, as_metrics, figures, judge_of, picture, read_defects
-from training.calibration import answers_of, calibration_of, too_few
+from training.anomaly.report import (
+    NOT_MEASURED,
+    Defects,
+    as_metrics,
+    figures,
+    judge_of,
+    operating_points,
+    picture,
+    read_defects,
+)
+from training.calibration import Answers, calibration_of, too_few
 from training.card import PICTURE
 from training.charts import histogram, lines
 from training.config import DataConfig
@@ -36,7 +46,9 @@ from training.run import MODEL, RunDirectory, Sources
 from training.verify import verify
 
 ROC, HISTOGRAM = "roc.png", "scores.png"
-NOT_KNOWN_ANEW = ("false_positive_rate",)  # a figure of the old threshold
+ALIKE = 0.05  # p-value of a Kolmogorov-Smirnov test from which on old and new scores are pooled
+POOLED = "pooled with those it had, whose scores are alike"
+ALONE = "in place of those it had, whose scores are others: the parts, the light or the camera changed"
 
 
 @dataclass(frozen=True)
@@ -78,35 +90,48 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
         run = RunDirectory(Path(home), name)
         directory = run.path(MODEL)
         shutil.copytree(version, directory)
-        answers = answers_of(directory / GRAPH, read.good, progress=progress)
-        calibration = calibration_of(answers, old.anomaly.target_fpr, score=old.anomaly.score)
-        metrics = [m for m in old.metrics if m.name not in NOT_KNOWN_ANEW]
+        judge = judge_of(directory / GRAPH)
+        good = judge(read.good)
+        is_pooled, calibration = _pooled(old.anomaly, Answers(good[0], good[1].max(axis=(1, 2))))
+        data, anomalous, metrics = f"{len(read.good)} good images of {read.name}", None, []
         if read.defects is not None:
-            judge = judge_of(directory / GRAPH)
-            found = figures(judge, read.good, read.defects)
-            new = as_metrics(
-                found, {}, good=len(read.good), calibration=len(read.good),
-                defects=len(read.defects.images), data=f"images of {read.defects.name}",
-            )  # fmt: skip
-            metrics = [m for m in metrics if m.name not in found] + new
-            scores, _ = judge(read.defects.images)
-            _draw(directory, answers.scores, scores, calibration)
-            with write_atomically(directory / PICTURE) as file:
-                file.write(picture(judge, calibration, read.good, read.defects))
+            anomalous = judge(read.defects.images)
+            data += f", and {len(read.defects.images)} images of {read.defects.name}"
+            found = figures(good, anomalous, read.defects.masks)
+            metrics = as_metrics(found, {}, good=len(read.good), defects=len(read.defects.images), data=data)
+            _draw(directory, good[0], anomalous[0], calibration)
+        metrics += operating_points(
+            good[0], None if anomalous is None else anomalous[0], asked=old.anomaly.target_fpr, data=data
+        )
+        with write_atomically(directory / PICTURE) as file:
+            file.write(picture(calibration, read.good, good, read.defects, anomalous))
         manifest = _manifest(old, calibration, read, command).model_copy(update={"metrics": tuple(metrics)})
         write_card_and_manifest(directory, manifest)
         verify(directory)
         target = publish(run, models)
     verify(target)
     tqdm.write(
-        f"{len(read.good)} images: threshold {calibration.threshold:.5g} for a false-positive rate of "
-        f"{calibration.target_fpr:g} (was {old.anomaly.threshold:.5g} from {len(old.anomaly.scores)} images)"
+        f"{len(read.good)} new images, {POOLED if is_pooled else ALONE}: threshold {calibration.threshold:.5g} for a "
+        f"false-positive rate of {calibration.target_fpr:g} (was {old.anomaly.threshold:.5g} from "
+        f"{len(old.anomaly.scores)} images)"
     )
     say(manifest.metrics)
     if sentence := too_few(calibration):
         tqdm.write(f"mind: {sentence}")
     tqdm.write(f"published {target}")
     return target
+
+
+def _pooled(old: Calibration, new: Answers) -> tuple[bool, Calibration]:
+    """Old and new scores as one calibration where they look alike, else the new ones; and whether they are pooled."""
+    is_pooled = bool(ks_2samp(old.scores, new.scores).pvalue >= ALIKE and old.map_peaks)
+    if is_pooled:
+        scores, peaks = (
+            np.concatenate([np.array(before, np.float32), now])
+            for before, now in ((old.scores, new.scores), (old.map_peaks, new.peaks))
+        )
+        new = Answers(scores, peaks)
+    return is_pooled, calibration_of(new, old.target_fpr, score=old.score)
 
 
 def _read(sources: Sources, manifest: Manifest, *, progress: bool) -> _Read:
@@ -156,7 +181,7 @@ def _manifest(old: Manifest, calibration: Calibration, read: _Read, command: str
     made = old.provenance
     split = made.data.split
     said = too_few(old.anomaly) if old.anomaly else None
-    limits = [limit for limit in old.limits if limit != said]
+    limits = [limit for limit in old.limits if limit != said and (limit != NOT_MEASURED or read.defects is None)]
     limits += [sentence] if (sentence := too_few(calibration)) else []
     data = made.data.model_copy(
         update={

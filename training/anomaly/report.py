@@ -23,9 +23,12 @@ from training.images.pixels import to_pixels
 from training.picture import rows_of_images
 
 Images = Real[Tensor, "_ channel height width"]
-Judge = Callable[[Tensor], tuple[NDArray[np.float32], NDArray[np.float32]]]  # images -> scores (N,), maps (N,H,W)
+Answer = tuple[NDArray[np.float32], NDArray[np.float32]]  # scores (N,), maps (N,H,W)
+Judge = Callable[[Tensor], Answer]  # of images
 
 SHOWN_GOOD, SHOWN_DEFECTS, SHOWN_SIDE = 2, 4, 168  # images on the card, and pixels of each
+RATES = (0.01, 0.02, 0.05, 0.1)  # of false alarms, in the card's figures
+NOT_MEASURED = "How well defects are found was not measured: no images of them were given (--defects)."
 HEAT = (1.0, 0.15, 0.0)  # the colour laid over a picture where its map is high
 
 
@@ -58,7 +61,7 @@ def judge_of(graph: Path | bytes) -> Judge:
     """The graph as a function of images (N,C,H,W), bytes: their scores and maps."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
-    def judge(images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def judge(images: Tensor) -> Answer:
         chunks = torch.split(images, max(1, CHUNK_PIXELS // images[0, 0].numel()))
         answers = [session.run(None, {"x": to_pixels(chunk).numpy()}) for chunk in chunks]
         scores, maps = zip(*answers, strict=True)
@@ -67,41 +70,33 @@ def judge_of(graph: Path | bytes) -> Judge:
     return judge
 
 
-def figures(judge: Judge, good: Images, defects: Defects) -> dict[str, float]:
+def figures(good: Answer, anomalous: Answer, masks: NDArray[np.bool_] | None) -> dict[str, float]:
     """AUROC and F1-max of images; with masks also AUROC and AUPRO of pixels, at the model's size.
 
     Args:
-        judge: What answers.
-        good: Normal images that were not learnt from, at least one.
-        defects: Images with defects.
+        good: Scores and maps of good images by detectors that they did not teach, at least one.
+        anomalous: Of images with defects.
+        masks: Where their defects are.
     """
-    (scores, maps), (scores_defects, maps_defects) = judge(good), judge(defects.images)
-    found = {"auroc": auroc(scores, scores_defects), "f1_max": f1_max(scores, scores_defects)}
-    if defects.masks is not None and defects.masks.any():
-        masks = [np.zeros(m.shape, bool) for m in maps] + list(defects.masks)
-        all_maps = [*maps, *maps_defects]
-        found |= {"pixel_auroc": pixel_auroc(all_maps, masks), "aupro": aupro(all_maps, masks)}
+    found = {"auroc": auroc(good[0], anomalous[0]), "f1_max": f1_max(good[0], anomalous[0])}
+    if masks is not None and masks.any():
+        true = [np.zeros(m.shape, bool) for m in good[1]] + list(masks)
+        maps = [*good[1], *anomalous[1]]
+        found |= {"pixel_auroc": pixel_auroc(maps, true), "aupro": aupro(maps, true)}
     return found
 
 
 def as_metrics(
-    found: dict[str, float],
-    beside: dict[str, dict[str, float]],
-    *,
-    good: int,
-    calibration: int,
-    defects: int,
-    data: str,
+    found: dict[str, float], beside: dict[str, dict[str, float]], *, good: int, defects: int, data: str
 ) -> list[Metric]:
     """Figures as the manifest wants them.
 
     Args:
         found: The model's, by name.
         beside: The name of a peer to its figures.
-        good: How many normal images.
-        calibration: How many of those the threshold comes from; these figures do not depend on it.
+        good: How many good images.
         defects: How many with defects.
-        data: What the defects are.
+        data: What both are.
     """
     chance = {"auroc": 0.5, "pixel_auroc": 0.5, "aupro": 0.15, "f1_max": 2 * defects / (2 * defects + good)}
     units = {"f1_max": "F1", "aupro": "area up to a rate of 0.3"}
@@ -111,7 +106,7 @@ def as_metrics(
             task="anomaly",
             value=value,
             unit=units.get(name, "area under the ROC curve"),
-            data=f"{good} normal images ({calibration} of them of the calibration), {defects} {data}",
+            data=data,
             higher_is_better=True,
             baselines={"chance": chance[name], **{peer: values[name] for peer, values in beside.items()}},
         )
@@ -119,20 +114,68 @@ def as_metrics(
     ]
 
 
-def picture(judge: Judge, calibration: Calibration, good: Images, defects: Defects) -> bytes:
-    """A PNG: good and defective images, their maps as heat over them, what is marked, and the true mask if known."""
-    images = torch.cat([to_pixels(good[:SHOWN_GOOD]), to_pixels(defects.images[_spread(len(defects.images))])])
-    _, maps = judge(images)
-    shown_good = len(good[:SHOWN_GOOD])
+def operating_points(
+    scores: NDArray[np.float32], defects: NDArray[np.float32] | None, *, asked: float, data: str
+) -> list[Metric]:
+    """What thresholds for several rates flag: of good images, and of defects where there are some.
+
+    A fifth of the good images at a time is judged by a threshold from the others, since one from all of them flags the
+    asked share of them by construction. Rates that so many images cannot promise are left out, but for the asked one.
+
+    Args:
+        scores: Of good images by detectors that they did not teach, in an order that says nothing.
+        defects: Scores of images with defects.
+        asked: The rate that the model is published with.
+        data: Which images they are.
+    """
+    found = []
+    for rate in sorted({asked, *(rate for rate in RATES if (len(scores) + 1) * rate >= 1)}):
+        threshold = conformal_threshold(scores, rate)
+        flagged = [
+            part >= conformal_threshold(np.delete(scores, range(i, len(scores), 5)), rate)
+            for i, part in enumerate(scores[i::5] for i in range(min(5, len(scores))))
+        ]
+        name, unit = f"{rate:g}", f"share of images; threshold {threshold:.4g}"
+        realised = float(np.concatenate(flagged).mean())
+        found.append(_share(f"flagged_at_{name}", realised, unit, data, {"asked for": rate}))
+        if defects is not None:
+            share, beside = float(np.mean(defects >= threshold)), {"good images flagged": realised}
+            found.append(_share(f"found_at_{name}", share, unit, data, beside, is_better=True))
+    return found
+
+
+def _share(
+    name: str, value: float, unit: str, data: str, beside: dict[str, float], *, is_better: bool = False
+) -> Metric:
+    return Metric(
+        name=name, task="anomaly", value=value, unit=unit, data=data, higher_is_better=is_better, baselines=beside
+    )
+
+
+def picture(
+    calibration: Calibration, good: Images, good_answer: Answer, defects: Defects | None, answer: Answer | None
+) -> bytes:
+    """A PNG: images, their maps as heat over them, what is marked, and the true mask if known.
+
+    Without defects they are the good images with the highest scores: is one of them no good image?
+    """
+    if defects is None or answer is None:
+        highest = np.argsort(-good_answer[0], kind="stable")[: SHOWN_GOOD + SHOWN_DEFECTS].tolist()
+        images, maps, true = good[highest], good_answer[1][highest], None
+    else:
+        usual, some = range(min(SHOWN_GOOD, len(good))), _spread(len(defects.images))
+        images = torch.cat([good[list(usual)], defects.images[some]])
+        maps = np.concatenate([good_answer[1][list(usual)], answer[1][some]])
+        true = None
+        if defects.masks is not None:
+            true = np.concatenate([np.zeros((len(usual), *maps.shape[1:]), bool), defects.masks[some]])
     level = conformal_threshold(calibration.map_peaks, calibration.target_fpr)
-    marked = torch.from_numpy(maps >= level)[:, None].float()
-    x = images.expand(-1, 3, -1, -1)
+    x = to_pixels(images).expand(-1, 3, -1, -1)
     strength = (torch.from_numpy(maps)[:, None] / max(level, 1e-6) - 0.5).clamp(0.0, 1.0)  # none below half the level
     heat = x * (1 - 0.8 * strength) + 0.8 * strength * torch.tensor(HEAT)[None, :, None, None]
-    rows = {"image": x, "map": heat, "marked": marked}
-    if defects.masks is not None:
-        true = torch.from_numpy(defects.masks[_spread(len(defects.masks))])[:, None].float()
-        rows["true mask"] = torch.cat([torch.zeros(shown_good, *true.shape[1:]), true])
+    rows = {"image": x, "map": heat, "marked": torch.from_numpy(maps >= level)[:, None].float()}
+    if true is not None:
+        rows["true mask"] = torch.from_numpy(true)[:, None].float()
     return rows_of_images({name: _shrunk(images) for name, images in rows.items()})
 
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 from jaxtyping import Real
 from torch import Tensor
 from tqdm import tqdm
@@ -16,12 +16,21 @@ from tqdm import tqdm
 from service.contract.manifest import Calibration, Golden, Graph, InputSpec, Metric, Split
 from training.anomaly.config import AnomalyRecipe
 from training.anomaly.detector import Detector
-from training.anomaly.learn import learn_detector
+from training.anomaly.learn import folds_of, learn_detector
 from training.anomaly.parts import Parts, read_parts
-from training.anomaly.report import Defects, as_metrics, figures, judge_of, picture, read_defects
-from training.anomaly.synthetic import synthesise
+from training.anomaly.report import (
+    NOT_MEASURED,
+    Answer,
+    Defects,
+    as_metrics,
+    figures,
+    judge_of,
+    operating_points,
+    picture,
+    read_defects,
+)
 from training.baselines import PixelPca
-from training.calibration import answers_of, calibration_of, false_positive_rate, too_few
+from training.calibration import Answers, calibration_of, too_few
 from training.card import PICTURE
 from training.errors import DataError
 from training.export import PARITY_BATCHES, export_graphs
@@ -39,7 +48,7 @@ SEEN = "learnt_from.txt"  # digests of the images that a model has learnt from, 
 
 @dataclass(frozen=True)
 class Images:
-    """Good images in four parts, and for the figures alone some with defects."""
+    """Good images, and for the figures alone some with defects."""
 
     parts: Parts
     defects: Defects | None
@@ -81,45 +90,42 @@ def read(recipe: AnomalyRecipe, sources: Sources, progress: bool) -> Images:
 
 
 def finish(run: PartsRun, places: Places) -> Finished:
-    """Learn the detector, export and calibrate it, and measure it on defects, or on made-up ones."""
+    """Learn the detector, export it, calibrate it on every image that taught it, and measure it on defects if given."""
     recipe, parts, directory = run.recipe, run.data.parts, run.path(MODEL)
     wall, cpu = time.perf_counter(), time.process_time()
-    detector = learn_detector(parts.train, parts.selection, recipe.detector, seed=recipe.seed, progress=places.progress)
+    learnt = learn_detector(parts.images, parts.groups, recipe.detector, seed=recipe.seed, progress=places.progress)
+    detector = learnt.detector
     report = {
         "device": "CPU",
         "parameters": sum(t.numel() for t in [*detector.parameters(), *detector.buffers()]),
-        "images_seen": recipe.detector.steps * recipe.detector.batch_size,
+        "images_seen": len(parts.images),
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - cpu,
     }
     run.write(REPORT, report)
-    graph, golden = export_detector(detector, parts.train, directory)
-    judge = judge_of(directory / GRAPH)
-    answers = answers_of(directory / GRAPH, parts.calibration, progress=places.progress)
-    calibration = calibration_of(answers, recipe.target_fpr, score=detector.description)
-    held_out = torch.cat([parts.test, parts.calibration])
-    defects = run.data.defects or made_up(held_out, recipe.seed)
+    graph, golden = export_detector(detector, parts.images, directory)
+    peaks = learnt.maps.max(axis=(1, 2))
+    calibration = calibration_of(Answers(learnt.scores, peaks), recipe.target_fpr, score=detector.description)
+    good, defects = (learnt.scores, learnt.maps), run.data.defects
+    answer = judge_of(directory / GRAPH)(defects.images) if defects else None
     with write_atomically(directory / PICTURE) as file:
-        file.write(picture(judge, calibration, held_out, defects))
+        file.write(picture(calibration, parts.images, good, defects, answer))
     with write_atomically(directory / SEEN) as file:
-        file.write("".join(f"{d}\n" for d in sorted(map(digest, torch.cat([parts.train, parts.selection])))).encode())
-    metrics = _metrics(directory / GRAPH, parts, calibration, held_out, defects)
-    limits = _limits(recipe, parts, calibration)
+        file.write("".join(f"{d}\n" for d in sorted(map(digest, parts.images))).encode())
+    metrics = _metrics(recipe, parts, good, defects, answer)
+    limits = _limits(recipe, calibration, defects)
     say(metrics)
     for limit in limits:
         tqdm.write(f"mind: {limit}")
-    split = Split(
-        train=len(parts.train), validation=len(parts.selection), calibration=len(parts.calibration),
-        test=len(parts.test),
-    )  # fmt: skip
     return Finished(
         architecture="detector",
         tasks={"anomaly": graph},
         input=InputSpec(**parts.input.model_dump(include={"channels", "height", "width", "resize"})),
         golden=golden,
         data=describe_data(
-            name=parts.name, source=recipe.data.source or f"a folder of {parts.count} images",
-            licence=recipe.data.licence, sha256=parts.sha256, split=split,
+            name=parts.name, source=recipe.data.source or f"a folder of {len(parts.images)} images",
+            licence=recipe.data.licence, sha256=parts.sha256,
+            split=Split(train=len(parts.images), validation=0, calibration=0, test=0),
         ),
         metrics=metrics,
         commit=git_commit(),
@@ -136,49 +142,51 @@ def export_detector(detector: Detector, images: Real[Tensor, "_ c h w"], directo
     return graphs["anomaly"], golden
 
 
-def made_up(images: Real[Tensor, "_ c h w"], seed: int) -> Defects:
-    """Synthetic anomalies of held-out normal images, where no real ones were given."""
-    spoiled, masks = synthesise(to_pixels(images), generator_for(seed, 6))
-    return Defects((spoiled * 255).round().to(torch.uint8), masks.numpy(), "synthetic anomalies")
-
-
 def digest(image: Real[Tensor, "c h w"]) -> str:
     """What an image at the model's size is known by, as bytes or pixels."""
     return hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
 
 
-def _metrics(graph: Path, parts: Parts, calibration: Calibration, held_out: Tensor, defects: Defects) -> list[Metric]:
+def _metrics(
+    recipe: AnomalyRecipe, parts: Parts, good: Answer, defects: Defects | None, answer: Answer | None
+) -> list[Metric]:
+    count = len(parts.images)
+    data = f"{count} good images, each by a detector that it did not teach"
+    if defects is None or answer is None:
+        return operating_points(good[0], None, asked=recipe.target_fpr, data=data)
+    data += f", and {len(defects.images)} images of {defects.name}"
+    fold_of = folds_of(parts.groups, generator_for(recipe.seed, 2))
+    peer_good = (np.zeros_like(good[0]), np.zeros_like(good[1]))
+    for fold in range(int(fold_of.max()) + 1):
+        out = fold_of == fold
+        peer_good[0][out], peer_good[1][out] = _pca(parts.images[~out])(parts.images[out])
+    found = figures(good, answer, defects.masks)
+    beside = {PixelPca.name: figures(peer_good, _pca(parts.images)(defects.images), defects.masks)}
+    metrics = as_metrics(found, beside, good=count, defects=len(defects.images), data=data)
+    return [*metrics, *operating_points(good[0], answer[0], asked=recipe.target_fpr, data=data)]
+
+
+def _pca(images: Real[Tensor, "_ c h w"]) -> PixelPca:
     peer = PixelPca()
-    peer.fit(torch.cat([parts.train, parts.selection]))
-    found = figures(judge_of(graph), held_out, defects)
-    metrics = as_metrics(
-        found, {peer.name: figures(peer, held_out, defects)},
-        good=len(held_out), calibration=len(parts.calibration), defects=len(defects.images), data=defects.name,
-    )  # fmt: skip
-    if len(parts.test):
-        rate = false_positive_rate(calibration, answers_of(graph, parts.test), data=f"test images of {parts.name}")
-        return [rate, *metrics]
-    return metrics
+    peer.fit(images)
+    return peer
 
 
-def _limits(recipe: AnomalyRecipe, parts: Parts, calibration: Calibration) -> tuple[str, ...]:
+def _limits(recipe: AnomalyRecipe, calibration: Calibration, defects: Defects | None) -> tuple[str, ...]:
     limits = list(recipe.limits)
     limits += [sentence] if (sentence := too_few(calibration)) else []
-    if not len(parts.test):
-        limits.append(
-            f"{parts.count} images are too few to keep some for measuring the rate of false alarms: it is promised by "
-            "the calibration, not measured."
-        )
+    if defects is None:
+        limits.append(NOT_MEASURED)
     return tuple(limits)
 
 
 def _summary(parts: Parts) -> str:
     config = parts.input
     colour = "grey" if config.channels == 1 else "colour"
+    groups = f" in {len(set(parts.groups))} groups" if len(set(parts.groups)) < len(parts.groups) else ""
     return (
-        f"{parts.count} {colour} images, seen at {config.width}x{config.height} (resize {config.resize}): "
-        f"{len(parts.train)} to learn from, {len(parts.selection)} to weigh scores, {len(parts.calibration)} for "
-        f"calibration, {len(parts.test)} for the rate of false alarms"
+        f"{len(parts.images)} {colour} images{groups}, seen at {config.width}x{config.height} (resize {config.resize})"
+        "; each teaches, and is scored by a detector that it did not teach"
     )
 
 

@@ -9,31 +9,66 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from training.anomaly.backbone import Lite0
+from training.anomaly.bank import coreset
 from training.anomaly.detector import Neighbours
-from training.anomaly.learn import SAMPLED_POSITIONS, coreset, sampled
 from training.errors import DataError
 from training.images.pixels import to_pixels
 
 Images = Real[Tensor, "_ channel height width"]
 
 
+class BorderGrey:
+    """How far the mean of the border's pixels is from the usual: knows nothing of the part."""
+
+    name = "grey of the border"
+    size = 2  # floats
+
+    def fit(self, images: Images) -> None:
+        """Mean and standard deviation over the images."""
+        values = self.values(images)
+        self.mean, self.std = values.mean(), values.std().clamp_min(1e-6)
+
+    def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Scores, and no maps."""
+        scores = ((self.values(images) - self.mean) / self.std).abs()
+        return scores.numpy(), np.zeros((len(images), 0, 0), np.float32)
+
+    def values(self, images: Images) -> Tensor:
+        """A number per image."""
+        x = to_pixels(images).mean(dim=1)
+        edges = [x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]]
+        return torch.cat(edges, dim=1).mean(dim=1)
+
+
+class Spread(BorderGrey):
+    """How far the standard deviation of an image's pixels is from the usual."""
+
+    name = "spread of the pixels"
+
+    def values(self, images: Images) -> Tensor:
+        """A number per image."""
+        return to_pixels(images).flatten(1).std(dim=1)
+
+
 class Patchcore:
-    """The nearest neighbour among many features, its largest distance the score (Roth et al. 2022)."""
+    """The nearest neighbour in a bank of 3,000 features by greedy k-centre, its largest distance the score.
+
+    Roth et al. 2022: out of all patches, distances compared in a random projection, features as they are.
+    """
 
     name = "kNN (PatchCore) on the same features"
 
-    def __init__(self, entries: int = 2000) -> None:
+    def __init__(self, entries: int = 3000) -> None:
         self.entries = entries
 
     def fit(self, found: Tensor, generator: Generator) -> None:
-        """Keep features that lie close to all others, each feature standardised."""
-        sample = sampled(found, SAMPLED_POSITIONS, generator)
-        self.mean, self.std = sample.mean(0)[:, None, None], sample.std(0).clamp_min(1e-6)[:, None, None]
-        self.neighbours = Neighbours(coreset((found - self.mean) / self.std, self.entries, generator))
+        """Keep features that lie close to all others."""
+        rows = found.permute(0, 2, 3, 1).reshape(-1, found.shape[1])
+        self.neighbours = Neighbours(coreset(rows, self.entries, generator))
 
     def __call__(self, found: Tensor) -> Tensor:
         """Maps (N,h,w) of features (N,D,h,w)."""
-        distance: Tensor = self.neighbours((found - self.mean) / self.std)
+        distance: Tensor = self.neighbours(found)
         return distance
 
 

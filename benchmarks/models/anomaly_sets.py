@@ -1,0 +1,108 @@
+"""The sets that the detector for parts is developed on: which files teach, which are kept back, which show defects."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from training.errors import DataError
+from training.folder import find_images
+
+SAME_TILE = 120  # frames: between two pictures of one magnetic tile there are fewer
+FRAME = re.compile(r"exp(\d)_num_(\d+)")
+KEPT_SHARE = 0.4  # of the walls: they have no test folder
+KEPT_TILES = 0.15  # of the tiles without any damage
+
+
+@dataclass(frozen=True)
+class Case:
+    """A data set. `groups` are those of `taught`; `masks` those of `defects`; `settings` what a person would give."""
+
+    taught: list[Path]
+    groups: list[str]
+    good: list[Path]
+    defects: list[Path]
+    masks: list[Path] | None = None
+    settings: tuple[str, ...] = ()
+
+
+def folder_case(folder: Path, masks: str = "") -> Case:
+    """A folder laid out as train/good, test/good and test/DEFECT, with masks of the same names in `masks`/DEFECT."""
+    taught, good = find_images(there(folder / "train/good")), find_images(folder / "test/good")
+    defects = [
+        path for kind in sorted((folder / "test").iterdir()) if kind.name != "good" for path in find_images(kind)
+    ]
+    of_defects = [folder / masks / path.parent.name / f"{path.stem}.png" for path in defects] if masks else None
+    return Case(taught, [str(path) for path in taught], good, defects, of_defects)
+
+
+def crack_wall(folder: Path, seed: int) -> Case:
+    """Concrete walls without and with cracks."""
+    good = find_images(there(folder / "negative"))
+    order = np.random.default_rng(seed).permutation(len(good))
+    kept = set(order[: round(KEPT_SHARE * len(good))].tolist())
+    taught = [path for i, path in enumerate(good) if i not in kept]
+    return Case(
+        taught, [str(path) for path in taught], [good[i] for i in sorted(kept)], find_images(folder / "positive")
+    )
+
+
+def magnetic_tile(folder: Path, seed: int) -> Case:
+    """Magnetic tiles, every tile photographed up to six times: none is on both sides.
+
+    Pictures are cut out along their tiles, 0.4 to 2.6 times as wide as high, so they are stretched.
+    """
+    photos = sorted(there(folder).glob("*/*.jpg"))
+    defects = [path for path in photos if path.parent.name != "Free"]
+    tile_of = tiles(photos)
+    damaged = {tile_of[path] for path in defects}  # also photographed where it shows no defect
+    whole = sorted(set(tile_of.values()) - damaged)
+    order = np.random.default_rng(seed).permutation(len(whole))
+    kept = damaged | {whole[i] for i in order[: round(KEPT_TILES * len(whole))]}
+    free = [path for path in photos if path.parent.name == "Free"]
+    taught = [path for path in free if tile_of[path] not in kept]
+    return Case(
+        taught, [str(tile_of[path]) for path in taught], [path for path in free if tile_of[path] in kept], defects,
+        [path.with_suffix(".png") for path in defects], ("data.resize=exact", "data.height=256", "data.width=256"),
+    )  # fmt: skip
+
+
+def tiles(paths: Sequence[Path]) -> dict[Path, int]:
+    """Which tile each picture shows, from names like exp3_num_20409: exposures 1 to 6 of one tile in nearby frames."""
+    frames = sorted((int(m[2]), int(m[1]), p) for p in paths if (m := FRAME.search(p.name)))
+    found: dict[Path, int] = {}
+    last_frame, last_exposure, tile = -1, 0, -1
+    for frame, exposure, path in frames:
+        if tile < 0 or exposure <= last_exposure or frame - last_frame > SAME_TILE:
+            tile += 1
+        found[path], last_frame, last_exposure = tile, frame, exposure
+    return found
+
+
+def there(folder: Path) -> Path:
+    """The folder.
+
+    Raises:
+        DataError: It is not there.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    return folder
+
+
+CASES: dict[str, Callable[[Path, int], Case]] = {
+    "metal_nut": lambda data, _: folder_case(data / "anomaly/metal_nut"),
+    "hexnut": lambda data, _: folder_case(data / "anomaly/hexnut"),
+    "aliens": lambda data, _: folder_case(data / "anomaly/aliens"),
+    "elpv_poly": lambda data, _: folder_case(data / "anomaly/elpv_poly"),
+    "paper_brg02": lambda data, _: folder_case(data / "anomaly/paper_brg02", "masks"),
+    "paper_brg03": lambda data, _: folder_case(data / "anomaly/paper_brg03", "masks"),
+    "fabric_aitex03": lambda data, _: folder_case(data / "anomaly/fabric_aitex03"),
+    "hazelnut_toy": lambda data, _: folder_case(data / "hazelnut_toy", "ground_truth"),
+    "crack_wall": lambda data, seed: crack_wall(data / "crack_wall", seed),
+    "magnetic_tile": lambda data, seed: magnetic_tile(data / "magnetic_tile", seed),
+}
+# Good and broken nuts were photographed on other days in other light: any AUROC flatters. Only false alarms count.
+NO_RANKING = ("hexnut",)
