@@ -387,7 +387,7 @@ class UnsupportedImage(RequestError):
 
     status, code, title = 422, "unsupported-image", "Unsupported kind of image"
     example = (
-        "PNG: 16-bit colour or transparency would silently lose its lower 8 bits; send 8 bits, 16-bit grey, or an NPY "
+        "PNG: 16 bits with transparency would silently lose the lower 8; send 8 bits, 16-bit grey or RGB, or an NPY "
         "array"
     )
 
@@ -410,7 +410,7 @@ class InvalidArray(RequestError):
     """The NPY array's header, type, shape or values are not what this endpoint takes."""
 
     status, code, title = 422, "invalid-array", "Invalid array"
-    example = "the array is complex64; send float32 with pixels in [0, 1], or uint8"
+    example = "the array is complex64; send float32 with pixels in [0, 1], uint8, or uint16"
 
 
 class InvalidLatent(RequestError):

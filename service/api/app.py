@@ -77,7 +77,7 @@ def create_app(
     )
     app.state.service = service
     for router in ROUTERS.values():
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # flat: a router inside a router matches every request twice
     if _has_keys(settings):
         _describe_keys(app)
     return app

@@ -13,9 +13,11 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.schemas import StrictQuery
 from service.api.service import service_of
+from service.errors import RequestError
 from service.http.admission import Slot
 
 _SLOT = "hourglass.slot"  # where a request's scope holds its place in the queue
@@ -26,24 +28,49 @@ _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
 class AdmittedRoute(APIRoute):
     """A route whose requests hold a place in the queue until their answer is made."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  FastAPI's
+        super().__init__(*args, **options)
+        self.app = self._reading_queries(self.app)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request: admit, read the query, call the endpoint."""
-        plain, endpoint = super().get_route_handler(), self.endpoint
-        parameters = typing.get_type_hints(endpoint)
-        model = parameters["query"] if parameters.keys() == {"request", "query", "return"} else None
+        """Return FastAPI's way of answering a request, behind admission."""
+        answer = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            with service_of(request).admission.admit() as slot:
-                request.scope[_SLOT] = slot
-                if request.method in _WITHOUT_BODY:
-                    slot.start(request, 1)
-                query = None if model is None else _read_query(model, request.scope["query_string"])
-                if query is None:
-                    return await plain(request)
-                response: Response = await endpoint(request, query)
-                return response
+            return await _admitted(request, answer(request))
 
         return handle
+
+    def _reading_queries(self, fastapi: ASGIApp) -> ASGIApp:
+        """Return the application of an endpoint `(request, query)`: FastAPI's answers where the query has a mistake."""
+        parameters = typing.get_type_hints(self.endpoint)
+        if parameters.keys() != {"request", "query", "return"}:
+            return fastapi
+        endpoint, model = self.endpoint, parameters["query"]
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            query = _read_query(model, scope["query_string"])
+            if query is None:
+                await fastapi(scope, receive, send)
+            else:
+                request = Request(scope, receive, send)
+                response = await _admitted(request, endpoint(request, query))
+                await response(scope, receive, send)
+
+        return app
+
+
+async def _admitted(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
+    try:
+        slot = service_of(request).admission.admit()
+    except RequestError:
+        answer.close()  # it never ran
+        raise
+    with slot:
+        request.scope[_SLOT] = slot
+        if request.method in _WITHOUT_BODY:
+            slot.start(request, 1)
+        return await answer
 
 
 def slot_of(request: Request) -> Slot:

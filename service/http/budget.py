@@ -26,6 +26,9 @@ _LOOK_EVERY_S = 0.1  # for room
 _DEAR_PART = 1 / 4  # of the budget: whatever takes more shares one half of it with others that do
 _SHARE = 1 / 2  # of the budget, for one client among others
 _LONGEST_RETRY_S = 30
+# Of bytes and of seconds, 128 KiB and 2 ms by default: a request of less is not counted, as max_queue_images bounds how
+# many there are, and counting costs more than a small model does.
+_SMALL_BYTES_PART, _SMALL_SECONDS_PART = 1 / 4096, 1 / 15_000
 
 
 @dataclass
@@ -72,6 +75,11 @@ class Budget:
             )
         self.replace(hold, new)
 
+    def is_small(self, load: Load) -> bool:
+        """Return whether a request takes so little that it is not counted."""
+        limit = self.limit
+        return load.bytes <= limit.bytes * _SMALL_BYTES_PART and load.seconds <= limit.seconds * _SMALL_SECONDS_PART
+
     def replace(self, hold: "Hold", new: Load) -> None:
         """Count what is there already."""
         self._count(hold, -1)
@@ -111,6 +119,9 @@ class Budget:
         return QueueFull(detail, headers={"Retry-After": str(wait_s)})
 
 
+_NOTHING = Load()
+
+
 @dataclass
 class Hold:
     """What one request holds, until its answer is sent."""
@@ -126,7 +137,7 @@ class Hold:
             QueueFull: There is no room for it.
         """
         new = Load(self.load.bytes if bytes is None else bytes, self.load.seconds if seconds is None else seconds)
-        if new != self.load:
+        if new != self.load and not (self.load == _NOTHING and self.budget.is_small(new)):
             self.budget.change(self, new)
 
     async def wait_for_room(self, *, bytes: int, seconds: float, at_most_s: float) -> None:  # noqa: A002  the unit

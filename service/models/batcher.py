@@ -25,7 +25,11 @@ T = TypeVar("T")
 
 _QUICK_S = 0.001
 _DEAR_S = 0.25  # of CPU time: longer work goes alone
-_FORGETTING = 0.9  # of earlier runs, at every run
+_FORGETTING = 0.9  # of earlier runs, at every one that is timed
+_ALWAYS_TIMED, _TIMED_EVERY = (
+    65_536,
+    16,
+)  # numbers; of runs on fewer, one in so many: a look at the clock is a system call
 _FIRST_GUESS_S = 1e-6  # for a number of the input, before anything has run
 
 
@@ -96,6 +100,7 @@ class Batcher:
         self._meter = meter or Meters().graph(name, 0, "")
         self._queue: list[tuple[float, int, _Queued]] = []  # a heap: when due, and what came first of what is due alike
         self._submitted = 0
+        self._runs = 0
         self._ran_numbers, self._ran_s = 1.0, _FIRST_GUESS_S  # of late; what a number costs is their quotient
         self._is_running = False
         self._small_job_s = math.inf  # CPU seconds of each job, when last a batch of small ones ran
@@ -259,13 +264,14 @@ class Batcher:
         return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
 
     def _run_once(self, inputs: Inputs, spent: Spent) -> Outputs:
-        started, cpu_started = time.perf_counter(), time.thread_time()
+        size, self._runs = inputs[0].size, self._runs + 1
+        is_timed = size >= _ALWAYS_TIMED or self._runs % _TIMED_EVERY == 1
+        started, cpu_started = time.perf_counter(), time.thread_time() if is_timed else 0.0
         outputs = self._run(*inputs)
         spent.runs.append((len(inputs[0]), time.perf_counter() - started))
-        self._ran_numbers = _FORGETTING * self._ran_numbers + inputs[0].size
-        self._ran_s = (
-            _FORGETTING * self._ran_s + time.thread_time() - cpu_started
-        )  # others who have the core cost nothing
+        if is_timed:  # in CPU seconds: others who have the core cost nothing
+            self._ran_numbers = _FORGETTING * self._ran_numbers + size
+            self._ran_s = _FORGETTING * self._ran_s + time.thread_time() - cpu_started
         return outputs
 
 

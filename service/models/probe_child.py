@@ -46,7 +46,9 @@ def _judge(directory: Path, limits: Limits, allowed: ProbeLimits) -> Outcome:
         digest = hashlib.sha256((directory / MANIFEST_FILE).read_bytes()).hexdigest()
         load_model(directory, provider=_CPU, limits=limits, manifest_sha256=digest)
     except ModelRejected as error:
-        is_short = "alloc" in str(error).lower()  # onnxruntime has no error of its own for it
+        is_short = any(
+            word in str(error).lower() for word in ("alloc", "memory")
+        )  # onnxruntime has no error of its own
         return Outcome(reason=f"{error}; {allows(allowed)}" if is_short else str(error))
     except MemoryError:
         return Outcome(reason=f"it does not fit into memory; {allows(allowed)}")

@@ -192,7 +192,7 @@ PROVOKE: dict[str, Callable[[Place], str]] = {
     "task-not-offered": lambda at: at.ask("POST", "/encode?model=digits-unet", DIGIT),
     "broken-image": broken_image,
     "unsupported-image": lambda at: at.ask(
-        "POST", "/denoise?model=digits", hand_png(4, 4, bytes(4 * 25), depth=16, colour=2)
+        "POST", "/denoise?model=digits", hand_png(4, 4, bytes(4 * 33), depth=16, colour=6)
     ),
     "broken-container": broken_container,
     "size-mismatch": lambda at: at.ask("POST", "/denoise?model=digits", flat_png(5)),

@@ -1,7 +1,5 @@
 """What holds for every address: HEAD, Allow, redirects, hosts, keys of three kinds, and a path prefix."""
 
-import re
-
 import pytest
 from starlette.testclient import TestClient
 
@@ -68,9 +66,9 @@ def test_the_api_page_works_behind_a_prefix_and_runs_no_script_but_its_own(clien
 
     assert client.get("/openapi.json").json()["servers"] == [{"url": "."}]
     policy = page.headers["content-security-policy"]
-    assert "script-src 'self' 'sha256-" in policy
+    assert "script-src 'self';" in policy
     assert "frame-ancestors 'none'" in policy
-    assert policy.count("sha256-") == len(re.findall(r"<script>", page.text))
+    assert "<script>" not in page.text
 
 
 @pytest.mark.parametrize(

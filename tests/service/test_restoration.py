@@ -425,7 +425,7 @@ def test_no_more_pictures_are_held_than_there_is_room_for(
 
     monkeypatch.setattr(Restoration, "read", reading)
     monkeypatch.setattr(Restoration, "write", writing)
-    room = 50 * 2**20  # a picture takes some 11 MB
+    room = 20 * 2**20  # a picture takes some 5 MB
     client = make_client(max_memory_bytes=room, request_timeout_s=600)
     large = png(np.zeros((1100, 1100), np.uint8))
     with ThreadPoolExecutor(8) as pool:
