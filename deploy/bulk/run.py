@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from service.tasks.picture_limiter import PictureLimiter
 from tqdm import tqdm
 
 from service.errors import RequestError
