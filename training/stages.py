@@ -1,5 +1,6 @@
 """From a recipe and folders of images to a published model. What is done is not done again."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -147,10 +148,14 @@ def make_version(run: AnyRun, places: Places, finish: Callable[[AnyRun, Places],
     """Everything of a version in the run's `model/`, with its card and manifest, checked with onnxruntime alone."""
     directory = run.path(MODEL)
     discard_folder(directory)
-    finished = finish(run, places)
-    manifest = build_manifest(run, finished, version=next_version(places.models / run.name))
-    write_card_and_manifest(directory, manifest)
-    return verify(directory)
+    try:
+        finished = finish(run, places)
+        manifest = build_manifest(run, finished, version=next_version(places.models / run.name))
+        write_card_and_manifest(directory, manifest)
+        return verify(directory)
+    except Exception:
+        shutil.rmtree(directory, ignore_errors=True)  # nothing half made is left for `publish`
+        raise
 
 
 def publish_stage(run: RunDirectory, places: Places) -> Path:

@@ -13,7 +13,7 @@ from training.devices import find_device
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fit", "digitz"], "no recipe 'digitz'; there are anomaly"),
+        (["fit", "digitz"], "no recipe 'digitz'; there are aliens, anomaly"),
         (["fit", "digits", "--data", "/no/such"], "--data /no/such: no such folder"),
         (["fit", "digits", "training.epochs=0"], "training.epochs: Input should be greater than 0"),
         (["fit", "digits", "training.epoch=3"], "training.epoch: Extra inputs are not permitted"),
