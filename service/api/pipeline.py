@@ -16,15 +16,12 @@ from service.http.body import file_cap, read_files
 from service.http.negotiation import negotiate
 from service.images.inspect import ImageFile
 from service.limits import InputLimits
-from service.media_types import NPY_TYPE
 from service.models.batcher import Batcher
 from service.tasks.answer import Answer
-from service.tasks.cost import Cost, cost_of_pictures
-from service.tasks.restore import Restoration
-from service.tasks.work import Work
+from service.tasks.work import FileWork, Work
 
 # file, manifest, limits, accept -> its way to an answer
-MakeWork = Callable[[ImageFile, Manifest, InputLimits, str | None], Work]
+MakeWork = Callable[[ImageFile, Manifest, InputLimits, str | None], FileWork]
 
 
 async def answer_files(
@@ -52,7 +49,7 @@ async def answer_files(
     kind = negotiate(accept, list(several)) if len(files) > 1 else ""
     each_accept = several[kind] if kind else accept
     works = [make_work(file, model.manifest, service.limits, each_accept) for file in files]
-    await reserve(request, _cost(files, works[0], model.manifest, batcher, service.limits))
+    await reserve(request, works[0].cost(files, batcher))
     if not kind:
         return single_response(await works[0].run(batcher), model.label)
     results = await _run_each(works, batcher)
@@ -60,22 +57,6 @@ async def answer_files(
         if isinstance(result, RequestError):
             service.metrics.meters.failed(result.code)
     return await asyncio.to_thread(several_response, results, kind, model.label)
-
-
-def _cost(files: Sequence[ImageFile], work: Work, manifest: Manifest, batcher: Batcher, limits: InputLimits) -> Cost:
-    """The cost of files that are all worked on like this one."""
-    if not isinstance(work, Restoration):
-        return cost_of_pictures(files, manifest, batcher, limits)
-    return cost_of_pictures(
-        files,
-        manifest,
-        batcher,
-        limits,
-        scale=work.scale,
-        passes=work.passes,
-        is_luma_only=work.is_luma_only,
-        is_tiled=NPY_TYPE not in (work.accept or ""),
-    )
 
 
 async def read_image_files(request: Request) -> list[ImageFile]:
@@ -92,9 +73,9 @@ async def read_image_files(request: Request) -> list[ImageFile]:
     return files
 
 
-async def _run_each(works: Sequence[Work], batcher: Batcher) -> list[Answer | RequestError]:
+async def _run_each(works: Sequence[FileWork], batcher: Batcher) -> list[Answer | RequestError]:
     """Return every file's answer or its problem. All start at once, so small ones share a batch; large ones do not."""
-    if isinstance(works[0], Restoration):  # so that one at a time is held
+    if works[0].is_tiled:  # so that one picture at a time is held
         return [await _answer_of(work, batcher) for work in works]
     return list(await asyncio.gather(*(_answer_of(work, batcher) for work in works)))
 

@@ -16,7 +16,7 @@ from service.models.batcher import Outputs
 from service.tasks.answer import Answer
 from service.tasks.image_input import ImageInput
 from service.tasks.restore import Options, Restoration
-from service.tasks.work import Work
+from service.tasks.work import FileWork
 
 
 @dataclass
@@ -62,7 +62,7 @@ def denoiser(
     accept: str | None,
     *,
     options: Options,
-) -> Work:
+) -> FileWork:
     """Return the work that cleans one file by this model."""
     if manifest.input.height is None:
         return Restoration(file, manifest, limits, accept, options)

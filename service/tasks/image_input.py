@@ -1,7 +1,9 @@
 """What tasks on images of one size share: a file to the model's rows, and its results to an answer."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,9 @@ from service.images.npy import read_npy_image, write_npy
 from service.images.resize import Placement, plan_placement
 from service.limits import InputLimits
 from service.media_types import JSON_TYPE, NPY_TYPE
+from service.models.batcher import Batcher
 from service.tasks.answer import Answer
+from service.tasks.cost import Cost, cost_of_pictures
 from service.tasks.work import OneJob
 
 _SMALL_ARRAY, _SMALL_FILE = 16_384, 65_536  # bytes
@@ -45,6 +49,12 @@ class ImageInput(OneJob):
     image: Image = field(init=False)
     placement: Placement = field(init=False)
     media_type: str = field(init=False)
+
+    is_tiled: ClassVar[bool] = False
+
+    def cost(self, files: Sequence[ImageFile], batcher: Batcher) -> Cost:
+        """Return what files cost that are all worked on like this one."""
+        return cost_of_pictures(files, self.manifest, batcher, self.limits)
 
     @property
     def is_small(self) -> bool:

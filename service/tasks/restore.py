@@ -1,9 +1,9 @@
 """Pictures of any size through a graph: read once, run tile by tile, written once."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from service.limits import InputLimits
 from service.media_types import NPY_TYPE
 from service.models.batcher import Batcher, Inputs, Outputs
 from service.tasks.answer import Answer
+from service.tasks.cost import Cost, cost_of_pictures
 from service.tasks.image_input import read_image
 from service.tasks.planes import Part, Planes, planes_for
 
@@ -39,6 +40,8 @@ class Options:
 @dataclass
 class Restoration:
     """One file for /denoise or /enhance by a model that takes any size."""
+
+    is_tiled: ClassVar[bool] = True
 
     file: ImageFile
     manifest: Manifest
@@ -77,6 +80,19 @@ class Restoration:
     def takes_sigma(self) -> bool:
         """Whether the graph wants the noise level."""
         return self.manifest.noise is not None and not self.is_enhance
+
+    def cost(self, files: Sequence[ImageFile], batcher: Batcher) -> Cost:
+        """Return what files cost that are all worked on like this one."""
+        return cost_of_pictures(
+            files,
+            self.manifest,
+            batcher,
+            self.limits,
+            scale=self.scale,
+            passes=self.passes,
+            is_luma_only=self.is_luma_only,
+            is_tiled=NPY_TYPE not in (self.accept or ""),
+        )
 
     async def run(self, batcher: Batcher) -> Answer:
         """Return the restored picture. Reading and writing happen in a thread, tiles in the batcher's.

@@ -1,9 +1,12 @@
 """What every task is to an endpoint: work that a graph's batcher does, with an answer at its end."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
 
+from service.images.inspect import ImageFile
 from service.models.batcher import Batcher, Job
 from service.tasks.answer import Answer
+from service.tasks.cost import Cost
 
 
 class Work(Protocol):
@@ -14,6 +17,23 @@ class Work(Protocol):
 
         Raises:
             RequestError: With what is wrong with the input.
+        """
+
+
+class FileWork(Work, Protocol):
+    """The work on one file of a request, beside others of the same kind.
+
+    Attributes:
+        is_tiled: It holds a whole picture while its tiles run, so files of a request go one after another.
+    """
+
+    is_tiled: ClassVar[bool]
+
+    def cost(self, files: Sequence[ImageFile], batcher: Batcher) -> Cost:
+        """Return what files cost that are all worked on like this one.
+
+        Raises:
+            TooManyPixels: Together they have more pixels than one file may have.
         """
 
 
