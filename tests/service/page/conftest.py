@@ -39,7 +39,9 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
         def on_console(message: ConsoleMessage) -> None:
             is_refusal = refuses and "the server responded with a status of" in message.text
-            if message.type in {"error", "warning"} and not is_refusal:
+            # A test may end its service while the page still asks: that says nothing of the page.
+            is_after_the_end = "net::ERR_CONNECTION_REFUSED" in message.text
+            if message.type in {"error", "warning"} and not is_refusal and not is_after_the_end:
                 complaints.append(message.text)
 
         page.on("request", on_request)
