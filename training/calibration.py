@@ -15,7 +15,7 @@ from tqdm import tqdm
 from service.contract.manifest import Calibration, Metric
 from training.anomaly.aligned import AlignedDetector
 from training.config import Recipe
-from training.data import Dataset
+from training.images.dataset import Dataset
 from training.images.pixels import to_pixels
 from training.run import CALIBRATION, GRAPHS, Run
 

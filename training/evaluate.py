@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from service.contract.manifest import Metric, Task
-from training.baselines import LARGEST_LINEAR, denoising_baselines, reduced_rank_regression
 from training.config import Recipe
-from training.data import Dataset
 from training.errors import RunError
 from training.export import served
 from training.graphs import graph_for
+from training.images.dataset import Dataset
 from training.images.pixels import to_pixels
 from training.latents import describe, examples, latents, principal_components
-from training.metrics import CHUNK, mean_squared_error, psnr_db
+from training.measure.baselines import LARGEST_LINEAR, denoising_baselines, reduced_rank_regression
+from training.measure.psnr import CHUNK, mean_squared_error, psnr_db
+from training.measure.retrieval import mean_average_precision, neighbour_accuracy
 from training.problems.one_size import trained
-from training.retrieval import mean_average_precision, neighbour_accuracy
 from training.run import EVALUATION, Run
 
 MAP_DIM = 2  # latents that make a map: there the manifest gets examples

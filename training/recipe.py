@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from training.anomaly.config import AnomalyRecipe
 from training.compression.config import CompressionRecipe
+from training.compression.photo_config import PhotoCodecRecipe
 from training.config import Recipe, RecipeError, Section
-from training.photocodec.config import PhotoCodecRecipe
 from training.restoration.config import RestorationRecipe
 
 Wanted = TypeVar("Wanted", bound=Section)

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from service.contract.manifest import Start
 from training.checkpoint import CHECKPOINT
+from training.compression.photo_config import PhotoCodecRecipe
 from training.distributed import rank_and_world
 from training.errors import RunError
 from training.files import write_atomically
-from training.photocodec.config import PhotoCodecRecipe
 from training.recipe import AnyRecipe, RecipeField
 from training.restoration.config import RestorationRecipe
 from training.schedule import free_until

@@ -29,11 +29,11 @@ from training.anomaly.learn import CHUNK, feature_maps, learn_from_features
 from training.anomaly.masks import read_mask
 from training.anomaly.parts import choose_input
 from training.anomaly.report import Answer, figures
-from training.baselines import PixelPca
 from training.calibration import conformal_threshold
 from training.errors import DataError
 from training.images.pixels import stack, to_pixels
 from training.images.reader import read_image
+from training.measure.baselines import PixelPca
 from training.problems.parts import GRAPH, export_detector
 from training.randomness import generator_for
 from training.recipe import load_recipe

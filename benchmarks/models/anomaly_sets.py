@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from training.errors import DataError
-from training.folder import find_images
+from training.images.folder import find_images
 
 SAME_TILE = 120  # frames: between two pictures of one magnetic tile there are fewer
 FRAME = re.compile(r"exp(\d)_num_(\d+)")

@@ -16,12 +16,12 @@ from benchmarks.models.pictures import table as table_of
 from benchmarks.page import write_between
 from training.architectures.restorer import SIGMA_UNIT
 from training.images.pixels import to_pixels
+from training.measure.pictures import Restore
 from training.problems.pictures import job
 from training.randomness import generator_for
 from training.recipe import load_recipe
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import clipped
-from training.restoration.measure import Restore
 from training.restoration.photos import Pair, Photos, read_photos
 from training.trainer import train
 

@@ -20,7 +20,7 @@ from benchmarks.page import write_between
 from training.errors import DataError
 from training.files import write_atomically
 from training.images.pixels import to_pixels
-from training.restoration.measure import Restore
+from training.measure.pictures import Restore
 from training.restoration.photos import read_photos
 
 SIGMAS = (5.0, 7.5, 10.0, 12.5, 20.0)  # 0-255 units; nobody knows the right one

@@ -12,7 +12,11 @@ from tqdm import tqdm
 from benchmarks.page import write_between
 from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.tables import Compression
-from training.compression.classical import (
+from training.errors import DataError
+from training.files import write_atomically
+from training.images.mnist import read_idx_folder
+from training.images.pixels import to_pixels
+from training.measure.rate import (
     Bytes,
     Point,
     draw_curves,
@@ -22,11 +26,7 @@ from training.compression.classical import (
     size_at,
     widest_gap,
 )
-from training.compression.measure import Images, ServedCodec, measure_all
-from training.errors import DataError
-from training.files import write_atomically
-from training.images.pixels import to_pixels
-from training.mnist import read_idx_folder
+from training.measure.row_files import Images, ServedCodec, measure_all
 
 MODEL = "digits-compressed"
 SINGLES = 200  # images for files of one image each

@@ -21,10 +21,10 @@ from service.contract.noise import white_level
 from service.images.image import Image
 from service.images.noise import level_of
 from training.images.pixels import to_pixels
-from training.metrics import TEST_NOISE_SEED, psnr_db
+from training.measure.pictures import Restore
+from training.measure.psnr import TEST_NOISE_SEED, psnr_db
 from training.randomness import generator_for
 from training.restoration.degradations import clean, clipped, through_jpeg
-from training.restoration.measure import Restore
 
 SIDE, MOST = 256, 4  # pixels, and pictures
 TOLD = (0.0, 5.0, 10.0, 20.0, 25.0, 30.0, 50.0)  # 0-255 units

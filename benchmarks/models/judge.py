@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from training.data import Dataset
 from training.errors import DataError
+from training.images.dataset import Dataset
 from training.images.pixels import to_pixels
 
 EPOCHS = 2

@@ -12,16 +12,16 @@ from benchmarks.models.compression import newest
 from benchmarks.models.judge import Judge, Judged, table
 from benchmarks.page import write_between
 from training.config import PriorConfig, Recipe
-from training.data import Dataset, load_data
 from training.export import served
 from training.graphs import graph_for
+from training.images.dataset import Dataset, load_data
 from training.images.pixels import to_pixels
 from training.latents import latents, principal_components
-from training.metrics import mean_squared_error
+from training.measure.psnr import mean_squared_error
+from training.measure.retrieval import neighbour_accuracy
 from training.prior import Prior, fit_prior
 from training.problems.one_size import job
 from training.recipe import load_recipe
-from training.retrieval import neighbour_accuracy
 from training.trainer import train
 
 PAGE = "latent.md"

@@ -17,12 +17,12 @@ from tqdm import tqdm
 from benchmarks.models.peers.one_class import NearestGradients, PixelAutoencoder, ProbabilisticPca, SmallPeer
 from benchmarks.page import table
 from training.anomaly.aligned import CHUNK, learn_aligned_detector
-from training.anomaly.measure import auroc
 from training.calibration import Answers, calibration_of
 from training.errors import DataError
 from training.export import export_graphs
+from training.images.mnist import IdxFolder, read_idx_folder
 from training.images.pixels import to_pixels
-from training.mnist import IdxFolder, read_idx_folder
+from training.measure.anomaly import auroc
 from training.problems.parts import GRAPH
 from training.randomness import generator_for
 

@@ -20,11 +20,11 @@ from service.contract.colour import TO_YCC, sizes_of_planes
 from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.plane_coder import pack_grids, places_of, unpack_grids
 from service.contract.tables import Grid, RatePoint
-from training.compression.classical import Codec, Point, best, draw_curves, lossy_codecs, lossy_curve, sheet_of, size_at
+from training.compression.photo_config import PhotoCodecRecipe
+from training.compression.tables import CONTEXTS, ONE_CONTEXT, fit_grid_tables
 from training.errors import DataError
 from training.files import write_atomically
-from training.photocodec.config import PhotoCodecRecipe
-from training.photocodec.measure import (
+from training.measure.plane_files import (
     QUALITIES,
     Photo,
     PlaneCodec,
@@ -33,7 +33,7 @@ from training.photocodec.measure import (
     torch_codec,
     unaligned,
 )
-from training.photocodec.tables import CONTEXTS, ONE_CONTEXT, fit_grid_tables
+from training.measure.rate import Codec, Point, best, draw_curves, lossy_codecs, lossy_curve, sheet_of, size_at
 from training.problems.grids import build_network
 from training.restoration.photos import read_photos
 

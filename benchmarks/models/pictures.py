@@ -22,17 +22,17 @@ from benchmarks.page import write_between
 from service.contract.manifest import Manifest
 from service.images.image import Image
 from service.images.noise import level_of
-from training.baselines import median_filter
 from training.errors import DataError
 from training.files import write_atomically
 from training.images.pixels import to_pixels
-from training.metrics import TEST_NOISE_SEED, psnr_db
+from training.measure.baselines import median_filter
+from training.measure.pictures import STUDIO_DB, Restore, SizedGraph, bicubic, thorough
+from training.measure.psnr import TEST_NOISE_SEED, psnr_db
 from training.picture import rows_of_images
 from training.publish import newest_version
 from training.randomness import generator_for
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import DEGRADATIONS
-from training.restoration.measure import STUDIO_DB, Restore, Served, bicubic, thorough
 from training.restoration.patches import resized
 from training.restoration.photos import Pair, read_pairs, read_photos
 
@@ -280,7 +280,7 @@ def _newest(models: Path, name: str) -> Path:
     return directory
 
 
-def open_model(models: Path, name: str, task: str) -> Served:
+def open_model(models: Path, name: str, task: str) -> SizedGraph:
     """The newest version of a published model.
 
     Raises:
@@ -289,7 +289,7 @@ def open_model(models: Path, name: str, task: str) -> Served:
     directory, manifest = _newest(models, name), manifest_of(models, name)
     graph = next(graph for t, graph in manifest.tasks.items() if t == task)
     scale = manifest.enhance.scale if manifest.enhance else 1
-    return Served((directory / graph.file).read_bytes(), manifest.input.multiple_of, scale)
+    return SizedGraph((directory / graph.file).read_bytes(), manifest.input.multiple_of, scale)
 
 
 def manifest_of(models: Path, name: str) -> Manifest:

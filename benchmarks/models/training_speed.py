@@ -23,10 +23,10 @@ from tqdm import tqdm
 from benchmarks.page import table, write_between
 from training.architectures import build
 from training.config import Recipe
-from training.corruptions import corrupt
-from training.data import Dataset, load_data
+from training.images.corruptions import corrupt
+from training.images.dataset import Dataset, load_data
 from training.images.pixels import to_pixels
-from training.metrics import mean_squared_error
+from training.measure.psnr import mean_squared_error
 from training.problems.one_size import job
 from training.recipe import load_recipe
 from training.trainer import train

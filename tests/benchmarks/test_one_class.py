@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from benchmarks.models.one_class import Ours, made_up, one_class, probe_table
 from training.errors import DataError
-from training.mnist import IdxFolder
+from training.images.mnist import IdxFolder
 
 
 def lines_of(table: str) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.models.anomaly_sets import tiles
-from training.anomaly.measure import aupro, auroc, f1_max, pixel_auroc
+from training.measure.anomaly import aupro, auroc, f1_max, pixel_auroc
 
 
 def test_auroc_is_the_share_of_pairs_in_the_right_order_with_ties_counting_half() -> None:

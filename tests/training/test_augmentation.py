@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from training.augmentation import augment
 from training.config import AugmentationConfig
+from training.images.augmentation import augment
 
 STILL = {"rotate_degrees": 0.0, "scale": 0.0, "shear": 0.0, "shift_pixels": 0.0}
 

@@ -13,7 +13,7 @@ from training import calibration as calibrating
 from training.anomaly.aligned import AlignedDetector
 from training.calibration import Answers, answers_of, calibrate, conformal_threshold, false_positive_rate, too_few
 from training.config import Recipe
-from training.data import Dataset
+from training.images.dataset import Dataset
 from training.recipe import load_recipe
 from training.run import GRAPHS, Run
 

@@ -15,7 +15,12 @@ from service.contract.manifest import Manifest
 from service.contract.range_coder import pack_symbols, unpack_symbols
 from service.contract.tables import TABLE_TOTAL, RatePoint, digest_of
 from training.__main__ import main
-from training.compression.classical import (
+from training.architectures.codec import Codec, build_codec
+from training.compression.config import CompressionRecipe
+from training.compression.tables import fit_table
+from training.config import RecipeError
+from training.errors import VerifyError
+from training.measure.rate import (
     Point,
     lossless_size,
     lossy_codecs,
@@ -24,12 +29,7 @@ from training.compression.classical import (
     size_at,
     widest_gap,
 )
-from training.compression.codec import Codec, build_codec
-from training.compression.config import CompressionRecipe
-from training.compression.measure import ServedCodec, file_of
-from training.compression.tables import fit_table
-from training.config import RecipeError
-from training.errors import VerifyError
+from training.measure.row_files import ServedCodec, file_of
 from training.problems.rows import trade_off
 from training.recipe import load_recipe
 from training.verify import verify

@@ -6,7 +6,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from training.config import CorruptionConfig, RecipeError
-from training.corruptions import CORRUPTIONS, corrupt, training_input
+from training.images.corruptions import CORRUPTIONS, corrupt, training_input
 
 OPTIONS: dict[str, dict[str, JsonValue]] = {"one_of": {"names": ["gaussian", "flip", "rotate"]}}
 TEXTBOOK = CorruptionConfig(name="gaussian", options={"mean": 0.5, "sigma": 0.4}, clean_share=0.25)

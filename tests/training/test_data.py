@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from training import mnist
 from training.config import DataConfig
-from training.data import load_data, split
 from training.errors import DataError
-from training.folder import read_folder
-from training.idx import read_idx
+from training.images import mnist
+from training.images.dataset import load_data, split
+from training.images.folder import read_folder
+from training.images.idx import read_idx
 from training.images.reader import read_image
 
 MNIST = DataConfig(source="mnist", channels=1, height=28, width=28)

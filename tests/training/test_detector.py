@@ -21,8 +21,8 @@ from training.anomaly.learn import (
     folds_of,
     learn_detector,
 )
-from training.anomaly.measure import auroc, pixel_auroc
 from training.export import export_graphs, run_graph
+from training.measure.anomaly import auroc, pixel_auroc
 
 SMALL = DetectorConfig(features="gradients", dimensions=8, bank=200)
 PARTS = DetectorConfig(features="lite0", dimensions=128, bank=400)

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from service.contract.manifest import Calibration
-from training.baselines import median_filter, reduced_rank_regression
 from training.calibration import Answers, calibration_of, too_few
 from training.config import CorruptionConfig
-from training.corruptions import corrupt
-from training.metrics import mean_squared_error, psnr_db
+from training.images.corruptions import corrupt
+from training.measure.baselines import median_filter, reduced_rank_regression
+from training.measure.psnr import mean_squared_error, psnr_db
 
 NOISE = CorruptionConfig(name="gaussian", options={"mean": 0.1, "sigma": 0.2})
 

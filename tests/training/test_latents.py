@@ -14,17 +14,17 @@ from training import trainer
 from training.__main__ import main
 from training.architectures import build
 from training.config import PriorConfig, Recipe, RecipeError, RegularisationConfig
-from training.data import Dataset, load_data
 from training.export import run_graph
 from training.graphs import Generate
+from training.images.dataset import Dataset, load_data
 from training.images.pixels import to_pixels
 from training.latents import describe
+from training.measure.retrieval import mean_average_precision, neighbour_accuracy
 from training.prior import FittedPrior, Mixture, Prior, choose_components, fit_mixture, fit_prior
 from training.problems import one_size
 from training.problems.one_size_model import check_recipe
 from training.recipe import load_recipe
 from training.regularisation import REGULARISERS, Regularised, Step, check_regularisation
-from training.retrieval import mean_average_precision, neighbour_accuracy
 from training.start import load_start
 
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ import torch
 from training import trainer
 from training.checkpoint import Checkpoint
 from training.config import ArchitectureConfig, DataConfig, Recipe, TrainingConfig
-from training.data import Dataset
 from training.errors import TrainingError
+from training.images.dataset import Dataset
 from training.images.pixels import to_pixels
 from training.optimisers import orthogonalise
 from training.problems import one_size

@@ -7,7 +7,7 @@ import torch
 
 from training.config import CorruptionConfig
 from training.losses import LOSSES, PSNR_FLOOR
-from training.metrics import hidden_error, mean_squared_error, psnr_db
+from training.measure.psnr import hidden_error, mean_squared_error, psnr_db
 
 X = torch.tensor([[[[0.0, 0.5]]], [[[1.0, 0.25]]]])  # (2, 1, 1, 2)
 X_HAT = torch.tensor([[[[0.1, 0.5]]], [[[0.7, 0.25]]]])  # errors 0.1, 0, 0.3, 0

@@ -15,11 +15,11 @@ from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.plane_coder import Symbols, clip_grid, frequencies, pack_grids, unpack_grids
 from service.contract.tables import CHANNELS, TABLE_TOTAL
 from training.__main__ import main
-from training.photocodec.config import PhotoCodecRecipe
-from training.photocodec.measure import file_of
-from training.photocodec.network import Compress, LappedAutoencoder, reach
-from training.photocodec.patches import Patches, planes_of
-from training.photocodec.tables import CONTEXTS, ONE_CONTEXT, fit_grid_tables
+from training.architectures.lapped import Compress, LappedAutoencoder, reach
+from training.compression.patches import Patches, planes_of
+from training.compression.photo_config import PhotoCodecRecipe
+from training.compression.tables import CONTEXTS, ONE_CONTEXT, fit_grid_tables
+from training.measure.plane_files import file_of
 from training.restoration.photos import Pair
 from training.verify import verify
 

@@ -14,7 +14,7 @@ from training.anomaly.config import PartsConfig
 from training.anomaly.parts import choose_input
 from training.config import DataConfig
 from training.errors import DataError
-from training.folder import find_images, read_folder
+from training.images.folder import find_images, read_folder
 from training.images.pixels import stack, to_bytes, to_pixels
 from training.images.reader import peek, read_image, read_pixels
 from training.restoration.photos import read_pairs, read_photos

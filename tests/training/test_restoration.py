@@ -13,12 +13,12 @@ from training.architectures.restorer import Restorer, reach
 from training.config import RecipeError
 from training.errors import DataError
 from training.losses import LOSSES
-from training.metrics import hidden_error
+from training.measure.pictures import SizedGraph
+from training.measure.psnr import hidden_error
 from training.recipe import load_recipe
 from training.restoration.blind import hide
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import DEGRADATIONS, TOLD_AS_ADDED
-from training.restoration.measure import Served
 from training.restoration.patches import Patches
 from training.restoration.photos import Pair, read_pairs, read_photos
 
@@ -55,7 +55,7 @@ def test_enhance_is_twice_as_large(tmp_path: Path, photos: Path) -> None:
     manifest, directory = published(tmp_path, "large")
     assert manifest.enhance is not None
     assert (manifest.enhance.scale, manifest.enhance.luma_only) == (2, True)
-    graph = Served((directory / "enhance.onnx").read_bytes(), manifest.input.multiple_of, 2)
+    graph = SizedGraph((directory / "enhance.onnx").read_bytes(), manifest.input.multiple_of, 2)
     assert graph(torch.rand(1, 1, 13, 21), 0.0).shape == (1, 1, 26, 42)
 
 

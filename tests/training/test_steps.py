@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from training import trainer
+from training.architectures.codec import Codec
 from training.architectures.restorer import Restorer
-from training.compression.codec import Codec
 from training.compression.config import CompressionRecipe
+from training.compression.photo_config import PhotoCodecRecipe
 from training.config import OptimisationConfig, Recipe, RegularisationConfig
-from training.data import Dataset
+from training.images.dataset import Dataset
 from training.optimisers import Muon, build_optimisers
-from training.photocodec.config import PhotoCodecRecipe
 from training.problems import grids, one_size, pictures, rows
 from training.recipe import load_recipe
 from training.regularisation import Regularised

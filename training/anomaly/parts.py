@@ -18,9 +18,9 @@ from training.anomaly.backbone import MULTIPLE_OF
 from training.anomaly.config import AnomalyRecipe, PartsConfig
 from training.anomaly.learn import SMALL_SIDE
 from training.config import DataConfig, RecipeError
-from training.data import SMALLEST_DATASET
 from training.errors import DataError
-from training.folder import Skipped, is_of_system, read_files
+from training.images.dataset import SMALLEST_DATASET
+from training.images.folder import Skipped, is_of_system, read_files
 from training.images.reader import SUFFIXES, peek
 
 SMALL_MULTIPLE_OF = 4  # the autoencoder halves twice

@@ -36,7 +36,7 @@ from training.charts import histogram, lines
 from training.config import DataConfig
 from training.errors import DataError, RunError
 from training.files import write_atomically
-from training.folder import read_files
+from training.images.folder import read_files
 from training.images.pixels import to_bytes
 from training.images.reader import read_pixels
 from training.problems.parts import GRAPH, SEEN, digest

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from service.contract.manifest import Calibration, Metric
 from training.anomaly.masks import find_mask, read_masks
-from training.anomaly.measure import aupro, auroc, f1_max, pixel_auroc
 from training.calibration import CHUNK_PIXELS, conformal_threshold
 from training.config import DataConfig
 from training.errors import DataError
-from training.folder import find_images, read_files
+from training.images.folder import find_images, read_files
 from training.images.pixels import to_pixels
+from training.measure.anomaly import aupro, auroc, f1_max, pixel_auroc
 from training.picture import rows_of_images
 
 Images = Real[Tensor, "_ channel height width"]

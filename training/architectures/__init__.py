@@ -11,6 +11,7 @@ from training.architectures.conv import ConvAutoencoder
 from training.architectures.linear import LinearAutoencoder
 from training.architectures.mlp import MLPAutoencoder
 from training.architectures.unet import UNet
+from training.compression.config import CompressionRecipe
 from training.config import Recipe, RecipeError
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
@@ -21,8 +22,8 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
 }
 
 
-def build(recipe: Recipe) -> nn.Module:
-    """The recipe's network with weights drawn from its seed.
+def build(recipe: Recipe | CompressionRecipe) -> nn.Module:
+    """Make the recipe's network, its weights drawn from its seed.
 
     Raises:
         RecipeError: Unknown architecture, or options it does not take.

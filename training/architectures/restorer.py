@@ -88,7 +88,7 @@ class Restorer(nn.Module):
         return x + added
 
 
-class Served(nn.Module):
+class Clamped(nn.Module):
     """The network as it is exported: its answer in [0, 1]."""
 
     def __init__(self, network: Restorer) -> None:

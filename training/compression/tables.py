@@ -1,9 +1,15 @@
-"""From the symbols of the training images to static tables of integers."""
+"""Count the symbols of training images into static tables of integers."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.contract.tables import TABLE_TOTAL, SymbolTable
+from service.contract.plane_coder import Symbols, contexts_of, differences
+from service.contract.tables import CHANNELS, TABLE_TOTAL, Grid, SymbolTable, Tables
+
+CONTEXTS = Grid(context_from=(1, 2, 3, 4, 6, 8, 11, 15, 20, 28, 40, 60, 90))
+ONE_CONTEXT = Grid(context_from=())  # to see what the others are worth
 
 
 def fit_tables(symbols: NDArray[np.int32]) -> tuple[SymbolTable, ...]:
@@ -27,3 +33,29 @@ def fit_table(symbols: NDArray[np.int32]) -> SymbolTable:
     left = free - int(counts.sum())
     counts[np.argsort(counts - exact, kind="stable")[:left]] += 1  # to those that rounding took most from
     return SymbolTable(first=first, counts=tuple(int(count) + 1 for count in counts))
+
+
+def fit_grid_tables(planes: Sequence[Symbols], grid: Grid) -> Tables:
+    """How often each symbol comes in each context: one table for channel 0, one per context for each other channel.
+
+    Within a channel all contexts can write the same symbols: those that came, those of the other sign, and one more.
+
+    Args:
+        planes: (64, rows, columns) each.
+        grid: Its contexts.
+    """
+    parts = [[[np.empty(0, np.int32)] for _ in range(grid.contexts if channel else 1)] for channel in range(CHANNELS)]
+    for symbols in planes:
+        for channel, contexts in enumerate(contexts_of(symbols, grid)):
+            if contexts is None:
+                parts[0][0].append(differences(symbols[0]).reshape(-1))
+                continue
+            for context, part in enumerate(parts[channel]):
+                part.append(symbols[channel][contexts == context])
+    tables = []
+    for channel, of_channel in enumerate(parts):
+        largest = max(int(np.abs(symbols[channel]).max()) for symbols in planes)
+        reach = largest if channel else 2 * largest  # differences may be twice as large
+        every = np.arange(-reach, reach + 1, dtype=np.int32)
+        tables += [fit_table(np.concatenate([*part, every])) for part in of_channel]
+    return tuple(tables)

@@ -13,20 +13,20 @@ from tqdm import tqdm
 from service.contract.manifest import Graph, InputSpec, Metric, Task
 from service.contract.plane_coder import clip_grid, pack_grids
 from service.contract.tables import CELL, CHANNELS, Compression, RatePoint, Tables, digest_of
+from training.architectures.lapped import Compress, Decompress, LappedAutoencoder, reach
 from training.card import PICTURE
 from training.charts import CURVE
-from training.compression.classical import Point, best, draw_curves, lossy_codecs, lossy_curve, size_at
+from training.compression.patches import Patches, planes_of
+from training.compression.photo_config import PhotoCodecRecipe
+from training.compression.tables import CONTEXTS, fit_grid_tables
 from training.errors import DataError, TrainingError
 from training.export import export_any_size, golden_sample, write_golden
 from training.files import write_atomically
 from training.images.pixels import to_pixels
 from training.manifest import Finished, describe_photos, git_commit
+from training.measure.plane_files import QUALITIES, Photo, PlaneCodec, measure_all, served_codec, unaligned
+from training.measure.rate import Point, best, draw_curves, lossy_codecs, lossy_curve, size_at
 from training.optimisers import build_optimisers
-from training.photocodec.config import PhotoCodecRecipe
-from training.photocodec.measure import QUALITIES, Photo, PlaneCodec, measure_all, served_codec, unaligned
-from training.photocodec.network import Compress, Decompress, LappedAutoencoder, reach
-from training.photocodec.patches import Patches, planes_of
-from training.photocodec.tables import CONTEXTS, fit_grid_tables
 from training.picture import middle, rows_of_images
 from training.problems.problem import Places, Problem, say
 from training.problems.rows import trade_off

@@ -8,10 +8,10 @@ from jaxtyping import Real
 from torch import Generator, Tensor, nn
 
 from training.architectures import build
-from training.augmentation import augment
 from training.config import Recipe, RecipeError
-from training.corruptions import corrupt, training_input
-from training.data import Dataset
+from training.images.augmentation import augment
+from training.images.corruptions import corrupt, training_input
+from training.images.dataset import Dataset
 from training.images.pixels import to_pixels
 from training.losses import LOSSES
 from training.optimisers import build_optimisers

@@ -26,17 +26,17 @@ from training.calibration import calibrate, too_few
 from training.card import PICTURE
 from training.checkpoint import WEIGHTS
 from training.config import Recipe, RecipeError
-from training.corruptions import corrupt, training_input
-from training.data import Dataset, load_data
 from training.errors import ExportError, RunError
 from training.evaluate import evaluate
 from training.export import Int8, export_graphs
 from training.files import write_atomically
 from training.graphs import check_task, graph_for
+from training.images.corruptions import corrupt, training_input
+from training.images.dataset import Dataset, load_data
 from training.images.pixels import to_pixels
 from training.latents import latents
 from training.manifest import Finished, describe_data, git_commit
-from training.metrics import TEST_NOISE_SEED
+from training.measure.psnr import TEST_NOISE_SEED
 from training.picture import rows_of_images
 from training.prior import FittedPrior, Prior, fit_prior
 from training.problems.one_size import job, trained, validation_loss

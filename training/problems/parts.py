@@ -29,15 +29,15 @@ from training.anomaly.report import (
     picture,
     read_defects,
 )
-from training.baselines import PixelPca
 from training.calibration import Answers, calibration_of, too_few
 from training.card import PICTURE
 from training.errors import DataError
 from training.export import PARITY_BATCHES, export_graphs
 from training.files import write_atomically
-from training.folder import Skipped
+from training.images.folder import Skipped
 from training.images.pixels import to_pixels
 from training.manifest import Finished, describe_data, git_commit
+from training.measure.baselines import PixelPca
 from training.problems.problem import Places, Problem, say
 from training.randomness import generator_for
 from training.run import MODEL, REPORT, Run, Sources

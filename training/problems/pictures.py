@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from service.contract.manifest import Enhance, InputSpec
-from training.architectures.restorer import SIGMA_UNIT, Restorer, Served, reach
+from training.architectures.restorer import SIGMA_UNIT, Clamped, Restorer, reach
 from training.card import PICTURE
 from training.charts import CURVE, lines
 from training.errors import DataError, TrainingError
@@ -17,15 +17,14 @@ from training.files import write_atomically
 from training.images.pixels import to_pixels
 from training.losses import LOSSES
 from training.manifest import Finished, describe_photos, git_commit
-from training.metrics import hidden_error, psnr_db
+from training.measure.pictures import SizedGraph, baselines, measure, noisy_pairs
+from training.measure.psnr import hidden_error, psnr_db
 from training.optimisers import build_optimisers
 from training.picture import middle, rows_of_images
 from training.problems.problem import Places, Problem, say
 from training.randomness import VALIDATION_STEP, generator_for
 from training.restoration.config import RestorationRecipe
 from training.restoration.level import noise_of
-from training.restoration.measure import Served as ServedGraph
-from training.restoration.measure import baselines, measure, noisy_pairs
 from training.restoration.patches import VALIDATION_SIGMA, Patches, prepare
 from training.restoration.photos import Pair, Photos, read_pairs, read_photos
 from training.run import MODEL, REPORT, Run, Sources
@@ -157,10 +156,10 @@ def finish(run: PicturesRun, places: Places) -> Finished:
         return (x, torch.full((images,), GOLDEN_SIGMA)) if recipe.takes_sigma else (x,)
 
     exported = export_any_size(
-        recipe.task, Served(network).eval(), inputs, directory, multiple_of=cell, sizes=PARITY_SIZES
+        recipe.task, Clamped(network).eval(), inputs, directory, multiple_of=cell, sizes=PARITY_SIZES
     )
     arrays = golden_sample(recipe.task, directory, *(tensor.numpy() for tensor in inputs(1, 8, 8)))
-    graph = ServedGraph((directory / exported.file).read_bytes(), cell, recipe.factor)
+    graph = SizedGraph((directory / exported.file).read_bytes(), cell, recipe.factor)
     noise, lost = noise_of(graph, data, recipe, progress=places.progress) if recipe.takes_sigma else (None, ())
     metrics = (*measure(graph, data, recipe), *lost)
     say(metrics)
@@ -210,7 +209,7 @@ def curve(history: Sequence[dict[str, int | float]], cpu_s: float) -> list[tuple
     ]
 
 
-def _picture(graph: ServedGraph, pairs: Sequence[Pair], recipe: RestorationRecipe) -> bytes:
+def _picture(graph: SizedGraph, pairs: Sequence[Pair], recipe: RestorationRecipe) -> bytes:
     rows: dict[str, list[Tensor]] = {"clean": [], "input": [], "restored": []}
     side = min(SHOWN_SIDE, *(length // recipe.factor * recipe.factor for p in pairs for length in p.clean.shape[1:]))
     free = baselines(recipe)

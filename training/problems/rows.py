@@ -11,19 +11,19 @@ from tqdm import tqdm
 from service.contract.manifest import InputSpec, Metric, Task
 from service.contract.range_coder import pack_symbols, to_symbols
 from service.contract.tables import Compression, RatePoint, SymbolTable, digest_of
+from training.architectures.codec import Codec, Compress, Decompress, build_codec
 from training.card import PICTURE
 from training.charts import CURVE
-from training.compression.classical import Point, draw_curves, lossless_size, lossy_codecs, lossy_curve, size_at
-from training.compression.codec import Codec, Compress, Decompress, build_codec
 from training.compression.config import CompressionRecipe
-from training.compression.measure import Images as Pixels
-from training.compression.measure import ServedCodec, measure_all
 from training.compression.tables import fit_tables
-from training.data import Dataset, Images, load_data
 from training.export import GOLDEN_FILE, GOLDEN_IMAGES, export_graphs
 from training.files import write_atomically
+from training.images.dataset import Dataset, Images, load_data
 from training.images.pixels import to_bytes, to_pixels
 from training.manifest import Finished, describe_data, git_commit
+from training.measure.rate import Point, draw_curves, lossless_size, lossy_codecs, lossy_curve, size_at
+from training.measure.row_files import Images as Pixels
+from training.measure.row_files import ServedCodec, measure_all
 from training.optimisers import build_optimisers
 from training.picture import rows_of_images
 from training.problems.problem import Places, Problem, say

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from service.contract.manifest import LevelEstimator, Metric, Noise
 from service.contract.noise import LEAST_SIDE, TILE, UNIT, features, root_level, white_level
+from training.measure.pictures import Restore
 from training.randomness import generator_for
 from training.restoration.config import RestorationRecipe
-from training.restoration.measure import Restore
 from training.restoration.patches import Patches
 from training.restoration.photos import Pair, Photos
 

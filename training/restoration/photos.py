@@ -13,7 +13,7 @@ from torch import Tensor
 
 from service.contract.manifest import Split
 from training.errors import DataError
-from training.folder import Skipped, digest_of, find_images, read_all, refuse_blank
+from training.images.folder import Skipped, digest_of, find_images, read_all, refuse_blank
 from training.images.pixels import Kept
 from training.images.reader import read_pixels
 

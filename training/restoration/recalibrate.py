@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from service.contract.manifest import Manifest, Noise
 from training.errors import DataError
+from training.measure.pictures import SizedGraph
 from training.publish import publish, write_card_and_manifest
 from training.restoration.config import DegradationConfig, LevelConfig, PhotosConfig, RestorationRecipe
 from training.restoration.level import noise_of
-from training.restoration.measure import Served
 from training.restoration.photos import Photos, read_photos
 from training.run import MODEL, RunDirectory
 from training.verify import verify
@@ -47,7 +47,7 @@ def recalibrate_level(version: Path, folder: Path, *, models: Path, command: str
         run = RunDirectory(Path(home), old.name)
         directory = run.path(MODEL)
         shutil.copytree(version, directory)
-        graph = Served((directory / old.tasks["denoise"].file).read_bytes(), old.input.multiple_of, 1)
+        graph = SizedGraph((directory / old.tasks["denoise"].file).read_bytes(), old.input.multiple_of, 1)
         noise, metrics = noise_of(graph, photos, recipe, progress=progress)
         if noise.estimator is None:
             raise DataError(f"{folder}: all pictures are smaller than {LEAST_SIDE} pixels")

@@ -11,15 +11,15 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from training.baselines import median_filter, reduced_rank_regression
-from training.corruptions import gaussian
+from training.images.corruptions import gaussian
 from training.images.pixels import to_pixels
 from training.latents import latents
-from training.metrics import TEST_NOISE_SEED, psnr_db
+from training.measure.baselines import median_filter, reduced_rank_regression
+from training.measure.pictures import bicubic
+from training.measure.psnr import TEST_NOISE_SEED, psnr_db
+from training.measure.retrieval import neighbour_accuracy
 from training.picture import rows_of_images
-from training.restoration.measure import bicubic
 from training.restoration.patches import resized
-from training.retrieval import neighbour_accuracy
 from training.textbook.server import NPY, Server, serve, to_npy
 from training.textbook.study import SAMPLE, SEED, Study
 

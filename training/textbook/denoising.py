@@ -6,14 +6,14 @@ import torch
 from torch import Generator, Tensor
 
 from service.contract.manifest import Task
-from training.baselines import median_filter, reduced_rank_regression
 from training.charts import lines
 from training.config import CorruptionConfig
-from training.corruptions import corrupt
 from training.graphs import Denoise
+from training.images.corruptions import corrupt
 from training.images.pixels import to_pixels
 from training.markdown import table
-from training.metrics import TEST_NOISE_SEED, mean_squared_error, psnr_db
+from training.measure.baselines import median_filter, reduced_rank_regression
+from training.measure.psnr import TEST_NOISE_SEED, mean_squared_error, psnr_db
 from training.picture import rows_of_images
 from training.textbook.study import Study
 

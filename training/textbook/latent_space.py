@@ -13,8 +13,8 @@ from training.graphs import Decode, Encode
 from training.images.pixels import to_pixels
 from training.latents import latents
 from training.markdown import table
+from training.measure.retrieval import NEIGHBOURS, neighbour_accuracy
 from training.picture import grid_of_images, rows_of_images
-from training.retrieval import NEIGHBOURS, neighbour_accuracy
 from training.textbook.study import CONVOLUTIONAL, SEED, Study, Trained
 
 GALLERY = 10_000  # training images with labels, for the neighbours

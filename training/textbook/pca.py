@@ -13,7 +13,7 @@ from training.architectures.linear import LinearAutoencoder
 from training.charts import lines
 from training.images.pixels import to_pixels
 from training.markdown import table
-from training.metrics import mean_squared_error
+from training.measure.psnr import mean_squared_error
 from training.picture import rows_of_images
 from training.textbook.study import CONVOLUTIONAL, Study, Trained
 

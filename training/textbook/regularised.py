@@ -10,7 +10,7 @@ from training.graphs import Decode, Encode
 from training.images.pixels import to_pixels
 from training.latents import latents
 from training.markdown import table
-from training.retrieval import neighbour_accuracy
+from training.measure.retrieval import neighbour_accuracy
 from training.textbook.study import CONVOLUTIONAL, Study, Trained
 
 NAMES = {"l1": "L1, as LASSO", "l2": "L2, as RIDGE"}

@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from training.baselines import reduced_rank_regression
 from training.charts import lines
 from training.markdown import table
-from training.metrics import mean_squared_error
+from training.measure.baselines import reduced_rank_regression
+from training.measure.psnr import mean_squared_error
 from training.textbook.study import Study, Trained
 
 

@@ -12,13 +12,13 @@ from tqdm import tqdm
 
 from service.contract.manifest import Task
 from training.config import CorruptionConfig, Recipe
-from training.data import Dataset, load_data
 from training.errors import DataError
 from training.export import served
 from training.files import write_atomically
 from training.graphs import Denoise
-from training.metrics import mean_squared_error
-from training.mnist import IdxFolder, download, read_idx_folder
+from training.images.dataset import Dataset, load_data
+from training.images.mnist import IdxFolder, download, read_idx_folder
+from training.measure.psnr import mean_squared_error
 from training.problems import one_size
 from training.problems.problem import Places
 from training.publish import newest_version

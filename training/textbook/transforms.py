@@ -7,11 +7,11 @@ from pydantic import JsonValue
 from torch import Generator
 
 from training.config import CorruptionConfig
-from training.corruptions import corrupt
 from training.graphs import Denoise
+from training.images.corruptions import corrupt
 from training.images.pixels import to_pixels
 from training.markdown import table
-from training.metrics import TEST_NOISE_SEED
+from training.measure.psnr import TEST_NOISE_SEED
 from training.picture import rows_of_images
 from training.textbook.study import CONVOLUTIONAL, Study, Trained
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from benchmarks.optional import optional
 from training.architectures.restorer import SIGMA_UNIT
-from training.baselines import median_filter
-from training.restoration.measure import Restore
+from training.measure.baselines import median_filter
+from training.measure.pictures import Restore
 
 MEDIAN_WINDOW = 31  # pixels; wider than any stroke of a letter
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from training.architectures import ARCHITECTURES
+from training.architectures import build
 from training.compression.config import CompressionRecipe
 from training.config import RecipeError
 
@@ -100,22 +100,14 @@ class Decompress(nn.Module):
 
 
 def build_codec(recipe: CompressionRecipe) -> Codec:
-    """The recipe's network with weights drawn from its seed.
+    """Make the recipe's codec, its weights drawn from its seed.
 
     Raises:
         RecipeError: Unknown architecture, one without a latent, or options that it does not take.
     """
-    name, data = recipe.architecture.name, recipe.data
-    if name not in ARCHITECTURES:
-        raise RecipeError(f"no architecture {name!r}; there are {', '.join(sorted(ARCHITECTURES))}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.training.seed)
-        try:
-            autoencoder = ARCHITECTURES[name](data.channels, data.height, data.width, **recipe.architecture.options)
-        except (TypeError, ValueError) as error:
-            raise RecipeError(f"architecture {name} with options {recipe.architecture.options}: {error}") from error
+    autoencoder = build(recipe)
     if autoencoder.latent_dim is None:
-        raise RecipeError(f"architecture {name} has no latent, so nothing of it can be written to a file; try conv")
+        raise RecipeError(f"architecture {recipe.architecture.name} has no latent to write to a file; try conv")
     return Codec(autoencoder, recipe.lambdas)
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from service.contract.plane_coder import frequencies
 from service.contract.tables import CELL, CHANNELS
-from training.compression.codec import SMALLEST_PROBABILITY
+from training.architectures.codec import SMALLEST_PROBABILITY
 
 MARGIN = 4  # pixels that a block sees beyond its own on each side, once training wants that
 COMPONENTS = 2  # logistic distributions in the prior of one channel

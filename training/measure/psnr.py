@@ -8,7 +8,7 @@ from jaxtyping import Float, Real
 from torch import Generator, Tensor
 
 from training.config import CorruptionConfig
-from training.corruptions import corrupt
+from training.images.corruptions import corrupt
 from training.images.pixels import to_pixels
 from training.restoration.blind import hide
 

@@ -11,8 +11,8 @@ from tqdm import tqdm
 from service.contract.container import DIGEST_BYTES, Container, write_container
 from service.contract.range_coder import pack_symbols, symbols_crc32, to_symbols, unpack_symbols
 from service.contract.tables import Compression, RatePoint, digest_of
-from training.compression.classical import Point
-from training.metrics import psnr_db
+from training.measure.psnr import psnr_db
+from training.measure.rate import Point
 
 Images = Float32[np.ndarray, "image channel height width"]
 Latents = Float32[np.ndarray, "image latent"]

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from service.contract.manifest import Metric
 from training.architectures.restorer import SIGMA_UNIT
-from training.baselines import median_filter
 from training.images.pixels import to_pixels
-from training.metrics import TEST_NOISE_SEED, hidden_error, psnr_db
+from training.measure.baselines import median_filter
+from training.measure.psnr import TEST_NOISE_SEED, hidden_error, psnr_db
 from training.randomness import generator_for
 from training.restoration.blind import mean_of_neighbours
 from training.restoration.config import RestorationRecipe
@@ -29,7 +29,7 @@ Image = Float[Tensor, "1 _ _ _"]  # (1, C, H, W)
 Restore = Callable[[Image, float], Image]
 
 
-class Served:
+class SizedGraph:
     """An exported graph as a function of one image of any size, padded as the service does."""
 
     def __init__(self, graph: bytes, multiple_of: int, scale: int) -> None:

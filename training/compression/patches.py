@@ -8,8 +8,8 @@ from jaxtyping import Int64, UInt8
 from torch import Generator, Tensor
 
 from service.contract.colour import to_planes
+from training.compression.photo_config import PhotoCodecRecipe
 from training.images.pixels import to_pixels
-from training.photocodec.config import PhotoCodecRecipe
 from training.restoration.photos import Pair, Photo
 
 Planes = UInt8[Tensor, "batch 1 _ _"]

@@ -15,11 +15,11 @@ from service.contract.container import DIGEST_BYTES, Container, write_container
 from service.contract.plane_coder import Symbols, clip_grid, pack_grids, unpack_grids
 from service.contract.range_coder import symbols_crc32
 from service.contract.tables import CELL, Grid, RatePoint, Tables
-from training.compression.classical import Point
+from training.architectures.lapped import Compress, Decompress, LappedAutoencoder
 from training.errors import VerifyError
 from training.images.pixels import to_bytes
-from training.metrics import psnr_db
-from training.photocodec.network import Compress, Decompress, LappedAutoencoder
+from training.measure.psnr import psnr_db
+from training.measure.rate import Point
 
 OFFSET = 3  # pixels from the corner: photographs were JPEGs, whose blocks the measured ones shall not share
 QUALITIES = {  # of the others, closer together than for digits

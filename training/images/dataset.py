@@ -11,8 +11,8 @@ from torch import Tensor
 from service.contract.manifest import Split
 from training.config import DataConfig
 from training.errors import DataError
-from training.folder import Skipped, read_folder
-from training.mnist import LICENCE, SOURCE, download, is_mnist, read_idx_folder
+from training.images.folder import Skipped, read_folder
+from training.images.mnist import LICENCE, SOURCE, download, is_mnist, read_idx_folder
 
 SMALLEST_DATASET = 8  # images; fewer leave no part with anything to say
 

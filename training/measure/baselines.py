@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from training.config import CorruptionConfig
-from training.corruptions import corrupt
+from training.images.corruptions import corrupt
 from training.images.pixels import to_pixels
 
 LARGEST_LINEAR = 4096  # pixels; the covariance of larger images would not fit beside them

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image, features
 
 from training.charts import lines
-from training.metrics import psnr_db
+from training.measure.psnr import psnr_db
 
 WIDEST_STEP_DB = 3.0  # WebP's lowest qualities are 2.7 dB apart; JPEG XL jumps by 8
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from training.errors import DataError
 from training.files import write_atomically
-from training.idx import read_idx
+from training.images.idx import read_idx
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 DOWNLOAD_FOLDER = Path("data/mnist")
