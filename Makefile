@@ -3,16 +3,21 @@
 # make test-all  the same with them, as CI does
 # make mutants   how many small faults the tests of six files see (minutes; not in CI)
 # make train     an environment with PyTorch for `.venv/bin/python -m training`
+# make docs      build the help pages again, after a change to docs/ (`make serve` builds them the first time)
 # make bench     the service beside naive endpoints and model servers (needs wrk; installs them into build/bench)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help serve test test-all check mutants train bench format clean
+.PHONY: help docs serve test test-all check mutants train bench format clean
 help:
 	@sed -n 's/^# //p' Makefile
 
 serve: .venv/runtime.stamp
 	$(BIN)/python -m service
+
+docs: .venv/runtime.stamp
+	$(BIN)/pip install -q -c constraints.txt zensical
+	$(BIN)/python docs/build_site.py
 
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 

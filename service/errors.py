@@ -59,7 +59,8 @@
         └── DeadlineExceeded        504  request_timeout_s
 
 A `RequestError` becomes `application/problem+json` (RFC 9457). Adding one here adds it to `PROBLEMS`, to the OpenAPI
-page of the endpoints that name it, and to `GET /problems/{code}`; docs/errors.md has to list it (a test looks).
+page of the endpoints that name it, and to `GET /problems/{code}`. `python -m service.api.reference` writes
+docs/errors.md, which `/help` shows.
 """
 
 import json
@@ -137,28 +138,31 @@ class RequestError(HourglassError):
 
 
 class MalformedBody(RequestError):
-    """The request body is not what its Content-Type says: broken multipart or JSON."""
+    """The body is empty, or is not the form or JSON that its Content-Type says."""
 
     status, code, title = 400, "malformed-body", "The body cannot be read"
     example = "the multipart body ends without its closing boundary '--XyZ--'; was it cut off?"
 
 
 class MissingApiKey(RequestError):
-    """The service has keys (settings `api_keys`, `write_keys`, `read_keys`), and the request has none."""
+    """The service requires a key (settings `api_keys`, `write_keys`, `read_keys`) and the request has none."""
 
     status, code, title = 401, "missing-api-key", "An API key is needed"
     example = "this service wants an API key; send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
 
 
 class WrongApiKey(RequestError):
-    """The key of the request is in none of the settings `api_keys`, `write_keys` and `read_keys`."""
+    """The key of the request is none of the service's keys."""
 
     status, code, title = 403, "wrong-api-key", "Wrong API key"
     example = "the API key is none of this service's keys; was it mistyped or replaced?"
 
 
 class KeyNotEnough(RequestError):
-    """The key of the request is for reading, or for writing, and this takes more: see `write_keys` and `api_keys`."""
+    """The key may only read, or only write, and this request needs more.
+
+    The message names the settings that allow it.
+    """
 
     status, code, title = 403, "key-not-enough", "The key is not for this"
     example = (
@@ -167,14 +171,14 @@ class KeyNotEnough(RequestError):
 
 
 class TooManyGuesses(RequestError):
-    """From this address wrong keys have come again and again. Ask again after `Retry-After`."""
+    """Ten wrong keys came from this address within a minute. Retry after `Retry-After`."""
 
     status, code, title = 429, "too-many-guesses", "Too many wrong keys"
     example = "10 wrong keys have come from '203.0.113.7' within a minute; wait for one"
 
 
 class WrongHost(RequestError):
-    """The Host of the request is no name of this service: neither an address, nor in the setting `allowed_hosts`."""
+    """The Host header names a host that is not in the setting `allowed_hosts`."""
 
     status, code, title = 421, "wrong-host", "Not this service"
     example = (
@@ -183,7 +187,7 @@ class WrongHost(RequestError):
 
 
 class UnloadRefused(RequestError):
-    """A client of the Open Inference Protocol wants a model unloaded. Which models live is up to the directory."""
+    """A client of the Open Inference Protocol asked to unload a model. Models follow their directory."""
 
     status, code, title = 403, "unload-refused", "Models follow their directory"
     example = "models follow the directory models_dir: move 'digits' out of it, and it is gone in a few seconds"
@@ -197,28 +201,28 @@ class RouteNotFound(RequestError):
 
 
 class ModelNotFound(RequestError):
-    """No model of that name is live."""
+    """No model of that name is live. The message names the live models."""
 
     status, code, title = 404, "model-not-found", "No such model"
     example = "no model 'digit'; live models: digits, digits-unet"
 
 
 class VersionNotFound(RequestError):
-    """The model has no such version, or that version is broken."""
+    """The model has no such version, or the version failed its checks. The message gives the reason."""
 
     status, code, title = 404, "version-not-found", "No such model version"
     example = "model 'digits' has no version 7; it has 1, 2"
 
 
 class ModelFileNotFound(RequestError):
-    """The model's directory has no such file: it was made without a card, or without a preview."""
+    """The model was published without this file, such as its card or its preview."""
 
     status, code, title = 404, "model-file-not-found", "The model has no such file"
     example = "model digits/5 has no preview.png"
 
 
 class CollectionNotFound(RequestError):
-    """There is no collection of that name."""
+    """There is no collection of that name. The message names some that exist."""
 
     status, code, title = 404, "collection-not-found", "No such collection"
     example = "no collection 'part'; there are: parts, screws. Putting an item into one makes it"
@@ -232,21 +236,21 @@ class ItemNotFound(RequestError):
 
 
 class FeedbackNotFound(RequestError):
-    """The model has no picture of that id among its feedback."""
+    """The feedback of the model has no picture with that id."""
 
     status, code, title = 404, "feedback-not-found", "No such feedback"
     example = "model 'digits' has no feedback '9f86d081'; GET /models/digits/feedback lists them"
 
 
 class FeedbackOff(RequestError):
-    """The service keeps no pictures, as its operator has not turned feedback on."""
+    """The service keeps no pictures: the setting `max_feedback_bytes` is 0."""
 
     status, code, title = 409, "feedback-off", "Feedback is off"
     example = "this service keeps no feedback; its operator turns it on with the setting max_feedback_bytes"
 
 
 class FeedbackFull(RequestError):
-    """There is no room for the picture beside those that are kept."""
+    """The pictures of all feedback would take more than `max_feedback_bytes`. Nothing was stored."""
 
     status, code, title = 409, "feedback-full", "No room for more feedback"
     example = (
@@ -256,7 +260,10 @@ class FeedbackFull(RequestError):
 
 
 class ModelConflict(RequestError):
-    """The collection has vectors of another model version, and vectors of two do not compare."""
+    """The vectors of the collection are of another model version, or of one that is gone.
+
+    The message gives the command that rebuilds it.
+    """
 
     status, code, title = 409, "model-conflict", "Vectors of another model"
     example = (
@@ -266,28 +273,28 @@ class ModelConflict(RequestError):
 
 
 class NoLabels(RequestError):
-    """No item of the collection has a label, so none can be voted for."""
+    """No item of the collection has a label, so `classify` has nothing to vote with."""
 
     status, code, title = 409, "no-labels", "Nothing has a label"
     example = "no item of collection 'parts' has a label; put some with ?label="
 
 
 class CollectionFull(RequestError):
-    """There are as many collections, or items in one, as the settings allow."""
+    """The request would exceed `max_items`, `max_collections` or `max_collections_bytes`. Nothing was stored."""
 
     status, code, title = 409, "collection-full", "No room for more"
     example = "collection 'parts' would have 1000001 items, the most are 1000000 (setting max_items); delete some"
 
 
 class MethodNotAllowed(RequestError):
-    """The endpoint exists, with another method."""
+    """The endpoint supports other methods. `Allow` lists them."""
 
     status, code, title = 405, "method-not-allowed", "Method not allowed"
     example = "GET does not work on '/denoise'; use POST"
 
 
 class NotAcceptable(RequestError):
-    """The Accept header names no format that can hold this answer."""
+    """`Accept` names no format that this answer can have. The message lists those it can have."""
 
     status, code, title = 406, "not-acceptable", "Cannot answer in that format"
     example = (
@@ -296,21 +303,21 @@ class NotAcceptable(RequestError):
 
 
 class MalformedRequest(RequestError):
-    """What arrived is not HTTP/1.1. The connection is closed."""
+    """The request is not HTTP/1.1. The connection is closed."""
 
     status, code, title = 400, "malformed-request", "This is not HTTP"
     example = "this is not HTTP: Invalid method encountered"
 
 
 class RequestTimeout(RequestError):
-    """The body did not arrive within the setting `body_timeout_s`. The connection is closed."""
+    """The body did not arrive within `body_timeout_s` of the headers. The connection is closed."""
 
     status, code, title = 408, "request-timeout", "The body took too long"
     example = "the body did not arrive within 30 s of the headers (setting body_timeout_s)"
 
 
 class OtherDecoder(RequestError):
-    """A compressed file was made with another decoder or other tables than the model of its name and version has."""
+    """The compressed file was made with another decoder or other tables than its model version has here."""
 
     status, code, title = 409, "other-decoder", "The file needs another decoder"
     example = (
@@ -320,70 +327,82 @@ class OtherDecoder(RequestError):
 
 
 class HeadersTooLarge(RequestError):
-    """Request line and headers are larger than the setting `max_header_bytes`. The connection is closed."""
+    """Request line and headers exceed `max_header_bytes`.
+
+    Trailers and chunk extensions count, too. The connection is closed.
+    """
 
     status, code, title = 431, "headers-too-large", "The headers are too large"
     example = "the request line and headers exceed 32768 bytes (setting max_header_bytes)"
 
 
 class BodyTooLarge(RequestError):
-    """The request body is larger than the setting `max_body_bytes`, or its JSON than `max_json_bytes`."""
+    """The body exceeds `max_body_bytes`, or its JSON `max_json_bytes`.
+
+    The rest is discarded; if it is very large the connection is closed.
+    """
 
     status, code, title = 413, "body-too-large", "The body is too large"
     example = "the body is 50000000 bytes or more, the limit is 33554432 (setting max_body_bytes)"
 
 
 class TooManyPixels(RequestError):
-    """The image or array has more pixels than the setting `max_pixels`. Nothing was decoded."""
+    """The image, array or form exceeds `max_pixels`, or a tensor of `/v2` exceeds a megapixel.
+
+    Nothing was decoded.
+    """
 
     status, code, title = 413, "too-many-pixels", "Too many pixels"
     example = "the image is 9000x9000, 81000000 pixels; the limit is 25000000 (setting max_pixels)"
 
 
 class TooManyImages(RequestError):
-    """One request or file has more images than the setting `max_images`, or more frames than `max_frames`."""
+    """The request, file or search asks for too many.
+
+    The limits are `max_images` images, `max_frames` frames and 4096 neighbours of a search.
+    """
 
     status, code, title = 413, "too-many-images", "Too many images"
     example = "the array holds 300 images, the limit is 256 (setting max_images)"
 
 
 class UnsupportedMediaType(RequestError):
-    """The body, by its Content-Type or by its first bytes, is nothing this endpoint reads."""
+    """Neither the Content-Type nor the first bytes of the body are of a format this endpoint reads."""
 
     status, code, title = 415, "unsupported-media-type", "Unsupported media type"
     example = "the image starts with b'%PDF-1.7', which is no PNG, JPEG, WebP, GIF, BMP or TIFF file"
 
 
 class UnsupportedEncoding(RequestError):
-    """The body has a Content-Encoding; send it as it is."""
+    """The body has a Content-Encoding. Send it without one; below `/v2` gzip and deflate are accepted."""
 
     status, code, title = 415, "unsupported-encoding", "Unsupported content encoding"
     example = "Content-Encoding is 'gzip'; send the body without one"
 
 
 class InvalidParameter(RequestError):
-    """A parameter, in the query or in a body of JSON, is unknown, out of range or of the wrong type."""
+    """A query parameter, JSON member or form field is unknown or has an invalid value."""
 
     status, code, title = 422, "invalid-parameter", "Invalid parameter"
     example = "query 'version': Input should be a valid integer, unable to parse string as an integer, found 'abc'"
 
 
 class TaskNotOffered(RequestError):
-    """No live model does this, or the model that was named does not."""
+    """The model does not offer this task, or several models do and none is the default."""
 
     status, code, title = 422, "task-not-offered", "The model cannot do that"
     example = "model 'digits-unet' cannot encode; it offers denoise; digits can encode"
 
 
 class BrokenImage(RequestError):
-    """The image file is truncated, corrupt, or built to exhaust a decoder."""
+    """The image file is truncated, damaged, or built to exhaust a decoder."""
 
     status, code, title = 422, "broken-image", "The image is broken"
     example = "PNG: chunk 'IDAT' has a wrong checksum; the file is damaged"
 
 
 class UnsupportedImage(RequestError):
-    """The image file is sound, but its pixels would not come out right."""
+    """The image file is valid, but decoding it would lose something silently, such as 16-bit colour."""
 
     status, code, title = 422, "unsupported-image", "Unsupported kind of image"
     example = (
@@ -393,49 +412,49 @@ class UnsupportedImage(RequestError):
 
 
 class BrokenContainer(RequestError):
-    """A compressed file is cut off, damaged, of a later format, or was never made by `/compress`."""
+    """The compressed file is truncated, damaged, of a later format, or was not made by `/compress`."""
 
     status, code, title = 422, "broken-container", "The compressed file is broken"
     example = "the file has CRC32 00c0ffee, its header says 1badb002: it is cut off or damaged"
 
 
 class SizeMismatch(RequestError):
-    """The image has another size than the model takes, and the model's resize policy is "reject"."""
+    """The image does not have the size of the model, and the model's resize policy is "reject"."""
 
     status, code, title = 422, "size-mismatch", "The image has the wrong size"
     example = "the image is 640x480, the model takes exactly 28x28"
 
 
 class InvalidArray(RequestError):
-    """The NPY array's header, type, shape or values are not what this endpoint takes."""
+    """The NPY array has an unsupported header, type, shape, length or value."""
 
     status, code, title = 422, "invalid-array", "Invalid array"
     example = "the array is complex64; send float32 with pixels in [0, 1], uint8, or uint16"
 
 
 class InvalidLatent(RequestError):
-    """The latents have the wrong form, length or values."""
+    """The latents have the wrong shape, length or values."""
 
     status, code, title = 422, "invalid-latent", "Invalid latent"
     example = "the latent has 31 numbers, the model has 32"
 
 
 class InvalidMetadata(RequestError):
-    """The metadata of an item is no JSON object, or a very large or deep one."""
+    """`X-Metadata` is not a JSON object, exceeds 8 KiB, or is nested more than 8 levels deep."""
 
     status, code, title = 422, "invalid-metadata", "Invalid metadata"
     example = """X-Metadata is [1, 2]; send a JSON object, such as {"lot": 12}"""
 
 
 class UnreachableRate(RequestError):
-    """`max_fpr` is smaller than the number of calibration scores can resolve."""
+    """`max_fpr` is smaller than the model's calibration can promise."""
 
     status, code, title = 422, "unreachable-rate", "False-positive rate out of reach"
     example = "max_fpr=1e-06 is below 0.000167, the smallest rate that 5999 calibration scores can promise"
 
 
 class NonFiniteResult(RequestError):
-    """The model's answer has NaN or infinity in it, so it is not given out."""
+    """The model answered this input with NaN or infinity."""
 
     status, code, title = 422, "non-finite-result", "The result is not finite"
     example = (
@@ -444,28 +463,31 @@ class NonFiniteResult(RequestError):
 
 
 class InternalError(RequestError):
-    """Something unforeseen. The log has it under `request_id`."""
+    """Our fault. The log has the cause under `request_id`."""
 
     status, code, title = 500, "internal-error", "Internal error"
     example = "something went wrong on our side; the log has it under request id 4bf92f3577b34da6"
 
 
 class NotReady(RequestError):
-    """No model is live yet, or the one asked for is still being loaded."""
+    """No model is live yet. Retry after `Retry-After`."""
 
     status, code, title = 503, "not-ready", "Not ready"
     example = "no model is live in models; train one with `python -m training fit digits`"
 
 
 class QueueFull(RequestError):
-    """More images are waiting than the setting `max_queue_images`. Nothing was read; ask again after `Retry-After`."""
+    """More images are waiting than `max_queue_images` allows. The body was not read. Retry after `Retry-After`."""
 
     status, code, title = 503, "queue-full", "Too much to do"
     example = "256 images are waiting and 1 more do not fit, the limit is 256 (setting max_queue_images)"
 
 
 class StoreUnavailable(RequestError):
-    """The database of the collections does not answer: it is locked, full, read-only, damaged or away."""
+    """The database of the collections is locked, full, read-only, damaged or unreachable.
+
+    Other endpoints still answer. Retry after `Retry-After`.
+    """
 
     status, code, title = 503, "store-unavailable", "The collections are not available"
     example = (
@@ -475,14 +497,14 @@ class StoreUnavailable(RequestError):
 
 
 class Draining(RequestError):
-    """The service is stopping: it answers what it has taken and refuses the rest. Ask again, on a new connection."""
+    """The service is shutting down. Retry on a new connection."""
 
     status, code, title = 503, "draining", "The service is stopping"
     example = "the service is stopping and takes no new requests"
 
 
 class DeadlineExceeded(RequestError):
-    """The answer took longer than the setting `request_timeout_s`. What was queued of the request has been dropped."""
+    """There was no answer within `request_timeout_s`. Queued work of the request was dropped."""
 
     status, code, title = 504, "deadline-exceeded", "No answer in time"
     example = (

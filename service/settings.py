@@ -63,117 +63,183 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    models_dir: Path = Field(default=Path("models"), description="directory of models, <name>/<version>/manifest.json")
-    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 is every interface")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8000, description="port; 0 takes a free one")
+    models_dir: Path = Field(
+        default=Path("models"),
+        description="Directory of models, `<name>/<version>/manifest.json`. It must exist and may be empty.",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on. `0.0.0.0` is every interface: put a proxy or a firewall in front.",
+    )
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8000, description="Port. 0 takes a free one, and the log names it."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto uses CUDA where onnxruntime offers it; cuda refuses to start without it"
+        default="auto",
+        description="`cpu`, `cuda`, or `auto`: CUDA if onnxruntime offers it and it starts, otherwise the CPU. "
+        "`cuda` refuses to start without it. `GET /health/ready` names the provider in use.",
     )
     threads: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=1, description="threads inside one inference; 1 is fastest for small models"
+        default=1, description="Threads inside one inference. One is fastest for small models."
     )
     max_body_bytes: Annotated[int, Field(ge=1024, le=2**31)] = Field(
-        default=32 * MIB, description="largest request body, in bytes"
+        default=32 * MIB, description="Largest request body in bytes. Over it: 413, and the rest is not read."
     )
     max_json_bytes: Annotated[int, Field(ge=1024, le=2**26)] = Field(
-        default=4 * MIB, description="largest JSON in a request, in bytes; arrays may be larger, as bytes"
+        default=4 * MIB,
+        description="Largest JSON in a request, in bytes. Over it: 413. Send more latents or larger tensors as NPY, "
+        "or as the binary tensors of `/v2`. Small orders, such as the body of `/generate`, are limited "
+        "to 64 KiB.",
     )
     max_header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = Field(
-        default=32 * 1024, description="largest request line and headers together, in bytes; over it: 431"
+        default=32 * 1024, description="Largest request line and headers together, in bytes. Over it: 431."
     )
     header_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        default=10.0, description="seconds for a request's headers to arrive"
+        default=10.0, description="Seconds for the headers of a request to arrive. Over it the connection is closed."
     )
     keep_alive_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        default=75.0, description="seconds that a connection stays open between two requests; load balancers keep 60"
+        default=75.0,
+        description="Seconds a connection stays open between two requests. Keep it above the idle timeout of a load "
+        "balancer in front (usually 60 s): the side that closes first decides which requests are lost.",
     )
     body_timeout_s: Annotated[float, Field(gt=0, le=86400)] = Field(
-        default=30.0, description="seconds from the headers to the end of the body; over it: 408"
+        default=30.0,
+        description="Seconds from the headers to the end of the body. Over it: 408. A client that does not read its "
+        "answer gets as long.",
     )
     max_pixels: Annotated[int, Field(ge=1, le=2**30)] = Field(
-        default=25_000_000, description="most pixels (width x height) of one image or one array of images"
+        default=25_000_000,
+        description="Most pixels (width x height) of one image, of one array (N x height x width), or of all files "
+        "of a form together. Checked before decoding, and again after padding to the model's size.",
     )
     max_images: Annotated[int, Field(ge=1, le=65536)] = Field(
-        default=256, description="most images, or latents, in one request"
+        default=256, description="Most images in one request, as files of a form or in an array, and most latents."
     )
     max_frames: Annotated[int, Field(ge=1, le=65536)] = Field(
-        default=256, description="most pages of a TIFF; the first one is used, as of an animation the first frame"
+        default=256,
+        description="Most pages of a TIFF. Only the first page is used, as only the first frame of an animation is.",
     )
     max_batch: Annotated[int, Field(ge=1, le=4096)] = Field(
-        default=64, description="most images in one inference; what has queued meanwhile goes together"
+        default=64,
+        description="Most images in one inference. Requests that queue while a batch runs form the next batch.",
     )
     max_batch_pixels: Annotated[int, Field(ge=1, le=2**30)] = Field(
-        default=MIB, description="most pixels (width x height) in one inference of several images"
+        default=MIB,
+        description="Most pixels (width x height) in one inference of several images. A megapixel fills a CPU core "
+        "and takes about 140 MiB inside the network. From two megapixels on, tiles of several large "
+        "images share a batch, which may help on a GPU.",
     )
     old_versions: Annotated[int, Field(ge=0, le=64)] = Field(
-        default=2, description="how many older versions, asked for with version=, stay loaded"
+        default=2,
+        description="Number of older model versions, requested with `version=`, that stay loaded beside the newest "
+        "ones.",
     )
     watch_interval_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        default=2.0, description="seconds between looks at models_dir for new versions"
+        default=2.0, description="Seconds between two scans of `models_dir` for new versions."
     )
     max_queue_images: Annotated[int, Field(ge=1, le=2**20)] = Field(
-        default=256, description="most images taken and not yet answered, in each worker; over it: 503"
+        default=256,
+        description="Most images accepted and not yet answered, in each worker. Over it: 503 before the body is "
+        "read. Set it to the images a worker processes during the longest wait you accept.",
     )
     max_memory_bytes: Annotated[int, Field(ge=2**20, le=2**44)] = Field(
         default=512 * MIB,
-        description="most bytes that bodies, decoded pictures and answers take together, in each worker; over it: 503",
+        description="Most bytes held by bodies, decoded images and answers together, in each worker. Over it: 503 "
+        "before the body is read. A single request always fits.",
     )
     request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        default=30.0, description="seconds from the end of a request's body to its answer; over it: 504"
+        default=30.0,
+        description="Seconds from the end of the request body to the answer. Over it: 504, and queued work of the "
+        "request is dropped.",
     )
     workers: Annotated[int, Field(ge=0, le=256)] = Field(
         default=1,
-        description="processes that answer, each with its own models, and replaced if it dies; 0 is one for each core",
+        description="Processes that answer on the port, each with its own models and queue. A worker that dies is "
+        "replaced. 0 starts one per usable core; a CPU quota (cgroup) counts as fewer cores. The start- "
+        "up log and `GET /health/ready` say how cores, workers and threads fit.",
     )
     probe_memory_bytes: Annotated[int, Field(ge=256 * MIB, le=2**40)] = Field(
-        default=2048 * MIB, description="address space of the process that tries a new model version, in bytes"
+        default=2048 * MIB,
+        description="Address space of the process that tests a new model version before it goes live. Starting it "
+        "takes about 220 MB; a model needs about three times its size.",
     )
     probe_timeout_s: Annotated[int, Field(ge=1, le=3600)] = Field(
-        default=30, description="seconds, of CPU time and on the clock, that trying a new model version may take"
+        default=30,
+        description="Seconds, of CPU time and on the clock, that testing a version may take. Over it the version is "
+        "rejected.",
     )
     grace_s: Annotated[int, Field(ge=0, le=3600)] = Field(
-        default=20, description="seconds that requests in flight get to finish after SIGTERM"
+        default=20,
+        description="Seconds that requests in flight get to finish after SIGTERM, SIGINT (Ctrl-C), SIGHUP or SIGQUIT.",
     )
     collections_url: Annotated[SecretStr, AfterValidator(_check_store)] = Field(
         default=SecretStr("sqlite:///collections/items.db"),
-        description="where collections are kept: sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME with pgvector",
+        description="Where collections are stored: `sqlite:///FOLDER/FILE` (`sqlite:////FOLDER/FILE` from the "
+        "root), created on first use, or `postgresql://USER:PASSWORD@HOST/NAME` with pgvector and `pip "
+        "install 'hourglass-service[postgres]'`. Never logged.",
     )
     max_collections: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=100, description="most collections; over it: 409"
+        default=100, description="Most collections. Over it: 409."
     )
     max_items: Annotated[int, Field(ge=1, le=10**8)] = Field(
-        default=1_000_000, description="most items in one collection; over it: 409"
+        default=1_000_000,
+        description="Most items in one collection. Over it: 409. The time of a search grows with the number of items.",
     )
     max_collections_bytes: Annotated[int, Field(ge=2**20, le=2**50)] = Field(
-        default=16 * 2**30, description="most bytes that all collections take in their database; over it: 409"
+        default=16 * 2**30,
+        description="Most bytes that all collections take in their database. Over it: 409; items can still be "
+        "replaced and deleted.",
     )
     max_feedback_bytes: Annotated[int, Field(ge=0, le=2**50)] = Field(
-        default=0, description="bytes of pictures that people may leave with their opinion; 0 keeps none"
+        default=0,
+        description="Most bytes of images left with `POST /models/{name}/feedback`, over all models, in the "
+        "database of the collections. 0 keeps none. Over it: 409.",
     )
     api_keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_check_key)], ...], BeforeValidator(_split)] = Field(
-        default=(), description="keys, comma separated, one of which a request must send; empty asks for none"
+        default=(),
+        description="Keys with all rights, separated by commas, of 16 or more characters each. A request sends one "
+        "as `Authorization: Bearer KEY` or `X-API-Key: KEY`. Empty: no key is needed. Health, the page, "
+        "the API page, `/help` and `/problems` stay open. Other users of a machine can read flags, so "
+        "prefer the variable.",
     )
     write_keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_check_key)], ...], BeforeValidator(_split)] = (
-        Field(default=(), description="keys, comma separated, that may read and write items, but not administer models")
+        Field(
+            default=(),
+            description="Keys that may read, and put and delete items; they may not administer models (load, unload, "
+            "aliases).",
+        )
     )
     read_keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_check_key)], ...], BeforeValidator(_split)] = Field(
-        default=(), description="keys, comma separated, that may only read, and ask models"
+        default=(), description="Keys that may only read and run models."
     )
     allowed_hosts: Annotated[tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(_split)] = Field(
         default=(),
-        description="names that requests may be for, comma separated, *.example for all below one, * for every one; "
-        "empty: every one, but on a loopback address without keys only addresses and names without a dot",
+        description="Host names that requests may use, separated by commas; `*.example` allows all names below one, "
+        "`*` every name. Any other name: 421. Addresses and names without a dot always pass. Empty: "
+        "every name; but on a loopback address without keys no name, which stops DNS rebinding. Set it "
+        "if a proxy on the same machine passes its own name on.",
     )
     cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_split)] = Field(
-        default=(), description="web sites, comma separated, whose pages may call the service; * is every one"
+        default=(),
+        description="Web sites whose pages may call the service from a browser, such as `https://lab.example`, "
+        "separated by commas; `*` allows every site. Empty: none.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe log line")
-    log_format: Literal["text", "json"] = Field(default="text", description="log lines for people, or for machines")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lowest level that is logged."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="`text` for people, or `json`: one object per line."
+    )
     worker_timeout_s: Annotated[float, Field(ge=5, le=3600)] = Field(
         default=30.0,
-        description="seconds without a sign of life after which a worker is replaced, where there are several",
+        description="Seconds without a heartbeat after which a hanging worker is killed and replaced, if there are "
+        "several.",
     )
-    access_log: bool = Field(default=False, description="log a line per request, without what was sent")
+    access_log: bool = Field(
+        default=False,
+        description="Log a line for every request: method, route, status, duration and request id, and nothing that "
+        "was sent.",
+    )
 
 
 def read_settings(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
@@ -213,7 +279,7 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
-        description="Serve the models in a directory over HTTP: denoise, encode, decode, anomaly. API page: /docs",
+        description="Serve the models of a directory over HTTP. The API page is at /docs, the manual at /help.",
         epilog=f"Every flag is also an environment variable: --max-pixels is {PREFIX}MAX_PIXELS. Flags win. "
         "To put a folder of images into a collection: python -m service index --help",
     )

@@ -1,8 +1,8 @@
-"""The contract between training and service: what `models/<name>/<version>/manifest.json` holds.
+"""The contract between training and service: the contents of `models/<name>/<version>/manifest.json`.
 
-Owned by the service, which reads it; `training/publish.py` builds a `Manifest` and writes its JSON, so a
-forgotten field fails when a model is made and not when it is served. Imports the standard library and pydantic only,
-as `symboltables.py` does, where its part for models that compress is.
+The service owns it. `training/manifest.py` builds a `Manifest`, so a missing field fails when a model is made and not
+when it is served. Imports the standard library and pydantic only, as does `tables.py`, its part for compression.
+`python -m service.api.reference` writes docs/manifest.md from the descriptions here.
 """
 
 import re
@@ -59,15 +59,20 @@ class TensorSpec(_Frozen):
     """One input or output of a graph. A string in `shape` names a dynamic axis ("batch", "height", "width")."""
 
     name: str
+    """Name of the tensor in the graph."""
     dtype: Literal["float32"]
+    """Element type."""
     shape: tuple[PositiveInt | str, ...]
+    """Size of each axis: a number, or the name of a dynamic axis."""
 
 
 class Parity(_Frozen):
     """Largest absolute difference between onnxruntime and PyTorch on the same input, measured at export."""
 
     max_abs_diff: Finite
+    """The difference that was measured."""
     tolerance: Finite
+    """The largest difference that was allowed."""
 
 
 class Graph(_Frozen):
@@ -78,12 +83,19 @@ class Graph(_Frozen):
     """
 
     file: FileName
+    """ONNX file beside the manifest."""
     sha256: Sha256
+    """SHA-256 of the file."""
     opset: PositiveInt
+    """Version of the ONNX operators."""
     inputs: tuple[TensorSpec, ...]
+    """Input tensors, in order."""
     outputs: tuple[TensorSpec, ...]
+    """Output tensors, in order."""
     parity: Parity
+    """Agreement of the float32 graph with PyTorch."""
     precision: Literal["float32", "int8"] = "float32"
+    """Type of the weights and activations inside the graph."""
 
 
 class InputSpec(_Frozen):
@@ -97,11 +109,17 @@ class InputSpec(_Frozen):
     """
 
     channels: Literal[1, 3]
+    """1 grey, 3 colour."""
     height: PositiveInt | None
+    """Pixels; null for any size."""
     width: PositiveInt | None
+    """Pixels; null for any size."""
     multiple_of: PositiveInt = 1
+    """Each side is padded to a multiple of this, in pixels."""
     halo: Annotated[int, Field(ge=0)] = 0
+    """Reach of the network, in pixels: the overlap of tiles."""
     resize: Literal["exact", "fit", "reject"]
+    """What happens to an image of another size."""
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
@@ -120,12 +138,19 @@ class LevelEstimator(_Frozen):
     """
 
     features: Literal["haar-1"]
+    """Version of the features."""
     center: tuple[Finite, ...]
+    """Mean of each feature."""
     spread: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
+    """Standard deviation of each feature."""
     hidden: tuple[tuple[Finite, ...], ...]
+    """Weights of the hidden layer, a row per unit."""
     hidden_bias: tuple[Finite, ...]
+    """Bias of each hidden unit."""
     out: tuple[Finite, ...]
+    """Weights of the output."""
     out_bias: Finite
+    """Bias of the output."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -143,15 +168,20 @@ class Noise(_Frozen):
     """
 
     min_sigma: Annotated[float, Field(ge=0.0, le=255.0)]
+    """Weakest noise."""
     max_sigma: Annotated[float, Field(gt=0.0, le=255.0)]
+    """Strongest noise."""
     estimator: LevelEstimator | None = None
+    """Estimates the level if a request names none."""
 
 
 class Enhance(_Frozen):
     """How much larger the output is. With `luma_only` the graph takes the luma alone, full-range BT.601 in [0, 1]."""
 
     scale: Annotated[int, Field(ge=2, le=8)]
+    """Factor on width and height."""
     luma_only: bool = False
+    """The graph sees luma only; chroma is resized."""
 
 
 class Generate(_Frozen):
@@ -162,7 +192,9 @@ class Generate(_Frozen):
     """
 
     labels: tuple[str, ...] = ()
+    """Labels that a request can ask for."""
     shares: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = ()
+    """Frequency of each label among the training images; sums to 1."""
 
     @model_validator(mode="after")
     def _one_share_each(self) -> Self:
@@ -183,10 +215,15 @@ class Latent(_Frozen):
     """
 
     dim: PositiveInt
+    """Number of latents."""
     mean: tuple[Finite, ...]
+    """Mean of each latent over the training images."""
     std: tuple[Finite, ...]
+    """Standard deviation of each latent."""
     directions: tuple[tuple[Finite, ...], ...] = ()
+    """Principal directions, unit vectors by falling variance."""
     spread: tuple[Annotated[float, Field(ge=0.0, allow_inf_nan=False)], ...] = ()
+    """Standard deviation along each direction."""
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
@@ -201,7 +238,9 @@ class Examples(_Frozen):
     """Where some test images lie in the latent space, and what they show: for a map of it."""
 
     labels: tuple[str, ...]
+    """Label of each test image."""
     latents: tuple[tuple[Finite, ...], ...]
+    """Latents of each test image."""
 
     @model_validator(mode="after")
     def _one_label_each(self) -> Self:
@@ -223,10 +262,15 @@ class Calibration(_Frozen):
     """
 
     score: str
+    """Name of the score."""
     target_fpr: Share
+    """Share of normal images that the threshold may flag."""
     threshold: Finite
+    """Images with this score or more are anomalous."""
     scores: Annotated[tuple[Finite, ...], Field(min_length=1)]
+    """Scores of the calibration images, ascending."""
     map_peaks: tuple[Finite, ...] = ()
+    """Largest map value of each calibration image, ascending."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -244,59 +288,93 @@ class Split(_Frozen):
     """How many images each part had. No image is in two parts."""
 
     train: int
+    """Images that the weights were fitted to."""
     validation: int
+    """Images that settings were chosen by."""
     calibration: int
+    """Images that the threshold was set by."""
     test: int
+    """Images that the figures are of."""
 
 
 class Data(_Frozen):
     """The images a model was made from. `sha256` is over all image bytes in reading order."""
 
     name: str
+    """Name of the data set."""
     source: str
+    """Where the images come from."""
     licence: str
+    """Licence of the images."""
     sha256: Sha256
+    """SHA-256 of all pixels in reading order."""
     images: PositiveInt
+    """Number of images."""
     split: Split
+    """Images of each part."""
 
 
 class Start(_Frozen):
     """The published model whose weights a training began with, and what had gone into those."""
 
     name: Name
+    """Name of the model."""
     version: PositiveInt
-    sha256: Sha256  # of its graph
+    """Version of the model."""
+    sha256: Sha256
+    """SHA-256 of its graph."""
     images_seen: int
+    """Images its training had seen."""
     cpu_s: Finite
+    """CPU seconds its training took."""
 
 
 class Provenance(_Frozen):
     """How the model was made, enough to make it again. `images_seen` and times do not count those of `start`."""
 
     data: Data
+    """The images."""
     seed: int
+    """Seed of everything random."""
     config: dict[str, JsonValue]
+    """The whole recipe, with defaults."""
     command: str
+    """The command that made the model."""
     start: Start | None = None
+    """The model that training began with."""
     commit: str
+    """Commit of the code."""
     torch_version: str
+    """Version of PyTorch."""
     device: str
+    """Device of the training."""
     parameters: PositiveInt
+    """Parameters of the network."""
     images_seen: int
+    """Images seen in training, with repetition."""
     wall_s: Finite
+    """Seconds of training."""
     cpu_s: Finite
+    """CPU seconds of training."""
 
 
 class Metric(_Frozen):
     """One measured figure, beside figures for the same thing from methods that cost less."""
 
     name: str
+    """Name of the figure."""
     task: Task
+    """Task that was measured."""
     value: Finite
+    """The figure."""
     unit: str
+    """Unit of the figure."""
     data: str
+    """Images that it was measured on."""
     higher_is_better: bool
+    """Which direction is better."""
     baselines: dict[str, Finite]
+    """The same figure of cheaper methods, by name."""
 
 
 class Golden(_Frozen):
@@ -306,33 +384,56 @@ class Golden(_Frozen):
     """
 
     file: FileName
+    """NPZ file beside the manifest."""
     sha256: Sha256
+    """SHA-256 of the file."""
     tolerance: Finite
+    """Largest relative difference on another machine."""
 
 
 class Manifest(_Frozen):
     """Everything the service and a reader need to know about one model version."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    """Version of this format."""
     name: Name
+    """Model name."""
     version: PositiveInt
+    """Model version."""
     created: datetime
+    """When the version was published."""
     summary: str
+    """One line for the card."""
     architecture: str
+    """Name of the network."""
     default_for: tuple[Task, ...] = ()
+    """Tasks that it answers if a request names no model."""
     tasks: dict[Task, Graph]
+    """One graph per task."""
     input: InputSpec
+    """Images that the graphs take."""
     latent: Latent | None
+    """The latent space; null without encode and decode."""
     examples: Examples | None = None
+    """Points of the map of the latent space."""
     anomaly: Calibration | None
+    """Calibration of the anomaly score."""
     noise: Noise | None = None
+    """Noise levels, for models that are told the noise."""
     enhance: Enhance | None = None
+    """Enlargement."""
     generate: Generate | None = None
+    """What the prior draws."""
     compression: Compression | None = None
+    """Rates and tables of a model that compresses."""
     golden: Golden
+    """Self-test at load."""
     metrics: tuple[Metric, ...]
+    """Measured figures beside baselines."""
     provenance: Provenance
+    """How the model was made."""
     limits: tuple[str, ...]
+    """What the model cannot do, as sentences."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -25,7 +25,9 @@ class SymbolTable(_Frozen):
     """
 
     first: Annotated[int, Field(ge=-(2**20), le=2**20)]  # symbols stay exact in float32
+    """Lowest symbol."""
     counts: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=4096)]
+    """Probability of each symbol in 1/65536; sums to 65536."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -57,10 +59,15 @@ class RatePoint(_Frozen):
     """
 
     tables: Annotated[Tables, Field(min_length=1, max_length=4096)]
+    """Tables of grey, luma or the latents."""
     chroma: Annotated[Tables, Field(max_length=4096)] = ()
+    """Tables of both chroma planes."""
     images_per_file: PositiveInt
+    """Images in the measured file."""
     bytes_per_image: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    """Bytes per image, header included."""
     psnr_db: Annotated[float, Field(allow_inf_nan=False)]
+    """Likeness to the test images, in dB."""
 
     def tables_of_planes(self, count: int) -> list[Tables]:
         """Those of each plane of an image: one of grey, or luma and chroma."""
@@ -75,6 +82,7 @@ class Grid(_Frozen):
     """
 
     context_from: Annotated[tuple[PositiveInt, ...], Field(max_length=31)]
+    """Activity from which each further context is used, rising."""
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -123,10 +131,15 @@ class Compression(_Frozen):
     """
 
     rates: Annotated[tuple[RatePoint, ...], Field(min_length=1, max_length=64)]
+    """Rates, from few bytes to many."""
     default_rate: Annotated[int, Field(ge=0)]
+    """Index of the rate used if a request names none."""
     grid: Grid | None = None
+    """How the symbols of a plane are arranged; null for one row of symbols per image."""
     tables_sha256: Sha256
+    """SHA-256 of all tables."""
     golden: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$", max_length=2**16)]
+    """Golden sample as the range coder writes it, in hexadecimal."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

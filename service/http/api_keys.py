@@ -25,10 +25,10 @@ V = TypeVar("V")
 # These tell nothing that is not in the source code, but for the names of models and whether they are live: what starts,
 # balances or watches this service needs no key. Whatever is not listed here needs one.
 _OPEN = {
-    *("/", "/docs", "/openapi.json", "/health/live", "/health/ready"),
+    *("/", "/docs", "/help", "/openapi.json", "/health/live", "/health/ready"),
     *("/v2/health/live", "/v2/health/ready"),
 }
-_OPEN_BELOW = ("/docs/", "/page/", "/problems/")
+_OPEN_BELOW = ("/docs/", "/help/", "/page/", "/problems/")
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hourglass"'}
 

@@ -23,6 +23,10 @@ class ProblemResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[PROBLEM] = self._error.code
+        if root := scope.get("root_path"):  # mounted below a path: `type` is an address, too
+            problem = self._error.problem()
+            self.body = problem_bytes({**problem, "type": f"{root}{problem['type']}"})
+            self.headers["Content-Length"] = str(len(self.body))
         if not is_v2(scope["path"]):
             return await super().__call__(scope, receive, send)
         content = problem_bytes({"error": printable(self._error.detail)})

@@ -108,7 +108,9 @@ def test_the_wheel_holds_the_code_its_data_and_the_licence(built: Path) -> None:
         ["git", "ls-files", "service", "training"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     code = {name for name in tracked if not name.endswith("Dockerfile")}
-    assert {name for name in names if ".dist-info/" not in name and not name.endswith("Dockerfile")} == code
+    pages = {name for name in names if name.startswith("service/help/")}
+    assert {"service/help/index.html", "service/help/errors.html", "service/help/models/digits/5/index.html"} <= pages
+    assert {n for n in names - pages if ".dist-info/" not in n and not n.endswith("Dockerfile")} == code
     assert f"hourglass_service-{__version__}.dist-info/licenses/LICENSE" in names
     assert "License-Expression: MIT" in metadata
 
@@ -119,6 +121,7 @@ def test_the_source_distribution_holds_what_a_build_needs_and_no_more(built: Pat
         parts = {name.split("/")[1] for name in archive.getnames() if "/" in name}
 
     assert {"service", "training", "tests", "docs", "LICENSE", "README.md", "pyproject.toml", "PKG-INFO"} <= parts
+    assert {"hatch_build.py", "zensical.toml"} <= parts
     assert parts.isdisjoint({"runs", "data", ".venv", ".git", "models", "build", "dist"})
 
 

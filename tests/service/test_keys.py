@@ -86,6 +86,10 @@ def test_health_and_the_api_page_stay_open(guarded: TestClient, path: str) -> No
     assert guarded.get(path).status_code == 200
 
 
+def test_the_help_pages_stay_open(guarded: TestClient) -> None:
+    assert guarded.get("/help/").status_code != 401
+
+
 def test_without_a_key_the_body_is_not_read(models_dir: Path) -> None:
     app = create_app(Settings.model_validate({"models_dir": models_dir, "device": "cpu", "api_keys": KEY}))
     sent: list[Message] = []

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import PlainTextResponse
 
 from service.api.docs_page import document_for_people
+from service.api.help_files import help_files
 from service.api.service import service_of
 from service.api.static_files import static_files
 from service.errors import PROBLEMS, RouteNotFound, shown
@@ -69,13 +70,16 @@ async def openapi(request: Request) -> Response:
 
 @router.get("/problems/{code}")
 async def explain_problem(request: Request, code: str) -> Response:
-    """What the `type` of a problem points to."""
+    """Explain what the `type` of a problem points to: to a browser on the help pages, else in plain text."""
     error = PROBLEMS.get(code)
     if error is None:
         near = difflib.get_close_matches(code[:64], PROBLEMS, n=3, cutoff=0.0)  # all of them would fill a screen
-        raise RouteNotFound(f"no problem {shown(code)}; near it are {', '.join(near)}, and docs/errors.md has all")
+        raise RouteNotFound(f"no problem {shown(code)}; near it are {', '.join(near)}, and /help/errors.html has all")
+    if help_files() and "text/html" in request.headers.get("accept", ""):
+        return Response(status_code=307, headers={"Location": f"../help/errors.html#{code}", "Vary": "Accept"})
     page = PlainTextResponse(
-        f"{error.title} ({error.status} {code})\n\n{cleandoc(error.__doc__ or '')}\n\nFor example: {error.example}\n"
+        f"{error.title} ({error.status} {code})\n\n{cleandoc(error.__doc__ or '')}\n\nFor example: {error.example}\n",
+        headers={"Vary": "Accept"},
     )
     return conditional(request, page)
 
