@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from service import __version__
+from service.api.answer_cache import AnswerCache
 from service.api.error_handlers import HANDLERS
 from service.api.openapi import Schema, add_security
 from service.api.prometheus import Metrics
@@ -97,19 +98,22 @@ def _make_service(settings: Settings, first: Child | None, board: Board, tracer:
         meters=meters,
         allowed=probe_limits(settings),
         old_versions=settings.old_versions,
+        idle_s=settings.idle_model_s,
         first=first,
     )
     admission = Admission(max_images=settings.max_queue_images, timeout_s=settings.request_timeout_s)
+    answers = AnswerCache(settings.max_cache_bytes, meters)
     budget = Budget(max_bytes=settings.max_memory_bytes, max_seconds=settings.request_timeout_s)
     return Service(
         settings,
         registry,
         InputLimits(settings.max_pixels, settings.max_images, settings.max_frames),
         admission,
-        Metrics(meters, board, registry, admission, budget),
+        Metrics(meters, board, registry, admission, budget, answers),
         StoreThreads(settings.collections_url.get_secret_value()),
         budget,
         plan(settings.workers, settings.threads),
+        answers,
     )
 
 

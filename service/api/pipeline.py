@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.api.answer_cache import key_of
 from service.api.responses import several_response, single_response
 from service.api.route import slot_of
 from service.api.schemas import ModelQuery
@@ -49,9 +50,17 @@ async def answer_files(
     kind = negotiate(accept, list(several)) if len(files) > 1 else ""
     each_accept = several[kind] if kind else accept
     works = [make_work(file, model.manifest, service.limits, each_accept) for file in files]
-    await reserve(request, works[0].cost(files, batcher))
     if not kind:
-        return single_response(await works[0].run(batcher), model.label)
+        is_kept = service.answers.is_on
+        key = await key_of(files[0].data, model, task, query, accept) if is_kept else ()
+        answer = service.answers.get(key) if is_kept else None
+        if answer is None:
+            await reserve(request, works[0].cost(files, batcher))
+            answer = await works[0].run(batcher)
+            if is_kept:
+                service.answers.put(key, answer)
+        return single_response(answer, model.label)
+    await reserve(request, works[0].cost(files, batcher))
     results = await _run_each(works, batcher)
     for result in results:
         if isinstance(result, RequestError):

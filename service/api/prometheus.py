@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.api.answer_cache import AnswerCache
 from service.http.admission import Admission
 from service.http.budget import Budget
 from service.models.registry import Registry
@@ -37,6 +38,7 @@ class Metrics:
         registry: What is live.
         admission: How long the queue is.
         budget: What requests hold.
+        answers: Answers that are kept.
     """
 
     meters: Meters
@@ -44,6 +46,7 @@ class Metrics:
     registry: Registry
     admission: Admission
     budget: Budget
+    answers: AnswerCache
 
     async def share(self) -> State:
         """Tells the other workers what this one has counted; the counts of all."""
@@ -66,6 +69,7 @@ class Metrics:
             ("hourglass_held_bytes",): self.budget.total.bytes,
             ("hourglass_held_limit_bytes",): self.budget.limit.bytes,
             ("hourglass_expected_seconds",): self.budget.total.seconds,
+            ("hourglass_cache_bytes",): self.answers.bytes,
         }
         for metric in ProcessCollector(registry=None).collect():
             for sample in metric.samples:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from service.api.answer_cache import AnswerCache
 from service.api.page_cache import PageCache
 from service.api.prometheus import Metrics
 from service.collections.store.threads import StoreThreads
@@ -31,6 +32,7 @@ class Service:
     store: StoreThreads
     budget: Budget
     plan: Plan
+    answers: AnswerCache
     pages: PageCache = field(default_factory=PageCache)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from service.contract.manifest import MANIFEST_FILE, Graph, Manifest, Task, TensorSpec
 from service.contract.plane_coder import golden_symbols
 from service.contract.tables import Compression
-from service.errors import BrokenContainer, ModelRejected, reason_of, shown
+from service.errors import BrokenContainer, ModelRejected, NotReady, reason_of, shown
 from service.limits import Limits
 from service.models.batcher import Outputs
 from service.models.model import Model
@@ -70,9 +71,11 @@ def load_model(
     session_by_task: dict[Task, Session] = {}
     for task, graph in manifest.tasks.items():
         try:
-            content = _read_verified(directory / graph.file, graph.sha256)
+            path = directory / graph.file
+            content = _read_verified(path, graph.sha256)
             check_onnx(content)
-            session = Session(content, provider=provider, threads=limits.threads)
+            read_again = partial(_read_again, path, graph.sha256)
+            session = Session(content, provider=provider, threads=limits.threads, read_again=read_again)
             _check_signature(session, task, graph, manifest)
             _check_golden(session, task, golden, manifest.golden.tolerance)
         except ModelRejected as error:
@@ -95,6 +98,18 @@ def _read_verified(path: Path, sha256: str) -> bytes:
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise ModelRejected(f"{path.name} has sha256 {found[:12]}…, its manifest says {sha256[:12]}…: it was changed")
     return content
+
+
+def _read_again(path: Path, sha256: str) -> bytes:
+    """Return a graph that was closed while nobody asked.
+
+    Raises:
+        NotReady: The file is gone or changed. The registry will see that, too, within `watch_interval_s`.
+    """
+    try:
+        return _read_verified(path, sha256)
+    except ModelRejected as error:
+        raise NotReady(f"the model was closed while nobody asked, and cannot be opened again: {error}") from error
 
 
 def _check_signature(session: Session, task: Task, graph: Graph, manifest: Manifest) -> None:
@@ -160,7 +175,7 @@ def _check_golden(session: Session, task: Task, golden: dict[str, Floats], toler
     if missing := [name for tensor in (*inputs, *outputs) if (name := f"{task}.{tensor}") not in golden]:
         raise ModelRejected(f"the golden sample lacks {', '.join(missing)}")
     try:
-        results: Outputs = session.run(*(golden[f"{task}.{name}"] for name in inputs))
+        results: Outputs = session.run(*(golden[f"{task}.{name}"] for name in inputs), shrink=True)
     except Exception as error:
         raise ModelRejected(f"the golden sample does not run: {reason_of(error, limit=300)}") from error
     for name, result in zip(outputs, results, strict=True):

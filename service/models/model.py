@@ -22,6 +22,7 @@ class Model:
     ) -> None:
         self.manifest = manifest
         self.label = f"{manifest.name}/{manifest.version}"
+        self._sessions = tuple(session_by_task.values())
         self.batcher_by_task: dict[Task, Batcher] = {
             task: Batcher(
                 session.run,
@@ -36,3 +37,16 @@ class Model:
             )
             for task, session in session_by_task.items()
         }
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a graph of it is in memory."""
+        return any(session.is_open for session in self._sessions)
+
+    def close_idle(self, idle_s: float) -> bool:
+        """Close the graphs that have not run for `idle_s` seconds; return whether there was one.
+
+        Each opens again with its next request.
+        """
+        closed = [session.close_if_idle(idle_s) for session in self._sessions]  # each is asked
+        return any(closed)

@@ -22,6 +22,7 @@ from service.errors import (
 from service.limits import Limits, ProbeLimits
 from service.models.directory import Fingerprint, fingerprint_of, list_versions
 from service.models.loading import load_model
+from service.models.memory import release_unused
 from service.models.model import Model
 from service.models.probe import Child, Outcome, probe
 from service.models.snapshot import Rejected, Snapshot
@@ -44,6 +45,7 @@ class Registry:
         meters: Count what they do.
         allowed: What the child process that tries a version may use.
         old_versions: How many older versions stay loaded.
+        idle_s: Seconds without a run after which a graph is closed, to open again with the next; 0: never.
         first: A child that is already trying the newest versions.
     """
 
@@ -56,6 +58,7 @@ class Registry:
         meters: Meters,
         allowed: ProbeLimits,
         old_versions: int,
+        idle_s: float = 0.0,
         first: Child | None = None,
     ) -> None:
         self.provider = provider
@@ -67,6 +70,7 @@ class Registry:
         self._stop = threading.Event()
         self._refreshing = asyncio.Lock()
         self._old_versions = old_versions
+        self._idle_s = idle_s
         self._first = first
         self._old: OrderedDict[tuple[str, int], tuple[Fingerprint, Model]] = OrderedDict()
         self._lock_by_version: dict[tuple[str, int], asyncio.Lock] = {}
@@ -136,8 +140,17 @@ class Registry:
             await asyncio.sleep(interval_s)
             try:
                 await self.refresh()
+                if self._idle_s:
+                    await asyncio.to_thread(self._close_idle)
             except Exception:  # the watch must outlive whatever one directory holds
                 log.exception("looking for new versions failed; going on with the models as they are")
+
+    def _close_idle(self) -> None:
+        loaded = [*self.snapshot.model_by_name.values(), *(model for _, model in self._old.values())]
+        closed = [model.label for model in loaded if model.close_idle(self._idle_s)]
+        if closed:
+            release_unused()
+            log.info("closed until they are asked again: %s", ", ".join(closed))
 
     def close(self) -> None:
         """Ends a child process that is trying a version, so that a stop need not wait for it."""
@@ -210,13 +223,16 @@ class Registry:
         _, outcome = self._verdicts[key]
         if outcome.reason is not None:
             raise ModelRejected(outcome.reason)
-        return load_model(
-            self._directory(key),
-            provider=self.provider,
-            limits=self._limits,
-            meters=self._meters,
-            manifest_sha256=outcome.manifest_sha256,
-        )
+        try:
+            return load_model(
+                self._directory(key),
+                provider=self.provider,
+                limits=self._limits,
+                meters=self._meters,
+                manifest_sha256=outcome.manifest_sha256,
+            )
+        finally:
+            release_unused()
 
     def _probe(self, keys: Sequence[tuple[str, int]]) -> None:
         """Has outcomes on these versions as they look now. New ones share one child process, for a quick start."""

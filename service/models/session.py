@@ -1,6 +1,9 @@
 """The only file that knows onnxruntime: a graph's bytes become a function on NumPy arrays."""
 
 import logging
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,21 +32,35 @@ class Tensor:
 
 
 class Session:
-    """One open graph.
+    """A graph that runs. It may be closed while nobody asks, and opens itself with the next run.
 
     Args:
         graph: The bytes of the ONNX file, so that what was verified is what runs.
         provider: From `start_provider`.
         threads: Threads inside one operator. Operators run one after another.
+        read_again: Returns those bytes once more, verified. Without it the graph is never closed.
 
     Raises:
         ModelRejected: onnxruntime does not take the graph.
         ProviderUnavailable: The provider is offered but does not come up. onnxruntime itself would only log that.
     """
 
-    def __init__(self, graph: bytes, *, provider: str, threads: int) -> None:
+    def __init__(
+        self, graph: bytes, *, provider: str, threads: int, read_again: Callable[[], bytes] | None = None
+    ) -> None:
+        self._provider, self._threads, self._read_again = provider, threads, read_again
+        self._opening = threading.Lock()
+        self._used_at = time.monotonic()
+        session = self._session = self._open(graph)
+        self.inputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in session.get_inputs())
+        self.outputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in session.get_outputs())
+        self._input_names = [t.name for t in self.inputs]
+        self._output_names = [t.name for t in self.outputs]
+
+    def _open(self, graph: bytes) -> ort.InferenceSession:
+        provider = self._provider
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         # Threads that wait by spinning take more CPU time than the work itself: `python -m benchmarks.micro threads`.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -53,30 +70,65 @@ class Session:
         options.add_session_config_entry("session.load_model_format", "ONNX")
         providers = [provider] if provider == _CPU else [provider, _CPU]
         try:
-            self._session = ort.InferenceSession(graph, options, providers=providers)
+            session = ort.InferenceSession(graph, options, providers=providers)
         except Exception as error:
             raise ModelRejected(f"onnxruntime does not take the graph: {reason_of(error, limit=300)}") from error
-        if (real := self._session.get_providers()[0]) != provider:
+        if (real := session.get_providers()[0]) != provider:
             raise ProviderUnavailable(
                 f"{provider} is offered but {real} came up; check the CUDA and cuDNN libraries and the driver, "
                 "or set device=cpu"
             )
-        self.inputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in self._session.get_inputs())
-        self.outputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in self._session.get_outputs())
-        self._input_names = [t.name for t in self.inputs]
-        self._output_names = [t.name for t in self.outputs]
+        return session
 
-    def run(self, *inputs: Floats) -> tuple[Floats, ...]:
-        """The graph's outputs, in order, for its inputs, in order."""
+    @property
+    def is_open(self) -> bool:
+        """Whether the graph is in memory."""
+        return self._session is not None
+
+    def close_if_idle(self, idle_s: float) -> bool:
+        """Close the graph if it has not run for `idle_s` seconds; return whether that was done now.
+
+        A run that has begun keeps what it needs.
+        """
+        if self._session is None or self._read_again is None or time.monotonic() - self._used_at < idle_s:
+            return False
+        self._session = None
+        return True
+
+    def run(self, *inputs: Floats, shrink: bool = False) -> tuple[Floats, ...]:
+        """Return the graph's outputs, in order, for its inputs, in order.
+
+        Args:
+            inputs: As the graph declares them.
+            shrink: Give the memory that the run took back afterwards. It slows the next run down.
+
+        Raises:
+            MemoryError: There is not enough.
+            RequestError: The graph was closed, and its file is no longer what it was.
+        """
+        self._used_at = time.monotonic()
+        session = self._session or self._reopened()
+        options = _SHRINKING if shrink and self._provider == _CPU else None
         try:
-            outputs: list[Floats] = self._session.run(
-                self._output_names, dict(zip(self._input_names, inputs, strict=True))
+            outputs: list[Floats] = session.run(
+                self._output_names, dict(zip(self._input_names, inputs, strict=True)), options
             )
         except Exception as error:
             if "alloc" in str(error).lower():  # onnxruntime has no error of its own for it
                 raise MemoryError(f"a graph needs more memory than there is: {reason_of(error)}") from error
             raise
         return tuple(outputs)
+
+    def _reopened(self) -> ort.InferenceSession:
+        with self._opening:
+            if self._session is None:
+                assert self._read_again is not None  # noqa: S101  else it would not have been closed
+                self._session = self._open(self._read_again())
+            return self._session
+
+
+_SHRINKING = ort.RunOptions()
+_SHRINKING.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
 
 # x (N,) -> y (N,), float32, opset 13: the smallest graph there is.

@@ -62,6 +62,10 @@ FAMILIES: dict[str, Family] = {
     "hourglass_held_bytes": Family("gauge", "Bodies, decoded pictures and answers that are not sent yet.", ()),
     "hourglass_held_limit_bytes": Family("gauge", "The most they may take: max_memory_bytes per worker.", ()),
     "hourglass_expected_seconds": Family("gauge", "CPU time that the requests inside are expected to need.", ()),
+    "hourglass_cache_requests": Family(
+        "counter", "Requests with one file, by whether an answer was kept.", ("result",)
+    ),
+    "hourglass_cache_bytes": Family("gauge", "Answers that are kept for the next such request, bytes.", ()),
     "process_cpu_seconds": Family("counter", "CPU time of a worker, user and system, seconds.", ("worker",)),
     "process_resident_memory_bytes": Family("gauge", "Memory of a worker, bytes.", ("worker",)),
     "process_virtual_memory_bytes": Family("gauge", "Address space of a worker, bytes.", ("worker",)),

@@ -1,0 +1,67 @@
+"""Answers to files that came before, so that the same file costs nothing twice. Off until the operator gives it bytes."""
+
+import asyncio
+import dataclasses
+import hashlib
+import weakref
+from collections import OrderedDict
+from collections.abc import Hashable
+
+from service.models.model import Model
+from service.tasks.answer import Answer
+from service.telemetry.counters import Meters
+
+_ROW_BYTES = 1024  # about what an entry takes beside its content
+_SHORT = 2**16  # bytes that are digested in 50 microseconds: a thread would cost more
+
+Key = tuple[Hashable, ...]
+
+
+class AnswerCache:
+    """Answers by what they follow from. The ones that were not asked for longest leave first.
+
+    Args:
+        max_bytes: Most bytes of all answers; 0 keeps none.
+        meters: Count hits and misses.
+    """
+
+    def __init__(self, max_bytes: int, meters: Meters) -> None:
+        self._max_bytes = max_bytes
+        self._meters = meters
+        self._answers: OrderedDict[Key, Answer] = OrderedDict()
+        self.bytes = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is kept."""
+        return self._max_bytes > 0
+
+    def get(self, key: Key) -> Answer | None:
+        """Return the answer that was kept for `key`, or None."""
+        answer = self._answers.get(key)
+        if answer is None:
+            self._meters.values["hourglass_cache_requests", "miss"] += 1
+            return None
+        self._meters.values["hourglass_cache_requests", "hit"] += 1
+        self._answers.move_to_end(key)
+        return answer
+
+    def put(self, key: Key, answer: Answer) -> None:
+        """Keep an answer, unless it alone is over the limit. Others leave to make room."""
+        size = len(answer.content) + _ROW_BYTES
+        if size > self._max_bytes or key in self._answers:
+            return
+        self._answers[key] = dataclasses.replace(answer, value=None)  # arrays and documents are in its content
+        self.bytes += size
+        while self.bytes > self._max_bytes:
+            _, oldest = self._answers.popitem(last=False)
+            self.bytes -= len(oldest.content) + _ROW_BYTES
+
+
+async def key_of(data: bytes, model: Model, *parameters: Hashable) -> Key:
+    """Return what an answer follows from: the file's bytes, the model as it was loaded, and all parameters.
+
+    A version whose files are changed in place is another model object, so its old answers are not found again.
+    """
+    digest = hashlib.sha256(data) if len(data) <= _SHORT else await asyncio.to_thread(hashlib.sha256, data)
+    return weakref.ref(model), digest.digest(), *parameters
