@@ -136,14 +136,14 @@ class Settings(BaseModel):
     )
     max_cache_bytes: Annotated[int, Field(ge=0, le=2**40)] = Field(
         default=0,
-        description="Bytes of answers that each worker keeps, beside `max_memory_bytes`. A request with one file is answered "
-        "at once if the same file came before with the same model version, parameters and `Accept`. 0 keeps none. "
+        description="Bytes of answers that each worker keeps, beside `max_memory_bytes`. A request with one file is "
+        "answered at once if the same file came before with the same model version, parameters and `Accept`. 0 keeps none. "
         "`/metrics` counts hits. Scores from the cache do not count for drift.",
     )
     idle_model_s: Annotated[float, Field(ge=0, le=10**6)] = Field(
         default=0.0,
-        description="Seconds without a request after which the graphs of a model leave memory. The next request opens them "
-        "again, within 200 ms for the shipped models. 0 keeps them open.",
+        description="Seconds without a request after which the graphs of a model leave memory. The next request opens "
+        "them again, within 200 ms for the shipped models. 0 keeps them open.",
     )
     watch_interval_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         default=2.0, description="Seconds between two scans of `models_dir` for new versions."

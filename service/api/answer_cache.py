@@ -1,4 +1,4 @@
-"""Answers to files that came before, so that the same file costs nothing twice. Off until the operator gives it bytes."""
+"""Answers to files that came before, so that the same file costs nothing twice. Off by default."""
 
 import asyncio
 import dataclasses

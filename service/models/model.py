@@ -43,6 +43,15 @@ class Model:
         """Whether a graph of it is in memory."""
         return any(session.is_open for session in self._sessions)
 
+    def open(self) -> None:
+        """Open every graph that was closed. A request opens its own by itself.
+
+        Raises:
+            NotReady: A file is no longer what it was.
+        """
+        for session in self._sessions:
+            session.open()
+
     def close_idle(self, idle_s: float) -> bool:
         """Close the graphs that have not run for `idle_s` seconds; return whether there was one.
 

@@ -51,13 +51,13 @@ class Session:
         self._provider, self._threads, self._read_again = provider, threads, read_again
         self._opening = threading.Lock()
         self._used_at = time.monotonic()
-        session = self._session = self._open(graph)
+        session = self._session = self._start(graph)
         self.inputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in session.get_inputs())
         self.outputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in session.get_outputs())
         self._input_names = [t.name for t in self.inputs]
         self._output_names = [t.name for t in self.outputs]
 
-    def _open(self, graph: bytes) -> ort.InferenceSession:
+    def _start(self, graph: bytes) -> ort.InferenceSession:
         provider = self._provider
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
@@ -107,7 +107,7 @@ class Session:
             RequestError: The graph was closed, and its file is no longer what it was.
         """
         self._used_at = time.monotonic()
-        session = self._session or self._reopened()
+        session = self._session or self.open()
         options = _SHRINKING if shrink and self._provider == _CPU else None
         try:
             outputs: list[Floats] = session.run(
@@ -119,11 +119,16 @@ class Session:
             raise
         return tuple(outputs)
 
-    def _reopened(self) -> ort.InferenceSession:
+    def open(self) -> ort.InferenceSession:
+        """Open the graph if it was closed.
+
+        Raises:
+            RequestError: Its file is no longer what it was.
+        """
         with self._opening:
             if self._session is None:
                 assert self._read_again is not None  # noqa: S101  else it would not have been closed
-                self._session = self._open(self._read_again())
+                self._session = self._start(self._read_again())
             return self._session
 
 
