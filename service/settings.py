@@ -137,8 +137,8 @@ class Settings(BaseModel):
     max_cache_bytes: Annotated[int, Field(ge=0, le=2**40)] = Field(
         default=0,
         description="Bytes of answers that each worker keeps, beside `max_memory_bytes`. A request with one file is "
-        "answered at once if the same file came before with the same model version, parameters and `Accept`. 0 keeps none. "
-        "`/metrics` counts hits. Scores from the cache do not count for drift.",
+        "answered at once if the same file came before with the same model version, parameters and `Accept`. 0 keeps "
+        "none. `/metrics` counts hits. Scores from the cache do not count for drift.",
     )
     idle_model_s: Annotated[float, Field(ge=0, le=10**6)] = Field(
         default=0.0,
