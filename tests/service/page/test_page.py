@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.service.toymodels import publish_blur, publish_generator, publish_map
 STATIC = ROOT / "service" / "static"
 FILES = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.*") if path.suffix != ".md")
 MAX_SCRIPT_BYTES = 120 * 1024  # without comments
-AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text()
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 
@@ -261,13 +262,15 @@ def test_everything_has_a_name_and_every_text_stands_out(open_page: OpenPage, ur
 
 
 @in_browser
-@pytest.mark.skipif(not AXE.exists(), reason="no axe-core here; `npm install --no-save axe-core` brings it")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("door", DOORS)
-def test_axe_finds_no_violation(open_page: OpenPage, url: str, door: str, view: dict[str, Any]) -> None:
-    page = open_page(f"{url}/#{door}", **view)
+def test_axe_finds_no_violation(
+    open_page: OpenPage, url: str, door: str, view: dict[str, Any], scheme: str
+) -> None:
+    page = open_page(f"{url}/#{door}", color_scheme=scheme, **view)
     open_door(page, door)
-    page.evaluate(AXE.read_text())
+    page.evaluate(AXE)
 
     found = page.evaluate("async () => (await axe.run()).violations.map((v) => [v.id, v.nodes.map((n) => n.html)])")
 
