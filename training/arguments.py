@@ -30,7 +30,13 @@ ARCHITECTURES = {
     "unet": "Convolutions with skip connections; no latent, so it only denoises.",
 }
 FOLDERS = ("data", "noisy", "clean", "defects", "masks")  # of images, by option
-OF_SOME_KINDS = (*FOLDERS, "scale", "size", "beside")  # options of `fit` that not every kind of recipe has a use for
+OF_SOME_KINDS = (
+    *FOLDERS,
+    "feedback",
+    "scale",
+    "size",
+    "beside",
+)  # options of `fit` that not every kind of recipe has a use for
 
 EXAMPLES = """\
 examples:
@@ -43,6 +49,7 @@ examples:
   python -m training fit enhance --data my_photos --scale 2 --name my-x2
   python -m training fit anomaly --data parts/good --name my-part  (good images of parts, nothing else)
   python -m training calibrate my-part --data more_good --defects some  (a new version, another threshold)
+  python -m training calibrate my-part --feedback http://127.0.0.1:8000  (the same, on what people called fine)
   torchrun --nproc-per-node 2 -m training fit digits --threads 1"""
 
 
@@ -62,6 +69,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.stage == "calibrate" and options.data is None and (options.defects or options.masks):
         parser.error("--defects and --masks are for a published model that is calibrated anew: give --data, too")
+    if getattr(options, "feedback", None) and (options.defects or options.masks):
+        parser.error("--feedback brings its own defects and masks: leave out --defects and --masks")
+    if options.stage == "calibrate" and options.feedback and options.data:
+        parser.error("--feedback and --data: calibrate on one of them; a second command can follow with the other")
     options.overrides = rest
     if options.stage == "fit":
         said = {"scale": options.scale, "data.size": options.size}
@@ -102,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--size", type=_count, default=0, help="anomaly: side of the square whose area images are seen at")
     fit.add_argument("--defects", type=Path, help="anomaly: folder of images with defects, for the figures alone")
     fit.add_argument("--masks", type=Path, help="anomaly: folder of masks, named as in --defects, defects white")
+    _add_feedback(fit, "anomaly: pictures that people called fine on the page of this service, beside --data if given")
     fit.add_argument("--name", type=model_name, help="the model's name (default: the recipe's)")
     fit.add_argument("--runs", type=Path, help="where runs are kept (default: runs)")
     fit.add_argument("--restart", action="store_true", help="throw away what an earlier run of this name has done")
@@ -119,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, does in STAGES.items():
         command = commands.add_parser(name, help=does)
         is_calibrate = name == "calibrate"
-        also = "; with --data the name of a published model, e.g. my-part" if is_calibrate else ""
+        also = "; with --data or --feedback the name of a published model, e.g. my-part" if is_calibrate else ""
         command.add_argument("run", type=Path, help=f"the run's directory, e.g. runs/digits{also}")
         if is_calibrate:
             command.add_argument(
@@ -129,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
             )
             command.add_argument("--defects", type=Path, help="images with defects, for figures and charts")
             command.add_argument("--masks", type=Path, help="masks of the defects, named as in --defects, white")
+            _add_feedback(command, "calibrate anew on the pictures that people called fine on the page of this service")
         _add_shared_options(command)
     for command in commands.choices.values():
         command.set_defaults(beside=[], restart=False, runs=Path("runs"))
@@ -137,6 +150,11 @@ def _parser() -> argparse.ArgumentParser:
             "--beside", type=Path, action="append", metavar="RUN", help="another run as a baseline; repeatable"
         )
     return parser
+
+
+def _add_feedback(parser: argparse.ArgumentParser, does: str) -> None:
+    parser.add_argument("--feedback", metavar="URL", help=does)
+    parser.add_argument("--key", default="", help="of that service: a key that may write (default: $HGCLIENT_KEY)")
 
 
 def _add_shared_options(parser: argparse.ArgumentParser) -> None:

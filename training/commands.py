@@ -1,7 +1,9 @@
 """What each command of `python -m training` does with its options."""
 
 import argparse
+import os
 import shlex
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from training.config import RecipeError
 from training.devices import find_device
 from training.distributed import process_group, rank_and_world
 from training.errors import RunError
+from training.feedback import fetch_feedback
 from training.kinds import PROBLEMS
 from training.problems.one_size_model import LATER_STAGES, assemble
 from training.problems.problem import Places
@@ -35,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
             _fit(options)
         elif options.stage == "textbook":
             _write_textbook(options)
-        elif options.stage == "calibrate" and options.data is not None:
+        elif options.stage == "calibrate" and (options.data is not None or options.feedback):
             _recalibrate(options)
         elif options.stage == "verify" and (options.run / "manifest.json").exists():
             manifest = verify(options.run)
@@ -49,7 +52,20 @@ def _fit(options: argparse.Namespace) -> None:
     _refuse_useless(recipe, options)
     sources = Sources(**{name: getattr(options, name) for name in FOLDERS})
     names_data = getattr(recipe.data, "source", "") != "mnist"  # which is downloaded where it is not given
-    fit(recipe, sources, _places(options), name=options.name, command=_command(options, names_data=names_data))
+    command = _command(options, names_data=names_data)
+    with _with_feedback(options, options.name or recipe.name, sources) as read:
+        fit(recipe, read, _places(options), name=options.name, command=command)
+
+
+def _with_feedback(options: argparse.Namespace, name: str, sources: Sources) -> AbstractContextManager[Sources]:
+    """Add what people said of the model's pictures, where the options ask for it."""
+    if not options.feedback:
+        return nullcontext(sources)
+    return fetch_feedback(options.feedback, name, key=_key(options), also=sources.data)
+
+
+def _key(options: argparse.Namespace) -> str:
+    return options.key or os.environ.get("HGCLIENT_KEY", "")
 
 
 def _refuse_useless(recipe: AnyRecipe, options: argparse.Namespace) -> None:
@@ -110,10 +126,11 @@ def _recalibrate(options: argparse.Namespace) -> None:
     try:
         name = model_name(str(options.run))
     except argparse.ArgumentTypeError as error:
-        raise RunError(f"{error}. With --data, calibrate takes the name of a published model") from error
+        raise RunError(f"{error}. With --data or --feedback, calibrate takes the name of a published model") from error
     sources = Sources(data=options.data, defects=options.defects, masks=options.masks)
     words = ["python", "-m", "training", "calibrate", name, *_folders(options)]
-    calibrate(name, sources, models=options.models, command=shlex.join(words), progress=not options.quiet)
+    with _with_feedback(options, name, sources) as read:
+        calibrate(name, read, models=options.models, command=shlex.join(words), progress=not options.quiet)
 
 
 def _command(options: argparse.Namespace, *, names_data: bool) -> str:
@@ -128,4 +145,5 @@ def _command(options: argparse.Namespace, *, names_data: bool) -> str:
 
 def _folders(options: argparse.Namespace) -> list[str]:
     given = [(name, folder) for name in FOLDERS if (folder := getattr(options, name, None))]
-    return [word for name, folder in given for word in (f"--{name}", folder.resolve().name)]
+    words = [word for name, folder in given for word in (f"--{name}", folder.resolve().name)]
+    return [*words, "--feedback", "URL"] if options.feedback else words

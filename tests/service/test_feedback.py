@@ -35,6 +35,9 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+MARK = png(np.eye(4, dtype=np.uint8) * 255)
+
+
 @pytest.fixture
 def keeping(models_dir: Path, make_client: MakeClient) -> TestClient:
     publish_toy(models_dir, version=1)
@@ -93,7 +96,7 @@ def test_another_opinion_on_the_same_picture_replaces_the_first(keeping: TestCli
 
 
 def test_the_export_has_a_folder_per_verdict_and_the_masks(keeping: TestClient) -> None:
-    mask = picture(255)
+    mask = MARK
     give(keeping, picture(1), "verdict=fine&who=Bo")
     give(keeping, picture(2), "verdict=defect", mask)
 
@@ -150,8 +153,10 @@ def test_the_disk_it_takes_is_bounded(models_dir: Path, make_client: MakeClient)
         ("verdict=fine", picture(1)[:40], None, 422, "broken-image"),
         ("verdict=fine", to_npy(np.zeros((4, 4), np.float32)), None, 415, "unsupported-media-type"),
         ("verdict=fine", b"", None, 400, "malformed-body"),
-        ("verdict=fine", picture(1), picture(255), 422, "invalid-parameter"),
-        ("verdict=defect", picture(1), picture(255, side=5), 422, "invalid-parameter"),
+        ("verdict=fine", picture(1), MARK, 422, "invalid-parameter"),
+        ("verdict=defect", picture(1), picture(1, side=5), 422, "invalid-parameter"),
+        ("verdict=defect", picture(1), picture(0), 422, "invalid-parameter"),  # marks nothing
+        ("verdict=defect", picture(1), picture(255), 422, "invalid-parameter"),  # marks everything
         ("verdict=defect", picture(1), b"no mask", 415, "unsupported-media-type"),
         ("verdict=fine&version=7", picture(1), None, 404, "version-not-found"),
     ],

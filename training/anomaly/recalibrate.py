@@ -5,7 +5,7 @@ The graphs stay as they are; scores, threshold, figures and card are new, and so
 
 import hashlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,20 +46,27 @@ from training.run import MODEL, RunDirectory, Sources
 from training.verify import verify
 
 ROC, HISTOGRAM = "roc.png", "scores.png"
+COUNTED = "calibrated_on.txt"  # digests of the images whose scores are in the calibration, beside those it learnt from
 ALIKE = 0.05  # p-value of a Kolmogorov-Smirnov test from which on old and new scores are pooled
 POOLED = "pooled with those it had, whose scores are alike"
 ALONE = "in place of those it had, whose scores are others: the parts, the light or the camera changed"
+CHOSEN = "the threshold is too high and defects are missed"
+MANY = 0.5  # share of good images over the old threshold from which on they look chosen
 
 
 @dataclass(frozen=True)
 class _Read:
-    """New good images at the model's size and the digest of all of them, and defects if there are any."""
+    """New good images at the model's size, and defects if there are any."""
 
     good: torch.Tensor
     as_bytes: list[torch.Tensor]  # the same images as earlier versions listed them
-    sha256: str
     name: str
     defects: Defects | None
+
+    @property
+    def sha256(self) -> str:
+        """Over the bytes of all good images."""
+        return hashlib.sha256(self.good.numpy().tobytes()).hexdigest()
 
 
 def recalibrate(name: str, sources: Sources, *, models: Path, command: str, progress: bool = True) -> Path:
@@ -74,7 +81,8 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
 
     Raises:
         RunError: No such model, or one without the anomaly task.
-        DataError: The images cannot be used, or the model has learnt from some of them.
+        DataError: The images cannot be used, or none is new: the model has learnt from them, or they are counted in its
+            calibration.
         VerifyError, PublishError: The version is broken, or cannot be written.
     """
     version = newest_version(models / name)
@@ -84,8 +92,7 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
     old = verify(version)
     if old.anomaly is None:
         raise RunError(f"model {name!r} has no anomaly task; it offers {', '.join(old.tasks)}")
-    read = _read(sources, old, progress=progress)
-    _refuse_seen(read, version)
+    read = _leave_out_known(_read(sources, old, progress=progress), version)
     with TemporaryDirectory() as home:
         run = RunDirectory(Path(home), name)
         directory = run.path(MODEL)
@@ -105,7 +112,9 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
         )
         with write_atomically(directory / PICTURE) as file:
             file.write(picture(calibration, read.good, good, read.defects, anomalous))
-        manifest = _manifest(old, calibration, read, command).model_copy(update={"metrics": tuple(metrics)})
+        _note_counted(directory, read, is_pooled=is_pooled)
+        chosen = _look_chosen(float((good[0] >= old.anomaly.threshold).mean()), old.version)
+        manifest = _manifest(old, calibration, read, command, chosen).model_copy(update={"metrics": tuple(metrics)})
         write_card_and_manifest(directory, manifest)
         verify(directory)
         target = publish(run, models)
@@ -116,8 +125,9 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
         f"{len(old.anomaly.scores)} images)"
     )
     say(manifest.metrics)
-    if sentence := too_few(calibration):
-        tqdm.write(f"mind: {sentence}")
+    for sentence in (too_few(calibration), chosen):
+        if sentence:
+            tqdm.write(f"mind: {sentence}")
     tqdm.write(f"published {target}")
     return target
 
@@ -147,23 +157,46 @@ def _read(sources: Sources, manifest: Manifest, *, progress: bool) -> _Read:
     defects = None
     if sources.defects is not None:
         defects = read_defects(sources.defects, sources.masks, config, progress=progress)
-    sha256 = hashlib.sha256(found.images.numpy().tobytes()).hexdigest()
-    return _Read(
-        found.images, [_as_bytes(path, config) for path in found.paths], sha256, sources.data.resolve().name, defects
-    )
+    return _Read(found.images, [_as_bytes(path, config) for path in found.paths], sources.data.resolve().name, defects)
 
 
-def _refuse_seen(read: _Read, version: Path) -> None:
+def _leave_out_known(read: _Read, version: Path) -> _Read:
+    """The images that are new to a version. Scores of those it has learnt from are too low, and none counts twice."""
     if not (version / SEEN).is_file():
         tqdm.write(f"mind: {version} keeps no list of the images it has learnt from; make sure that these are others")
-        return
-    seen = set((version / SEEN).read_text("utf-8").split())
-    known = sum(bool({digest(x), digest(older)} & seen) for x, older in zip(read.good, read.as_bytes, strict=True))
-    if known:
-        raise DataError(
-            f"{read.name}: the model has learnt from {known} of these {len(read.good)} images, so their scores are too "
-            "low to calibrate on; give images that it has not seen"
-        )
+    learnt, counted = (_digests(version / name) for name in (SEEN, COUNTED))
+    digests = [{digest(x), digest(older)} for x, older in zip(read.good, read.as_bytes, strict=True)]
+    is_learnt, is_counted = ([bool(of & known) for of in digests] for known in (learnt, counted))
+    new = [i for i in range(len(digests)) if not (is_learnt[i] or is_counted[i])]
+    said = (
+        f"{read.name}: of these {len(digests)} images the model has learnt from {sum(is_learnt)}, and "
+        f"{sum(is_counted)} are in its calibration"
+    )
+    if not new:
+        raise DataError(f"{said}, so none is new; give images that it has not seen")
+    if len(new) < len(digests):
+        tqdm.write(f"{said}; they are left out, {len(new)} are new")
+    return replace(read, good=read.good[new], as_bytes=[read.as_bytes[i] for i in new])
+
+
+def _digests(file: Path) -> set[str]:
+    return set(file.read_text("utf-8").split()) if file.is_file() else set()
+
+
+def _note_counted(directory: Path, read: _Read, *, is_pooled: bool) -> None:
+    counted = set(map(digest, read.good)) | (_digests(directory / COUNTED) if is_pooled else set())
+    with write_atomically(directory / COUNTED) as file:
+        file.write("".join(f"{known}\n" for known in sorted(counted)).encode())
+
+
+def _look_chosen(share: float, version: int) -> str:
+    """A sentence where most good images are ones that the version before called unusual; else nothing."""
+    if share < MANY:
+        return ""
+    return (
+        f"{share:.0%} of the good images that it was calibrated on were unusual for version {version}; if only its "
+        f"false alarms were collected, and no ordinary parts, {CHOSEN}"
+    )
 
 
 def _as_bytes(path: Path, config: DataConfig) -> UInt8[torch.Tensor, "channel height width"]:
@@ -177,12 +210,13 @@ def _as_bytes(path: Path, config: DataConfig) -> UInt8[torch.Tensor, "channel he
     return torch.from_numpy(whole.round().clip(0, 255).astype(np.uint8))
 
 
-def _manifest(old: Manifest, calibration: Calibration, read: _Read, command: str) -> Manifest:
+def _manifest(old: Manifest, calibration: Calibration, read: _Read, command: str, chosen: str) -> Manifest:
     made = old.provenance
     split = made.data.split
     said = too_few(old.anomaly) if old.anomaly else None
     limits = [limit for limit in old.limits if limit != said and (limit != NOT_MEASURED or read.defects is None)]
-    limits += [sentence] if (sentence := too_few(calibration)) else []
+    limits = [limit for limit in limits if not limit.endswith(CHOSEN)]
+    limits += [sentence for sentence in (too_few(calibration), chosen) if sentence]
     data = made.data.model_copy(
         update={
             "split": Split(train=split.train, validation=split.validation, calibration=len(read.good), test=split.test),

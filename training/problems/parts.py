@@ -191,5 +191,8 @@ def _summary(parts: Parts) -> str:
 
 
 PARTS = Problem(
-    takes=("data", "defects", "masks", "size"), read=read, summary=lambda data: _summary(data.parts), finish=finish
+    takes=("data", "defects", "masks", "size", "feedback"),
+    read=read,
+    summary=lambda data: _summary(data.parts),
+    finish=finish,
 )

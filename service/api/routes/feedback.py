@@ -50,6 +50,7 @@ _STORE_ERRORS: tuple[type[RequestError], ...] = (
     *(StoreUnavailable, QueueFull, Draining, DeadlineExceeded),
 )
 _FOLDER_BY_VERDICT: dict[Opinion, str] = {"fine": "good", "defect": "defect"}
+_MOST_MARKED = 0.9  # share of the picture; training takes a mask of more for an inverted one
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest date a ZIP can hold: equal pictures give an equal archive
 
 
@@ -183,16 +184,24 @@ async def _read(request: Request, service: Service) -> Files:
 
 
 def _check(files: Files, limits: InputLimits) -> None:
-    """Decode both files: what is kept must be of use.
+    """Decode both files: what is kept must be of use to training.
 
     Raises:
-        RequestError: One is no image, or they differ in size.
+        RequestError: One is no image, they differ in size, or the mask marks nothing, or nearly everything.
     """
     options = {"max_pixels": limits.max_pixels, "max_frames": limits.max_frames}
     height, width = decode_image(files.image, **options).size
-    if files.mask is not None and (size := decode_image(files.mask, **options).size) != (height, width):
+    if files.mask is None:
+        return
+    mask = decode_image(files.mask, **options)
+    if mask.size != (height, width):
         raise InvalidParameter(
-            f"the mask has {size[1]}x{size[0]} pixels, the picture {width}x{height}; send them in one size"
+            f"the mask has {mask.size[1]}x{mask.size[0]} pixels, the picture {width}x{height}; send them in one size"
+        )
+    marked = float(mask.values.any(axis=1).mean())
+    if not 0 < marked <= _MOST_MARKED:
+        raise InvalidParameter(
+            f"the mask marks {marked:.0%} of the picture; it is black where the part is fine, and nowhere else"
         )
 
 

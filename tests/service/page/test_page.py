@@ -265,9 +265,7 @@ def test_everything_has_a_name_and_every_text_stands_out(open_page: OpenPage, ur
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("door", DOORS)
-def test_axe_finds_no_violation(
-    open_page: OpenPage, url: str, door: str, view: dict[str, Any], scheme: str
-) -> None:
+def test_axe_finds_no_violation(open_page: OpenPage, url: str, door: str, view: dict[str, Any], scheme: str) -> None:
     page = open_page(f"{url}/#{door}", color_scheme=scheme, **view)
     open_door(page, door)
     page.evaluate(AXE)
