@@ -89,6 +89,10 @@ class DataConfig(Section):
     """Of the images: kept back for the anomaly threshold."""
     test_share: PartShare = 0.1
     """Of the images: kept back for the figures; ignored where the data set has a test part (MNIST)."""
+    groups: str = ""
+    """Which images belong together and are never in two parts: `folder`, a CSV file with the columns file and group, or
+    a regular expression whose first group is the same in their names.
+    """
 
 
 class AugmentationConfig(Section):

@@ -80,6 +80,21 @@ def open_model(directory: Path | str) -> Published:
     return Published(version, verify(version))
 
 
+def newest(models: Path, name: str) -> Path:
+    """Find the newest version of a published model.
+
+    Args:
+        models: Directory of published models.
+        name: The model's.
+
+    Raises:
+        DataError: There is none.
+    """
+    if (directory := newest_version(models / name)) is None:
+        raise DataError(f"{models / name}: no such model; train it with `python -m training fit {name}`")
+    return directory
+
+
 @cache
 def _session(graph: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])

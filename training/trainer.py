@@ -152,6 +152,30 @@ def train(job: Job, *, run_dir: Path, device: torch.device, progress: bool) -> T
     return report
 
 
+def descend_on(
+    loss: Callable[[], Tensor], schedule: torch.optim.lr_scheduler.LRScheduler, *, steps: int, name: str, progress: bool
+) -> None:
+    """Take some steps down a loss: for small networks that are learnt in one go, without checkpoints or an average.
+
+    Args:
+        loss: Draws a batch and returns its loss; called once a step.
+        schedule: The learning rate of each step, over the optimiser that takes it.
+        steps: How many.
+        name: For the bar.
+        progress: Show a bar.
+    """
+    optimiser = schedule.optimizer
+    with tqdm(range(steps), desc=name, unit="step", disable=not progress) as bar:
+        for step in bar:
+            value = loss()
+            optimiser.zero_grad()
+            value.backward()  # type: ignore[no-untyped-call]  # torch annotates it only in part
+            optimiser.step()
+            schedule.step()
+            if step % 20 == 0:
+                bar.set_postfix(loss=f"{value.item():.4f}")
+
+
 def load_weights(network: AnyNetwork, run_dir: Path) -> AnyNetwork:
     """`network` with the trained weights of a run, on the CPU and in evaluation mode.
 

@@ -10,7 +10,6 @@ from benchmarks.models.pictures import (
     STRIP_SIDE,
     Case,
     default_of,
-    middle,
     open_model,
     pictures,
     strip,
@@ -21,6 +20,7 @@ from training.errors import DataError
 from training.files import write_atomically
 from training.images.pixels import to_pixels
 from training.measure.pictures import Restore
+from training.picture import middle
 from training.restoration.photos import read_photos
 
 SIGMAS = (5.0, 7.5, 10.0, 12.5, 20.0)  # 0-255 units; nobody knows the right one

@@ -27,6 +27,7 @@ from training.measure.rate import (
     widest_gap,
 )
 from training.measure.row_files import Images, ServedCodec, measure_all
+from training.published import newest
 
 MODEL = "digits-compressed"
 SINGLES = 200  # images for files of one image each
@@ -46,7 +47,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
     Raises:
         DataError: There is no such model, or no MNIST.
     """
-    directory = newest(models / MODEL)
+    directory = newest(models, MODEL)
     manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
     if manifest.compression is None:
         raise DataError(f"{directory} does not compress")
@@ -104,15 +105,3 @@ def _row(rate: int, point: Point, others: Iterable[list[Point]]) -> str:
         size = size_at(curve, point.psnr_db)
         cells.append("-" if size is None else f"{size:.1f} ({size / point.bytes_per_image:.1f}x)")
     return f"| {' | '.join(cells)} |"
-
-
-def newest(home: Path) -> Path:
-    """The directory of a model's newest version.
-
-    Raises:
-        DataError: It has none.
-    """
-    versions = [path for path in home.glob("*") if path.name.isdecimal()]
-    if not versions:
-        raise DataError(f"{home} has no version; make one with `python -m training fit {home.name}`")
-    return max(versions, key=lambda path: int(path.name))

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from benchmarks.models.pictures import held_out, manifest_of, middle, open_model
+from benchmarks.models.pictures import held_out, manifest_of, open_model
 from benchmarks.page import table, write_between
 from service.contract.manifest import Noise
 from service.contract.noise import white_level
@@ -23,6 +23,7 @@ from service.images.noise import level_of
 from training.images.pixels import to_pixels
 from training.measure.pictures import Restore
 from training.measure.psnr import TEST_NOISE_SEED, psnr_db
+from training.picture import middle
 from training.randomness import generator_for
 from training.restoration.degradations import clean, clipped, through_jpeg
 

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from training.errors import DataError
 from training.images.dataset import Dataset
 from training.images.pixels import to_pixels
+from training.trainer import descend_on
 
 EPOCHS = 2
 BATCH = 128
@@ -93,13 +93,14 @@ class Judge:
         generator = torch.Generator().manual_seed(seed)
         optimiser = torch.optim.Adam(self.network.parameters(), 2e-3)
         batches = [b for _ in range(EPOCHS) for b in torch.randperm(len(labels), generator=generator).split(BATCH)]  # type: ignore[no-untyped-call]  # torch annotates it only in part
-        for i, batch in enumerate(tqdm(batches, desc="classifier", unit="batch")):
-            for group in optimiser.param_groups:
-                group["lr"] = 2e-3 * (1 - i / len(batches))
-            loss = F.cross_entropy(self.network(self.train[batch]), labels[batch])
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # as above
-            optimiser.step()
+        falling = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / len(batches))
+        left = iter(batches)
+
+        def loss() -> Tensor:
+            batch = next(left)
+            return F.cross_entropy(self.network(self.train[batch]), labels[batch])
+
+        descend_on(loss, falling, steps=len(batches), name="classifier", progress=True)
         self.network.eval()
 
     @torch.no_grad()

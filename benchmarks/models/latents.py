@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.models.compression import newest
 from benchmarks.models.judge import Judge, Judged, table
 from benchmarks.page import write_between
 from training.config import PriorConfig, Recipe
@@ -21,6 +20,7 @@ from training.measure.psnr import mean_squared_error
 from training.measure.retrieval import neighbour_accuracy
 from training.prior import Prior, fit_prior
 from training.problems.one_size import job
+from training.published import newest
 from training.recipe import load_recipe
 from training.trainer import train
 
@@ -87,7 +87,7 @@ def benchmark_generation(data: Path, models: Path, docs: Path, *, is_quick: bool
     }
     others, versions = [], []
     for name in names:
-        version = newest(models / name)
+        version = newest(models, name)
         encode, decode = served(version / "encode.onnx"), served(version / "decode.onnx")
         z = latents(encode, images.train)
         for prior_name, config in PRIORS.items():

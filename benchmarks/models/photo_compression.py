@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image as PillowImage
 from tqdm import tqdm
 
-from benchmarks.models.compression import newest
 from benchmarks.page import table, write_between
 from service.contract.colour import TO_YCC, sizes_of_planes
 from service.contract.manifest import MANIFEST_FILE, Manifest
@@ -35,6 +34,7 @@ from training.measure.plane_files import (
 )
 from training.measure.rate import Codec, Point, best, draw_curves, lossy_codecs, lossy_curve, sheet_of, size_at
 from training.problems.grids import build_network
+from training.published import newest
 from training.restoration.photos import read_photos
 
 MODEL = "photo-compressed"
@@ -58,7 +58,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
         DataError: There is no such model, or these are not the photographs that it was trained on.
         VerifyError: A file was not read as it was written.
     """
-    directory = newest(models / MODEL)
+    directory = newest(models, MODEL)
     manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
     recipe = PhotoCodecRecipe.model_validate(manifest.provenance.config)
     folder = data / "bsds500" if (data / "bsds500").is_dir() else data

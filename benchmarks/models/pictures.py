@@ -13,11 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.models.peers.pictures import denoisers, without_background
-from benchmarks.optional import optional
 from benchmarks.page import write_between
 from service.contract.manifest import Manifest
 from service.images.image import Image
@@ -26,10 +24,11 @@ from training.errors import DataError
 from training.files import write_atomically
 from training.images.pixels import to_pixels
 from training.measure.baselines import median_filter
+from training.measure.metrics import METRICS
 from training.measure.pictures import STUDIO_DB, Restore, SizedGraph, bicubic, thorough
-from training.measure.psnr import TEST_NOISE_SEED, psnr_db
-from training.picture import rows_of_images
-from training.publish import newest_version
+from training.measure.psnr import TEST_NOISE_SEED
+from training.picture import middle, rows_of_images
+from training.published import newest
 from training.randomness import generator_for
 from training.restoration.config import RestorationRecipe
 from training.restoration.degradations import DEGRADATIONS
@@ -44,15 +43,15 @@ DEFAULT = "default (no parameter)"
 class Score:
     """Means over pictures, and what it took."""
 
-    psnr: list[float] = field(default_factory=list)
-    ssim: list[float] = field(default_factory=list)
+    values: list[list[float]] = field(default_factory=list)  # a list a picture, in the order of METRICS
     cpu_s: float = 0.0
     megapixels: float = 0.0
 
     def row(self, name: str) -> str:
         """A line of the table."""
-        ssim = f"{np.mean(self.ssim):.3f}" if self.ssim else "-"
-        return f"| {name} | {np.mean(self.psnr):.2f} | {ssim} | {self.cpu_s / self.megapixels:.2f} |"
+        means = zip(METRICS.values(), np.mean(self.values, axis=0), strict=True)
+        cells = [f"{mean:.{metric.digits}f}" for metric, mean in means]
+        return f"| {name} | {' | '.join(cells)} | {self.cpu_s / self.megapixels:.2f} |"
 
 
 @dataclass(frozen=True)
@@ -223,8 +222,8 @@ def table(
     lines = [
         f"**{title}** ({len(cases)} pictures)",
         "",
-        "| | PSNR, dB | SSIM | CPU s per megapixel |",
-        "| --- | --- | --- | --- |",
+        f"| | {' | '.join(metric.title for metric in METRICS.values())} | CPU s per megapixel |",
+        f"| {' | '.join(['---'] * (len(METRICS) + 2))} |",
     ]
     text = "\n".join([*lines, *(score.row(name) for name, score in scores.items())])
     first = cases[0]
@@ -236,23 +235,14 @@ def table(
 
 def _add(score: Score, x_hat: Tensor, x: Tensor, edge: int, add_db: float) -> None:
     inner = (..., slice(edge, x.shape[2] - edge), slice(edge, x.shape[3] - edge))
-    score.psnr.append(psnr_db(F.mse_loss(x_hat[inner], x[inner]).item()) + add_db)
+    measured = {key: metric.of(x_hat[inner], x[inner]) for key, metric in METRICS.items()}
+    score.values.append([*(measured | {"psnr_db": measured["psnr_db"] + add_db}).values()])
     score.megapixels += x[0, 0].numel() / 1e6
-    metrics = optional("skimage.metrics")
-    if metrics is not None:
-        a, b = (np.moveaxis(t[0].numpy(), 0, 2) for t in (x_hat[inner], x[inner]))
-        score.ssim.append(float(metrics.structural_similarity(a, b, channel_axis=2, data_range=1.0)))
 
 
 def strip(rows: dict[str, Tensor]) -> bytes:
     """A PNG of the middle of every image, one below the other with its name."""
     return rows_of_images({name: middle(image, STRIP_SIDE) for name, image in rows.items()})
-
-
-def middle(image: Tensor, side: int) -> Tensor:
-    """The square in the middle of an image (..., H, W)."""
-    top, left = (max(0, (whole - side) // 2) for whole in image.shape[-2:])
-    return image[..., top : top + side, left : left + side]
 
 
 def noisy(photos: Iterable[Tensor], sigma: float, kind: str) -> Iterator[Case]:
@@ -274,19 +264,13 @@ def held_out(data: Path, channels: int) -> tuple[Pair, ...]:
     return read_photos(data / "bsds500", channels, validation=20, least_side=64, progress=False).validation
 
 
-def _newest(models: Path, name: str) -> Path:
-    if (directory := newest_version(models / name)) is None:
-        raise DataError(f"{models / name}: no such model; train it with `python -m training fit {name}`")
-    return directory
-
-
 def open_model(models: Path, name: str, task: str) -> SizedGraph:
     """The newest version of a published model.
 
     Raises:
         DataError: There is none.
     """
-    directory, manifest = _newest(models, name), manifest_of(models, name)
+    directory, manifest = newest(models, name), manifest_of(models, name)
     graph = next(graph for t, graph in manifest.tasks.items() if t == task)
     scale = manifest.enhance.scale if manifest.enhance else 1
     return SizedGraph((directory / graph.file).read_bytes(), manifest.input.multiple_of, scale)
@@ -294,7 +278,7 @@ def open_model(models: Path, name: str, task: str) -> SizedGraph:
 
 def manifest_of(models: Path, name: str) -> Manifest:
     """The manifest of the newest version of a published model."""
-    return Manifest.model_validate_json((_newest(models, name) / "manifest.json").read_bytes())
+    return Manifest.model_validate_json((newest(models, name) / "manifest.json").read_bytes())
 
 
 def _recipe(models: Path, name: str) -> RestorationRecipe:

@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.config import DataConfig
+from training.config import DataConfig, RecipeError
 from training.errors import DataError
 from training.images import mnist
-from training.images.dataset import load_data, split
+from training.images.dataset import load_data
 from training.images.folder import read_folder
 from training.images.idx import read_idx
 from training.images.reader import read_image
+from training.images.split import split
 
 MNIST = DataConfig(source="mnist", channels=1, height=28, width=28)
 GREY = DataConfig(channels=1, height=8, width=8)
@@ -38,9 +39,7 @@ def test_an_idx_folder_is_cut_into_parts_that_share_no_image(idx_folder: Path) -
 
 
 def test_another_seed_cuts_in_another_way_and_the_same_seed_in_the_same() -> None:
-    images = torch.arange(100, dtype=torch.uint8).reshape(100, 1, 1, 1)
-
-    first, again, other = (split(images, (0.1, 0.2), seed=seed) for seed in (0, 0, 1))
+    first, again, other = (split(range(100), (0.1, 0.2), seed=seed) for seed in (0, 0, 1))
 
     assert [len(part) for part in first] == [70, 10, 20]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -49,7 +48,53 @@ def test_another_seed_cuts_in_another_way_and_the_same_seed_in_the_same() -> Non
 
 def test_shares_that_leave_nothing_for_training_are_refused() -> None:
     with pytest.raises(DataError, match="leave none for training"):
-        split(torch.zeros(10, 1, 1, 1, dtype=torch.uint8), (0.5, 0.5), seed=0)
+        split(range(10), (0.5, 0.5), seed=0)
+
+
+def test_alone_images_are_cut_as_a_shuffle_is() -> None:
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(3))
+
+    parts = split(range(50), (0.1, 0.0, 0.2), seed=3)
+
+    assert torch.equal(torch.cat(parts), order)
+    assert [len(part) for part in parts] == [35, 5, 0, 10]
+
+
+def test_a_group_is_never_in_two_parts() -> None:
+    groups = [f"thing {i // 5}" for i in range(200)]
+
+    parts = split(groups, (0.1, 0.1, 0.2), seed=0)
+
+    things = [{groups[i] for i in part.tolist()} for part in parts]
+    assert sum(map(len, things)) == len(set().union(*things)) == 40
+    assert [len(part) for part in parts] == [120, 20, 20, 40]
+
+
+def test_groups_too_large_for_a_part_are_refused() -> None:
+    with pytest.raises(DataError, match="2 groups of 20 images are too few"):
+        split(["a"] * 10 + ["b"] * 10, (0.1, 0.1), seed=0)
+
+
+def test_a_folder_is_cut_by_its_sub_folders_where_the_recipe_says_so(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for thing in range(8):
+        for view in range(4):
+            save(
+                tmp_path / f"{thing}" / f"{view}.png",
+                np.full((8, 8), 30 * thing, np.uint8) + rng.integers(0, 9, (8, 8), np.uint8),
+            )
+
+    data = load_data(GREY.model_copy(update={"groups": "folder", "test_share": 0.25}), tmp_path, seed=0)
+
+    parts = (data.train, data.validation, data.calibration, data.test)
+    things = [{int(image.min()) // 30 for image in part} for part in parts]
+    assert sum(map(len, things)) == 8
+    assert all(len(part) == 4 * len(seen) for part, seen in zip(parts, things, strict=True))
+
+
+def test_mnist_has_no_groups(idx_folder: Path) -> None:
+    with pytest.raises(RecipeError, match=r"data\.groups=folder"):
+        load_data(MNIST.model_copy(update={"groups": "folder"}), idx_folder, seed=0)
 
 
 def test_a_folder_that_only_looks_like_mnist_does_not_get_its_name_or_licence(idx_folder: Path) -> None:

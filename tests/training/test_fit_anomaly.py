@@ -9,8 +9,9 @@ from PIL import Image
 from service.contract.manifest import Manifest
 from training.__main__ import main
 from training.anomaly.config import PartsConfig
-from training.anomaly.parts import choose_input, groups_of
+from training.anomaly.parts import choose_input
 from training.config import RecipeError
+from training.images.split import groups_of
 
 QUICK = ("detector.bank=100",)
 

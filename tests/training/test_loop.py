@@ -161,3 +161,13 @@ def test_an_orthogonalised_matrix_has_singular_values_near_one(shape: tuple[int,
 
     assert values.min() > 0.6  # Jordan et al. give 0.7 to 1.2 for singular values that are not tiny
     assert values.max() < 1.25
+
+
+def test_descend_on_takes_the_steps_of_the_schedule() -> None:
+    weight = torch.nn.Parameter(torch.tensor(1.0))
+    optimiser = torch.optim.SGD([weight], lr=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1.0 - step / 2)
+
+    trainer.descend_on(weight.square, schedule, steps=2, name="weight", progress=False)
+
+    assert weight.item() == pytest.approx(1.0 * (1 - 0.2) * (1 - 0.1))  # gradient 2w, rates 0.1 and 0.05

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from training.anomaly.config import PartsConfig
-from training.anomaly.parts import choose_input, find_good, groups_of
+from training.anomaly.parts import choose_input, find_good
 from training.errors import DataError
+from training.images.split import groups_of
 
 
 def put(folder: Path, *names: str) -> Path:

@@ -34,8 +34,10 @@ def test_denoise_is_told_how_noisy_and_takes_any_size(tmp_path: Path, photos: Pa
     assert manifest.input.halo > 0
     assert [spec.name for spec in manifest.tasks["denoise"].inputs] == ["x", "sigma"]
     assert manifest.tasks["denoise"].inputs[0].shape == ("batch", channels, "height", "width")
-    measured = [m for m in manifest.metrics if "psnr" in m.name]
-    assert {m.name for m in measured} == {f"denoise_psnr_db_sigma_{s}" for s in (15, 25, 50)}
+    measured = [m for m in manifest.metrics if "_sigma_" in m.name]
+    assert {m.name for m in measured} == {
+        f"denoise_{metric}_sigma_{s}" for metric in ("psnr_db", "ssim") for s in (15, 25, 50)
+    }
     assert all(m.baselines.keys() == {"as it comes", "median 3x3"} for m in measured)
     split = manifest.provenance.data.split
     assert (split.train, split.validation, split.test) == (4, 2, 0)  # training watches them: they are no test

@@ -4,12 +4,12 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from training.anomaly.distort import distort
 from training.anomaly.features import GradientCells
 from training.images.pixels import to_pixels
 from training.randomness import generator_for
+from training.trainer import descend_on
 
 SMALLEST_CELL, MOST_CELLS = 4, 16  # pixels, and cells along the longer side
 HIDDEN, LATENT = 256, 32
@@ -91,20 +91,16 @@ def learn_aligned_detector(
     steps = steps_for(len(train))
     optimiser = torch.optim.Adam(detector.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
-    with tqdm(range(steps), desc="detector", unit="step", disable=not progress) as bar:
-        for step in bar:
-            x = to_pixels(train[torch.randint(len(train), (BATCH_SIZE,), generator=generator)])
-            with torch.no_grad():
-                normal = detector.standardised(x)
-                distorted = detector.standardised(distort(x, generator))
-            f_hat = detector.reconstruct(torch.cat([normal, distorted]))
-            loss = F.mse_loss(f_hat, torch.cat([normal, normal]))
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch annotates it only in part
-            optimiser.step()
-            schedule.step()
-            if step % 20 == 0:
-                bar.set_postfix(loss=f"{loss.item():.4f}")
+
+    def loss() -> Tensor:
+        x = to_pixels(train[torch.randint(len(train), (BATCH_SIZE,), generator=generator)])
+        with torch.no_grad():
+            normal = detector.standardised(x)
+            distorted = detector.standardised(distort(x, generator))
+        f_hat = detector.reconstruct(torch.cat([normal, distorted]))
+        return F.mse_loss(f_hat, torch.cat([normal, normal]))
+
+    descend_on(loss, schedule, steps=steps, name="detector", progress=progress)
     return detector.eval().requires_grad_(False)
 
 

@@ -1,9 +1,7 @@
 """Good images of parts: which files they are, at which size a model sees them, and which belong together."""
 
-import csv
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +15,12 @@ from tqdm import tqdm
 from training.anomaly.backbone import MULTIPLE_OF
 from training.anomaly.config import AnomalyRecipe, PartsConfig
 from training.anomaly.learn import SMALL_SIDE
-from training.config import DataConfig, RecipeError
+from training.config import DataConfig
 from training.errors import DataError
 from training.images.dataset import SMALLEST_DATASET
 from training.images.folder import Skipped, is_of_system, read_files
 from training.images.reader import SUFFIXES, peek
+from training.images.split import groups_of
 
 SMALL_MULTIPLE_OF = 4  # the autoencoder halves twice
 NEARLY = 1.1  # ratio of proportions that stretching does not harm
@@ -145,48 +144,3 @@ def choose_input(paths: Sequence[Path], config: PartsConfig) -> DataConfig:
                 f"data.width={width}"
             )
     return DataConfig(licence=config.licence, channels=channels, height=height, width=width, resize=resize)
-
-
-def groups_of(paths: Sequence[Path], rule: str) -> list[str]:
-    """The group of every file by the rule in `data.groups`.
-
-    Args:
-        paths: Relative to the folder of all images.
-        rule: See `PartsConfig`.
-
-    Raises:
-        RecipeError: The rule is none, or does not name every file.
-    """
-    if not rule:
-        return [str(path) for path in paths]
-    if rule == "folder":
-        return [str(path.parent) for path in paths]
-    if rule.endswith(".csv"):
-        group_by_file = _read_groups(Path(rule))
-        missing = [str(path) for path in paths if path.as_posix() not in group_by_file]
-        if missing:
-            raise RecipeError(f"data.groups: {rule} has no line for {missing[0]} ({len(missing)} files are missing)")
-        return [group_by_file[path.as_posix()] for path in paths]
-    try:
-        expression = re.compile(rule)
-    except re.error as error:
-        raise RecipeError(f"data.groups: {rule!r} is no regular expression: {error}") from error
-    if not expression.groups:
-        raise RecipeError(f"data.groups: {rule!r} has no group in parentheses that says which images belong together")
-    found = [expression.search(path.as_posix()) for path in paths]
-    if None in found:
-        raise RecipeError(f"data.groups: {rule!r} does not fit {paths[found.index(None)]}")
-    return [match[1] for match in found if match]
-
-
-def _read_groups(path: Path) -> dict[str, str]:
-    """The table of a CSV file as spreadsheets write it: with or without byte order mark, commas, semicolons or tabs."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        delimiter = max(",;\t", key=(lines or [""])[0].count)
-        rows = list(csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RecipeError(f"data.groups: cannot read {path}: {error}") from error
-    if not rows or not {"file", "group"} <= rows[0].keys():
-        raise RecipeError(f"data.groups: {path} needs a first line with the columns file and group")
-    return {(row["file"] or "").replace("\\", "/").removeprefix("./"): row["group"] or "" for row in rows}

@@ -4,21 +4,20 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from jaxtyping import Int64, Real, UInt8
+from jaxtyping import Real, UInt8
 from torch import Tensor
 
 from service.contract.manifest import Split
-from training.config import DataConfig
+from training.config import DataConfig, RecipeError
 from training.errors import DataError
 from training.images.folder import Skipped, read_folder
 from training.images.mnist import LICENCE, SOURCE, download, is_mnist, read_idx_folder
+from training.images.split import groups_of, split
 
 SMALLEST_DATASET = 8  # images; fewer leave no part with anything to say
 
 Images = Real[Tensor, "_ channel height width"]  # parts differ in length
 Labels = UInt8[Tensor, "_"]
-Indices = Int64[Tensor, "_"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,8 @@ def load_data(config: DataConfig, path: Path | None, *, seed: int, progress: boo
             + _reasons(skipped)
         )
     shares = (config.validation_share, config.calibration_share, config.test_share)
-    train, validation, calibration, test = split(images, shares, seed=seed)
+    groups = groups_of([file.relative_to(path) for file in found.paths], config.groups)
+    train, validation, calibration, test = (images[part] for part in split(groups, shares, seed=seed))
     return Dataset(
         name=path.resolve().name,
         source=f"a folder of {len(images)} images",
@@ -94,24 +94,6 @@ def load_data(config: DataConfig, path: Path | None, *, seed: int, progress: boo
     )
 
 
-def split(images: Images, shares: tuple[float, ...], *, seed: int) -> tuple[Images, ...]:
-    """The images shuffled by `seed` and cut: what is left over for training first, then one part per share.
-
-    A share above 0 gets at least one image.
-    """
-    return tuple(images[part] for part in split_indices(len(images), shares, seed=seed))
-
-
-def split_indices(images: int, shares: tuple[float, ...], *, seed: int) -> tuple[Indices, ...]:
-    """Which images `split` puts into which part."""
-    order = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
-    sizes = [max(1, round(share * images)) if share else 0 for share in shares]
-    left = images - sum(sizes)
-    if left < 1:
-        raise DataError(f"shares {shares} of {images} images leave none for training; lower them or add images")
-    return torch.split(order, [left, *sizes])
-
-
 def _load_mnist(config: DataConfig, folder: Path, seed: int) -> Dataset:
     parts = read_idx_folder(folder)
     size = (config.channels, config.height, config.width)
@@ -119,7 +101,9 @@ def _load_mnist(config: DataConfig, folder: Path, seed: int) -> Dataset:
         raise DataError(f"{folder}: images are 1x{parts.train.shape[1]}x{parts.train.shape[2]}, the recipe says {size}")
     images, test = parts.train[:, None], parts.test[:, None]  # (N, H, W) -> (N, 1, H, W)
     shares = (config.validation_share, config.calibration_share)
-    parts_of = split_indices(len(images), shares, seed=seed)
+    if config.groups:
+        raise RecipeError(f"data.groups={config.groups}: MNIST's images have no names to group by; leave it out")
+    parts_of = split(range(len(images)), shares, seed=seed)
     train, validation, calibration = (images[part] for part in parts_of)
     genuine = is_mnist(parts)
     return Dataset(

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from service.contract.manifest import Metric
 from training.architectures.restorer import SIGMA_UNIT
 from training.images.pixels import to_pixels
 from training.measure.baselines import median_filter
-from training.measure.psnr import TEST_NOISE_SEED, hidden_error, psnr_db
+from training.measure.metrics import METRICS
+from training.measure.psnr import TEST_NOISE_SEED, hidden_error
 from training.randomness import generator_for
 from training.restoration.blind import mean_of_neighbours
 from training.restoration.config import RestorationRecipe
@@ -78,15 +78,15 @@ def noisy_pairs(pairs: tuple[Pair, ...], recipe: RestorationRecipe, sigma: float
         yield x_in, x
 
 
-def mean_psnr(restore: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, sigma: float) -> float:
-    """The mean over pictures of each one's PSNR in dB; without a border of `scale` pixels where it was enlarged."""
+def means(restore: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, sigma: float) -> dict[str, float]:
+    """Measure every metric of METRICS, mean over pictures; enlarged ones lose a border of `scale` pixels."""
     values = []
     for x_in, x in noisy_pairs(pairs, recipe, sigma):
         x_hat = restore(x_in, sigma).clamp(0.0, 1.0)
         edge = recipe.factor if recipe.factor > 1 else 0
         inner = (..., slice(edge, x.shape[2] - edge), slice(edge, x.shape[3] - edge))
-        values.append(psnr_db(max(F.mse_loss(x_hat[inner], x[inner]).item(), 1e-10)))
-    return float(np.mean(values))
+        values.append([metric.of(x_hat[inner], x[inner]) for metric in METRICS.values()])
+    return dict(zip(METRICS, np.mean(values, axis=0).tolist(), strict=True))
 
 
 def bicubic(x: Image, scale: int) -> Image:
@@ -103,7 +103,7 @@ def baselines(recipe: RestorationRecipe) -> dict[str, Restore]:
 
 
 def measure(graph: Restore, photos: Photos, recipe: RestorationRecipe) -> tuple[Metric, ...]:
-    """Mean PSNR of the graph and the baselines on the test pictures, or on those of validation where there are none."""
+    """Measure the graph beside the baselines on the test pictures, or on those of validation where there are none."""
     pairs, part = photos.measured
     if recipe.kind == "blind":
         return (_of_hidden_pixels(graph, photos),)
@@ -111,17 +111,20 @@ def measure(graph: Restore, photos: Photos, recipe: RestorationRecipe) -> tuple[
     metrics = []
     for sigma in sigmas:
         noise = f", Gaussian noise of {sigma:g}" if recipe.kind == "denoise" else ""
-        metrics.append(
+        value = means(graph, pairs, recipe, sigma)
+        beside = {name: means(function, pairs, recipe, sigma) for name, function in baselines(recipe).items()}
+        metrics += [
             Metric(
-                name=f"{recipe.task}_psnr_db{f'_sigma_{sigma:g}' if recipe.kind == 'denoise' else ''}",
+                name=f"{recipe.task}_{key}{f'_sigma_{sigma:g}' if recipe.kind == 'denoise' else ''}",
                 task=recipe.task,
-                value=mean_psnr(graph, pairs, recipe, sigma),
-                unit="dB, mean over pictures",
+                value=value[key],
+                unit=metric.unit,
                 data=f"{len(pairs)} {part} pictures of {photos.name}{noise}",
                 higher_is_better=True,
-                baselines={b: mean_psnr(f, pairs, recipe, sigma) for b, f in baselines(recipe).items()},
+                baselines={name: values[key] for name, values in beside.items()},
             )
-        )
+            for key, metric in METRICS.items()
+        ]
     return tuple(metrics)
 
 

@@ -22,6 +22,7 @@ from training.randomness import generator_for
 from training.restoration.config import RestorationRecipe
 from training.restoration.patches import Patches
 from training.restoration.photos import Pair, Photos
+from training.trainer import descend_on
 
 LEVELS = (0.0, 1.5, 3.0, 5.0, 8.0, 11.0, 15.0, 20.0, 26.0, 33.0, 43.0, 55.0)  # 0-255 units
 KINDS = {
@@ -157,14 +158,15 @@ def _fit_one(f: Tensor, roots: Tensor, lost: Tensor, generator: torch.Generator)
         network = _Network(f.shape[1])
     nn.init.constant_(network.last.bias, float(roots[len(roots) // 2]))
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-    for step in range(STEPS):
-        optimiser.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
+    falling = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / STEPS)
+
+    def loss() -> Tensor:
         u = network(f + JITTER * torch.randn(f.shape, generator=generator))
         outside = (u - roots[-1]).clamp_min(0) + (-u).clamp_min(0)  # where the curve is level, pull back
-        loss = (_interpolated(lost, roots, u).clamp_max(MOST_LOST_DB) + outside).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        mean: Tensor = (_interpolated(lost, roots, u).clamp_max(MOST_LOST_DB) + outside).mean()
+        return mean
+
+    descend_on(loss, falling, steps=STEPS, name="estimator", progress=False)
     return network
 
 

@@ -1,8 +1,6 @@
 """Whole photographs, in parts that share none."""
 
 import hashlib
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from training.errors import DataError
 from training.images.folder import Skipped, digest_of, find_images, read_all, refuse_blank
 from training.images.pixels import Kept
 from training.images.reader import read_pixels
+from training.images.split import keep_back
 
 LEAST_PHOTOS = 3
 
@@ -165,8 +164,9 @@ def _parts(
         raise DataError(f"{name}: {len(pairs)} usable pictures, at least {LEAST_PHOTOS} are needed{reasons}")
     refuse_blank((pair.clean.numpy() for pair in pairs), label=name)
     numbers = range(len(pairs))
-    tested = _kept_back(numbers, pairs, clean_of, kept[1])
-    watched = _kept_back([i for i in numbers if i not in tested], pairs, clean_of, kept[0])
+    names = [pair.name for pair in pairs]
+    tested = keep_back(numbers, names, clean_of, kept[1])
+    watched = keep_back([i for i in numbers if i not in tested], names, clean_of, kept[0])
     sha256 = hashlib.sha256()
     for pair in pairs:
         for photo in (pair.degraded, pair.clean):
@@ -180,22 +180,6 @@ def _parts(
         test=tuple(pair for i, pair in enumerate(pairs) if i in tested),
         skipped=tuple(skipped),
     )
-
-
-def _kept_back(free: Sequence[int], pairs: Sequence[Pair], clean_of: Sequence[bytes], rule: int | str) -> set[int]:
-    """Which of the `free` pairs a rule keeps back: never one of two with the same clean picture alone."""
-    if isinstance(rule, str) and not rule.isdecimal():
-        kept = {i for i in free if re.search(rule, pairs[i].name)}
-        if not kept or len(kept) == len(free):
-            raise DataError(f"{rule!r} (data.validation or data.test) matches {len(kept)} of {len(free)} names")
-    else:
-        count = min(int(rule), len(free) // 3)
-        kept = {free[round((i + 0.5) * len(free) / count - 0.5)] for i in range(count)} if count else set()
-    shown = {clean_of[i] for i in kept}
-    kept = {i for i in free if clean_of[i] in shown}
-    if len(kept) == len(free):
-        raise DataError(f"all {len(free)} pairs have a clean picture that is kept back: none is left to learn from")
-    return kept
 
 
 def _size(pixels: Kept) -> str:

@@ -11,6 +11,7 @@ from training.anomaly.aligned import BATCH_SIZE, CHUNK, HIDDEN, LATENT, SMALLEST
 from training.anomaly.features import GradientCells
 from training.images.pixels import to_pixels
 from training.randomness import generator_for
+from training.trainer import descend_on
 
 Images = Real[Tensor, "_ channel height width"]
 Scores = Float[Tensor, " image"]
@@ -52,13 +53,12 @@ class PixelAutoencoder(SmallPeer):
         generator, steps = generator_for(seed, 7), steps_for(len(images))
         optimiser = torch.optim.Adam(self.network.parameters(), lr=2e-3)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
-        for _ in range(steps):
+
+        def loss() -> Tensor:
             x = to_pixels(images[torch.randint(len(images), (BATCH_SIZE,), generator=generator)]).flatten(1)
-            loss = F.mse_loss(self.network(x), x)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch annotates it only in part
-            optimiser.step()
-            schedule.step()
+            return F.mse_loss(self.network(x), x)
+
+        descend_on(loss, schedule, steps=steps, name=self.name, progress=False)
         self.numbers = sum(p.numel() for p in self.network.parameters())
 
     @torch.no_grad()
