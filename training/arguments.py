@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
-from service.contract.manifest import Name
+from service.contract.fields import Name
 from training.config import RecipeError
 
 STAGES = {

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from service.contract.manifest import Calibration, Metric
+from service.contract.manifest import Metric
+from service.contract.sections import Calibration
 from training.anomaly.aligned import AlignedDetector
 from training.config import Recipe
 from training.images.dataset import Dataset

@@ -1,6 +1,7 @@
 """The model card: what a person should know before using a model, written from its manifest alone."""
 
-from service.contract.manifest import Manifest, Provenance
+from service.contract.manifest import Manifest
+from service.contract.provenance import Provenance
 
 PICTURE = "preview.png"
 

@@ -18,7 +18,8 @@ from pydantic import (
     PositiveInt,
 )
 
-from service.contract.manifest import Name, Task
+from service.contract.fields import Name
+from service.contract.manifest import Task
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 PartShare = Annotated[float, Field(gt=0.0, lt=1.0)]  # every part is used: validated on, calibrated on, measured on

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Real, UInt8
 from torch import Tensor
 
-from service.contract.manifest import MAX_EXAMPLES, Examples, Latent
+from service.contract.sections import MAX_EXAMPLES, Examples, Latent
 from training.images.pixels import to_pixels
 
 CHUNK = 500  # images at a time

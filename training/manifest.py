@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from service.contract.manifest import Data, Golden, Graph, InputSpec, Manifest, Metric, Provenance, Split, Task
+from service.contract.manifest import Golden, Graph, InputSpec, Manifest, Metric, Task
+from service.contract.provenance import Data, Provenance, Split
 from training.recipe import AnyRecipe
 from training.restoration.photos import Photos
 from training.run import REPORT, Run

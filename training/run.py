@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from service.contract.manifest import Start
+from service.contract.provenance import Start
 from training.checkpoint import CHECKPOINT
 from training.compression.photo_config import PhotoCodecRecipe
 from training.distributed import rank_and_world

@@ -10,7 +10,8 @@ from onnx import ModelProto, numpy_helper
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from service.contract.manifest import Graph, Manifest, Start
+from service.contract.manifest import Graph, Manifest
+from service.contract.provenance import Start
 from training.architectures.restorer import Restorer
 from training.errors import DataError
 

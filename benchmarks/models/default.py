@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from benchmarks.models.pictures import held_out, manifest_of, open_model
 from benchmarks.page import table, write_between
-from service.contract.manifest import Noise
 from service.contract.noise import white_level
+from service.contract.sections import Noise
 from service.images.image import Image
 from service.images.noise import level_of
 from training.images.pixels import to_pixels

@@ -1,18 +1,19 @@
 """The contract between training and service: the contents of `models/<name>/<version>/manifest.json`.
 
 The service owns it. `training/manifest.py` builds a `Manifest`, so a missing field fails when a model is made and not
-when it is served. Imports the standard library and pydantic only, as does `tables.py`, its part for compression.
+when it is served. Its parts are in `sections.py`, `provenance.py` and `tables.py`. All import pydantic only.
 `python -m service.api.reference` writes docs/manifest.md from the descriptions here.
 """
 
-import re
 from datetime import datetime
-from itertools import pairwise
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, model_validator
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 
-from service.contract.tables import CELL, Compression, Sha256
+from service.contract.fields import FileName, Finite, Frozen, Name, Sha256
+from service.contract.provenance import Provenance
+from service.contract.sections import Calibration, Enhance, Examples, Generate, Latent, Noise
+from service.contract.tables import CELL, Compression
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
@@ -34,28 +35,10 @@ TENSORS_BY_TASK: dict[Task, tuple[tuple[str, ...], tuple[str, ...]]] = {
 # Inputs that a graph of the task may have behind those: sigma (N,) is the noise of each image in 0-255 units, label
 # (N,) what each image shall show, as an index into `Generate.labels`.
 OPTIONAL_INPUTS_BY_TASK: dict[Task, tuple[str, ...]] = {"denoise": ("sigma",), "generate": ("label",)}
-MAX_EXAMPLES = 1000
 MAX_NOISE_DIM = 4096  # numbers that `generate` may want for one image
 
-_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-Name = Annotated[str, Field(pattern=_NAME)]
-# One file beside the manifest: no separators, so no graph is ever read from outside its own directory.
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0.0, lt=1.0)]
-_SHARES_TOLERANCE = 1e-3  # they may be written with few digits
 
-
-def is_name(name: str) -> bool:
-    """Whether a model may be called so."""
-    return re.fullmatch(_NAME, name) is not None
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TensorSpec(_Frozen):
+class TensorSpec(Frozen):
     """One input or output of a graph. A string in `shape` names a dynamic axis ("batch", "height", "width")."""
 
     name: str
@@ -66,7 +49,7 @@ class TensorSpec(_Frozen):
     """Size of each axis: a number, or the name of a dynamic axis."""
 
 
-class Parity(_Frozen):
+class Parity(Frozen):
     """Largest absolute difference between onnxruntime and PyTorch on the same input, measured at export."""
 
     max_abs_diff: Finite
@@ -75,7 +58,7 @@ class Parity(_Frozen):
     """The largest difference that was allowed."""
 
 
-class Graph(_Frozen):
+class Graph(Frozen):
     """One task: an ONNX file in the model's directory, with all weights inside.
 
     `parity` is that of the float32 graph with PyTorch. An int8 graph is made from that one; what it loses stands among
@@ -98,7 +81,7 @@ class Graph(_Frozen):
     """Type of the weights and activations inside the graph."""
 
 
-class InputSpec(_Frozen):
+class InputSpec(Frozen):
     """Which images the graphs take: float32 pixels in [0, 1], NCHW.
 
     `height` and `width` are both numbers (fixed size) or both None (any size that is a multiple of `multiple_of`;
@@ -128,237 +111,7 @@ class InputSpec(_Frozen):
         return self
 
 
-class LevelEstimator(_Frozen):
-    """From what an image says of its noise to the level that this model restores it best with.
-
-    A network of one hidden layer over `features` of `service/contract/noise.py`, fitted on pictures whose best level
-    was known. With f the features of a tile and u its answer, sigma = max(u, 0) ** 2 in 0-255 units, where
-
-        u = out_bias + out . relu(hidden_bias + hidden . clip((f - center) / spread, -4, 4))
-    """
-
-    features: Literal["haar-1"]
-    """Version of the features."""
-    center: tuple[Finite, ...]
-    """Mean of each feature."""
-    spread: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
-    """Standard deviation of each feature."""
-    hidden: tuple[tuple[Finite, ...], ...]
-    """Weights of the hidden layer, a row per unit."""
-    hidden_bias: tuple[Finite, ...]
-    """Bias of each hidden unit."""
-    out: tuple[Finite, ...]
-    """Weights of the output."""
-    out_bias: Finite
-    """Bias of the output."""
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> Self:
-        if any(len(row) != len(self.center) for row in (self.spread, *self.hidden)):
-            raise ValueError(f"spread and every row of hidden have {len(self.center)} numbers, as center has")
-        if not len(self.hidden) == len(self.hidden_bias) == len(self.out):
-            raise ValueError(f"hidden_bias and out have {len(self.hidden)} numbers, one for each row of hidden")
-        return self
-
-
-class Noise(_Frozen):
-    """The noise levels a denoiser was trained for: standard deviations in 0-255 units.
-
-    Without `estimator` the level of white noise is estimated, from the finest differences.
-    """
-
-    min_sigma: Annotated[float, Field(ge=0.0, le=255.0)]
-    """Weakest noise."""
-    max_sigma: Annotated[float, Field(gt=0.0, le=255.0)]
-    """Strongest noise."""
-    estimator: LevelEstimator | None = None
-    """Estimates the level if a request names none."""
-
-
-class Enhance(_Frozen):
-    """How much larger the output is. With `luma_only` the graph takes the luma alone, full-range BT.601 in [0, 1]."""
-
-    scale: Annotated[int, Field(ge=2, le=8)]
-    """Factor on width and height."""
-    luma_only: bool = False
-    """The graph sees luma only; chroma is resized."""
-
-
-class Generate(_Frozen):
-    """What the fitted prior draws. The graph turns e (N, D), standard normal, into images.
-
-    With `labels` it is told by its second input what to draw; `shares` are how frequent each label was among the
-    training images. Without them it draws whatever comes.
-    """
-
-    labels: tuple[str, ...] = ()
-    """Labels that a request can ask for."""
-    shares: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = ()
-    """Frequency of each label among the training images; sums to 1."""
-
-    @model_validator(mode="after")
-    def _one_share_each(self) -> Self:
-        if len(self.labels) != len(self.shares) or len(set(self.labels)) != len(self.labels):
-            raise ValueError(
-                f"{len(self.labels)} labels and {len(self.shares)} shares: give each label one share, once"
-            )
-        if self.shares and abs(sum(self.shares) - 1) > _SHARES_TOLERANCE:
-            raise ValueError(f"the shares sum to {sum(self.shares):g}, not to 1")
-        return self
-
-
-class Latent(_Frozen):
-    """The latent space: its size, and mean and standard deviation of each latent over the training images.
-
-    `directions` are the principal directions of the training images' latents, unit vectors by falling variance, and
-    `spread` is the standard deviation along each: what to turn to walk through the space. Both may be missing.
-    """
-
-    dim: PositiveInt
-    """Number of latents."""
-    mean: tuple[Finite, ...]
-    """Mean of each latent over the training images."""
-    std: tuple[Finite, ...]
-    """Standard deviation of each latent."""
-    directions: tuple[tuple[Finite, ...], ...] = ()
-    """Principal directions, unit vectors by falling variance."""
-    spread: tuple[Annotated[float, Field(ge=0.0, allow_inf_nan=False)], ...] = ()
-    """Standard deviation along each direction."""
-
-    @model_validator(mode="after")
-    def _lengths(self) -> Self:
-        if not len(self.mean) == len(self.std) == self.dim:
-            raise ValueError(f"dim is {self.dim} but mean has {len(self.mean)} and std {len(self.std)} values")
-        if len(self.directions) != len(self.spread) or any(len(row) != self.dim for row in self.directions):
-            raise ValueError(f"directions are rows of {self.dim} numbers, each with one spread")
-        return self
-
-
-class Examples(_Frozen):
-    """Where some test images lie in the latent space, and what they show: for a map of it."""
-
-    labels: tuple[str, ...]
-    """Label of each test image."""
-    latents: tuple[tuple[Finite, ...], ...]
-    """Latents of each test image."""
-
-    @model_validator(mode="after")
-    def _one_label_each(self) -> Self:
-        if len(self.labels) != len(self.latents) or len(self.labels) > MAX_EXAMPLES:
-            raise ValueError(
-                f"{len(self.labels)} labels and {len(self.latents)} latents: as many of each, at most {MAX_EXAMPLES}"
-            )
-        return self
-
-
-class Calibration(_Frozen):
-    """Anomaly scores of normal images that the model was not trained on, in ascending order.
-
-    `threshold` is the smallest score whose conformal p-value, (1 + number of `scores` at or above it) / (n + 1),
-    is at most `target_fpr`: about that share of normal images will be flagged. It lies just above one of the scores.
-
-    `map_peaks` are the largest values of the maps of the same images, also ascending, so in an order of their own: from
-    where on a place in a map is unusual. Empty where a model was calibrated without them.
-    """
-
-    score: str
-    """Name of the score."""
-    target_fpr: Share
-    """Share of normal images that the threshold may flag."""
-    threshold: Finite
-    """Images with this score or more are anomalous."""
-    scores: Annotated[tuple[Finite, ...], Field(min_length=1)]
-    """Scores of the calibration images, ascending."""
-    map_peaks: tuple[Finite, ...] = ()
-    """Largest map value of each calibration image, ascending."""
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        for name, values in (("scores", self.scores), ("map_peaks", self.map_peaks)):
-            if any(a > b for a, b in pairwise(values)):
-                raise ValueError(f"{name} must be in ascending order")
-        if self.map_peaks and len(self.map_peaks) != len(self.scores):
-            raise ValueError(
-                f"{len(self.map_peaks)} map_peaks and {len(self.scores)} scores: give one per image, or none"
-            )
-        return self
-
-
-class Split(_Frozen):
-    """How many images each part had. No image is in two parts."""
-
-    train: int
-    """Images that the weights were fitted to."""
-    validation: int
-    """Images that settings were chosen by."""
-    calibration: int
-    """Images that the threshold was set by."""
-    test: int
-    """Images that the figures are of."""
-
-
-class Data(_Frozen):
-    """The images a model was made from. `sha256` is over all image bytes in reading order."""
-
-    name: str
-    """Name of the data set."""
-    source: str
-    """Where the images come from."""
-    licence: str
-    """Licence of the images."""
-    sha256: Sha256
-    """SHA-256 of all pixels in reading order."""
-    images: PositiveInt
-    """Number of images."""
-    split: Split
-    """Images of each part."""
-
-
-class Start(_Frozen):
-    """The published model whose weights a training began with, and what had gone into those."""
-
-    name: Name
-    """Name of the model."""
-    version: PositiveInt
-    """Version of the model."""
-    sha256: Sha256
-    """SHA-256 of its graph."""
-    images_seen: int
-    """Images its training had seen."""
-    cpu_s: Finite
-    """CPU seconds its training took."""
-
-
-class Provenance(_Frozen):
-    """How the model was made, enough to make it again. `images_seen` and times do not count those of `start`."""
-
-    data: Data
-    """The images."""
-    seed: int
-    """Seed of everything random."""
-    config: dict[str, JsonValue]
-    """The whole recipe, with defaults."""
-    command: str
-    """The command that made the model."""
-    start: Start | None = None
-    """The model that training began with."""
-    commit: str
-    """Commit of the code."""
-    torch_version: str
-    """Version of PyTorch."""
-    device: str
-    """Device of the training."""
-    parameters: PositiveInt
-    """Parameters of the network."""
-    images_seen: int
-    """Images seen in training, with repetition."""
-    wall_s: Finite
-    """Seconds of training."""
-    cpu_s: Finite
-    """CPU seconds of training."""
-
-
-class Metric(_Frozen):
+class Metric(Frozen):
     """One measured figure, beside figures for the same thing from methods that cost less."""
 
     name: str
@@ -377,7 +130,7 @@ class Metric(_Frozen):
     """The same figure of cheaper methods, by name."""
 
 
-class Golden(_Frozen):
+class Golden(Frozen):
     """A small input per task and its recorded output: `<task>.<tensor>` arrays in one NPZ, the self-test at load.
 
     Another processor may round differently: outputs agree when |a - b| <= tolerance * (1 + |b|) everywhere.
@@ -391,7 +144,7 @@ class Golden(_Frozen):
     """Largest relative difference on another machine."""
 
 
-class Manifest(_Frozen):
+class Manifest(Frozen):
     """Everything the service and a reader need to know about one model version."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

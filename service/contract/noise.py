@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.contract.colour import TO_YCC
-from service.contract.manifest import LevelEstimator
+from service.contract.sections import LevelEstimator
 
 UNIT = 255.0  # of sigma: steps of an 8-bit image
 TILE = 128  # pixels a side of what is looked at; a multiple of the 16 of JPEG's blocks of halved colour

@@ -5,20 +5,16 @@ import struct
 from itertools import pairwise
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
+
+from service.contract.fields import Frozen, Sha256
 
 TABLE_TOTAL = 1 << 16  # what the counts of a table sum to
 CELL = 8  # pixels a side of one place in a grid
 CHANNELS = CELL * CELL  # symbols of one place
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SymbolTable(_Frozen):
+class SymbolTable(Frozen):
     """The static table of a range coder: symbol `first + i` has probability counts[i] / 65536.
 
     Symbols outside the table cannot be written. A table of one symbol takes no bits.
@@ -49,7 +45,7 @@ class SymbolTable(_Frozen):
 Tables = tuple[SymbolTable, ...]
 
 
-class RatePoint(_Frozen):
+class RatePoint(Frozen):
     """One trade of bytes for likeness: its tables, and what it gives on test images.
 
     Without a grid there is a table per latent. With one there is a table for channel 0, and for each other channel one
@@ -74,7 +70,7 @@ class RatePoint(_Frozen):
         return [self.tables, *[self.chroma] * (count - 1)]
 
 
-class Grid(_Frozen):
+class Grid(Frozen):
     """Symbols of planes of any size: 64 at every place of a grid, for 8x8 pixels each; see `contract.plane_coder`.
 
     Attributes:
@@ -112,7 +108,7 @@ class Grid(_Frozen):
                 raise ValueError("all contexts of a channel have the same symbols")
 
 
-class Compression(_Frozen):
+class Compression(Frozen):
     """How symbols become bytes, at every rate: fewest bytes first.
 
     The graph `compress` gives a number per latent, which is rounded to a symbol; `decompress` makes an image of

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from service.contract.manifest import Noise
 from service.contract.noise import LEAST_SIDE, TILE, features, root_level, white_level
+from service.contract.sections import Noise
 from service.images.image import Image, Pixels
 
 _TILES_A_SIDE = 4  # spread over the image; more change the mean little

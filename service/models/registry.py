@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.contract.manifest import Task, is_name
+from service.contract.fields import is_name
+from service.contract.manifest import Task
 from service.errors import (
     HourglassError,
     ModelNotFound,

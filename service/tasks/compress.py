@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from service.contract.container import Container, write_container
+from service.contract.container import Container
 from service.contract.manifest import Manifest
-from service.contract.range_coder import pack_symbols, symbols_crc32, to_symbols, unpack_symbols
+from service.contract.range_coder import pack_symbols, to_symbols, unpack_symbols
 from service.http.negotiation import negotiate
 from service.images.image import Pixels
 from service.images.inspect import ImageFile
@@ -23,13 +23,13 @@ from service.tasks.compressed_file import (
     check_file,
     check_symbols,
     compression_of,
-    digests_of,
     encoded,
     files_answer,
     image_type_of,
     numbered,
     rate_of,
     said_sizes,
+    write_file,
 )
 from service.tasks.image_input import ImageInput
 from service.tasks.work import OneJob, Work
@@ -74,20 +74,11 @@ class Compress(OneJob):
         assert self.rate is not None  # noqa: S101  set by `prepare`
         tables = compression_of(self.manifest).rates[self.rate].tables
         symbols = to_symbols(y, tables)
-        decoder, tables_digest = digests_of(self.manifest)
-        file = Container(
-            model=self.manifest.name,
-            version=self.manifest.version,
-            decoder=decoder,
-            tables=tables_digest,
-            rate=self.rate,
-            count=len(symbols),
-            sizes=self._sizes_said(),
-            symbols_crc32=symbols_crc32(symbols),
-            payload=pack_symbols(symbols, tables),
+        file = write_file(
+            self.manifest, self.rate, self._sizes_said(), pack_symbols(symbols, tables), [symbols], count=len(symbols)
         )
         resize = next(iter(self.resizes)) if len(self.resizes) == 1 else None
-        return Answer(HOURGLASS_TYPE, write_container(file), resize=resize)
+        return Answer(HOURGLASS_TYPE, file, resize=resize)
 
     def _input(self, file: ImageFile) -> ImageInput:
         return ImageInput(file, self.manifest, self.limits, self.accept)

@@ -13,10 +13,9 @@ from typing import Literal
 import numpy as np
 
 from service.contract.colour import Plane, from_planes, sizes_of_planes, to_planes
-from service.contract.container import Container, write_container
+from service.contract.container import Container
 from service.contract.manifest import Manifest
 from service.contract.plane_coder import Symbols, clip_grid, pack_grids, places_of, unpack_grids
-from service.contract.range_coder import symbols_crc32
 from service.contract.tables import CELL, CHANNELS, Grid, Tables
 from service.errors import TooManyPixels
 from service.http.negotiation import negotiate
@@ -33,13 +32,13 @@ from service.tasks.compressed_file import (
     check_file,
     check_symbols,
     compression_of,
-    digests_of,
     encoded,
     files_answer,
     image_type_of,
     numbered,
     rate_of,
     said_sizes,
+    write_file,
 )
 from service.tasks.image_input import read_image
 
@@ -106,20 +105,9 @@ class CompressPlanes:
             planes += [np.zeros((CHANNELS, *places_of(*plane)), np.int32) for plane in missing]
         every = [symbols for planes in self.images for symbols in planes]
         tables = point.tables_of_planes(count) * len(self.images)
-        decoder, tables_digest = digests_of(manifest)
-        file = Container(
-            model=manifest.name,
-            version=manifest.version,
-            decoder=decoder,
-            tables=tables_digest,
-            rate=rate,
-            count=len(self.images),
-            sizes=said_sizes(self.sizes),
-            symbols_crc32=symbols_crc32(*every),
-            payload=pack_grids(list(zip(every, tables, strict=True)), grid),
-            planes=count,
-        )
-        return Answer(HOURGLASS_TYPE, write_container(file))
+        payload = pack_grids(list(zip(every, tables, strict=True)), grid)
+        sizes, images = said_sizes(self.sizes), len(self.images)
+        return Answer(HOURGLASS_TYPE, write_file(manifest, rate, sizes, payload, every, count=images, planes=count))
 
 
 @dataclass

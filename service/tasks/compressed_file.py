@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 
-from service.contract.container import DIGEST_BYTES, Container
+from service.contract.container import DIGEST_BYTES, Container, write_container
 from service.contract.manifest import Manifest
 from service.contract.range_coder import Symbols, symbols_crc32
 from service.contract.tables import CELL, Compression
@@ -88,6 +89,44 @@ def check_count(images: int, limits: InputLimits) -> None:
 def said_sizes(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """Of all images, or one where they all have it."""
     return tuple(sizes) if len(set(sizes)) > 1 else (sizes[0],)
+
+
+def write_file(
+    manifest: Manifest,
+    rate: int,
+    sizes: tuple[tuple[int, int], ...],
+    payload: bytes,
+    symbols: Sequence[Symbols],
+    *,
+    count: int,
+    planes: Literal[1, 3] | None = None,
+) -> bytes:
+    """Write the file of a request's images.
+
+    Args:
+        manifest: Of the model whose decoder reads it.
+        rate: Index of the rate it was written at.
+        sizes: Height and width of every image, or one where they all have it; none where it is the model's own.
+        payload: The coded symbols.
+        symbols: Those that `payload` holds, for their checksum.
+        count: Images.
+        planes: Of each image, where the model has a grid of symbols.
+    """
+    decoder, tables = digests_of(manifest)
+    return write_container(
+        Container(
+            model=manifest.name,
+            version=manifest.version,
+            decoder=decoder,
+            tables=tables,
+            rate=rate,
+            count=count,
+            sizes=sizes,
+            symbols_crc32=symbols_crc32(*symbols),
+            payload=payload,
+            planes=planes,
+        )
+    )
 
 
 def check_file(file: Container, manifest: Manifest, limits: InputLimits) -> list[tuple[int, int]]:

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.contract.manifest import Generate, Manifest
+from service.contract.manifest import Manifest
+from service.contract.sections import Generate
 from service.errors import InvalidParameter, TooManyImages, TooManyPixels, shown
 from service.http.negotiation import negotiate
 from service.images.codec import image_types

@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.contract.manifest import Latent, Manifest
+from service.contract.manifest import Manifest
+from service.contract.sections import Latent
 from service.errors import InvalidLatent
 from service.http.negotiation import negotiate
 from service.images.codec import image_types

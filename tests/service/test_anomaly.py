@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from service.contract.manifest import Calibration
+from service.contract.sections import Calibration
 from service.tasks.anomaly.thresholds import map_threshold, p_value, score_threshold, smallest_rate
 from tests.service.conftest import MakeClient
 from tests.service.files import Array, from_npy, pixels_of, png, to_npy

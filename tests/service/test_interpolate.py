@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
-from service.contract.manifest import Latent
+from service.contract.sections import Latent
 from service.errors import InvalidLatent
 from service.settings import Settings
 from service.tasks.interpolate import linear, spherical

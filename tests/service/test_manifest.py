@@ -7,17 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.contract.manifest import (
-    MAX_EXAMPLES,
-    MAX_NOISE_DIM,
-    Calibration,
-    Examples,
-    Generate,
-    InputSpec,
-    Latent,
-    Manifest,
-)
-from service.contract.manifest import LevelEstimator as Level
+from service.contract.manifest import MAX_NOISE_DIM, InputSpec, Manifest
+from service.contract.sections import MAX_EXAMPLES, Calibration, Examples, Generate, Latent
+from service.contract.sections import LevelEstimator as Level
 from tests.service.planemodels import publish_plane_codec
 from tests.service.toymodels import publish_blur, publish_codec, publish_generator, publish_toy
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from service.contract.manifest import LevelEstimator, Noise
 from service.contract.noise import features, root_level, white_level
+from service.contract.sections import LevelEstimator, Noise
 from service.images.image import Image
 from service.images.noise import estimate_sigma, level_of, tiles
 from tests.service.conftest import MakeClient

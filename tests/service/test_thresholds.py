@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.contract.manifest import Calibration
+from service.contract.sections import Calibration
 from service.errors import UnreachableRate
 from service.tasks.anomaly.thresholds import map_threshold, p_value, score_threshold, smallest_rate
 

@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from service.contract.manifest import TENSORS_BY_TASK, LevelEstimator, Manifest, Noise, Task
+from service.contract.manifest import TENSORS_BY_TASK, Manifest, Task
 from service.contract.range_coder import pack_symbols
+from service.contract.sections import LevelEstimator, Noise
 from service.contract.tables import TABLE_TOTAL, Compression, RatePoint, SymbolTable, digest_of
 from service.models.session import Session
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from service.contract.manifest import Calibration, Metric
+from service.contract.manifest import Metric
+from service.contract.sections import Calibration
 from tests.service.toymodels import toy_graphs
 from training import calibration as calibrating
 from training.anomaly.aligned import AlignedDetector

@@ -71,7 +71,7 @@ def test_a_group_is_never_in_two_parts() -> None:
 
 
 def test_groups_too_large_for_a_part_are_refused() -> None:
-    with pytest.raises(DataError, match="2 groups of 20 images are too few"):
+    with pytest.raises(DataError, match="2 groups of images leave none for training"):
         split(["a"] * 10 + ["b"] * 10, (0.1, 0.1), seed=0)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.contract.manifest import Calibration
+from service.contract.sections import Calibration
 from training.calibration import Answers, calibration_of, too_few
 from training.config import CorruptionConfig
 from training.images.corruptions import corrupt

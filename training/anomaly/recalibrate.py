@@ -17,7 +17,9 @@ from pydantic import JsonValue
 from scipy.stats import ks_2samp
 from tqdm import tqdm
 
-from service.contract.manifest import Calibration, InputSpec, Manifest, Split
+from service.contract.manifest import InputSpec, Manifest
+from service.contract.provenance import Split
+from service.contract.sections import Calibration
 from service.images.resize import plan_placement, resample
 from training.anomaly.parts import find_good, shown
 from training.anomaly.report import (

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.contract.manifest import Calibration, Metric
+from service.contract.manifest import Metric
+from service.contract.sections import Calibration
 from training.anomaly.masks import find_mask, read_masks
 from training.calibration import CHUNK_PIXELS, conformal_threshold
 from training.config import DataConfig

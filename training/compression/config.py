@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from service.contract.manifest import Name, Task
+from service.contract.fields import Name
+from service.contract.manifest import Task
 from training.config import ArchitectureConfig, DataConfig, OptimisationConfig, Section, Share
 
 

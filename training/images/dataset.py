@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxtyping import Real, UInt8
 from torch import Tensor
 
-from service.contract.manifest import Split
+from service.contract.provenance import Split
 from training.config import DataConfig, RecipeError
 from training.errors import DataError
 from training.images.folder import Skipped, read_folder

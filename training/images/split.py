@@ -18,7 +18,7 @@ Indices = Int64[Tensor, "_"]
 def split(groups: Sequence[Hashable], shares: tuple[float, ...], *, seed: int) -> tuple[Indices, ...]:
     """Shuffle the groups by `seed` and cut: what is left over for training first, then one part per share.
 
-    A group goes where its first image falls, so parts of large groups are a little larger or smaller than their share.
+    A part takes whole groups until it has its share, so parts of large groups are a little larger than asked for.
 
     Args:
         groups: The group of every image; all different where every image stands alone.
@@ -29,7 +29,7 @@ def split(groups: Sequence[Hashable], shares: tuple[float, ...], *, seed: int) -
         The numbers of the images of every part.
 
     Raises:
-        DataError: A part gets no image.
+        DataError: Training gets no image.
     """
     images_of: dict[Hashable, list[int]] = {}
     for image, group in enumerate(groups):
@@ -37,21 +37,17 @@ def split(groups: Sequence[Hashable], shares: tuple[float, ...], *, seed: int) -
     members = list(images_of.values())
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed)).tolist()
     sizes = [max(1, round(share * len(groups))) if share else 0 for share in shares]
-    left = len(groups) - sum(sizes)
-    if left < 1:
-        raise DataError(f"shares {shares} of {len(groups)} images leave none for training; lower them or add images")
-    ends = torch.tensor([left, *sizes]).cumsum(0)
-    parts: list[list[int]] = [[] for _ in ends]
-    seen = 0
-    for number in order:
-        parts[int(torch.searchsorted(ends, seen, right=True))] += members[number]
-        seen += len(members[number])
-    if any(size and not part for size, part in zip([left, *sizes], parts, strict=True)):
-        raise DataError(
-            f"{len(members)} groups of {len(groups)} images are too few or too large for shares {shares}: a part gets "
-            "none; check data.groups, or lower the shares"
-        )
-    return tuple(torch.tensor(part, dtype=torch.int64) for part in parts)
+    parts: list[list[int]] = []
+    for size in reversed(sizes):
+        part: list[int] = []
+        while order and len(part) < size:
+            part = members[order.pop()] + part
+        parts.insert(0, part)
+    train = [image for number in order for image in members[number]]
+    if not train:
+        what = f"{len(groups)} images" if len(members) == len(groups) else f"{len(members)} groups of images"
+        raise DataError(f"shares {shares} of {what} leave none for training; lower them or add images")
+    return tuple(torch.tensor(part, dtype=torch.int64) for part in (train, *parts))
 
 
 def keep_back(free: Sequence[int], names: Sequence[str], groups: Sequence[Hashable], rule: int | str) -> set[int]:

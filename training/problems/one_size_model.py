@@ -9,17 +9,8 @@ import torch
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
-from service.contract.manifest import (
-    Calibration,
-    Examples,
-    Generate,
-    Golden,
-    Graph,
-    InputSpec,
-    Latent,
-    Metric,
-    Task,
-)
+from service.contract.manifest import Golden, Graph, InputSpec, Metric, Task
+from service.contract.sections import Calibration, Examples, Generate, Latent
 from training.anomaly.aligned import AlignedDetector, learn_aligned_detector
 from training.architectures import build
 from training.calibration import calibrate, too_few

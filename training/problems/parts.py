@@ -13,7 +13,9 @@ from jaxtyping import Real
 from torch import Tensor
 from tqdm import tqdm
 
-from service.contract.manifest import Calibration, Golden, Graph, InputSpec, Metric, Split
+from service.contract.manifest import Golden, Graph, InputSpec, Metric
+from service.contract.provenance import Split
+from service.contract.sections import Calibration
 from training.anomaly.config import AnomalyRecipe
 from training.anomaly.detector import Detector
 from training.anomaly.learn import folds_of, learn_detector

@@ -7,7 +7,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from service.contract.manifest import Enhance, InputSpec
+from service.contract.manifest import InputSpec
+from service.contract.sections import Enhance
 from training.architectures.restorer import SIGMA_UNIT, Clamped, Restorer, reach
 from training.card import PICTURE
 from training.charts import CURVE, lines

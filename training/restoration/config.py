@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from service.contract.manifest import Name, Task
+from service.contract.fields import Name
+from service.contract.manifest import Task
 from training.config import Held, OptimisationConfig, Section, Share, Validation
 from training.restoration.degradations import DEGRADATIONS
 

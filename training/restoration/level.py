@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from service.contract.manifest import LevelEstimator, Metric, Noise
+from service.contract.manifest import Metric
 from service.contract.noise import LEAST_SIDE, TILE, UNIT, features, root_level, white_level
+from service.contract.sections import LevelEstimator, Noise
 from training.measure.pictures import Restore
 from training.randomness import generator_for
 from training.restoration.config import RestorationRecipe

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Real
 from torch import Tensor
 
-from service.contract.manifest import Split
+from service.contract.provenance import Split
 from training.errors import DataError
 from training.images.folder import Skipped, digest_of, find_images, read_all, refuse_blank
 from training.images.pixels import Kept

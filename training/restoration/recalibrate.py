@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from pydantic import JsonValue
 from tqdm import tqdm
 
-from service.contract.manifest import Manifest, Noise
+from service.contract.manifest import Manifest
+from service.contract.sections import Noise
 from training.errors import DataError
 from training.measure.pictures import SizedGraph
 from training.publish import publish, write_card_and_manifest

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.contract.manifest import Calibration
+from service.contract.sections import Calibration
 from service.http.negotiation import negotiate
 from service.images.codec import image_types
 from service.images.image import Image, Pixels

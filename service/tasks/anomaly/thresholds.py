@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.contract.manifest import Calibration
+from service.contract.sections import Calibration
 from service.errors import UnreachableRate
 
 

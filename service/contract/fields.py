@@ -1,0 +1,25 @@
+"""What fields of the contract are made of: names, files, finite numbers, digests. Imports pydantic only."""
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+Name = Annotated[str, Field(pattern=_NAME)]
+# One file beside the manifest: no separators, so no graph is ever read from outside its own directory.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+def is_name(name: str) -> bool:
+    """Return whether a model may be called so."""
+    return re.fullmatch(_NAME, name) is not None
+
+
+class Frozen(BaseModel):
+    """A part of the contract: it cannot change, and an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
