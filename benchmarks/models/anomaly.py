@@ -25,7 +25,7 @@ from benchmarks.models.peers.anomaly import AnomalibPadim, BorderGrey, Padim, Pa
 from benchmarks.page import table, write_between
 from training.anomaly.backbone import Lite0
 from training.anomaly.config import AnomalyRecipe
-from training.anomaly.learn import CHUNK, feature_maps, learn_from_features
+from training.anomaly.learn import CHUNK, Found, feature_maps, learn_from_features
 from training.anomaly.masks import read_mask
 from training.anomaly.parts import choose_input
 from training.anomaly.report import Answer, figures
@@ -150,7 +150,8 @@ class _Run:
         self.masks = np.stack([read_mask(path, config) for path in case.masks]) if case.masks else None
         self.features = Lite0()
         started = time.process_time()
-        self.found = feature_maps(self.features, self.images).half()  # half the memory
+        found = feature_maps(self.features, self.images)
+        self.found = Found(found.coarse.half(), found.fine)  # half the memory
         self.features_s = (time.process_time() - started) / len(self.found)
 
     def methods(self) -> list[Callable[[dict[str, Row]], None]]:
@@ -181,7 +182,7 @@ class _Run:
     def _detector(self, rows: dict[str, Row]) -> None:
         started, count = time.process_time(), len(self.taught)
         learnt = learn_from_features(
-            self.features, self.found[:count].float(), self.case.groups, self.images.shape[2:], self.recipe.detector,
+            self.features, self.found[:count], self.case.groups, self.images.shape[2:], self.recipe.detector,
             seed=self.seed, progress=False,
         )  # fmt: skip
         learning_s = time.process_time() - started + self.features_s * count
@@ -208,9 +209,9 @@ class _Run:
     @torch.no_grad()
     def _by_features(self, peer: Patchcore | Padim, rows: dict[str, Row]) -> None:
         count, started = len(self.taught), time.process_time()
-        peer.fit(self.found[:count].float(), generator_for(self.seed, 8))
+        peer.fit(self.found.coarse[:count].float(), generator_for(self.seed, 8))
         learning_s, started = time.process_time() - started + self.features_s * count, time.process_time()
-        maps = torch.cat([peer(part.float()) for part in torch.split(self.found[count:], CHUNK)])
+        maps = torch.cat([peer(part.float()) for part in torch.split(self.found.coarse[count:], CHUNK)])
         ms = 1000 * ((time.process_time() - started) / len(self.judged) + self.features_s)
         size = self.images.shape[2:]
         whole = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0].numpy()

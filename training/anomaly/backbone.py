@@ -12,6 +12,7 @@ from training.errors import DataError
 
 Images = Float[Tensor, "batch channel height width"]
 FeatureMaps = Float[Tensor, "batch feature rows columns"]
+FineMaps = Float[Tensor, "batch fine_feature fine_rows fine_columns"]
 
 MULTIPLE_OF = 32  # pixels; for other sizes the padding that the packaged network has written into it does not fit
 # Last blocks of the stages that are tapped: 24 channels at stride 4, 40 at stride 8, 112 at stride 16.
@@ -19,12 +20,13 @@ TAPS = (2, 4, 10)
 
 
 class Lite0(nn.Module):
-    """Three taps of EfficientNet-Lite0 (Tan and Le 2019, https://arxiv.org/abs/1905.11946), side by side at stride 8.
+    """Give three taps of EfficientNet-Lite0 (Tan and Le 2019, https://arxiv.org/abs/1905.11946), at stride 8.
 
     x (N,1|3,H,W) ->[ stem, blocks 0-2 ]-> (N,24,H/4,W/4) ->[ blocks 3-4 ]-> (N,40,H/8,W/8) ->[ blocks 5-10 ]->
     (N,112,H/16,W/16); each ->[ mean of 3x3 positions, then of 2x2 or bilinear to H/8 x W/8 ]-> (N,176,H/8,W/8). The
     mean over neighbours makes a feature describe a patch, as in PatchCore (Roth et al. 2022,
-    https://arxiv.org/abs/2106.08265). Stride 4 shows what is small.
+    https://arxiv.org/abs/2106.08265). The first tap, (N,24,H/4,W/4) after the mean of 3x3, is given as it is, too: it
+    shows where something small lies.
     """
 
     channels = 176
@@ -38,18 +40,20 @@ class Lite0(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def forward(self, x: Images) -> FeatureMaps:
+    def forward(self, x: Images) -> tuple[FeatureMaps, FineMaps]:
         x = self.stem((x.expand(-1, 3, -1, -1) * 255.0 - 127.0) / 128.0)  # the scaling that the weights were made for
         size = (int(x.shape[2]) // 4, int(x.shape[3]) // 4)  # the stem has halved it
         taps: list[Tensor] = []
+        fine = x
         for number, block in enumerate(self.blocks):
             x = block(x)
             if number in TAPS:
                 patches = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
                 if not taps:
+                    fine = patches
                     patches = F.avg_pool2d(patches, 2)
                 taps.append(F.interpolate(patches, size=size, mode="bilinear", align_corners=False))
-        return torch.cat(taps, dim=1)
+        return torch.cat(taps, dim=1), fine
 
 
 def _pretrained() -> Any:  # noqa: ANN401  its class is not typed

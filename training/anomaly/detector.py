@@ -1,6 +1,7 @@
 """The detector: features, evidence from several sources, one map and one score. All of it is the exported graph."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -9,21 +10,21 @@ from torch.nn import functional as F
 
 Images = Float[Tensor, "batch channel height width"]
 FeatureMaps = Float[Tensor, "batch feature rows columns"]
+FineMaps = Float[Tensor, "batch fine_feature fine_rows fine_columns"]
 Map = Float[Tensor, "batch rows columns"]
-Maps = Float[Tensor, "batch evidence rows columns"]
+FineMap = Float[Tensor, "batch fine_rows fine_columns"]
 
-TOP_SHARE = 0.01  # of the positions of a map, whose mean is the score
-MEAN_WEIGHT = 0.5  # of the mean of all of it, in the score
-BLUR = (0.25, 0.5, 0.25)  # over the positions of the feature map, in both directions
+TOP_SHARE = 0.01  # of the positions of a map, whose mean is the score by distance
+PLACE_WEIGHT = 0.5  # of the evidence by position in the map, where distance and texture count 1
 
 
 class Features(Protocol):
-    """phi: x (N,C,H,W) in [0, 1] -> (N,channels,H/stride,W/stride). An nn.Module with nothing left to learn."""
+    """phi: x (N,C,H,W) in [0, 1] -> (N,channels,H/stride,W/stride), and finer ones. It has nothing left to learn."""
 
     channels: int
     stride: int
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class Projection(nn.Module):
@@ -63,120 +64,171 @@ class Neighbours(nn.Module):
 
 
 class Positions(nn.Module):
-    """How far every position's leading features are from what good images have there: f (N,K,h,w) -> (N,h,w).
+    """Measure how far the leading features are from what good images have at that position: f (N,K,h,w) -> (N,h,w).
 
     A Gaussian at every position, as in PaDiM (Defard et al. 2021, https://arxiv.org/abs/2011.08785), but over the
     directions that features vary most in, not over a random choice: Mahalanobis lengths, root mean squares over D.
 
     Args:
-        mean: (D,h,w).
-        whiten: (h*w,D,D); brings what good images have at a position to unit variance.
+        unit: (D,), the length that counts as 1 in every direction.
+        mean: (D,h,w), in these units.
+        whiten: (h*w,D,D); brings what good images have at a position to unit variance. Stored in 16 bits.
+    """
+
+    unit: Tensor
+    mean: Tensor
+    whiten: Tensor
+
+    def __init__(
+        self,
+        unit: Float[Tensor, " direction"],
+        mean: Float[Tensor, "direction rows columns"],
+        whiten: Float[Tensor, "position direction direction"],
+    ) -> None:
+        super().__init__()
+        self.register_buffer("unit", unit)
+        self.register_buffer("mean", mean)
+        self.register_buffer("whiten", whiten.half())  # half the size of the graph; errors of 0.0005
+
+    def forward(self, f: FeatureMaps) -> Map:
+        kept, rows, columns = self.mean.shape
+        centred = (f[:, :kept] / self.unit[:, None, None] - self.mean).flatten(2).permute(2, 1, 0)  # (hw, D, N)
+        square = (self.whiten.float() @ centred).square().mean(dim=1)  # (hw, N)
+        return square.sqrt().T.reshape(-1, rows, columns)
+
+
+class Texture(nn.Module):
+    """Measure how far features are from what good images have anywhere: f (N,K,h,w) -> (N,h,w), Mahalanobis lengths.
+
+    Args:
+        mean: (K,).
+        whiten: (K,K); brings features of good images to unit variance.
     """
 
     mean: Tensor
     whiten: Tensor
 
-    def __init__(
-        self, mean: Float[Tensor, "direction rows columns"], whiten: Float[Tensor, "position direction direction"]
-    ) -> None:
+    def __init__(self, mean: Float[Tensor, " feature"], whiten: Float[Tensor, "feature feature"]) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("whiten", whiten)
 
-    def forward(self, f: FeatureMaps) -> Map:
-        kept, rows, columns = self.mean.shape
-        centred = (f[:, :kept] - self.mean).flatten(2).permute(2, 1, 0)  # (hw, D, N)
-        square = (self.whiten @ centred).square().mean(dim=1)  # (hw, N)
-        return square.sqrt().T.reshape(-1, rows, columns)
+    def forward(self, f: FineMaps) -> FineMap:
+        centred = f - self.mean[None, :, None, None]
+        return F.conv2d(centred, self.whiten[:, :, None, None]).square().sum(dim=1).sqrt()
+
+
+class Usual(nn.Module):
+    """Standardise a map by what good images have at each position: (N,h,w) -> (N,h,w).
+
+    Args:
+        mean: (h,w).
+        std: (h,w).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Float[Tensor, "rows columns"], std: Float[Tensor, "rows columns"]) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, maps: Map) -> Map:
+        return (maps - self.mean) / self.std
+
+
+class Evidence(NamedTuple):
+    """Three maps of the same images: by distance and by position (N,h,w), by texture (N,H',W') and finer."""
+
+    near: Map
+    place: Map
+    texture: FineMap
 
 
 class Detector(nn.Module):
     """x (N,C,H,W) in [0, 1] -> score (N,), map (N,H,W); larger means less like the good images.
 
-    x ->[ features, projection ]-> f (N,K,h,w)
+    x ->[ features ]-> coarse ones (N,D,h,w), fine ones (N,F,H',W')
+    coarse ->[ projection ]-> f (N,K,h,w)
     f ->[ distance from the nearest feature of good images ]-> map 1
     f ->[ Mahalanobis distance from what good images have at the position ]-> map 2
-    maps ->[ 0 at the level, 1 at the height that held-out good images reach; weighted sum ]-> map (N,h,w)
-    score: the mean of the map's highest 1 % and half the mean of all of it, each above what held-out good images have,
-    in standard deviations of theirs: what is small is seen by the first, what is everywhere by the second.
-    The map that is answered is blurred slightly and enlarged to (H,W).
+    fine ->[ Mahalanobis distance from what good images have anywhere ]-> map 3
+    maps ->[ less the mean, over the deviation that held-out good images have at the position ]-> maps
+    score: the higher of two, each in standard deviations of held-out good images: the mean of the highest 1 % of map 1,
+    and the highest value of map 2.
+    map: maps 1 and 3 and half of map 2, 0 at the mean of good images, 1 where their most unusual places are.
 
-    `level`, `height` and `weights` (2,), `centre` and `scale` (2,) are set by `learn.py`.
+    `centre` and `scale` (2,), `level` and `height` (1,) are set by `learn.py`.
 
     Args:
         features: What has the shape of `Features`.
         projection: To f.
-        neighbours: Makes map 1.
-        positions: Makes map 2.
+        near: Makes map 1.
+        place: Makes map 2.
+        texture: Makes map 3.
+        usual: Standardise the three maps.
     """
 
     description = (
-        "how far the features are from the nearest ones of good images, and, where parts lie alike, from what good "
-        "images have at that place: the mean of the highest hundredth of the map and half the mean of all of it, each "
-        "in standard deviations of good images"
+        "how far the features are from the nearest ones of good images, and from what good images have at that place, "
+        "each less what is usual there: the higher of the mean of the highest hundredth of the one and the highest "
+        "value of the other, each in standard deviations of good images"
     )
-    evidence = ("distance", "position")
 
-    level: Tensor
-    height: Tensor
-    weights: Tensor
     centre: Tensor
     scale: Tensor
-    blur: Tensor
+    level: Tensor
+    height: Tensor
 
     def __init__(
         self,
         features: nn.Module,
         projection: nn.Module,
-        neighbours: nn.Module,
-        positions: nn.Module,
+        *,
+        near: nn.Module,
+        place: nn.Module,
+        texture: nn.Module,
+        usual: Sequence[nn.Module],
     ) -> None:
         super().__init__()
         self.features = features
         self.projection = projection
-        self.neighbours = neighbours
-        self.positions = positions
-        self.register_buffer("level", torch.zeros(len(self.evidence)))
-        self.register_buffer("height", torch.ones(len(self.evidence)))
-        self.register_buffer("weights", torch.full((len(self.evidence),), 1 / len(self.evidence)))
+        self.near = near
+        self.place = place
+        self.texture = texture
+        self.usual = nn.ModuleList(usual)
         self.register_buffer("centre", torch.zeros(2))
         self.register_buffer("scale", torch.ones(2))
-        blur = torch.tensor(BLUR)
-        self.register_buffer("blur", (blur[:, None] * blur)[None, None])
+        self.register_buffer("level", torch.zeros(1))
+        self.register_buffer("height", torch.ones(1))
 
     def forward(self, x: Images) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch height width"]]:
-        joined = self.join(self.maps(self.projection(self.features(x))))
-        return self.score(joined), self.enlarged(joined, (int(x.shape[2]), int(x.shape[3])))
+        coarse, fine = self.features(x)
+        f = self.projection(coarse)
+        maps = (self.near(f), self.place(f), self.texture(fine))
+        evidence = Evidence(*(usual(part) for usual, part in zip(self.usual, maps, strict=True)))
+        return self.score(evidence), self.map(evidence, (int(x.shape[2]), int(x.shape[3])))
 
-    def maps(self, f: FeatureMaps) -> Maps:
-        """One map per evidence from projected features: (N,2,h,w)."""
-        return torch.stack([self.neighbours(f), self.positions(f)], dim=1)
+    def score(self, evidence: Evidence) -> Float[Tensor, " batch"]:
+        """The score of standardised maps: (N,)."""
+        return ((pooled(evidence) - self.centre) / self.scale).amax(dim=1)
 
-    def standardised(self, maps: Maps) -> Maps:
-        """Maps with 0 where held-out good images are on average, and 1 where their most unusual places are."""
-        return (maps - self.level[:, None, None]) / (self.height - self.level)[:, None, None]
-
-    def join(self, maps: Maps) -> Map:
-        """All maps as one, weighted: (N,h,w)."""
-        return (self.standardised(maps) * self.weights[:, None, None]).sum(dim=1)
-
-    def enlarged(self, joined: Map, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
-        """Joined maps at the size of the images, slightly blurred: scores are not, as it hides what is small."""
-        blurred = F.conv2d(F.pad(joined[:, None], (1, 1, 1, 1), mode="replicate"), self.blur)
-        return F.interpolate(blurred, size=size, mode="bilinear", align_corners=False)[:, 0]
-
-    def score(self, joined: Map) -> Float[Tensor, " batch"]:
-        """The score of joined maps: (N,)."""
-        small, everywhere = ((pooled(joined) - self.centre) / self.scale).unbind(dim=1)
-        return small + MEAN_WEIGHT * everywhere
+    def map(self, evidence: Evidence, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+        """The map of standardised maps, at the size of the images."""
+        whole = F.interpolate(joined(evidence)[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+        return (whole - self.level) / (self.height - self.level)
 
 
-def pooled(joined: Map) -> Float[Tensor, "batch pooling"]:
-    """The mean of the highest 1 %, and of all, of every map."""
-    return torch.stack([tops(joined[:, None])[:, 0], joined.mean(dim=(1, 2))], dim=1)
+def pooled(evidence: Evidence) -> Float[Tensor, "batch evidence"]:
+    """The mean of the highest 1 % by distance, and the highest value by position, of every image."""
+    near = evidence.near.flatten(1)
+    top = near.topk(max(1, round(TOP_SHARE * near.shape[1])), dim=1).values.mean(dim=1)
+    return torch.stack([top, evidence.place.flatten(1).amax(dim=1)], dim=1)
 
 
-def tops(maps: Maps) -> Float[Tensor, "batch evidence"]:
-    """The mean of the highest 1 % of every evidence's map."""
-    flat = maps.flatten(2)
-    return flat.topk(max(1, round(TOP_SHARE * flat.shape[2])), dim=2).values.mean(2)
+def joined(evidence: Evidence) -> FineMap:
+    """All standardised maps as one, at the size of the finest: (N,H',W')."""
+    coarse = (evidence.near + PLACE_WEIGHT * evidence.place)[:, None]
+    size = (int(evidence.texture.shape[1]), int(evidence.texture.shape[2]))
+    return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[:, 0] + evidence.texture

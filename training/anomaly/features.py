@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 Images = Float[Tensor, "batch channel height width"]
 FeatureMaps = Float[Tensor, "batch feature rows columns"]
+FineMaps = Float[Tensor, "batch fine_feature fine_rows fine_columns"]
 
 
 class Gradients(nn.Module):
@@ -16,7 +17,8 @@ class Gradients(nn.Module):
 
     x (N,C,H,W) ->[ grey, Sobel ]-> gradient (N,2,H,W) ->[ onto 8 directions, positive part, mean of 2x2 ]->
     (N,8,H/2,W/2). The idea is that of histograms of oriented gradients (Dalal and Triggs 2005,
-    https://doi.org/10.1109/CVPR.2005.177), without the normalisation of blocks.
+    https://doi.org/10.1109/CVPR.2005.177), without the normalisation of blocks. There are no finer ones, so they are
+    given twice.
     """
 
     channels = 8
@@ -31,11 +33,12 @@ class Gradients(nn.Module):
         self.register_buffer("sobel", torch.stack([across, across.T])[:, None])  # (2, 1, 3, 3)
         self.register_buffer("directions", torch.stack([angles.cos(), angles.sin()], 1)[:, :, None, None])
 
-    def forward(self, x: Images) -> FeatureMaps:
+    def forward(self, x: Images) -> tuple[FeatureMaps, FineMaps]:
         grey = F.pad(x.mean(dim=1, keepdim=True), (1, 1, 1, 1), mode="replicate")
         gradient = F.conv2d(grey, self.sobel)  # (N, 2, H, W)
         towards = F.conv2d(gradient, self.directions).relu()  # (N, 8, H, W)
-        return F.avg_pool2d(towards, self.stride)
+        cells = F.avg_pool2d(towards, self.stride)
+        return cells, cells
 
 
 class GradientCells(nn.Module):

@@ -15,7 +15,18 @@ from tqdm import tqdm
 
 from training.anomaly.backbone import Lite0
 from training.anomaly.bank import coreset
-from training.anomaly.detector import Detector, Neighbours, Positions, Projection, pooled, tops
+from training.anomaly.detector import (
+    TOP_SHARE,
+    Detector,
+    Evidence,
+    Neighbours,
+    Positions,
+    Projection,
+    Texture,
+    Usual,
+    joined,
+    pooled,
+)
 from training.anomaly.features import Gradients
 from training.config import Section
 from training.images.pixels import to_pixels
@@ -27,14 +38,18 @@ CHUNK = 8  # images at once through the features and the bank
 FOLDS = 10  # detectors that each leave out a tenth of the images
 PATCHES = 400_000  # positions of good images that the bank is chosen from: all of 390 images of 256x256
 SAMPLED = 40_000  # positions that the projection is learnt from
-POSITION_DIRECTIONS = 24  # of the features, in the Gaussian of every position
+POSITION_DIRECTIONS = 48  # of the features, in the Gaussian of every position
 POSITION_PRIOR = 10.0  # images: as if so many had shown that all positions are alike
 POSITION_SHRINKAGE = 0.01
-LOW = 0.1  # quantile over positions: ground that is always the same says nothing about the part on it
-TOLD_LEAST, TOLD_MOST = 0.5, 1.0  # nats per direction from which on positions count at all, and as much as others
+LEAST_LENGTH = 0.001  # of the longest direction
+TEXTURE_SHRINKAGE = 0.01  # of the mean variance
+OWN_MEAN, OWN_VARIANCE = 0.7, 0.3  # shares of what a position has shown itself; the rest is of all positions
+AROUND = 2  # positions in every direction whose means and deviations are pooled
 
 Images = Real[Tensor, "_ channel height width"]
 FeatureMaps = Float[Tensor, "_ feature rows columns"]
+FineMaps = Float[Tensor, "_ fine_feature fine_rows fine_columns"]
+Maps = Float[Tensor, "_ rows columns"]
 
 
 class DetectorConfig(Section):
@@ -63,17 +78,31 @@ class Learnt:
     maps: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Found:
+    """What the features are of images: `coarse` (N,D,h,w) and `fine` (N,F,H',W'), the latter in 16 bits."""
+
+    coarse: FeatureMaps
+    fine: FineMaps
+
+    def __getitem__(self, which: slice) -> "Found":
+        return Found(self.coarse[which], self.fine[which])
+
+    def __len__(self) -> int:
+        return len(self.coarse)
+
+
 @torch.no_grad()
 def learn_detector(
     images: Images, groups: Sequence[str], config: DetectorConfig, *, seed: int, progress: bool = True
 ) -> Learnt:
-    """A detector in evaluation mode on the CPU; the same images and seed give the same weights on one machine.
+    """Learn a detector, in evaluation mode on the CPU; the same images and seed give the same weights on one machine.
 
     Every image teaches and calibrates (cross-conformal, Vovk 2015, https://doi.org/10.1007/s10472-013-9368-4): a tenth
     of the groups at a time is scored by a detector that the others taught.
 
     Args:
-        images: Good ones, bytes or pixels, at least two.
+        images: Good ones, bytes or pixels, at least two, in the order in which they were taken.
         groups: Of each, what must not be on both sides of a fold: several images of one part. At least two.
         config: See `DetectorConfig`.
         seed: Of everything random.
@@ -87,7 +116,7 @@ def learn_detector(
 @torch.no_grad()
 def learn_from_features(
     features: nn.Module,
-    found: FeatureMaps,
+    found: Found,
     groups: Sequence[str],
     size: Sequence[int],
     config: DetectorConfig,
@@ -96,29 +125,44 @@ def learn_from_features(
     progress: bool,
 ) -> Learnt:
     """As `learn_detector`, from what `features` are of the images, which are of `size` (height, width)."""
-    projection = fit_projection(found, config.dimensions, generator_for(seed, 1))
-    f = torch.cat([projection(part) for part in torch.split(found, CHUNK)])
-    fold_of = folds_of(groups, generator_for(seed, 2))
-    maps, told = torch.empty(len(f), len(Detector.evidence), *f.shape[2:]), []
+    projection = fit_projection(found.coarse, config.dimensions, generator_for(seed, 1))
+    f = _by_chunks(projection, found.coarse)
+    texture = fit_texture(found.fine, generator_for(seed, 4))
+    fold_of = folds_of(groups)
+    near, place = (torch.empty(len(f), *f.shape[2:]) for _ in range(2))
     for fold in tqdm(range(int(fold_of.max()) + 1), desc="folds", unit="fold", disable=not progress):
         out = fold_of == fold
-        neighbours, positions = fit_neighbours(f[~out], config.bank, generator_for(seed, 3)), fit_positions(f[~out])
-        near = torch.cat([neighbours(part) for part in torch.split(f[out], CHUNK)])
-        maps[out] = torch.stack([near, positions(f[out])], dim=1)
-        told.append(told_by_positions(positions, f[~out], f[out]))
-    neighbours = fit_neighbours(f, config.bank, generator_for(seed, 3))
-    detector = Detector(features, projection, neighbours, fit_positions(f)).eval().requires_grad_(False)
-    detector.level.copy_(maps.mean(dim=(0, 2, 3)))
-    detector.height.copy_(torch.maximum(tops(maps).mean(0), detector.level + 1e-6))
-    share = (float(np.mean(told)) - TOLD_LEAST) / (TOLD_MOST - TOLD_LEAST)
-    weights = torch.tensor([1.0, min(max(share, 0.0), 1.0)])
-    detector.weights.copy_(weights / weights.sum())
-    joined = detector.join(maps)
-    of_good = pooled(joined)
+        near[out] = _by_chunks(fit_neighbours(f[~out], config.bank, generator_for(seed, 3)), f[out])
+        place[out] = fit_positions(f[~out])(f[out])
+    maps = (near, place, _by_chunks(texture, found.fine))
+    arounds = [AROUND * (part.shape[1] // near.shape[1]) for part in maps]  # as much of the image in the finer one
+    held_out = Evidence(*(torch.empty_like(part) for part in maps))
+    for fold in range(int(fold_of.max()) + 1):
+        out = fold_of == fold
+        for part, standardised, around in zip(maps, held_out, arounds, strict=True):
+            standardised[out] = fit_usual(part[~out], around)(part[out])
+    detector = Detector(
+        features,
+        projection,
+        near=fit_neighbours(f, config.bank, generator_for(seed, 3)),
+        place=fit_positions(f),
+        texture=texture,
+        usual=[fit_usual(part, around) for part, around in zip(maps, arounds, strict=True)],
+    )
+    detector.eval().requires_grad_(False)
+    of_good = pooled(held_out)
     detector.centre.copy_(of_good.mean(0))
     detector.scale.copy_(of_good.std(0).clamp_min(1e-6))
-    whole = detector.enlarged(joined, (int(size[0]), int(size[1])))
-    return Learnt(detector, detector.score(joined).numpy(), whole.numpy())
+    whole = joined(held_out)
+    detector.level.copy_(whole.mean())
+    top = whole.flatten(1).topk(max(1, round(TOP_SHARE * whole[0].numel())), dim=1).values
+    detector.height.copy_(torch.maximum(top.mean(), detector.level + 1e-6))
+    shown = detector.map(held_out, (int(size[0]), int(size[1])))
+    return Learnt(detector, detector.score(held_out).numpy(), shown.numpy())
+
+
+def _by_chunks(module: Callable[[Tensor], Tensor], found: Tensor) -> Tensor:
+    return torch.cat([module(part.float()) for part in torch.split(found, CHUNK)])
 
 
 def build_features(config: DetectorConfig, images: Images) -> nn.Module:
@@ -131,24 +175,32 @@ def build_features(config: DetectorConfig, images: Images) -> nn.Module:
 
 
 @torch.no_grad()
-def feature_maps(features: nn.Module, images: Images, *, progress: bool = False) -> FeatureMaps:
-    """What the features are of every image, (N,D,h,w)."""
+def feature_maps(features: nn.Module, images: Images, *, progress: bool = False) -> Found:
+    """Compute what the features are of every image."""
     chunks = tqdm(torch.split(images, CHUNK), desc="features", unit="batch", disable=not progress)
-    return torch.cat([features(to_pixels(chunk)) for chunk in chunks])
+    found = [features(to_pixels(chunk)) for chunk in chunks]
+    return Found(torch.cat([coarse for coarse, _ in found]), torch.cat([fine.half() for _, fine in found]))
 
 
-def folds_of(groups: Sequence[str], generator: Generator) -> Int64[Tensor, " image"]:
-    """The fold of every image; groups stay whole, and folds are about as large as each other."""
-    members: dict[str, list[int]] = {}
+def folds_of(groups: Sequence[str]) -> Int64[Tensor, " image"]:
+    """Choose the fold of every image; groups stay whole, and a fold is a stretch of the order that images come in.
+
+    What was taken one after the other is alike: of stretches, the images left out are no more like the others than new
+    ones are. A fold begins where a tenth of the images is reached.
+    """
+    first: dict[str, int] = {}
     for index, group in enumerate(groups):
-        members.setdefault(group, []).append(index)
-    names = list(members)
-    fold_of, sizes = torch.zeros(len(groups), dtype=torch.int64), [0] * min(FOLDS, len(names))
-    for number in torch.randperm(len(names), generator=generator).tolist():
-        smallest = sizes.index(min(sizes))
-        fold_of[members[names[number]]] = smallest
-        sizes[smallest] += len(members[names[number]])
-    return fold_of
+        first.setdefault(group, index)
+    size = dict.fromkeys(first, 0)
+    for group in groups:
+        size[group] += 1
+    folds, before, fold_by_group = min(FOLDS, len(first)), 0, {}
+    for number, group in enumerate(first):
+        earliest = number - len(first) + folds  # so that none of the later folds is empty
+        fold_by_group[group] = max(earliest, min(before * folds // len(groups), number, folds - 1))
+        before += size[group]
+    numbers = {fold: i for i, fold in enumerate(sorted(set(fold_by_group.values())))}
+    return torch.tensor([numbers[fold_by_group[group]] for group in groups])
 
 
 def fit_projection(found: FeatureMaps, dimensions: int, generator: Generator) -> Projection:
@@ -166,14 +218,15 @@ def fit_neighbours(f: FeatureMaps, entries: int, generator: Generator) -> Neighb
 
 
 def fit_positions(f: FeatureMaps) -> Positions:
-    """A Gaussian at every position, over the leading directions; with few images nearer to that of all positions.
+    """Fit a Gaussian at every position, over the leading directions; with few images nearer to that of all positions.
 
     Covariances are those of a position and the eight around it, as thing and camera move a little. Where the mean is
     drawn towards that of all positions, the way it was drawn counts as spread.
     """
-    x = f[:, :POSITION_DIRECTIONS].double()
+    x = f[:, :POSITION_DIRECTIONS]
     images, kept, rows, columns = x.shape
-    unit = x.square().mean(dim=(0, 2, 3)).sqrt().clamp_min(1e-6)  # (D,): directions count the same
+    length = x.square().mean(dim=(0, 2, 3)).sqrt()  # (D,): directions count the same, but for what is rounding alone
+    unit = length.clamp_min(LEAST_LENGTH * float(length.max()) + 1e-6)
     x = x / unit[:, None, None]
     share = images / (images + POSITION_PRIOR)  # of what the position itself has shown
     mean = x.mean(0)
@@ -184,32 +237,38 @@ def fit_positions(f: FeatureMaps) -> Positions:
     drawn = (1 - share) * (mean.mean(dim=(1, 2), keepdim=True) - mean)
     moved = drawn.permute(1, 2, 0).reshape(rows * columns, kept, 1)
     spread = mixed.permute(1, 2, 0).reshape(rows * columns, kept, kept) + moved @ moved.mT
-    variances, directions = torch.linalg.eigh(spread + POSITION_SHRINKAGE * torch.eye(kept))
-    whiten = (directions / variances[:, None].sqrt()).mT / unit  # (hw, D, D)
-    return Positions(((mean + drawn) * unit[:, None, None]).float(), whiten.float().contiguous())
+    return Positions(unit, mean + drawn, _whitening(spread + POSITION_SHRINKAGE * torch.eye(kept)))
 
 
-def told_by_positions(positions: Positions, taught: FeatureMaps, out: FeatureMaps) -> float:
-    """How much more likely held-out images are at their positions than at any: nats per direction of the features.
-
-    It is a low quantile over positions, as the ground around a part gains even where the part lies in any pose. Drawn
-    parts in any pose and drawn surfaces gain 0.1 to 0.3, parts in a fixed pose 1.4 (`tests/training/parts.py`).
-
-    Args:
-        positions: A Gaussian at every position, of the images that taught.
-        taught: Projected features of those images; one Gaussian of all their positions is what is compared with.
-        out: Of the images left out.
-    """
-    kept = len(positions.mean)
-    rows = taught[:, :kept].movedim(1, 3).reshape(-1, kept).double()
+def fit_texture(fine: FeatureMaps, generator: Generator) -> Texture:
+    """Fit one Gaussian to the fine features of all positions."""
+    rows = sampled(fine, PATCHES, generator).double()
     mean, covariance = rows.mean(0), rows.T.cov(correction=0)
-    covariance += POSITION_SHRINKAGE * covariance.diagonal().diag()
-    centred = out[:, :kept].movedim(1, 3).double() - mean
-    square = torch.einsum("nhwk,kd,nhwd->nhw", centred, torch.linalg.inv(covariance), centred)
-    anywhere = -0.5 * square - 0.5 * torch.logdet(covariance)
-    volumes = torch.linalg.slogdet(positions.whiten.double())[1].reshape(anywhere.shape[1:])
-    at_position = volumes - 0.5 * kept * positions(out).double().square()
-    return float((at_position - anywhere).flatten(1).quantile(LOW, dim=1).mean()) / kept
+    covariance += (TEXTURE_SHRINKAGE * covariance.diagonal().mean() + 1e-12) * torch.eye(len(mean))
+    return Texture(mean.float(), _whitening(covariance).float())
+
+
+def fit_usual(maps: Maps, around: int) -> Usual:
+    """Find the mean and deviation of maps at every position, pooled with those around and with all positions.
+
+    Deviations are mostly those of all positions: where good images hardly differ, new ones still may a little.
+    """
+    mean, whole = _pooled_around(maps.mean(0), around), maps.var(correction=0)
+    own = _pooled_around((maps - maps.mean(0)).square().mean(0), around)
+    deviation = (OWN_VARIANCE * own + (1 - OWN_VARIANCE) * whole).sqrt().clamp_min(1e-6)
+    return Usual(OWN_MEAN * mean + (1 - OWN_MEAN) * maps.mean(), deviation)
+
+
+def _pooled_around(values: Float[Tensor, "rows columns"], around: int) -> Float[Tensor, "rows columns"]:
+    padded = F.pad(values[None, None], (around,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, 2 * around + 1, stride=1)[0, 0]
+
+
+def _whitening(covariance: Float[Tensor, "*_ direction direction"]) -> Float[Tensor, "*_ direction direction"]:
+    """The matrix that brings what has this covariance to unit variance."""
+    below = torch.linalg.cholesky(covariance)
+    whiten: Tensor = torch.linalg.solve_triangular(below, torch.eye(below.shape[-1], dtype=below.dtype), upper=False)
+    return whiten
 
 
 def sampled(maps: FeatureMaps, count: int, generator: Generator) -> Float[Tensor, "position feature"]:

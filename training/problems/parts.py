@@ -41,7 +41,6 @@ from training.images.pixels import to_pixels
 from training.manifest import Finished, describe_data, git_commit
 from training.measure.baselines import PixelPca
 from training.problems.problem import Places, Problem, say
-from training.randomness import generator_for
 from training.run import MODEL, REPORT, Run, Sources
 
 GRAPH = "anomaly.onnx"
@@ -157,7 +156,7 @@ def _metrics(
     if defects is None or answer is None:
         return operating_points(good[0], None, asked=recipe.target_fpr, data=data)
     data += f", and {len(defects.images)} images of {defects.name}"
-    fold_of = folds_of(parts.groups, generator_for(recipe.seed, 2))
+    fold_of = folds_of(parts.groups)
     peer_good = (np.zeros_like(good[0]), np.zeros_like(good[1]))
     for fold in range(int(fold_of.max()) + 1):
         out = fold_of == fold
