@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from service.contract.manifest import Metric, Task
 from training.config import Recipe
 from training.errors import RunError
-from training.export import served
+from training.exported import served
 from training.graphs import graph_for
 from training.images.dataset import Dataset
 from training.images.pixels import to_pixels

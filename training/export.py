@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from service.contract.manifest import OPTIONAL_INPUTS_BY_TASK, TENSORS_BY_TASK, Golden, Graph, Parity, Task, TensorSpec
 from training.errors import ExportError
+from training.exported import PARITY_TOLERANCE, largest_difference, measure_parity, run_graph, served
 from training.files import write_atomically
 from training.quantise import chain, quantise
 
 OPSET = 20
-PARITY_TOLERANCE = 1e-4  # float32 sums in another order; the shipped models differ by about 1e-6
-PARITY_BATCHES = (1, 3, 16)
 GOLDEN_IMAGES = 2
 GOLDEN_TOLERANCE = 1e-3  # another processor, or CUDA with its TF32, rounds differently
 INT8_GOLDEN_TOLERANCE = 5e-2  # there, what is rounded the other way moves by a whole step of 1/255 of its range
@@ -114,7 +113,7 @@ def export_any_size(
     content = to_onnx(network, example, *_tensors_of(task, len(example)), multiple_of=multiple_of)
     with write_atomically(path) as file:
         file.write(content)
-    worst = float(np.max([_largest_difference(path, network, *inputs(*size)) for size in sizes]))  # NaN stays NaN
+    worst = float(np.max([largest_difference(path, network, *inputs(*size)) for size in sizes]))  # NaN stays NaN
     if not worst <= PARITY_TOLERANCE:
         raise ExportError(f"{path.name}: onnxruntime and PyTorch differ by {worst:.2e}, at most 1e-4 is allowed")
     return describe(path, content, task, Parity(max_abs_diff=worst, tolerance=PARITY_TOLERANCE))
@@ -235,53 +234,6 @@ def _any_size(example: Tensor, multiple_of: int) -> dict[int, object]:
     if not multiple_of or example.ndim < 4:  # images are (N, C, H, W)
         return {}
     return {axis: multiple_of * torch.export.Dim(name) for axis, name in ((2, "rows"), (3, "columns"))}
-
-
-def run_graph(path: Path, *inputs: Array) -> list[Array]:
-    """Every output of the graph at `path` for its inputs, in order, by onnxruntime on the CPU."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    feed = dict(zip((tensor.name for tensor in session.get_inputs()), inputs, strict=True))
-    return [np.asarray(y, np.float32) for y in session.run(None, feed)]
-
-
-def served(graph: Path | bytes) -> Callable[[Tensor], Tensor]:
-    """The graph, a file or its content, as a function of tensors, by onnxruntime on the CPU: its first output."""
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: torch.from_numpy(np.asarray(session.run(None, {name: x.numpy()})[0], np.float32))
-
-
-def measure_parity(path: Path, network: nn.Module, *examples: Tensor) -> Parity:
-    """The largest difference between onnxruntime and PyTorch on real and random inputs in batches of several sizes.
-
-    Raises:
-        ExportError: It is above 1e-4, relative to values above 1.
-    """
-    worst = 0.0
-    for batch in PARITY_BATCHES:
-        real = [x[:batch] for x in examples]
-        generator = torch.Generator().manual_seed(batch)
-        random = [torch.rand(x.shape, generator=generator) for x in real]
-        worst = float(
-            np.max([worst, *(_largest_difference(path, network, *x) for x in (real, random))])
-        )  # NaN stays NaN
-        if not worst <= PARITY_TOLERANCE:
-            raise ExportError(
-                f"{path.name}: onnxruntime and PyTorch differ by {worst:.2e} at batch {batch}, "
-                f"more than {PARITY_TOLERANCE:.0e}"
-            )
-    return Parity(max_abs_diff=worst, tolerance=PARITY_TOLERANCE)
-
-
-@torch.no_grad()
-def _largest_difference(path: Path, network: nn.Module, *inputs: Tensor) -> float:
-    answer = network(*inputs)
-    expected = answer if isinstance(answer, tuple) else (answer,)
-    differences = [
-        np.max(np.abs(y.numpy() - y_onnx) / np.maximum(1.0, np.abs(y.numpy())))
-        for y, y_onnx in zip(expected, run_graph(path, *(x.numpy() for x in inputs)), strict=True)
-    ]
-    return float(np.max(differences))
 
 
 def describe(

@@ -11,7 +11,7 @@ from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.plane_coder import golden_symbols
 from service.contract.tables import Compression
 from training.errors import VerifyError
-from training.export import run_graph
+from training.exported import run_graph
 
 
 def verify(directory: Path) -> Manifest:

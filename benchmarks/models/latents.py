@@ -11,7 +11,7 @@ from tqdm import tqdm
 from benchmarks.models.judge import Judge, Judged, table
 from benchmarks.page import write_between
 from training.config import PriorConfig, Recipe
-from training.export import served
+from training.exported import served
 from training.graphs import graph_for
 from training.images.dataset import Dataset, load_data
 from training.images.pixels import to_pixels

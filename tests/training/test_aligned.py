@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 from training.anomaly.aligned import AlignedDetector, learn_aligned_detector
 from training.anomaly.distort import KINDS, distort
 from training.anomaly.features import GradientCells
-from training.export import export_graphs, run_graph
+from training.export import export_graphs
+from training.exported import run_graph
 from training.measure.anomaly import auroc
 
 

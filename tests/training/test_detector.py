@@ -23,7 +23,8 @@ from training.anomaly.learn import (
     folds_of,
     learn_detector,
 )
-from training.export import export_graphs, run_graph
+from training.export import export_graphs
+from training.exported import run_graph
 from training.measure.anomaly import auroc, pixel_auroc
 
 SMALL = DetectorConfig(features="gradients", dimensions=8, bank=200)

@@ -14,7 +14,7 @@ from training import trainer
 from training.__main__ import main
 from training.architectures import build
 from training.config import PriorConfig, Recipe, RecipeError, RegularisationConfig
-from training.export import run_graph
+from training.exported import run_graph
 from training.graphs import Generate
 from training.images.dataset import Dataset, load_data
 from training.images.pixels import to_pixels

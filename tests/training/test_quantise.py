@@ -23,7 +23,8 @@ from training.architectures import build
 from training.config import Recipe
 from training.errors import ExportError
 from training.evaluate import evaluate
-from training.export import Int8, export_graphs, run_graph, served, to_onnx
+from training.export import Int8, export_graphs, to_onnx
+from training.exported import run_graph, served
 from training.graphs import graph_for
 from training.problems.one_size_model import _check_loss, _int8
 from training.quantise import quantise

@@ -34,7 +34,8 @@ from training.anomaly.report import (
 from training.calibration import Answers, calibration_of, too_few
 from training.card import PICTURE
 from training.errors import DataError
-from training.export import PARITY_BATCHES, export_graphs
+from training.export import export_graphs
+from training.exported import PARITY_BATCHES
 from training.files import write_atomically
 from training.images.folder import Skipped
 from training.images.pixels import to_pixels

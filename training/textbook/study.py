@@ -13,7 +13,7 @@ from tqdm import tqdm
 from service.contract.manifest import Task
 from training.config import CorruptionConfig, Recipe
 from training.errors import DataError
-from training.export import served
+from training.exported import served
 from training.files import write_atomically
 from training.graphs import Denoise
 from training.images.dataset import Dataset, load_data

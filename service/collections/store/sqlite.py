@@ -8,7 +8,6 @@ The file is not mapped into memory: replacing it, as restoring a backup does, wo
 
 import contextlib
 import json
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,6 @@ from typing import Any, TypeVar
 
 import apsw
 import numpy as np
-import sqlite_vec
 
 from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
 from service.collections.store.feedback import Ask, Feedback
@@ -31,35 +29,21 @@ from service.collections.store.refusals import (
     too_many_items,
 )
 from service.collections.store.rows import now, read_metadata, write_metadata
+from service.collections.store.sqlite_file import (
+    BUSY_MS,
+    BUSY_READING_MS,
+    RESERVE_BYTES,
+    identity_of,
+    keep_in_reserve,
+    open_file,
+    rows_of,
+    size_of,
+)
 from service.errors import CollectionNotFound, HourglassError, StoreUnavailable, reason_of
 
 T = TypeVar("T")
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE collections (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    model TEXT NOT NULL, version INTEGER NOT NULL, sha256 TEXT NOT NULL, dim INTEGER NOT NULL,
-    items INTEGER NOT NULL DEFAULT 0,
-    changes INTEGER NOT NULL DEFAULT 0,
-    created TEXT NOT NULL
-) STRICT;
-CREATE TABLE items (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    collection INTEGER NOT NULL REFERENCES collections ON DELETE CASCADE,
-    id TEXT NOT NULL,
-    label TEXT,
-    metadata TEXT,
-    updated TEXT NOT NULL,
-    UNIQUE (collection, id)
-) STRICT;
-"""
 _SELECT = "SELECT number, name, model, version, sha256, dim, items, changes, created FROM collections"
-_BUSY_MS = 5000  # a writer waits so long for another one; each writes for a few milliseconds
-_BUSY_READING_MS = 300  # readers wait for nobody, unless someone locks the whole file; a request may read three times
-_RESERVE_BYTES = 2**22  # given up on a full disk, so that deleting, which needs some room, can make more
-
 # What a database file can do to us. Anything else is a fault of ours, and a 500.
 _UNAVAILABLE = (
     apsw.BusyError,
@@ -98,7 +82,7 @@ class SqliteStore:
 
     def collections(self) -> list[Collection]:
         with self._transaction(is_writing=False) as db:
-            return [_collection(row) for row in _rows(db, f"{_SELECT} WHERE name NOT LIKE '%~%' ORDER BY name")]
+            return [_collection(row) for row in rows_of(db, f"{_SELECT} WHERE name NOT LIKE '%~%' ORDER BY name")]
 
     def collection(self, name: str) -> Collection:
         with self._transaction(is_writing=False) as db:
@@ -115,9 +99,9 @@ class SqliteStore:
             new = sum(_put(db, number, item) for item in items)
             if found.items + new > bounds.max_items:
                 raise too_many_items(name, found.items + new, bounds)
-            if new and (size := _size(db)) > bounds.max_bytes:
+            if new and (size := size_of(db)) > bounds.max_bytes:
                 raise too_many_bytes(name, size, bounds)
-            _rows(
+            rows_of(
                 db,
                 "UPDATE collections SET items = items + ?, changes = changes + ? WHERE number = ?",
                 new,
@@ -129,7 +113,7 @@ class SqliteStore:
     def get(self, name: str, item_id: str) -> tuple[Item, str]:
         with self._transaction(is_writing=False) as db:
             number, _ = _find(db, name)
-            rows = _rows(
+            rows = rows_of(
                 db,
                 f"SELECT v.z, i.label, i.metadata, i.updated FROM items i JOIN {_vectors(number)} v "
                 "ON v.rowid = i.number WHERE i.collection = ? AND i.id = ?",
@@ -144,16 +128,16 @@ class SqliteStore:
     def remove(self, name: str, item_id: str) -> None:
         with self._deleting() as db:
             number, _ = _find(db, name)
-            rows = _rows(db, "DELETE FROM items WHERE collection = ? AND id = ? RETURNING number", number, item_id)
+            rows = rows_of(db, "DELETE FROM items WHERE collection = ? AND id = ? RETURNING number", number, item_id)
             if not rows:
                 raise no_item(name, item_id)
-            _rows(db, f"DELETE FROM {_vectors(number)} WHERE rowid = ?", rows[0][0])
-            _rows(db, "UPDATE collections SET items = items - 1, changes = changes + 1 WHERE number = ?", number)
+            rows_of(db, f"DELETE FROM {_vectors(number)} WHERE rowid = ?", rows[0][0])
+            rows_of(db, "UPDATE collections SET items = items - 1, changes = changes + 1 WHERE number = ?", number)
 
     def entries(self, name: str, *, after: str, limit: int) -> list[Entry]:
         with self._transaction(is_writing=False) as db:
             number, _ = _find(db, name)
-            rows = _rows(
+            rows = rows_of(
                 db,
                 "SELECT id, label, metadata, updated FROM items WHERE collection = ? AND id > ? ORDER BY id LIMIT ?",
                 number,
@@ -166,7 +150,7 @@ class SqliteStore:
 
     def known(self, name: str, ids: Names[str]) -> set[str]:
         with self._transaction(is_writing=False) as db:
-            rows = _rows(
+            rows = rows_of(
                 db,
                 "SELECT i.id FROM items i JOIN collections c ON c.number = i.collection "
                 "WHERE c.name = ? AND i.id IN (SELECT value FROM json_each(?))",
@@ -185,14 +169,14 @@ class SqliteStore:
             if found.changes != changes:
                 return False
             _drop(db, number)
-            _rows(db, "UPDATE collections SET name = ? WHERE number = ?", name, _find(db, new)[0])
+            rows_of(db, "UPDATE collections SET name = ? WHERE number = ?", name, _find(db, new)[0])
             return True
 
     def search(self, name: str, vector: Vector, *, k: int, is_labelled: bool = False) -> list[Neighbour]:
         with self._transaction(is_writing=False) as db:
             number, _ = _find(db, name)
             only = "AND has_label = 1" if is_labelled else ""
-            rows = _rows(
+            rows = rows_of(
                 db,
                 f"WITH near AS (SELECT rowid, distance FROM {_vectors(number)} WHERE z MATCH ? AND k = ? {only}) "
                 "SELECT i.id, near.distance, i.label, i.metadata FROM near JOIN items i ON i.number = near.rowid "
@@ -208,7 +192,7 @@ class SqliteStore:
 
     def _ask_alone(self, work: Callable[[Ask], T]) -> T:
         with self._transaction(is_writing=True) as db:
-            return work(lambda sql, *values: _rows(db, sql, *values))
+            return work(lambda sql, *values: rows_of(db, sql, *values))
 
     def close(self) -> None:
         with self._lock:
@@ -220,7 +204,7 @@ class SqliteStore:
     def _transaction(self, *, is_writing: bool) -> Iterator[apsw.Connection]:
         try:
             connection = self._connection()
-            connection.set_busy_timeout(_BUSY_MS if is_writing else _BUSY_READING_MS)
+            connection.set_busy_timeout(BUSY_MS if is_writing else BUSY_READING_MS)
             connection.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
             try:
                 yield connection
@@ -242,24 +226,24 @@ class SqliteStore:
         """A transaction that makes room: on a full disk it gets what was kept in reserve for it."""
         reserve = self._path.with_name(f"{self._path.name}-reserve")
         try:
-            if shutil.disk_usage(self._path.parent).free < _RESERVE_BYTES:
+            if shutil.disk_usage(self._path.parent).free < RESERVE_BYTES:
                 reserve.unlink(missing_ok=True)
             with self._transaction(is_writing=True) as connection:
                 yield connection
         finally:
             with contextlib.suppress(OSError):  # there is no room for it yet
-                _keep_in_reserve(reserve)
+                keep_in_reserve(reserve)
 
     def _connection(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._mine, "connection", None)
-        if connection is not None and self._mine.file == _identity(self._path):
+        if connection is not None and self._mine.file == identity_of(self._path):
             return connection
         self._forget()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = _open(self._path)
+        connection = open_file(self._path)
         with contextlib.suppress(OSError):  # a full disk, or one that may not be written to
-            _keep_in_reserve(self._path.with_name(f"{self._path.name}-reserve"))
-        self._mine.connection, self._mine.file = connection, _identity(self._path)
+            keep_in_reserve(self._path.with_name(f"{self._path.name}-reserve"))
+        self._mine.connection, self._mine.file = connection, identity_of(self._path)
         with self._lock:
             self._all[id(connection)] = connection
         return connection
@@ -274,99 +258,34 @@ class SqliteStore:
             connection.close(force=True)
 
 
-def _open(path: Path) -> apsw.Connection:
-    connection = apsw.Connection(str(path))
-    try:
-        connection.set_busy_timeout(_BUSY_READING_MS)
-        connection.enable_load_extension(True)
-        connection.load_extension(sqlite_vec.loadable_path())
-        connection.enable_load_extension(False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged outlives a power failure, too
-        connection.execute("PRAGMA foreign_keys = ON")
-        if _form(connection) == 0:
-            connection.set_busy_timeout(_BUSY_MS)
-            connection.execute("BEGIN IMMEDIATE")  # one worker makes the tables, those that waited for it do not
-            if _form(connection) == 0:
-                connection.execute(_SCHEMA)
-                connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            connection.execute("COMMIT")
-        found = _form(connection)
-    except BaseException:
-        connection.close(force=True)
-        raise
-    if found != _SCHEMA_VERSION:
-        connection.close()
-        raise StoreUnavailable(
-            f"{path} has collections of form {found}, this version of the service reads form {_SCHEMA_VERSION}; "
-            "set collections_url to another file"
-        )
-    return connection
-
-
-def _keep_in_reserve(path: Path) -> None:
-    """Write a file that takes room on the disk, where there is plenty."""
-    if path.exists() or shutil.disk_usage(path.parent).free < 4 * _RESERVE_BYTES:
-        return
-    path.write_bytes(os.urandom(2**16) * (_RESERVE_BYTES // 2**16))  # nothing that a file system would leave out
-
-
-def _size(db: apsw.Connection) -> int:
-    """Of the file, without what is free in it."""
-    ((pages,),), ((free,),), ((page_bytes,),) = (
-        _rows(db, f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * page_bytes)
-
-
-def _form(connection: apsw.Connection) -> int:
-    """Of the tables in a file; 0 where there are none."""
-    ((found,),) = _rows(connection, "PRAGMA user_version")
-    return int(found)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file a path leads to: a database that was removed stays writable for those who have it open."""
-    try:
-        status = os.stat(path)  # noqa: PTH116  every request asks, and this costs half of Path.stat
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-# Any: what a row holds; the tables are STRICT.
-def _rows(db: apsw.Connection, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
-    return list(db.execute(sql, values))
-
-
 def _vectors(number: int) -> str:
     """The table of a collection's vectors; the one name here that is no constant."""
     return f"vectors_{number:d}"
 
 
 def _find(db: apsw.Connection, name: str) -> tuple[int, Collection]:
-    rows = _rows(db, f"{_SELECT} WHERE name = ?", name)
+    rows = rows_of(db, f"{_SELECT} WHERE name = ?", name)
     if not rows:
         names = [
             found
-            for (found,) in _rows(db, "SELECT name FROM collections WHERE name NOT LIKE '%~%' ORDER BY name LIMIT 20")
+            for (found,) in rows_of(db, "SELECT name FROM collections WHERE name NOT LIKE '%~%' ORDER BY name LIMIT 20")
         ]
         raise no_collection(name, names)
     return rows[0][0], _collection(rows[0])
 
 
 def _create(db: apsw.Connection, name: str, encoder: Encoder, bounds: Bounds) -> tuple[int, Collection]:
-    ((count,),) = _rows(db, "SELECT count(*) FROM collections")
+    ((count,),) = rows_of(db, "SELECT count(*) FROM collections")
     if count >= bounds.max_collections:
         raise too_many_collections(name, bounds)
     created = now()
-    ((number,),) = _rows(
+    ((number,),) = rows_of(
         db,
         "INSERT INTO collections (name, model, version, sha256, dim, created) VALUES (?, ?, ?, ?, ?, ?) "
         "RETURNING number",
         *(name, encoder.model, encoder.version, encoder.sha256, encoder.dim, created),
     )
-    _rows(db, f"CREATE VIRTUAL TABLE {_vectors(number)} USING vec0(z float[{encoder.dim:d}], has_label boolean)")
+    rows_of(db, f"CREATE VIRTUAL TABLE {_vectors(number)} USING vec0(z float[{encoder.dim:d}], has_label boolean)")
     return number, Collection(name, encoder, 0, 0, created)
 
 
@@ -375,26 +294,26 @@ def _put(db: apsw.Connection, collection: int, item: Item) -> bool:
     values = (item.label, write_metadata(item.metadata), now(), collection, item.id)
     vector = (item.vector.tobytes(), item.label is not None)
     table = _vectors(collection)
-    known = _rows(
+    known = rows_of(
         db,
         "UPDATE items SET label = ?, metadata = ?, updated = ? WHERE collection = ? AND id = ? RETURNING number",
         *values,
     )
     if known:
-        _rows(db, f"UPDATE {table} SET z = ?, has_label = ? WHERE rowid = ?", *vector, known[0][0])
+        rows_of(db, f"UPDATE {table} SET z = ?, has_label = ? WHERE rowid = ?", *vector, known[0][0])
         return False
-    ((number,),) = _rows(
+    ((number,),) = rows_of(
         db,
         "INSERT INTO items (label, metadata, updated, collection, id) VALUES (?, ?, ?, ?, ?) RETURNING number",
         *values,
     )
-    _rows(db, f"INSERT INTO {table} (z, has_label, rowid) VALUES (?, ?, ?)", *vector, number)
+    rows_of(db, f"INSERT INTO {table} (z, has_label, rowid) VALUES (?, ?, ?)", *vector, number)
     return True
 
 
 def _drop(db: apsw.Connection, number: int) -> None:
-    _rows(db, f"DROP TABLE {_vectors(number)}")
-    _rows(db, "DELETE FROM collections WHERE number = ?", number)
+    rows_of(db, f"DROP TABLE {_vectors(number)}")
+    rows_of(db, "DELETE FROM collections WHERE number = ?", number)
 
 
 def _collection(row: tuple[Any, ...]) -> Collection:
