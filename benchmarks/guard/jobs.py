@@ -19,7 +19,8 @@ from service.images.npy import read_npy_image, write_npy
 from service.images.png import write_png
 from service.images.resize import resample
 from service.images.tiles import padded_window, plan
-from service.models.batcher import Batcher, Outputs
+from service.models.batcher import Batcher
+from service.models.job import Outputs
 from service.models.session import Floats
 from service.tasks.anomaly.regions import find_regions
 from service.tasks.anomaly.thresholds import p_value

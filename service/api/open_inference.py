@@ -24,7 +24,8 @@ from service.http.content_coding import encode
 from service.http.encoding import write_json
 from service.images.tiles import UNTILED_PIXELS
 from service.limits import InputLimits
-from service.models.batcher import Inputs, Outputs, all_finite
+from service.models.job import Inputs, Outputs
+from service.models.runner import all_finite
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 
@@ -233,13 +234,14 @@ class _Reader:
         height, width = (cell * side for side in shape[2:]) if len(shape) == 4 else own
         if len(shape) == 4 and (height % source.multiple_of or width % source.multiple_of):
             raise InvalidArray(f"the images are {width}x{height}; sides must be multiples of {source.multiple_of}")
-        if source.height is None and height * width > UNTILED_PIXELS:
-            raise TooManyPixels(
-                f"the images are {width}x{height}, {height * width} pixels, and a graph gets {UNTILED_PIXELS} at once; "
-                f"send tiles, or the picture to /{self.task}, which makes them"
-            )
         enhance = self.manifest.enhance
-        pixels = shape[0] * height * width * (enhance.scale**2 if enhance and self.task == "enhance" else 1)
+        growth = enhance.scale**2 if enhance and self.task == "enhance" else 1
+        if source.height is None and height * width * growth > UNTILED_PIXELS:
+            raise TooManyPixels(
+                f"the images are {width}x{height}, {height * width} pixels, and a graph gets "
+                f"{UNTILED_PIXELS // growth} at once; send tiles, or the picture to /{self.task}, which makes them"
+            )
+        pixels = shape[0] * height * width * growth
         if pixels > max(self.limits.max_pixels, height * width if source.height else 0):
             raise TooManyPixels(f"the batch has {pixels} pixels, the limit is {self.limits.max_pixels} (max_pixels)")
 

@@ -1,8 +1,10 @@
 """What `/metrics` says: the counters of all workers, and what is live, in the forms that Prometheus reads."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -47,20 +49,25 @@ class Metrics:
     admission: Admission
     budget: Budget
     answers: AnswerCache
+    # Of its own: a scrape takes some milliseconds, in which others want answers, and must not wait for pictures.
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="metrics"))
 
     async def share(self) -> State:
-        """Tells the other workers what this one has counted; the counts of all."""
+        """Tell the other workers what this one has counted, and return the counts of all."""
         live = [model.label for model in self.registry.snapshot.model_by_name.values()]
-        return await self.board.share(self.meters.state(self._gauges(), live))
+        state = self.meters.state(self._gauges(), live)
+        return state if self.board.directory is None else await self._in_thread(lambda: self.board.share(state))
 
     async def page(self, *, is_openmetrics: bool) -> bytes:
         """The page, in Prometheus' own form or as OpenMetrics."""
         collectors = CollectorRegistry()
         collectors.register(_Collected(await self.share(), self.registry))
-        # In a thread: it takes some milliseconds, in which others want answers.
-        if is_openmetrics:
-            return await asyncio.to_thread(openmetrics.exposition.generate_latest, collectors, version="1.0.0")
-        return await asyncio.to_thread(generate_latest, collectors)
+        write = partial(openmetrics.exposition.generate_latest, version="1.0.0") if is_openmetrics else generate_latest
+        content: bytes = await self._in_thread(partial(write, collectors))
+        return content
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def _gauges(self) -> dict[Key, float]:
         gauges: dict[Key, float] = {

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from service.collections.store import MAX_DIM, Encoder
 from service.errors import TaskNotOffered
 from service.images.image import Pixels
-from service.models.batcher import Outputs
+from service.models.job import Outputs
 from service.models.model import Model
 from service.tasks.image_input import ImageInput
 

@@ -8,8 +8,10 @@ import numpy as np
 from service.contract.manifest import InputSpec
 from service.images.image import Pixels
 
+# Of what comes out of a graph: one that makes more pixels gets smaller tiles, as an inference cannot be shared, and
+# others wait for its end.
 TILE = 768  # pixels a side; with a halo of 112 that is one inference of 0.98 megapixels
-UNTILED_PIXELS = 1 << 20  # an image of at most so many goes through whole
+UNTILED_PIXELS = 1 << 20  # Images up to this many pixels are not tiled.
 ORIENTATIONS = 8  # of a rectangle: four quarter turns, each of them mirrored or not
 
 
@@ -38,15 +40,41 @@ def spans(side: int, padded: int, spec: InputSpec, tile: int) -> list[Span]:
     return [Span(s, min(s + step, side), max(0, s - halo), min(padded, s + step + halo)) for s in starts if s < side]
 
 
-def plan(height: int, width: int, spec: InputSpec, *, tile: int = TILE) -> Iterator[tuple[Span, Span]]:
-    """Rows and columns of every tile, in reading order; one tile for an image of a megapixel or less."""
-    if height * width <= UNTILED_PIXELS and tile == TILE:
-        tile = max(height, width) + spec.multiple_of
+def plan(
+    height: int, width: int, spec: InputSpec, *, scale: int = 1, tile: int | None = None
+) -> Iterator[tuple[Span, Span]]:
+    """Rows and columns of every tile, in reading order; one tile where the answer has a megapixel or less.
+
+    Args:
+        height: Of the image.
+        width: Of the image.
+        spec: Of the model.
+        scale: How much larger the answer is.
+        tile: What a tile answers for, pixels of the image a side; by default `TILE` of the answer's.
+    """
+    tile = _tile_side(height, width, spec, scale) if tile is None else tile
     cell = spec.multiple_of
     padded_height, padded_width = (-(-side // cell) * cell for side in (height, width))
     for rows in spans(height, padded_height, spec, tile):
         for columns in spans(width, padded_width, spec, tile):
             yield rows, columns
+
+
+def _tile_side(height: int, width: int, spec: InputSpec, scale: int) -> int:
+    is_whole = height * width * scale**2 <= UNTILED_PIXELS
+    return max(height, width) + spec.multiple_of if is_whole else TILE // scale
+
+
+def seen_pixels(height: int, width: int, spec: InputSpec, *, scale: int = 1) -> int:
+    """Return how many pixels a network sees of an image, all tiles with their halos together."""
+    tile, cell = _tile_side(height, width, spec, scale), spec.multiple_of
+    step, halo = max(cell, tile // cell * cell), -(-spec.halo // cell) * cell
+    seen = 1
+    for side in (height, width):
+        padded = -(-side // cell) * cell
+        tiles = -(-padded // step)
+        seen *= min(padded + 2 * halo * (tiles - 1), tiles * padded)
+    return seen
 
 
 def oriented(x: Pixels, orientation: int) -> Pixels:

@@ -15,7 +15,7 @@ from service.contract.plane_coder import golden_symbols
 from service.contract.tables import Compression
 from service.errors import BrokenContainer, ModelRejected, NotReady, reason_of, shown
 from service.limits import Limits
-from service.models.batcher import Outputs
+from service.models.job import Outputs
 from service.models.model import Model
 from service.models.onnx_guard import check_onnx
 from service.models.session import Floats, Session, Tensor

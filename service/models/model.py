@@ -26,6 +26,7 @@ class Model:
         self.batcher_by_task: dict[Task, Batcher] = {
             task: Batcher(
                 session.run,
+                stop=session.stop,
                 # Images that a seed stands for must not depend on what else is asked for meanwhile: in a batch of
                 # another size, sums may end in other bits. One by one costs 1.6 times a batch for the shipped digits.
                 max_batch=1 if task == "generate" else limits.max_batch,

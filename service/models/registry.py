@@ -5,8 +5,10 @@ import contextlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from service.contract.fields import is_name
 from service.contract.manifest import Task
@@ -30,6 +32,11 @@ from service.models.snapshot import Rejected, Snapshot
 from service.telemetry.counters import Meters
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_THREADS = 4  # of their own, so that looking for versions never waits for pictures; loading is one at a time anyway
+_MAX_FILE_BYTES = 16 * 2**20  # of a card or a preview; training writes a hundredth of it
 
 
 class Registry:
@@ -69,6 +76,7 @@ class Registry:
         self._meters = meters
         self._allowed = allowed
         self._stop = threading.Event()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="models")
         self._refreshing = asyncio.Lock()
         self._old_versions = old_versions
         self._idle_s = idle_s
@@ -131,9 +139,10 @@ class Registry:
             raise ModelNotFound(f"no model {shown(name)}; live models: {names}")
         raise VersionNotFound(f"model {name!r} has no version {version}; it has {', '.join(map(str, versions))}")
 
-    def directory_of(self, model: Model) -> Path:
-        """Return the directory that a model was loaded from."""
-        return self._directory((model.manifest.name, model.manifest.version))
+    async def read_file(self, model: Model, name: str) -> bytes | None:
+        """Read a file of a model's directory; None if it is not there, or larger than any card or preview."""
+        path = self._directory((model.manifest.name, model.manifest.version)) / name
+        return await self._in_thread(lambda: _read(path))
 
     async def watch(self, interval_s: float) -> None:
         """Looks at the directory every `interval_s` seconds, for ever."""
@@ -156,6 +165,10 @@ class Registry:
     def close(self) -> None:
         """Ends a child process that is trying a version, so that a stop need not wait for it."""
         self._stop.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def refresh(self) -> None:
         """Brings the live models in line with the directory. Loading happens in a thread; answering goes on."""
@@ -164,7 +177,7 @@ class Registry:
 
     async def _refresh(self) -> None:
         try:
-            self.snapshot = await asyncio.to_thread(self._scan, self.snapshot)
+            self.snapshot = await self._in_thread(lambda: self._scan(self.snapshot))
         except OSError as error:  # a network file system that is away must not take the models down
             log.warning("%s cannot be read (%s); going on with the models as they are", self._models_dir, error)
         on_disk = {(name, v) for name, versions in self.snapshot.versions_by_name.items() for v in versions}
@@ -260,7 +273,7 @@ class Registry:
         key = (name, version)
         async with self._lock_by_version.setdefault(key, asyncio.Lock()):
             try:
-                fingerprint = await asyncio.to_thread(fingerprint_of, self._directory(key))
+                fingerprint = await self._in_thread(lambda: fingerprint_of(self._directory(key)))
                 if key in self._old and self._old[key][0] == fingerprint:
                     self._old.move_to_end(key)
                     return self._old[key][1]
@@ -268,7 +281,7 @@ class Registry:
                     raise VersionNotFound(
                         f"version {version} of model {name!r} is not served: {snapshot.rejected[key].reason}"
                     )
-                model = await asyncio.to_thread(self._load, key)
+                model = await self._in_thread(lambda: self._load(key))
             except OSError as error:
                 raise VersionNotFound(f"version {version} of model {name!r} has just been removed") from error
             except VersionNotFound:
@@ -299,6 +312,15 @@ class Registry:
     def _nothing_is_live(self, snapshot: Snapshot) -> NotReady:
         nothing = f"no model is live in {self._models_dir}; train one with `python -m training fit digits`"
         return NotReady(_LOADING if snapshot.is_loading else nothing, headers={"Retry-After": "5"})
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except OSError:
+        return None
+    return content if len(content) <= _MAX_FILE_BYTES else None
 
 
 def _misnamed(name: str, version: int) -> Rejected:

@@ -51,6 +51,7 @@ class Session:
         self._provider, self._threads, self._read_again = provider, threads, read_again
         self._opening = threading.Lock()
         self._used_at = time.monotonic()
+        self._options = ort.RunOptions()  # of the run in progress
         session = self._session = self._start(graph)
         self.inputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in session.get_inputs())
         self.outputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in session.get_outputs())
@@ -108,7 +109,9 @@ class Session:
         """
         self._used_at = time.monotonic()
         session = self._session or self.open()
-        options = _SHRINKING if shrink and self._provider == _CPU else None
+        self._options = options = ort.RunOptions()
+        if shrink and self._provider == _CPU:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         try:
             outputs: list[Floats] = session.run(
                 self._output_names, dict(zip(self._input_names, inputs, strict=True)), options
@@ -131,9 +134,9 @@ class Session:
                 self._session = self._start(self._read_again())
             return self._session
 
-
-_SHRINKING = ort.RunOptions()
-_SHRINKING.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    def stop(self) -> None:
+        """Let the run in progress, in another thread, fail before its next operator."""
+        self._options.terminate = True
 
 
 # x (N,) -> y (N,), float32, opset 13: the smallest graph there is.

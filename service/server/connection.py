@@ -1,12 +1,10 @@
-"""One connection: how long it may take over a request, and how large its headers may be.
+"""One connection: how long it may take over a request.
 
 uvicorn waits for ever for headers, bodies and readers. This protocol gives each its time:
 
     connect -> [ header_timeout_s ] -> headers -> [ body_timeout_s ] -> body -> (admission's deadline) -> answer
        ^                                                                                                    |
        +--------------------------------- [ idle: keep_alive_s ] ------------------------------------------+
-
-Requests that a client sends before it has its answers are parsed `_MAX_AHEAD` ahead; the rest waits in the socket.
 """
 
 import asyncio
@@ -15,14 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
-from service.errors import PROBLEM_JSON, HeadersTooLarge, MalformedRequest, RequestError, RequestTimeout, problem_bytes
+from service.errors import PROBLEM_JSON, RequestError, RequestTimeout, problem_bytes
 from service.http.instrument import REFUSED
+from service.server.parsing import BoundedParsing
 from service.settings import Settings
 from service.telemetry.counters import Meters
 
@@ -33,26 +30,8 @@ log = logging.getLogger("service.requests")
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PROBE_INTERVAL_S = 1.0
 
-# A read brings up to 256 KiB. Parsed at once, that is 14,000 small requests of some 3 KiB each; so it is parsed in
-# pieces, and no piece while this many requests wait. A body of known length is one piece.
-_MAX_AHEAD = 16
-_PIECE_BYTES = 512
-_VERSIONS = {"1.0", "1.1"}  # the parser takes 0.9 and 2.0, too, and answering those in HTTP/1.1 helps nobody
 
-
-class _Flow(FlowControl):
-    """uvicorn's flow control, which resumes reading only when there is room for what comes."""
-
-    def __init__(self, transport: asyncio.Transport, has_room: Callable[[], bool]) -> None:
-        super().__init__(transport)
-        self._has_room = has_room
-
-    def resume_reading(self) -> None:
-        if self._has_room():
-            super().resume_reading()
-
-
-class Protocol(HttpToolsProtocol):
+class Protocol(BoundedParsing):
     """uvicorn's protocol with limits; everything it refuses itself is a problem document, too.
 
     Args:
@@ -70,27 +49,14 @@ class Protocol(HttpToolsProtocol):
         settings: Settings,
         meters: Meters,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._settings = settings
+        super().__init__(config, server_state, app_state, _loop, settings=settings)
         self._meters = meters
-        self._reads: str | None = "head"  # what is being received: "head", "body", or None while an answer is made
         self._timed: str | None = None  # what `_timer` gives its time to; set once, so that dripping does not renew it
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0  # what the parser has told of the head, to the byte
-        self._silent_bytes = 0  # fed since the parser last told anything: an unfinished header, or trailers
-        self._news_bytes = 0  # of the data being fed, what counts as silent if the parser tells nothing
-        self._earlier: RequestResponseCycle | None = None  # the request before `cycle`
-        self._refusal: RequestError | None = None  # waits for the answers before it; nothing is parsed any more
-        self._is_last = False  # the same after CONNECT
-        self._unparsed = b""  # waits until fewer than `_MAX_AHEAD` requests do
-        self._is_half_closed = False  # nothing comes after `_unparsed`
-        self._body_left = 0  # of a body whose length was declared
-        self._is_replaying = False  # a head for the second time, see `_decline_upgrade`
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
-        self.flow = _Flow(transport, self._has_room)
         self._set_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,108 +66,10 @@ class Protocol(HttpToolsProtocol):
         self.resume_writing()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
-        self._unparsed += data
-        self._parse()
-
-    def _parse(self) -> None:
-        """Feed the parser as far as requests may wait, then see what is still to come and give it its time."""
-        data, self._unparsed, position = self._unparsed, b"", 0
-        while position < len(data):
-            if self.transport.is_closing() or self._refusal is not None or self._is_last:
-                return
-            if len(self.pipeline) >= _MAX_AHEAD:
-                self._unparsed = data[position:]
-                self.flow.pause_reading()
-                break
-            piece = data[position : position + max(_PIECE_BYTES, self._body_left)]
-            position += self._feed(piece)
-        if self._is_half_closed and not self._unparsed:
-            self._end_after_this()
-        self._set_timer()
-
-    def _feed(self, piece: bytes) -> int:
-        """Parse some bytes, and return how many were parsed."""
-        self._news_bytes = len(piece)
-        try:
-            self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as offer:
-            if self.scope["method"] == "CONNECT":  # what follows is of no protocol of ours
-                self._is_last = True
-                self.cycle.keep_alive = False
-                return len(piece)
-            self._decline_upgrade()
-            parsed: int = offer.args[0]
-            return parsed
-        except httptools.HttpParserError as error:
-            cause = error.__context__  # of our own callbacks
-            self._refuse(cause if isinstance(cause, RequestError) else MalformedRequest(f"this is not HTTP: {error}"))
-            return len(piece)
-        if self._reads is not None:
-            self._silent_bytes += self._news_bytes
-            if self._is_too_large:
-                self._refuse(self._too_large())
-            elif self._head_bytes and piece.endswith(b"\n") and self.parser.get_http_version() == "0.0":
-                self._refuse(_other_version("0.9"))  # a line without a version, which is all that HTTP/0.9 sends
-        return len(piece)
-
-    def _decline_upgrade(self) -> None:
-        """Go on in HTTP/1.1 as if no other protocol had been offered (RFC 9110, 7.8).
-
-        The parser skips the body behind an offer. So it gets the same head again, without the offer, and tells us
-        nothing of it that we know: the request was started, and its body is what comes next.
-        """
-        request = self.scope
-        lines = [f"{request['method']} / HTTP/{request['http_version']}".encode()]
-        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
-        self._is_replaying = True
-        self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
-
-    def on_message_begin(self) -> None:
-        if self._is_replaying:
-            return
-        self._reads = "head"
-        self._head_bytes = self._silent_bytes = self._body_left = 0
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        if self._is_replaying:
-            return
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_replaying:
-            return
-        self._count(len(name) + len(value) + 4)
-        if name.lower() == b"content-length":
-            self._body_left = int(value)
-        super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if self._is_replaying:
-            self._is_replaying = False
-            return
-        if (version := self.parser.get_http_version()) not in _VERSIONS:
-            raise _other_version(version)
-        self._hear()
-        self._earlier = self.cycle
-        super().on_headers_complete()  # raises where the target is none: still a broken head then
-        self._reads = "body"
-
-    def on_body(self, body: bytes) -> None:
-        self._hear()
-        self._body_left -= len(body)
-        super().on_body(body)
-
     def on_message_complete(self) -> None:
-        if self.parser.should_upgrade() and self.scope["method"] != "CONNECT":
-            return  # not complete: `_decline_upgrade` follows
-        self._reads = None
-        self._hear()
-        self._unset_timer()
         super().on_message_complete()
+        if self._reads is None:
+            self._unset_timer()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -209,9 +77,6 @@ class Protocol(HttpToolsProtocol):
             self._unset_write_timer()
         if self._refusal is not None and self._is_answered and not self.transport.is_closing():
             self._send_refusal(self._refusal)
-        if self._unparsed:
-            self._parse()
-            self.flow.resume_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks: keep the sending half open?
         """A client that has sent its whole request and closed its sending half still gets its answer."""
@@ -224,12 +89,6 @@ class Protocol(HttpToolsProtocol):
         self._unset_timer()
         self._timer = self.loop.call_later(_PROBE_INTERVAL_S, self._probe)
         return True
-
-    def _end_after_this(self) -> None:
-        if self._reads is not None:  # and the rest of it will never be there
-            self.transport.close()
-        elif self.cycle is not None:
-            self.cycle.keep_alive = False
 
     def pause_writing(self) -> None:
         """The client does not read its answer: give it the time that a body may take."""
@@ -247,34 +106,6 @@ class Protocol(HttpToolsProtocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(MalformedRequest(msg))
-
-    @property
-    def _is_answered(self) -> bool:
-        return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
-
-    @property
-    def _is_too_large(self) -> bool:
-        return max(self._head_bytes, self._silent_bytes) > self._settings.max_header_bytes
-
-    def _has_room(self) -> bool:
-        """Nothing waits to be parsed, and no body of a request that has not started has been held back."""
-        return not self._unparsed and not (self.pipeline and len(self.cycle.body) > HIGH_WATER_LIMIT)
-
-    def _hear(self) -> None:
-        # The rest of the piece being fed is not counted as silent, and its header lines still are.
-        self._news_bytes = self._silent_bytes = 0
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._is_too_large:
-            raise self._too_large()  # ends the parser
-
-    def _too_large(self) -> HeadersTooLarge:
-        limit = self._settings.max_header_bytes
-        return HeadersTooLarge(f"the request line and headers exceed {limit} bytes (setting max_header_bytes)")
 
     def _set_timer(self) -> None:
         # Bytes after an answer that begin no request (blank lines) count as a head that does not come.
@@ -357,10 +188,6 @@ class Protocol(HttpToolsProtocol):
         ]
         self.transport.write(b"".join([*head, body]))
         self.transport.close()
-
-
-def _other_version(version: str) -> MalformedRequest:
-    return MalformedRequest(f"this is HTTP/{version}; send HTTP/1.1")
 
 
 def protocol_for(settings: Settings, meters: Meters) -> Callable[..., Protocol]:

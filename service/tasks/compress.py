@@ -14,7 +14,7 @@ from service.images.inspect import ImageFile
 from service.images.resize import plan_placement
 from service.limits import InputLimits
 from service.media_types import HOURGLASS_TYPE, NPY_TYPE
-from service.models.batcher import Inputs, Outputs
+from service.models.job import Inputs, Outputs
 from service.tasks.answer import Answer
 from service.tasks.compress_photo import CompressPlanes, DecompressPlanes
 from service.tasks.compressed_file import (

@@ -24,7 +24,8 @@ from service.images.inspect import ImageFile
 from service.images.tiles import Span, padded_window, plan
 from service.limits import InputLimits
 from service.media_types import HOURGLASS_TYPE, NPY_TYPE
-from service.models.batcher import Batcher, Inputs, Outputs
+from service.models.batcher import Batcher
+from service.models.job import Inputs, Outputs
 from service.tasks.answer import Answer
 from service.tasks.compressed_file import (
     array_answer,

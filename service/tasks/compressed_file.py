@@ -30,6 +30,9 @@ from service.models.batcher import Batcher
 from service.tasks.answer import Answer, Entry, image_offers, write_zip
 from service.tasks.cost import Cost, cost_of_rows
 
+# Of reading a file and writing its image; see `python -m benchmarks.reliability cost`.
+_SECONDS_A_SYMBOL, _SECONDS_A_DIAGONAL = 75e-9, 12e-6
+
 
 def compression_of(manifest: Manifest) -> Compression:
     """What a model that compresses says of it."""
@@ -174,7 +177,11 @@ def cost_of_file(file: Container, manifest: Manifest, batcher: Batcher, limits: 
     values = planes * sum(-(-h // CELL) * -(-w // CELL) * CELL**2 for h, w in sizes)
     latent = manifest.tasks["decompress"].inputs[0].shape[1]
     numbers = values if file.planes else file.count * (latent if isinstance(latent, int) else 1)
-    return cost_of_rows(1, numbers, values, batcher)
+    cost = cost_of_rows(1, numbers, values, batcher)
+    if not file.planes:
+        return cost
+    diagonals = planes * sum(-(-h // CELL) + -(-w // CELL) for h, w in sizes)  # a sliver has many for its size
+    return Cost(cost.bytes, cost.seconds + values * _SECONDS_A_SYMBOL + diagonals * _SECONDS_A_DIAGONAL)
 
 
 def check_symbols(file: Container, *symbols: Symbols) -> None:

@@ -7,6 +7,7 @@ from service.contract.manifest import Manifest
 from service.errors import TooManyPixels
 from service.images.header import Header
 from service.images.inspect import ImageFile
+from service.images.tiles import seen_pixels
 from service.limits import InputLimits
 from service.models.batcher import Batcher
 
@@ -59,7 +60,7 @@ def cost_of_pictures(
             f"the {len(files)} files of the request have {pixels} pixels together, the limit is {limits.max_pixels} "
             "(setting max_pixels); send them in several requests"
         )
-    numbers = sum(_numbers(header, manifest, is_luma_only=is_luma_only) for header in headers)
+    numbers = sum(_numbers(header, manifest, scale=scale, is_luma_only=is_luma_only) for header in headers)
     values = sum(_pixels(file, limits) * file.header.bytes_per_pixel for file in files)
     bytes_a_value = _BYTES_A_TILED_VALUE * (1 + scale**2) if is_tiled else _BYTES_A_VALUE * scale**2
     return Cost(
@@ -94,12 +95,11 @@ def _pixels(file: ImageFile, limits: InputLimits) -> int:
     return min(limits.max_pixels, _MOST_PIXELS_A_BYTE * len(file.data))
 
 
-def _numbers(header: Header, manifest: Manifest, *, is_luma_only: bool) -> int:
+def _numbers(header: Header, manifest: Manifest, *, scale: int, is_luma_only: bool) -> int:
     """How many numbers of a picture reach the graph."""
     source = manifest.input
     if source.height is not None and source.width is not None:
         return header.images * source.channels * source.height * source.width
-    cell = source.multiple_of
-    padded = -(-(header.height or 0) // cell) * cell * (-(-(header.width or 0) // cell) * cell)  # a sliver may grow
+    seen = seen_pixels(header.height or 1, header.width or 1, source, scale=scale)  # a sliver may grow much
     planes = 3 if header.is_colour else 1
-    return header.images * padded * (1 if is_luma_only else max(source.channels, planes))
+    return header.images * seen * (1 if is_luma_only else max(source.channels, planes))

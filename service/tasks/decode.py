@@ -11,7 +11,7 @@ from service.errors import TooManyPixels
 from service.http.negotiation import negotiate
 from service.images.npy import NPY_MAGIC
 from service.limits import InputLimits
-from service.models.batcher import Outputs
+from service.models.job import Outputs
 from service.tasks.answer import Answer, draw, image_offers
 from service.tasks.latents import read_json_latents, read_npy_latents
 from service.tasks.work import OneJob

@@ -12,7 +12,7 @@ from service.images.image import Pixels, as_sent
 from service.images.inspect import ImageFile
 from service.limits import InputLimits
 from service.media_types import NPY_TYPE
-from service.models.batcher import Outputs
+from service.models.job import Outputs
 from service.tasks.answer import Answer
 from service.tasks.image_input import ImageInput
 from service.tasks.restore import Options, Restoration

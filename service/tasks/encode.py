@@ -3,7 +3,7 @@
 from service.http.negotiation import negotiate
 from service.images.image import Pixels
 from service.media_types import JSON_TYPE, NPY_TYPE
-from service.models.batcher import Outputs
+from service.models.job import Outputs
 from service.tasks.answer import Answer
 from service.tasks.image_input import ImageInput
 

@@ -14,7 +14,7 @@ from service.http.negotiation import negotiate
 from service.images.codec import image_types
 from service.images.sheet import Sheet, columns_for, draw_sheet
 from service.limits import InputLimits
-from service.models.batcher import Inputs, Outputs
+from service.models.job import Inputs, Outputs
 from service.tasks.answer import Answer, draw, draw_one, image_offers
 from service.tasks.work import OneJob
 

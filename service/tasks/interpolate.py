@@ -16,7 +16,7 @@ from service.images.npy import NPY_MAGIC
 from service.images.sheet import Sheet, draw_sheet
 from service.limits import InputLimits
 from service.media_types import NPY_TYPE, ZIP_TYPE
-from service.models.batcher import Outputs
+from service.models.job import Outputs
 from service.tasks.answer import Answer, draw, draw_animation, draw_one
 from service.tasks.generate import refuse_too_many
 from service.tasks.latents import read_json_latents, read_npy_latents

@@ -1,6 +1,7 @@
 """Pictures of any size through a graph: read once, run tile by tile, written once."""
 
 import asyncio
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
@@ -16,10 +17,11 @@ from service.images.image import Image, Pixels, Values, as_sent
 from service.images.inspect import ImageFile
 from service.images.noise import level_of
 from service.images.npy import write_npy
-from service.images.tiles import ORIENTATIONS, Span, oriented, padded_window, plan, upright
+from service.images.tiles import ORIENTATIONS, UNTILED_PIXELS, Span, oriented, padded_window, plan, upright
 from service.limits import InputLimits
 from service.media_types import NPY_TYPE
-from service.models.batcher import Batcher, Inputs, Outputs
+from service.models.batcher import Batcher
+from service.models.job import Inputs, Outputs
 from service.tasks.answer import Answer
 from service.tasks.cost import Cost, cost_of_pictures
 from service.tasks.image_input import read_image
@@ -134,7 +136,7 @@ class Restoration:
     def tiles(self) -> Iterator["Tile"]:
         """Jobs for the batcher, in reading order."""
         for number in range(len(self.image.values)):
-            for rows, columns in plan(*self.image.size, self.manifest.input):
+            for rows, columns in plan(*self.image.size, self.manifest.input, scale=self.scale):
                 yield Tile(self, number, rows, columns)
 
     def write(self) -> Answer:
@@ -176,38 +178,49 @@ class Restoration:
 
 @dataclass
 class Tile:
-    """A job: one part of one image of a restoration; a `thorough` one runs once for every orientation."""
+    """A job, submitted until it is done: one part of one image of a restoration.
+
+    It runs once for every orientation of a `thorough` restoration, and for every plane where one fills an inference:
+    whoever else waits gets in between.
+    """
 
     whole: Restoration
     number: int
     rows: Span
     columns: Span
     ran: int = 0
-    total: Pixels | float = 0.0
+    groups: int = 1  # of planes that run together
+    totals: dict[int, Pixels] = field(default_factory=dict)  # by group
 
     is_small = False
 
     @property
     def is_done(self) -> bool:
         """Whether its part of the result is there."""
-        return self.ran == self.whole.passes
+        return self.ran == self.whole.passes * self.groups
 
     def prepare(self) -> Inputs:
         """Return the window as the model sees it, and the noise level where it asks."""
         whole = self.whole
-        x = whole.planes.split(self._part())
-        window = np.ascontiguousarray(oriented(padded_window(x, self.rows, self.columns, *whole.image.size), self.ran))
+        x = padded_window(whole.planes.split(self._part()), self.rows, self.columns, *whole.image.size)
+        together = max(1, UNTILED_PIXELS // math.prod(x.shape[2:]))
+        self.groups = -(-len(x) // together)
+        orientation, group = divmod(self.ran, self.groups)
+        window = np.ascontiguousarray(oriented(x[group * together : (group + 1) * together], orientation))
         if not whole.takes_sigma:
             return (window,)
-        return window, np.full(len(x), whole.sigmas[self.number], np.float32)
+        return window, np.full(len(window), whole.sigmas[self.number], np.float32)
 
     def finish(self, outputs: Outputs) -> None:
         """Puts what this tile answers for into the result: once all orientations have run, their mean."""
         whole, s = self.whole, self.whole.scale
-        self.total, self.ran = self.total + upright(outputs[0], self.ran), self.ran + 1
+        orientation, group = divmod(self.ran, self.groups)
+        self.totals[group] = self.totals.get(group, np.float32(0)) + upright(outputs[0], orientation)
+        self.ran += 1
         if not self.is_done:
             return
-        x_hat = self.total / np.float32(self.ran)
+        total: Pixels = np.concatenate([self.totals[i] for i in range(self.groups)])
+        x_hat = total / np.float32(whole.passes)
         top, left = (self.rows.start - self.rows.left) * s, (self.columns.start - self.columns.left) * s
         height, width = (self.rows.stop - self.rows.start) * s, (self.columns.stop - self.columns.start) * s
         inner = (slice(None), slice(top, top + height), slice(left, left + width))

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 from service.images.inspect import ImageFile
-from service.models.batcher import Batcher, Job
+from service.models.batcher import Batcher
+from service.models.job import Job
 from service.tasks.answer import Answer
 from service.tasks.cost import Cost
 

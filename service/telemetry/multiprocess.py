@@ -4,7 +4,6 @@ Every worker has a place in a directory that the supervisor made, and writes its
 before it answers a scrape. A worker that takes the place of a dead one goes on from what that one had written.
 """
 
-import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
@@ -35,14 +34,10 @@ class Board:
         """What a worker in this place has written, if any."""
         return _read(self._path(self.place)) if self.directory is not None else None
 
-    async def share(self, state: State) -> State:
-        """Puts this worker's state down; the state of all."""
+    def share(self, state: State) -> State:
+        """Write this worker's state, and return that of all."""
         if self.directory is None:
             return state
-        return await asyncio.to_thread(self._share, state)
-
-    def _share(self, state: State) -> State:
-        assert self.directory is not None  # noqa: S101  for the type checker: `share` has looked
         path = self._path(self.place)
         hidden = path.with_suffix(".new")
         try:

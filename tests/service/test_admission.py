@@ -10,7 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from service.errors import DeadlineExceeded, Draining, QueueFull
 from service.http.admission import Admission
-from service.models.batcher import Batcher, Outputs
+from service.models.batcher import Batcher
+from service.models.job import Outputs
 from service.models.session import Floats
 
 

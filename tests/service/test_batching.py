@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from starlette.testclient import TestClient
 
 from service.errors import InvalidArray
 from service.images.inspect import ImageFile
-from service.models.batcher import Batcher, Outputs
-from service.models.session import Floats
+from service.models.batcher import Batcher
+from service.models.job import Outputs
+from service.models.session import Floats, Session
 from service.tasks.denoise import Denoise
 from tests.service.files import pixels_of, png, save, to_npy
+from tests.service.slowmodel import publish_slow
 
 
 class Half:
@@ -199,6 +202,73 @@ def test_a_request_that_leaves_takes_its_queued_work_along() -> None:
 
     assert asyncio.run(scenario()) == ([[0.0]], [[1.5]])
     assert sizes == [1, 1]
+
+
+def test_a_run_that_nobody_waits_for_any_more_is_stopped_and_one_that_is_shared_is_not() -> None:
+    stops: list[str] = []
+    started, go_on = threading.Event(), threading.Event()
+
+    def run(x: Floats) -> Outputs:
+        started.set()
+        assert go_on.wait(60)
+        return (x * np.float32(0.5),)
+
+    async def scenario(others: Sequence[float]) -> list[object]:
+        batcher = Batcher(run, stop=lambda: stops.append("stop"), max_batch=8, max_pixels=1000, name="half")
+        leaving = asyncio.create_task(batcher.submit([Half(1), Half(2)]))
+        staying = [asyncio.create_task(batcher.submit([Half(value)])) for value in others]
+        await asyncio.to_thread(started.wait, 60)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        go_on.set()
+        return [await task for task in staying]
+
+    assert asyncio.run(scenario([3])) == [[[1.5]]]
+    assert not stops
+    started.clear()
+    go_on.clear()
+    assert not asyncio.run(scenario([]))
+    assert stops == ["stop"]
+
+
+def test_what_a_batch_has_not_begun_is_skipped_when_its_request_ends() -> None:
+    prepared: list[float | None] = []
+    started, go_on = threading.Event(), threading.Event()
+
+    class Slow(Half):
+        def prepare(self) -> Floats:
+            prepared.append(self.value)
+            started.set()
+            assert go_on.wait(60)
+            return super().prepare()
+
+    async def scenario() -> None:
+        batcher = Batcher(lambda x: (x,), max_batch=8, max_pixels=1000, name="half")
+        leaving = asyncio.create_task(batcher.submit([Slow(value) for value in range(5)]))
+        await asyncio.to_thread(started.wait, 60)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        go_on.set()
+        assert await batcher.submit([Half(4)]) == [[4.0]]
+
+    asyncio.run(scenario())
+    assert prepared == [0]
+
+
+def test_a_graph_stops_in_the_midst_of_a_run_and_runs_again(tmp_path: Path) -> None:
+    publish_slow(tmp_path, sines=300)
+    graph = next(tmp_path.glob("slow/*/denoise.onnx")).read_bytes()
+    session = Session(graph, provider="CPUExecutionProvider", threads=1)
+    x = np.ones((1, 1, 1000, 1000), np.float32)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(session.run, x)
+        while not running.done():
+            session.stop()  # until it has begun, there is nothing to stop
+        with pytest.raises(Exception, match="terminate"):
+            running.result()
+
+    np.testing.assert_array_equal(session.run(x[:, :, :4, :4])[0], x[:, :, :4, :4] / 2)
 
 
 def test_concurrent_requests_get_their_own_answers(client: TestClient) -> None:

@@ -1,6 +1,5 @@
 """What `/metrics` says is what has happened, whichever worker is asked."""
 
-import asyncio
 import os
 import signal
 from pathlib import Path
@@ -246,7 +245,7 @@ def test_counters_that_cannot_be_shared_are_still_told(tmp_path: Path, is_swept:
     if not is_swept:
         place.write_bytes(b"")  # no folder can be here, as on a disk that is full
 
-    assert asyncio.run(board.share(state)).values == state.values
+    assert board.share(state).values == state.values
     assert (board.read_own() is not None) == is_swept
 
 
@@ -256,4 +255,4 @@ def test_counters_that_are_half_there_are_left_out(tmp_path: Path, content: byte
 
     state = State({("hourglass_queue_images",): 3.0}, {}, {})
 
-    assert asyncio.run(Board(tmp_path, 0).share(state)).values == state.values
+    assert Board(tmp_path, 0).share(state).values == state.values

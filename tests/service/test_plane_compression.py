@@ -138,7 +138,7 @@ def test_tiles_make_the_same_file_and_the_same_image(client: TestClient, monkeyp
     image = png(photo(150, 250))
     whole = compress(client, image).content
     monkeypatch.setattr(tiles, "UNTILED_PIXELS", 0)
-    monkeypatch.setattr(tiles.plan, "__kwdefaults__", {"tile": 64})
+    monkeypatch.setattr(tiles, "TILE", 64)
 
     assert compress(client, image).content == whole
     in_tiles = decompress(client, whole).content

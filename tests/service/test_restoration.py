@@ -322,7 +322,7 @@ def test_tiled_equals_untiled(models_dir: Path, monkeypatch: pytest.MonkeyPatch,
 
     untiled = pixels_of(asyncio.run(run())).astype(int)
     monkeypatch.setattr(tiles, "UNTILED_PIXELS", 0)
-    monkeypatch.setattr(tiles.plan, "__kwdefaults__", {"tile": 24})
+    monkeypatch.setattr(tiles, "TILE", 24)
     tiled = pixels_of(asyncio.run(run())).astype(int)
 
     assert np.abs(tiled - untiled).max() <= (1 if kind in {"twice", "large"} else 0)  # chroma and alpha by a filter
@@ -339,7 +339,7 @@ def test_tiles_of_two_pictures_share_an_inference_where_it_has_room_for_them(
     async def run() -> tuple[list[bytes], list[bytes]]:
         model = opened(models_dir, "blur", max_batch_pixels=max_batch_pixels)
         batcher = model.batcher_by_task["denoise"]
-        inner = batcher._run
+        inner = batcher._runner.run
 
         def counted(*inputs: Array) -> object:
             ran.append(len(inputs[0]))
@@ -353,7 +353,7 @@ def test_tiles_of_two_pictures_share_an_inference_where_it_has_room_for_them(
             return Restoration(ImageFile.of(picture), model.manifest, LIMITS, None, Options(sigma=5.0))
 
         alone = [await job(picture).run(batcher) for picture in pictures]
-        batcher._run = counted  # type: ignore[assignment]
+        batcher._runner.run = counted  # type: ignore[assignment]
         first = asyncio.create_task(job(pictures[0]).run(batcher))
         while not ran:
             await asyncio.sleep(0.001)
@@ -374,14 +374,14 @@ def test_a_client_that_leaves_stops_the_work(models_dir: Path) -> None:
         nonlocal ran
         model = opened(models_dir, "blur")
         batcher = model.batcher_by_task["denoise"]
-        inner = batcher._run
+        inner = batcher._runner.run
 
         def counted(*inputs: Array) -> object:
             nonlocal ran
             ran += 1
             return inner(*inputs)
 
-        batcher._run = counted  # type: ignore[assignment]
+        batcher._runner.run = counted  # type: ignore[assignment]
         big = ImageFile.of(png(np.zeros((3000, 3000), np.uint8)))  # 16 tiles
         restoration = Restoration(big, model.manifest, LIMITS, None)
         task = asyncio.create_task(restoration.run(batcher))

@@ -12,6 +12,7 @@ from service.images.tiles import (
     oriented,
     padded_window,
     plan,
+    seen_pixels,
     spans,
     upright,
 )
@@ -111,3 +112,19 @@ def test_a_window_goes_on_as_its_mirror_image_or_where_that_is_too_small_as_its_
     found = padded_window(x, rows, columns, *size)
 
     assert found.tolist() == [expected]
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@pytest.mark.parametrize("size", [(1, 1), (700, 900), (1024, 1025), (3, 400_000), (1500, 4000)])
+def test_what_a_network_sees_is_what_its_tiles_see(size: tuple[int, int], scale: int) -> None:
+    model = spec(8, 20)
+    seen = sum((r.right - r.left) * (c.right - c.left) for r, c in plan(*size, model, scale=scale))
+
+    assert seen <= seen_pixels(*size, model, scale=scale) <= 1.1 * seen
+
+
+def test_the_answers_of_a_tile_are_as_large_for_every_scale() -> None:
+    for scale in (1, 2, 3):
+        spans_of_one = {r.stop - r.start for r, _ in plan(4 * TILE, 2 * TILE, spec(1, 0), scale=scale)}
+
+        assert spans_of_one == {TILE // scale}

@@ -1,5 +1,3 @@
-import asyncio
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -15,7 +13,6 @@ from service.media_types import JSON_TYPE
 from service.models.snapshot import Snapshot
 
 router = APIRouter(prefix="/models", tags=["models"])
-_MAX_FILE_BYTES = 16 * 2**20  # of a card or a preview; training writes a hundredth of it
 
 
 @router.get(
@@ -103,22 +100,12 @@ async def _file_of(request: Request, name: str, version: int | None, file: str, 
     service, model = service_of(request), await find_version(request, name, version)
     cached = service.pages.find(f"/models/{model.label}/{file}", model)
     if cached is None:
-        content = await asyncio.to_thread(_read, service.registry.directory_of(model) / file)
+        content = await service.registry.read_file(model, file)
         if content is None:
             raise ModelFileNotFound(f"model {model.label} has no {file}")
         cached = service.pages.get(f"/models/{model.label}/{file}", model, lambda: content)
     headers = {"X-Model": model.label, "X-Content-Type-Options": "nosniff"}
     return conditional(request, Response(cached.content, media_type=media_type, headers=headers), tag=cached.tag)
-
-
-def _read(path: Path) -> bytes | None:
-    """Read a file; None if it is not there, or larger than any card or preview."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
-    except OSError:
-        return None
-    return content if len(content) <= _MAX_FILE_BYTES else None
 
 
 def _summary(snapshot: Snapshot, manifest: Manifest) -> ModelSummary:

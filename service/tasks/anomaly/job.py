@@ -11,7 +11,7 @@ from service.http.negotiation import negotiate
 from service.images.codec import image_types
 from service.images.image import Image, Pixels
 from service.media_types import JSON_TYPE, NPY_TYPE
-from service.models.batcher import Outputs
+from service.models.job import Outputs
 from service.tasks.anomaly.heatmap import draw_heatmap
 from service.tasks.anomaly.regions import find_regions
 from service.tasks.anomaly.thresholds import map_threshold, p_value, score_threshold, smallest_rate

@@ -1,0 +1,168 @@
+"""Runs a batch of jobs through a graph: prepared, run together where they have one shape, finished one by one."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from service.errors import NonFiniteResult
+from service.models.job import Inputs, Outputs, Queued, is_wanted
+from service.telemetry.counters import GraphMeter, Spent
+
+_FORGETTING = 0.9  # of earlier runs, at every one that is timed
+# Numbers; of runs on fewer, one in so many: a look at the clock is a system call.
+_ALWAYS_TIMED, _TIMED_EVERY = 65_536, 16
+_FIRST_GUESS_S = 1e-6  # for a number of the input, before anything has run
+
+
+class Runner:
+    """A graph at work, in whatever thread calls it; one at a time.
+
+    Jobs of one shape share an inference of at most `max_batch` images; each gets back its own rows, or its own error.
+    A job whose request has ended is skipped wherever the work on it has not begun.
+
+    Args:
+        run: The graph.
+        max_batch: Most images in one inference.
+        max_pixels: About how many numbers are held decoded at a time.
+        max_batch_pixels: Most pixels (height x width) in one inference of several images.
+        cell: Pixels a side of what the first input has one place for.
+        name: Of the graph, in messages.
+        meter: Whether it has scores.
+    """
+
+    def __init__(
+        self,
+        run: Callable[..., Outputs],
+        *,
+        max_batch: int,
+        max_pixels: int,
+        max_batch_pixels: int,
+        cell: int,
+        name: str,
+        meter: GraphMeter,
+    ) -> None:
+        self.run = run
+        self.small_job_s = math.inf  # CPU seconds of each job, when last a batch of small ones ran
+        self._max_batch = max_batch
+        self._max_pixels = max_pixels
+        self._max_batch_pixels = max_batch_pixels
+        self._cell_pixels = cell**2
+        self._name = name
+        self._meter = meter
+        self._runs = 0
+        self._ran_numbers, self._ran_s = 1.0, _FIRST_GUESS_S  # of late; what a number costs is their quotient
+
+    def expected_s(self, numbers: int) -> float:
+        """Return the CPU time that so many numbers of input will take, as the latest runs did."""
+        return numbers * self._ran_s / self._ran_numbers
+
+    def work(self, batch: list[Queued]) -> tuple[list[object], Spent]:
+        """Return what each job makes of its results, or its error, and what all took. Skipped ones make nothing."""
+        started = time.thread_time()
+        results, spent = self._results(batch)
+        if all(queued.job.is_small for queued in batch):
+            self.small_job_s = (time.thread_time() - started) / len(batch)
+        return results, spent
+
+    def _results(self, batch: list[Queued]) -> tuple[list[object], Spent]:
+        results: list[object] = [None] * len(batch)
+        ready: list[tuple[int, Inputs]] = []
+        since = time.perf_counter()
+        spent = Spent(started_at=since)
+        for i, queued in enumerate(batch):
+            if queued.future.done():  # cancelled since the batch began
+                continue
+            try:
+                made = queued.job.prepare()
+                ready.append((i, made if isinstance(made, tuple) else (made,)))
+            except Exception as error:  # noqa: BLE001  one request's failure is not another's
+                results[i] = error
+            if sum(x[0].size for _, x in ready) >= self._max_pixels:  # decoded images must not pile up
+                spent.decode_s += time.perf_counter() - since
+                self._infer(batch, ready, results, spent)
+                ready, since = [], time.perf_counter()
+        spent.decode_s += time.perf_counter() - since
+        self._infer(batch, ready, results, spent)
+        spent.failed = sum(isinstance(result, Exception) for result in results)
+        return results, spent
+
+    def _infer(self, batch: list[Queued], ready: list[tuple[int, Inputs]], results: list[object], spent: Spent) -> None:
+        for group in _groups(ready, self._max_batch):
+            members = [batch[i] for i, _ in group]
+            if not is_wanted(members):
+                continue
+            try:
+                columns = zip(*(inputs for _, inputs in group), strict=True)
+                together = tuple(map(np.concatenate, columns)) if len(group) > 1 else group[0][1]
+                outputs = self._run_in_chunks(together, members, spent)
+            except Exception as error:  # noqa: BLE001  the batch failed, the service has not
+                for i, _ in group:
+                    results[i] = error
+                continue
+            if outputs is None:
+                continue
+            since = time.perf_counter()
+            if self._meter.has_scores:
+                spent.scores += outputs[0].tolist()
+            start, is_finite = 0, all_finite(outputs)  # once for all: rows are looked at only where something is wrong
+            for i, (x, *_) in group:
+                rows = tuple(output[start : start + len(x)] for output in outputs)
+                start += len(x)
+                if batch[i].future.done():
+                    continue
+                try:
+                    if not is_finite and not all_finite(rows):
+                        raise NonFiniteResult(
+                            f"{self._name} answered this input with NaN or infinity; "
+                            "send images or latents like those it was trained on"
+                        )
+                    results[i] = batch[i].job.finish(rows)
+                except Exception as error:  # noqa: BLE001  one request's failure is not another's
+                    results[i] = error
+            spent.encode_s += time.perf_counter() - since
+
+    def _run_in_chunks(self, inputs: Inputs, wanted_by: list[Queued], spent: Spent) -> Outputs | None:
+        """Return the graph's outputs; None where nobody waits for them any more."""
+        x = inputs[0]
+        pixels = math.prod(x.shape[2:]) * self._cell_pixels
+        size = max(1, min(self._max_batch, self._max_batch_pixels // pixels))  # images in one inference
+        if len(x) <= size:
+            return self._run_once(inputs, spent)
+        chunks = []
+        for start in range(0, len(x), size):
+            if not is_wanted(wanted_by):
+                return None
+            chunks.append(self._run_once(tuple(rows[start : start + size] for rows in inputs), spent))
+        return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
+
+    def _run_once(self, inputs: Inputs, spent: Spent) -> Outputs:
+        size, self._runs = inputs[0].size, self._runs + 1
+        is_timed = size >= _ALWAYS_TIMED or self._runs % _TIMED_EVERY == 1
+        started, cpu_started = time.perf_counter(), time.thread_time() if is_timed else 0.0
+        outputs = self.run(*inputs)
+        spent.runs.append((len(inputs[0]), time.perf_counter() - started))
+        if is_timed:  # in CPU seconds: others who have the core cost nothing
+            self._ran_numbers = _FORGETTING * self._ran_numbers + size
+            self._ran_s = _FORGETTING * self._ran_s + time.thread_time() - cpu_started
+        return outputs
+
+
+def all_finite(outputs: Outputs) -> bool:
+    """Whether all values are numbers: not NaN, not infinite."""
+    # NaN would be the least and the greatest of all, and no array of booleans as large as the output is made.
+    return all(math.isfinite(output.min()) and math.isfinite(output.max()) for output in outputs if output.size)
+
+
+def _groups(ready: list[tuple[int, Inputs]], max_batch: int) -> Iterator[list[tuple[int, Inputs]]]:
+    """Jobs of one shape, in groups of at most `max_batch` rows; a job with more rows than that is its own group."""
+    by_shape: dict[tuple[int, ...], list[tuple[int, Inputs]]] = {}
+    for i, inputs in ready:
+        x = inputs[0]
+        group = by_shape.setdefault(x.shape[1:], [])
+        if group and sum(len(rows[0]) for _, rows in group) + len(x) > max_batch:
+            yield group
+            group = by_shape[x.shape[1:]] = []
+        group.append((i, inputs))
+    yield from by_shape.values()
