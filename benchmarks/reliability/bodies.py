@@ -1,4 +1,4 @@
-"""Bodies that are small as bytes and large as work, or as large as they may be and all of it work: one for each reader."""
+"""Bodies that are small as bytes and large as work, or as large as allowed and all of it work: some for each reader."""
 
 import json
 import struct
@@ -102,15 +102,19 @@ def file_bodies(size: int) -> Iterator[tuple[str, Body]]:
     head = b"GIF89a\x10\0\x10\0\0\0\0"
     yield "GIF of tiny sub-blocks", Body(repeated(b"\1a", size, start=head + b"!\xfe"))
     yield "GIF of tiny extensions", Body(repeated(b"!\xfe\0", size, start=head))
-    yield "WebP of empty chunks", Body(
-        repeated(b"junk\0\0\0\0", size, start=b"RIFF" + struct.pack("<I", size - 8) + b"WEBP")
+    yield (
+        "WebP of empty chunks",
+        Body(repeated(b"junk\0\0\0\0", size, start=b"RIFF" + struct.pack("<I", size - 8) + b"WEBP")),
     )
-    yield "PNG of empty chunks", Body(
-        repeated(
-            _chunk(b"tEXt", b""),
-            size,
-            start=b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)),
-        )
+    yield (
+        "PNG of empty chunks",
+        Body(
+            repeated(
+                _chunk(b"tEXt", b""),
+                size,
+                start=b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)),
+            )
+        ),
     )
     directory = struct.pack("<H", 1) + struct.pack("<HHII", 256, 4, 1, 8)
     pages = b"".join(directory + struct.pack("<I", 8 + 18 * (i + 1)) for i in range(min(size, MIB) // 18 - 1))
@@ -122,8 +126,9 @@ def file_bodies(size: int) -> Iterator[tuple[str, Body]]:
     yield "NPY of rows", Body(npy((size // 4 - 64, 1), bytes(size - 256)))
     yield "form of empty fields", form(b"", min(size // 80, 20_000))
     yield "form of one long field", form(bytes(size - 200), 1)
-    yield "form of line ends", Body(
-        repeated(b"\r\n--", size, start=b"--b\r\n"), {"Content-Type": "multipart/form-data; boundary=b"}
+    yield (
+        "form of line ends",
+        Body(repeated(b"\r\n--", size, start=b"--b\r\n"), {"Content-Type": "multipart/form-data; boundary=b"}),
     )
     yield "grey picture", Body(flat_png(5000, 5000, 1))
     yield "picture", Body(flat_png(5000, 5000, 3))
@@ -132,5 +137,3 @@ def file_bodies(size: int) -> Iterator[tuple[str, Body]]:
     yield "sliver", Body(flat_png(MAX_PIXELS // 8 - 8, 1, 1))
     yield "form of many pictures", form(flat_png(300, 300, 3), 256)
     yield "binary tensor", Body(bytes(size), RAW | {"Inference-Header-Content-Length": "2"})
-
-

@@ -1,5 +1,6 @@
 """Brings an image to the size a model takes, and the result back: the manifest's resize policy as two functions."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,11 @@ from PIL import Image as PillowImage
 from service.contract.manifest import InputSpec
 from service.errors import SizeMismatch
 from service.images.image import Pixels
+
+Plane = NDArray[np.float32]  # (H, W)
+
+_STEP_PIXELS = 1 << 19  # of one step of a resampling, read or written: 10 ms, or 80 ms of a sliver
+_LANCZOS_REACH = 3  # pixels of the coarser grid to each side; bilinear has 1
 
 
 @dataclass(frozen=True)
@@ -119,5 +125,48 @@ def resample(x: Pixels, height: int, width: int, *, is_smooth: bool = False) -> 
     planes = x.reshape(-1, *x.shape[-2:])
     result: NDArray[np.float32] = np.empty((len(planes), height, width), np.float32)
     for plane, resized in zip(planes, result, strict=True):
-        resized[:] = np.asarray(PillowImage.fromarray(np.ascontiguousarray(plane)).resize((width, height), method))
+        resized[:] = _resize(plane, height, width, method)
     return result.reshape(*x.shape[:-2], height, width)
+
+
+def _resize(plane: Plane, height: int, width: int, method: PillowImage.Resampling) -> Plane:
+    """One plane at another size, across and then down, as Pillow does it; a large one in steps.
+
+    Pillow holds Python's lock meanwhile: a sliver of 8 million pixels took 1.4 s in which no other thread ran.
+    """
+    if max(plane.size, height * width) <= _STEP_PIXELS:
+        return np.asarray(PillowImage.fromarray(np.ascontiguousarray(plane)).resize((width, height), method))
+    rows = max(1, _STEP_PIXELS // max(plane.shape[1], width))
+    strips = [_across(plane[top : top + rows], width, method) for top in range(0, len(plane), rows)]
+    return _down(np.concatenate(strips), height, method)
+
+
+def _across(strip: Plane, width: int, method: PillowImage.Resampling) -> Plane:
+    height, old = strip.shape
+    if width == old:
+        return strip
+    picture = PillowImage.fromarray(np.ascontiguousarray(strip))
+    step = max(1, width * _STEP_PIXELS // max(strip.size, height * width))
+    parts = []
+    for left in range(0, width, step):
+        right = min(left + step, width)
+        box = (left * old / width, 0, right * old / width, height)
+        parts.append(np.asarray(picture.resize((right - left, height), method, box=box)))
+    return np.concatenate(parts, axis=1)
+
+
+def _down(plane: Plane, height: int, method: PillowImage.Resampling) -> Plane:
+    old, width = plane.shape
+    if height == old:
+        return plane
+    scale = old / height
+    reach = math.ceil(_LANCZOS_REACH * max(scale, 1)) + 1  # rows beyond its own that a new one is made of
+    step = max(1, height * _STEP_PIXELS // max(plane.size, height * width))
+    parts = []
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        first, last = max(0, int(top * scale) - reach), min(old, math.ceil(bottom * scale) + reach)
+        box = (0, top * scale - first, width, min(bottom * scale - first, last - first))
+        picture = PillowImage.fromarray(np.ascontiguousarray(plane[first:last]))
+        parts.append(np.asarray(picture.resize((width, bottom - top), method, box=box)))
+    return np.concatenate(parts)

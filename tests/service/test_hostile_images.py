@@ -15,6 +15,7 @@ from PIL import Image
 from service.errors import BrokenImage, RequestError, TooManyImages, TooManyPixels, UnsupportedImage
 from service.images.codec import decode_image
 from service.images.image import Image as Decoded
+from service.images.inspect import peek
 from tests.service.files import hand_png, png, png_chunk, save
 
 PHOTO = Image.fromarray(np.random.default_rng(3).integers(0, 256, (24, 20, 3), np.uint8))
@@ -276,6 +277,13 @@ SLOW_TO_WALK = {
 def test_files_of_very_many_parts_are_refused_after_some(name: str) -> None:
     with pytest.raises(BrokenImage, match="more than"):
         decode_image(SLOW_TO_WALK[name], max_pixels=10**6, max_frames=10)
+
+
+@pytest.mark.parametrize("data", [b"\xff" * 2**22, b"\xff\0" * 2**21, b"\xff" * 2**22 + b"\0"], ids=range(3))
+def test_a_jpeg_without_markers_is_searched_once(data: bytes) -> None:
+    assert peek(b"\xff\xd8" + data).pixels is None
+    with pytest.raises(BrokenImage, match="no marker"):
+        decode_image(b"\xff\xd8" + data, max_pixels=10**6, max_frames=10)
 
 
 def test_a_jpeg_with_millions_of_fill_bytes_is_read_in_one_step() -> None:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.images import resize
+from service.images.resize import resample
 from tests.service.conftest import MakeClient
 from tests.service.files import Array, from_npy, pixels_of, png, to_npy
 from tests.service.toymodels import publish_toy
@@ -104,3 +106,27 @@ def test_a_colour_array_reaches_a_colour_model(models_dir: Path, make_client: Ma
     response = make_client().post("/denoise", content=to_npy(x))
 
     np.testing.assert_array_equal(from_npy(response.content), x * np.float32(0.5))
+
+
+@pytest.mark.parametrize("is_smooth", [False, True])
+@pytest.mark.parametrize(
+    ("size", "new"),
+    [
+        ((70, 50), (28, 28)),
+        ((3000, 1), (28, 1)),
+        ((1, 3000), (1, 28)),
+        ((7, 9), (90, 70)),
+        ((61, 5), (7, 80)),
+        ((64, 64), (64, 9)),
+    ],
+)
+def test_a_large_image_is_resampled_in_steps_and_comes_out_the_same(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], new: tuple[int, int], is_smooth: bool
+) -> None:
+    x = np.random.default_rng(3).random((2, *size), np.float32)
+    at_once = resample(x, *new, is_smooth=is_smooth)
+
+    monkeypatch.setattr(resize, "_STEP_PIXELS", 40)
+    in_steps = resample(x, *new, is_smooth=is_smooth)
+
+    np.testing.assert_allclose(in_steps, at_once, rtol=0, atol=1e-6)  # places of boxes are rounded in the last bit

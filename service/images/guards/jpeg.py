@@ -13,21 +13,23 @@ from service.images.outline import Outline
 # Progressive encoders write 10 scans, the longest script in the wild about 20. Every scan walks all pixels.
 MAX_SCANS = 40
 MAX_SEGMENTS = 10_000  # a photograph has some thirty; each is a step of ours
-_FILL = re.compile(rb"(?s:.)*?\xff+(?=[^\x00\xff])")  # what stands before a marker, and every viewer skips
+MAX_FILL_PEEKED = 65_536  # bytes between segments, of all together: `peek` runs in the event loop
+_MARKER = re.compile(rb"\xff[^\x00\xff]")  # every viewer skips what stands before one
 _MARKER_IN_CODED_DATA = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_STEP_BYTES = 1 << 20  # some 5 ms
 _SOS, _EOI, _ALONE = 0xDA, 0xD9, frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def peek(data: bytes) -> Header:
     """Return what the frame header says; it stands behind a few segments, whose lengths lead there."""
-    position = 2
+    position, fill = 2, MAX_FILL_PEEKED
     for _ in range(MAX_SEGMENTS):
-        start = _FILL.match(data, position)
-        if len(data) < position + 10 or start is None:
+        found = _MARKER.search(data, position, position + fill)
+        if found is None:
             break
-        position = start.end() - 1
-        marker = data[position + 1] if position + 1 < len(data) else _SOS
+        fill -= found.start() - position
+        position, marker = found.start(), data[found.end() - 1]
         if marker in _FRAME_HEADERS:
             if len(data) < position + 10:
                 break
@@ -47,11 +49,10 @@ def walk(data: bytes) -> Outline:
     """
     width, height, scans, position = 0, 0, 0, 2
     for _ in range(MAX_SEGMENTS):
-        start = _FILL.match(data, position)
+        start = _search(_MARKER, data, position)
         if start is None:
             raise BrokenImage(f"JPEG: no marker behind byte {position}; the file was cut off or damaged")
-        marker = data[start.end()]
-        position = start.end() + 1
+        marker, position = data[start.end() - 1], start.end()
         if marker == _EOI:
             break
         if marker in _ALONE:
@@ -66,7 +67,7 @@ def walk(data: bytes) -> Outline:
             scans += 1
             if scans > MAX_SCANS:
                 raise BrokenImage(f"JPEG: more than {MAX_SCANS} scans, which only a decompression bomb has")
-            found = _MARKER_IN_CODED_DATA.search(data, position)
+            found = _search(_MARKER_IN_CODED_DATA, data, position)
             if found is None:
                 raise BrokenImage("JPEG: the image data has no end; the file was cut off")
             position = found.start()
@@ -75,3 +76,11 @@ def walk(data: bytes) -> Outline:
     if not scans:
         raise BrokenImage("JPEG: there is no image data")
     return Outline("JPEG", width, height)
+
+
+def _search(pattern: re.Pattern[bytes], data: bytes, position: int) -> re.Match[bytes] | None:
+    """Search in steps, as no other thread runs while the library searches."""
+    for start in range(position, len(data), _STEP_BYTES):
+        if found := pattern.search(data, start, start + _STEP_BYTES + 1):  # what is looked for has two bytes
+            return found
+    return None
