@@ -1,5 +1,8 @@
 """The model card: what a person should know before using a model, written from its manifest alone."""
 
+import shlex
+from itertools import pairwise
+
 from service.contract.manifest import Manifest
 from service.contract.provenance import Provenance
 
@@ -7,7 +10,7 @@ PICTURE = "preview.png"
 
 
 def card(manifest: Manifest) -> str:
-    """The card in Markdown."""
+    """Return the card as Markdown."""
     made = manifest.provenance
     parts = [
         f"# {manifest.name}, version {manifest.version}",
@@ -26,7 +29,7 @@ def card(manifest: Manifest) -> str:
         f"{made.data.images} images of {made.data.name}: {_split(manifest)}\n"
         f"Source: {made.data.source}. Licence: {made.data.licence}.\nSHA-256 of all pixels: `{made.data.sha256}`.",
         "## How to make it again",
-        f"    {made.command}",
+        *_how_to_make(made),
         f"Architecture `{manifest.architecture}`, {made.parameters:,} parameters; seed {made.seed}; {_start(made)}"
         f"{made.images_seen:,} images seen in {made.cpu_s / 60:.0f} CPU-minutes ({made.wall_s / 60:.0f} minutes) on "
         f"{made.device}; PyTorch {made.torch_version}; commit `{made.commit}`. Every setting stands under "
@@ -34,6 +37,22 @@ def card(manifest: Manifest) -> str:
         "processor or number of threads adds floats in another order.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _how_to_make(made: Provenance) -> list[str]:
+    words = shlex.split(made.command)
+    folders = [
+        word for option, word in pairwise(words) if option in {"--data", "--noisy", "--clean", "--defects", "--masks"}
+    ]
+    parts = []
+    if folders:
+        named = " and ".join(f"`{folder}`" for folder in dict.fromkeys(folders))
+        parts.append(f"Put the path of your copy of the images in the place of {named}.")
+    if made.start:
+        version = f"models/{made.start.name}/{made.start.version}"
+        parts.append(f"It begins with `{version}`; if that is missing, `git log -- {version}` finds it in the history.")
+    marker = "<!-- needs: data" + (", and a version of the history" if made.start else "") + " -->"
+    return [*([" ".join(parts)] if parts else []), marker, f"    {made.command}"]
 
 
 def _split(manifest: Manifest) -> str:

@@ -22,9 +22,11 @@ SECTIONS: tuple[Callable[[Study], str], ...] = (
 
 INTRODUCTION = """# The textbook chapter, reproduced
 
-An autoencoder learns to give back what it gets through fewer numbers: x -> encoder f -> latent y -> decoder g -> z, trained by
-min ||z - x||². This page goes through what a textbook chapter on them claims and asks, on MNIST, with the commands that users of
-Hourglass have. It was written by the command below each figure, and the same command makes it again:
+An autoencoder learns to reproduce its input through fewer numbers: x -> encoder f -> latent y -> decoder g -> z, trained by
+min ||z - x||². This page tests the claims and exercises of a textbook chapter on MNIST. The command below each figure made it, and makes
+it again. Sentences that compare figures are written from those figures:
+
+<!-- needs: data, and an hour -->
 
     python -m training textbook --data DATA     # MNIST's four files; downloaded without --data
     python -m training textbook --quick         # a small sample, in two minutes: to see it work, not for the figures

@@ -79,16 +79,29 @@ def _nonlinear(study: Study, fitted: PCA, x_test: NDArray[np.float64]) -> str:
         {"PCA, clamped to [0, 1]": list(by_pca.items()), "convolutional autoencoder": list(errors.items())},
         x_label="latents k", y_label="mean squared error", log_x=True, log_y=True,
     )  # fmt: skip
-    ratios = {k: by_pca[k] / errors[k] for k in sizes}
+    verdict = curved_or_flat({k: by_pca[k] / errors[k] for k in sizes})
+    return "\n\n".join([verdict, study.figure("nonlinear", chart, "Test error over the number of latents.", since_s)])
+
+
+def curved_or_flat(ratios: dict[int, float]) -> str:
+    """Return what the figures say of latents on a curved surface.
+
+    Args:
+        ratios: Test error of PCA as a multiple of the autoencoder's, by the number of latents.
+    """
+    better, most = [k for k, ratio in ratios.items() if ratio > 1], max(ratios)
     best = max(ratios, key=lambda k: ratios[k])
-    return "\n\n".join(
-        [
-            "With activations in between, the latents may lie on a curved surface, and the same number of them says more: "
-            f"the error of PCA, clamped to [0, 1], is {ratios[best]:.1f} times that of the autoencoder at {best} latents, and "
-            f"{ratios[max(sizes)]:.1f} times at {max(sizes)}.",
-            study.figure("nonlinear", chart, "Test error over the number of latents.", since_s),
-        ]
+    measured = (
+        f"The error of PCA, clamped to [0, 1], is {ratios[best]:.1f} times that of the autoencoder at {best} latents, and "
+        f"{ratios[most]:.1f} times at {most}."
     )
+    if len(better) == len(ratios):
+        verdict = "Here the same number of latents keeps more of an image than PCA does, at every size."
+    elif better:
+        verdict = f"Here the autoencoder beats PCA at {', '.join(map(str, better))} latents, and not elsewhere."
+    else:
+        verdict = "Here the autoencoder does not beat PCA at any size: it saw too few images, or for too short a time."
+    return f"With activations in between, the latents can lie on a curved surface. {measured} {verdict}"
 
 
 def _decoder(trained: Trained) -> NDArray[np.float64]:

@@ -8,6 +8,8 @@ from training.measure.baselines import reduced_rank_regression
 from training.measure.psnr import mean_squared_error
 from training.textbook.study import Study, Trained
 
+SIMILAR = 1.2  # errors that differ by less than this factor are called similar
+
 
 def structure(study: Study) -> str:
     """Two autoencoders of 32 latents, one a mirror and one not; their losses and errors."""
@@ -32,15 +34,16 @@ def structure(study: Study) -> str:
          f"{study.test_mse(trained):.4f}"]
         for name, trained in networks.items()
     ]  # fmt: skip
+    mirror, other = (study.test_mse(trained) for trained in networks.values())
     rows.append(["PCA of 32 components, clamped to [0, 1]", "784-32-784, linear", "25,088", "25,088", f"{pca:.4f}"])
     return "\n\n".join(
         [
             "## 1. The structure",
             "An autoencoder is two functions in a row: the encoder f makes a latent y of the input x, the decoder g makes z of "
-            "y, and both are trained together to make ||z - x||² small. The two must fit each other only at the latent. A "
-            "decoder with the encoder's widths in reverse is a habit and no condition; here is one beside a pair that is "
-            "anything but a mirror.",
+            "y, and both are trained together to make ||z - x||² small. Only their latents must have the same size. A decoder "
+            "that mirrors the widths of the encoder is a habit, not a condition. Here is a mirror beside another pair.",
             table(["network", "widths", "encoder parameters", "decoder parameters", "test error (MSE)"], rows),
+            whether_mirror_matters(mirror, other),
             study.figure("structure", curves, "Losses of training and validation by epoch.", since_s),
             "The training loss of an epoch is the mean over its steps with the weights as they then were; the validation loss "
             "is that of the moving average of the weights at its end, so it can lie below.",
@@ -50,6 +53,17 @@ def structure(study: Study) -> str:
 
 def _parameters(trained: Trained, part: str) -> str:
     return f"{sum(p.numel() for p in trained.model.get_submodule(part).parameters()):,}"
+
+
+def whether_mirror_matters(mirror: float, other: float) -> str:
+    """Return what two test errors say of the need for a mirror."""
+    ratio = other / mirror
+    if max(ratio, 1 / ratio) < SIMILAR:
+        return f"The errors are similar: without a mirror it is {ratio:.2f} times that of the mirror."
+    return (
+        f"The errors differ: without a mirror it is {ratio:.2f} times that of the mirror. The curves below say whether both had "
+        "finished learning; after a short training the narrower or the luckier one is ahead."
+    )
 
 
 def _layers(trained: Trained) -> str:
