@@ -10,9 +10,11 @@ from pathlib import Path
 from tests.docs.commands import ROOT, Step
 
 SHIPPED = {path.name for path in (ROOT / "models").iterdir() if path.is_dir() and not path.name.startswith(".")}
-_VERSION = re.compile(rf"(?<![\w-])({'|'.join(sorted(SHIPPED, key=len, reverse=True))})/(\d+)(?![\w.])")
+_VERSION = re.compile(
+    rf"(?:(?<=models/)|(?<![\w/-]))({'|'.join(sorted(SHIPPED, key=len, reverse=True))})/(\d+)(?![\w.])"
+)
 _OF_THE_PAST = re.compile(
-    r"^.*(git log|history).*$|^<!-- needs:[^>]*history -->\n(\n|<!-- .* -->\n)*( {4,}.*\n|\n)+", re.MULTILINE
+    r"^<!-- needs:[^>]*history -->\n(\n|<!-- .* -->\n)*( {4,}.*\n|\n)+|^.*(git log|history).*$|^> .*$", re.MULTILINE
 )
 
 
@@ -82,7 +84,7 @@ class _said(contextlib.AbstractContextManager[None]):  # noqa: N801  reads as a 
 def versions_not_shipped(text: str) -> list[str]:
     """Return the model versions that a page names, such as `digits/3`, and that are not in `models/`.
 
-    Lines that tell of the past may name versions of the past.
+    Lines that tell of the past may name versions of the past, and examples of errors any.
     """
     named = [
         (name, version)

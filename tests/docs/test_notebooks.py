@@ -17,7 +17,7 @@ MOST_BYTES = 300_000
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_runs_on_small_data(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # it has no annotations
 
     NotebookClient(
         notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
@@ -29,7 +29,7 @@ def test_a_notebook_runs_on_small_data(path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_is_valid_small_and_ends_with_exercises(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # it has no annotations
 
     nbformat.validate(notebook)
     assert path.stat().st_size < MOST_BYTES
