@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from service.contract.manifest import Metric
-from service.contract.sections import Calibration
+from service.contract.sections import Calibration, Learnt
 from training.anomaly.aligned import AlignedDetector
 from training.config import Recipe
 from training.images.dataset import Dataset
@@ -73,14 +73,22 @@ def false_positive_rate(calibration: Calibration, answers: Answers, *, data: str
     )
 
 
-def calibration_of(answers: Answers, target_fpr: float, *, score: str) -> Calibration:
-    """The calibration that flags about `target_fpr` of images like those that gave `answers`; `score` is in words."""
+def calibration_of(answers: Answers, target_fpr: float, *, score: str, learnt: Learnt | None = None) -> Calibration:
+    """Make the calibration that flags about `target_fpr` of images like those that gave `answers`.
+
+    Args:
+        answers: Of good images that the detector has not learnt from.
+        target_fpr: Share of them that may be flagged.
+        score: What the score is, in words.
+        learnt: What the images learnt from look like.
+    """
     return Calibration(
         score=score,
         target_fpr=target_fpr,
         threshold=conformal_threshold(answers.scores, target_fpr),
         scores=tuple(np.sort(answers.scores.astype(np.float64)).tolist()),
         map_peaks=tuple(np.sort(answers.peaks.astype(np.float64)).tolist()),
+        learnt=learnt,
     )
 
 

@@ -70,6 +70,12 @@ class AnomalyQuery(ModelQuery):
         float | None,
         Field(gt=0, lt=1, description="Share of normal images that may be flagged; moves both thresholds"),
     ] = None
+    review_fpr: Annotated[
+        float | None,
+        Field(
+            gt=0, lt=1, description="Share of normal images that may be flagged or put up for review; above `max_fpr`"
+        ),
+    ] = None
     view: Annotated[
         Literal["heatmap", "mask"] | None,
         Field(description="A picture instead of the verdict: the heat map over the image, or the mask of the regions"),
@@ -161,8 +167,22 @@ class Verdict(BaseModel):
     """What one image looks like to the model."""
 
     score: float
+    verdict: Annotated[
+        Literal["good", "review", "anomalous"],
+        Field(
+            description="anomalous: score >= threshold. review: score >= review_threshold, or the image is unlike "
+            "those learnt. good: neither"
+        ),
+    ]
     is_anomalous: Annotated[bool, Field(description="score >= threshold")]
     p_value: Annotated[float, Field(description="Share of normal images that look at least this unusual; never 0")]
+    unlike_training: Annotated[
+        list[str],
+        Field(
+            description="In what the image is unlike those learnt: size, brightness, contrast, sharpness. Its score "
+            "then says little"
+        ),
+    ]
     map_threshold: Annotated[
         float | None,
         Field(
@@ -185,6 +205,9 @@ class _Calibrated(BaseModel):
     model: str
     version: int
     threshold: Annotated[float, Field(description="The score from which an image is anomalous")]
+    review_threshold: Annotated[
+        float, Field(description="The score from which an image is to be reviewed; `threshold` without `review_fpr`")
+    ]
     max_fpr: Annotated[float, Field(description="The share of normal images that it flags: as asked, or the model's")]
     calibration: CalibrationSize
     resize: Resize = None

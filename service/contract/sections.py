@@ -134,6 +134,30 @@ class Examples(Frozen):
         return self
 
 
+Extent = tuple[Finite, Finite]
+
+
+class Learnt(Frozen):
+    """Between which values the images learnt lie: what lies far outside is of another kind.
+
+    `looks` are statistics of `service/contract/likeness.py`, measured on images as the model sees them.
+    """
+
+    widths: tuple[PositiveInt, PositiveInt]
+    """Least and most, pixels of the files."""
+    heights: tuple[PositiveInt, PositiveInt]
+    """Least and most, pixels of the files."""
+    looks: dict[str, Extent]
+    """Least and most of each statistic, by its name."""
+
+    @model_validator(mode="after")
+    def _from_least_to_most(self) -> Self:
+        for name, (least, most) in {"widths": self.widths, "heights": self.heights, **self.looks}.items():
+            if least > most:
+                raise ValueError(f"{name}: {least:g} to {most:g}; give the least first")
+        return self
+
+
 class Calibration(Frozen):
     """Anomaly scores of normal images that the model was not trained on, in ascending order.
 
@@ -154,6 +178,8 @@ class Calibration(Frozen):
     """Scores of the calibration images, ascending."""
     map_peaks: tuple[Finite, ...] = ()
     """Largest map value of each calibration image, ascending."""
+    learnt: Learnt | None = None
+    """What the images learnt from look like; None where it was not noted."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:

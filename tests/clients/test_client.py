@@ -539,6 +539,21 @@ def test_anomaly_warns_where_the_calibration_is_too_small(tmp_path: Path, capsys
     )
 
 
+def test_anomaly_says_where_most_images_are_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learnt = {"widths": (4, 4), "heights": (4, 4), "looks": {"brightness": (0.9, 1.0)}}
+    knows = {"score": "any", "target_fpr": 0.5, "threshold": 0.5, "scores": (0.1, 0.2, 0.3), "learnt": learnt}
+    publish_toy(tmp_path / "models", manifest_changes={"anomaly": knows})
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(png(np.zeros((4, 4), np.uint8)))
+    with service_process(tmp_path / "models") as process:
+        assert run(process.url, "anomaly", tmp_path / "a.png", tmp_path / "b.png") == 0
+
+    printed = capsys.readouterr()
+    dark = "brightness 0; learnt 0.9 to 1"
+    assert printed.out.splitlines()[0].endswith(f"a.png: review, score 0, p = 1, unlike the images learnt: {dark}")
+    assert f"2 of 2 are unlike the images learnt ({dark}): probably from another source" in printed.err
+
+
 def test_encode_and_decode_fit_together(
     url: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -438,7 +438,7 @@ def test_a_slow_sink_holds_back_the_asking(tmp_path: Path, line: Path, monkeypat
 
     class Service(AsyncHourglass):
         async def anomaly(self, *_: object, **__: object) -> Verdict:
-            return Verdict(0.0, 1.0, False, 1.0, (), "toy/1", 0.05, None, 99, 0.01)
+            return Verdict(0.0, 1.0, False, 1.0, (), "toy/1", 0.05, None, 99, 0.01, "good")
 
     class Slow:
         name = "slow"

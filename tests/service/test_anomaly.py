@@ -97,11 +97,14 @@ def test_a_verdict_says_what_it_rests_on(client: TestClient) -> None:
         "model": "toy",
         "version": 1,
         "threshold": 0.95,
+        "review_threshold": 0.95,
         "max_fpr": 0.05,
         "calibration": {"images": 99, "smallest_fpr": 0.01},
         "score": 0.125,
+        "verdict": "good",
         "is_anomalous": False,
         "p_value": (1 + 86) / 100,  # of 0.00 ... 0.98, those from 0.13 on are 86
+        "unlike_training": [],
         "map_threshold": pytest.approx(0.94, abs=1e-6),  # 5 of 100 may lie above: it is just over the fifth largest
         "regions": [],
     }

@@ -12,9 +12,11 @@ from jaxtyping import Real
 from torch import Tensor
 from tqdm import tqdm
 
+from service.contract.sections import Learnt
 from training.anomaly.backbone import MULTIPLE_OF
 from training.anomaly.config import AnomalyRecipe, PartsConfig
 from training.anomaly.learn import SMALL_SIDE
+from training.anomaly.looks import looks_of
 from training.config import DataConfig
 from training.errors import DataError
 from training.images.dataset import SMALLEST_DATASET
@@ -34,11 +36,12 @@ Images = Real[Tensor, "_ channel height width"]
 class Parts:
     """Good images of one size, how they were read, and of each what it must not be separated from.
 
-    `sha256` is over the bytes of all images in reading order.
+    `sha256` is over the bytes of all images in reading order, `learnt` what they look like.
     """
 
     name: str
     input: DataConfig
+    learnt: Learnt
     sha256: str
     images: Images
     groups: tuple[str, ...]
@@ -68,6 +71,7 @@ def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
     return Parts(
         name=folder.resolve().name,
         input=config,
+        learnt=looks_of(found.paths, found.images),
         sha256=hashlib.sha256(found.images.numpy().tobytes()).hexdigest(),
         images=found.images,
         groups=tuple(groups),

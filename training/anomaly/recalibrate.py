@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from service.contract.manifest import InputSpec, Manifest
 from service.contract.provenance import Split
-from service.contract.sections import Calibration
+from service.contract.sections import Calibration, Learnt
 from service.images.resize import plan_placement, resample
+from training.anomaly.looks import joined, looks_of
 from training.anomaly.parts import find_good, shown
 from training.anomaly.report import (
     NOT_MEASURED,
@@ -61,6 +62,7 @@ class _Read:
     """New good images at the model's size, and defects if there are any."""
 
     good: torch.Tensor
+    learnt: Learnt  # what they look like
     as_bytes: list[torch.Tensor]  # the same images as earlier versions listed them
     name: str
     defects: Defects | None
@@ -101,7 +103,9 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
         shutil.copytree(version, directory)
         judge = judge_of(directory / GRAPH)
         good = judge(read.good)
-        is_pooled, calibration = _pooled(old.anomaly, Answers(good[0], good[1].max(axis=(1, 2))))
+        is_pooled, calibration = _pooled(
+            old.anomaly, Answers(good[0], good[1].max(axis=(1, 2))), joined(old.anomaly.learnt, read.learnt)
+        )
         data, anomalous, metrics = f"{len(read.good)} good images of {read.name}", None, []
         if read.defects is not None:
             anomalous = judge(read.defects.images)
@@ -134,7 +138,7 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
     return target
 
 
-def _pooled(old: Calibration, new: Answers) -> tuple[bool, Calibration]:
+def _pooled(old: Calibration, new: Answers, learnt: Learnt) -> tuple[bool, Calibration]:
     """Old and new scores as one calibration where they look alike, else the new ones; and whether they are pooled."""
     is_pooled = bool(ks_2samp(old.scores, new.scores).pvalue >= ALIKE and old.map_peaks)
     if is_pooled:
@@ -143,7 +147,7 @@ def _pooled(old: Calibration, new: Answers) -> tuple[bool, Calibration]:
             for before, now in ((old.scores, new.scores), (old.map_peaks, new.peaks))
         )
         new = Answers(scores, peaks)
-    return is_pooled, calibration_of(new, old.target_fpr, score=old.score)
+    return is_pooled, calibration_of(new, old.target_fpr, score=old.score, learnt=learnt)
 
 
 def _read(sources: Sources, manifest: Manifest, *, progress: bool) -> _Read:
@@ -159,7 +163,9 @@ def _read(sources: Sources, manifest: Manifest, *, progress: bool) -> _Read:
     defects = None
     if sources.defects is not None:
         defects = read_defects(sources.defects, sources.masks, config, progress=progress)
-    return _Read(found.images, [_as_bytes(path, config) for path in found.paths], sources.data.resolve().name, defects)
+    as_bytes = [_as_bytes(path, config) for path in found.paths]
+    looks = looks_of(found.paths, found.images)
+    return _Read(found.images, looks, as_bytes, sources.data.resolve().name, defects)
 
 
 def _leave_out_known(read: _Read, version: Path) -> _Read:

@@ -107,7 +107,9 @@ def finish(run: PartsRun, places: Places) -> Finished:
     run.write(REPORT, report)
     graph, golden = export_detector(detector, parts.images, directory)
     peaks = learnt.maps.max(axis=(1, 2))
-    calibration = calibration_of(Answers(learnt.scores, peaks), recipe.target_fpr, score=detector.description)
+    calibration = calibration_of(
+        Answers(learnt.scores, peaks), recipe.target_fpr, score=detector.description, learnt=parts.learnt
+    )
     good, defects = (learnt.scores, learnt.maps), run.data.defects
     answer = judge_of(directory / GRAPH)(defects.images) if defects else None
     with write_atomically(directory / PICTURE) as file:

@@ -47,7 +47,8 @@ async def anomaly(request: Request, query: Annotated[AnomalyQuery, Query()]) -> 
     `Accept` chooses JSON (default), an image of the heat map, or the map as NPY: float32, (H, W) of the sent image.
     `view=heatmap` and `view=mask` ask for these pictures without a header; the mask is white where a region is, as PNG
     or TIFF of one bit, or as NPY of 0 and 1. `p_value` is the share of held-out normal images that score at least as
-    high. `max_fpr` moves both thresholds, that of the score and that of the map.
+    high. `max_fpr` moves both thresholds, that of the score and that of the map. `review_fpr` sets a second, lower one:
+    scores between the two are to be reviewed. `unlike_training` says in what an image is of another kind.
     """
-    make_work = partial(Anomaly, max_fpr=query.max_fpr, view=query.view)
+    make_work = partial(Anomaly, max_fpr=query.max_fpr, review_fpr=query.review_fpr, view=query.view)
     return await answer_files(request, query, "anomaly", make_work, several=SEVERAL[query.view])

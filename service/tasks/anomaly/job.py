@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from service.contract.likeness import statistics_of, unlike_in_looks, unlike_in_size
 from service.contract.sections import Calibration
 from service.http.negotiation import negotiate
 from service.images.codec import image_types
@@ -34,6 +35,7 @@ class _Finding:
     score: float
     is_anomalous: bool
     anomaly_map: Map
+    unlike_training: list[str]
     level: float | None
 
     @property
@@ -53,15 +55,22 @@ class Anomaly(ImageInput):
     """
 
     max_fpr: float | None = None
+    review_fpr: float | None = None
     view: View | None = None
     threshold: float = field(init=False)
+    review_threshold: float = field(init=False)
     map_level: float | None = field(init=False)
+    unlike_training: list[list[str]] = field(init=False)
 
     def prepare(self) -> Pixels:
         self.threshold = score_threshold(self._calibration, self.max_fpr)
         self.map_level = map_threshold(self._calibration, self.max_fpr)
+        self.review_threshold = self.threshold
+        if self.review_fpr is not None:
+            self.review_threshold = min(self.threshold, score_threshold(self._calibration, self.review_fpr))
         x = self.read()
         self.media_type = negotiate(self.accept, self._offers(len(x)))
+        self.unlike_training = self._unlike(x)
         return x
 
     def finish(self, outputs: Outputs) -> Answer:
@@ -69,7 +78,10 @@ class Anomaly(ImageInput):
         if self.media_type == NPY_TYPE and self.view != "mask":
             sent = self.placement.restore(maps, is_smooth=True)
             return self.array(sent if self._is_several else sent[0])
-        found = [self._look(float(score), anomaly_map) for score, anomaly_map in zip(scores, maps, strict=True)]
+        found = [
+            self._look(float(score), anomaly_map, unlike)
+            for score, anomaly_map, unlike in zip(scores, maps, self.unlike_training, strict=True)
+        ]
         if self.media_type == NPY_TYPE:
             masks = np.stack([finding.mask for finding in found]).astype(np.uint8)
             return self.array(masks if self._is_several else masks[0])
@@ -89,6 +101,7 @@ class Anomaly(ImageInput):
         return {
             **super().head(),
             "threshold": self.threshold,
+            "review_threshold": self.review_threshold,
             "max_fpr": calibration.target_fpr if self.max_fpr is None else self.max_fpr,
             "calibration": {"images": len(calibration.scores), "smallest_fpr": smallest_rate(calibration)},
         }
@@ -108,14 +121,27 @@ class Anomaly(ImageInput):
             return (*(kind for kind in pictures if kind in MASK_TYPES), NPY_TYPE)
         return (*pictures, NPY_TYPE) if self.view else (JSON_TYPE, *pictures, NPY_TYPE)
 
-    def _look(self, score: float, anomaly_map: Map) -> _Finding:
+    def _unlike(self, x: Pixels) -> list[list[str]]:
+        """Say of each image in what it is unlike those learnt."""
+        learnt = self._calibration.learnt
+        if learnt is None:
+            return [[] for _ in x]
+        height, width = self.image.size
+        size = unlike_in_size(width, height, learnt.widths, learnt.heights)
+        looks = statistics_of(x)
+        return [
+            size + unlike_in_looks({name: float(values[i]) for name, values in looks.items()}, learnt.looks)
+            for i in range(len(x))
+        ]
+
+    def _look(self, score: float, anomaly_map: Map, unlike: list[str]) -> _Finding:
         is_anomalous, level = score >= self.threshold, self.map_level
         if not is_anomalous and self.media_type == JSON_TYPE:  # nobody will look at the map
-            return _Finding(score, is_anomalous, anomaly_map, level)
+            return _Finding(score, is_anomalous, anomaly_map, unlike, level)
         sent = self.placement.restore(anomaly_map, is_smooth=True)
         if is_anomalous:
             level = _reached(sent, level)
-        return _Finding(score, is_anomalous, sent, level)
+        return _Finding(score, is_anomalous, sent, unlike, level)
 
     def _verdict(self, finding: _Finding) -> dict[str, object]:
         regions = []
@@ -123,10 +149,13 @@ class Anomaly(ImageInput):
             for top, left, bottom, right, peak, area in find_regions(finding.anomaly_map, finding.level):
                 box = {"x": left, "y": top, "width": right - left, "height": bottom - top}
                 regions.append({**box, "area": area, "peak": peak})
+        doubtful = finding.score >= self.review_threshold or bool(finding.unlike_training)
         return {
             "score": finding.score,
+            "verdict": "anomalous" if finding.is_anomalous else "review" if doubtful else "good",
             "is_anomalous": finding.is_anomalous,
             "p_value": p_value(finding.score, self._calibration.scores),
+            "unlike_training": finding.unlike_training,
             "map_threshold": finding.level,
             "regions": regions,
         }

@@ -109,6 +109,8 @@ class Verdict:
         map_threshold: From where on a place in the map is unusual; None where the model does not know.
         calibration_images: How many normal images the model was calibrated with.
         smallest_fpr: The smallest `max_fpr` that so many can promise.
+        verdict: "good", "review" or "anomalous".
+        unlike_training: In what it is of another kind than the images learnt: its score then says little.
     """
 
     score: float
@@ -121,6 +123,8 @@ class Verdict:
     map_threshold: float | None
     calibration_images: int
     smallest_fpr: float
+    verdict: str
+    unlike_training: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         word = "anomalous" if self.is_anomalous else "normal"
@@ -184,6 +188,8 @@ def verdict_of(document: Mapping[str, Any]) -> Verdict:
         map_threshold=document["map_threshold"],
         calibration_images=document["calibration"]["images"],
         smallest_fpr=document["calibration"]["smallest_fpr"],
+        verdict=document.get("verdict", "anomalous" if document["is_anomalous"] else "good"),  # of older services
+        unlike_training=tuple(document.get("unlike_training", ())),
     )
 
 

@@ -9,7 +9,10 @@ from hourglass_client.answers import Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("file", "score", "threshold", "is_anomalous", "p_value", "regions", "x", "y", "width", "height", "model")
+COLUMNS = (
+    "file", "score", "threshold", "is_anomalous", "p_value", "regions", "x", "y", "width", "height", "model", "verdict",
+    "unlike_training",
+)  # fmt: skip
 
 
 def row_of(file: Path | str, verdict: Verdict) -> dict[str, Any]:  # Any: numbers and strings
@@ -22,6 +25,8 @@ def row_of(file: Path | str, verdict: Verdict) -> dict[str, Any]:  # Any: number
         "p_value": verdict.p_value,
         "regions": len(verdict.regions),
         "model": verdict.model,
+        "verdict": verdict.verdict,
+        "unlike_training": "; ".join(verdict.unlike_training),
     }
     if verdict.regions:
         largest = verdict.regions[0]

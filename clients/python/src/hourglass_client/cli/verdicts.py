@@ -91,6 +91,12 @@ def _anomaly(hourglass: Hourglass, options: argparse.Namespace) -> int:
     if len(files) > 1:
         rest = f", {failed} could not be judged" if failed else ""
         say(f"{len(files)} images, {anomalous} anomalous{rest}")
+        unlike = [row["unlike_training"] for row in rows.values() if row["unlike_training"]]
+        if len(unlike) > len(rows) / 2:
+            say(
+                f"{len(unlike)} of {len(rows)} are unlike the images learnt ({unlike[0]}): probably from another "
+                "source, so their scores say little; see docs/anomaly.md"
+            )
     return EXIT_SOME_FAILED if failed else EXIT_ANOMALOUS if anomalous else EXIT_DONE
 
 
@@ -112,10 +118,11 @@ def _warning_first(keep: Keep) -> Keep:
 
 
 def _sentence(file: Path, verdict: Verdict) -> str:
-    word = "ANOMALOUS" if verdict.is_anomalous else "normal"
+    word = {"anomalous": "ANOMALOUS", "review": "review", "good": "normal"}[verdict.verdict]
     most = verdict.regions[0] if verdict.regions else None
     where = f", {most.width}x{most.height} at ({most.x}, {most.y})" if most else ""
-    return f"{file}: {word}, score {verdict.score:.4g}, p = {verdict.p_value:.2g}{where}"
+    unlike = f", unlike the images learnt: {'; '.join(verdict.unlike_training)}" if verdict.unlike_training else ""
+    return f"{file}: {word}, score {verdict.score:.4g}, p = {verdict.p_value:.2g}{where}{unlike}"
 
 
 def _table(file: TextIO) -> "csv.DictWriter[str]":

@@ -127,5 +127,7 @@ def _part(row: Sequence[Any]) -> Part:  # Any: a row of SQLite
     if document is not None:
         fields = json.loads(document)
         fields["regions"] = tuple(Region(**region) for region in fields["regions"])
+        fields["unlike_training"] = tuple(fields.get("unlike_training", ()))
+        fields.setdefault("verdict", "anomalous" if fields["is_anomalous"] else "good")  # of an older client
         verdict = Verdict(**fields)
     return Part(part_id, file, Stamp(size, mtime_ns, inode), seen, word, verdict, problem)

@@ -1,0 +1,49 @@
+"""What good images look like: the ranges by which the service tells pictures of another kind."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Real
+from torch import Tensor
+
+from service.contract.likeness import statistics_of
+from service.contract.sections import Learnt
+from training.images.pixels import to_pixels
+from training.images.reader import peek
+
+CHUNK = 64  # images at once
+
+
+def looks_of(paths: Sequence[Path], images: Real[Tensor, "_ c h w"]) -> Learnt:
+    """Measure between which values images lie.
+
+    Args:
+        paths: Their files, of which the sizes are read.
+        images: The same at the model's size, bytes or pixels.
+    """
+    sizes = np.array([header[0] for path in paths if (header := peek(path))])  # (N, 2): width, height
+    found = [statistics_of(to_pixels(part).numpy()) for part in torch.split(images, CHUNK)]
+    looks = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    least, most = sizes.min(0).tolist(), sizes.max(0).tolist()
+    return Learnt(
+        widths=(least[0], most[0]),
+        heights=(least[1], most[1]),
+        looks={name: (float(values.min()), float(values.max())) for name, values in looks.items()},
+    )
+
+
+def joined(old: Learnt | None, new: Learnt) -> Learnt:
+    """Join two ranges: what either has seen is known."""
+    if old is None:
+        return new
+    return Learnt(
+        widths=(min(old.widths[0], new.widths[0]), max(old.widths[1], new.widths[1])),
+        heights=(min(old.heights[0], new.heights[0]), max(old.heights[1], new.heights[1])),
+        looks={name: _both(old.looks[name], extent) for name, extent in new.looks.items() if name in old.looks},
+    )
+
+
+def _both(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    return min(one[0], other[0]), max(one[1], other[1])
