@@ -1,8 +1,11 @@
 """The description of the API as the API page shows it: with the live models to choose from, and pictures to try."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from starlette.routing import BaseRoute
+
+from service.api.docs_v2 import TAG, describe_v2
 from service.api.openapi import Schema
 from service.contract.manifest import TASKS, Task
 from service.models.snapshot import Snapshot
@@ -24,19 +27,21 @@ _TAGS = [
     {"name": "images", "description": "One image, several, or an array: see `docs/api.md`."},
     {"name": "collections", "description": "Images by their latents: the nearest ones, or a label by vote."},
     {"name": "models", "description": "What is live, how good it is, and what people say of its verdicts."},
+    {"name": "training", "description": "The next version of a model, made from feedback by a training worker."},
     {"name": "health", "description": "For what starts, balances and watches the service."},
+    TAG,
 ]
 _ABOUT = """
 
-The same models answer below `/v2` in the Open Inference Protocol, for clients of Triton and KServe: `docs/v2.md`.
 The examples of errors are what the service really says."""
 
 
-def document_for_people(document: Schema, snapshot: Snapshot) -> Schema:
+def document_for_people(document: Schema, snapshot: Snapshot, v2: Sequence[BaseRoute]) -> Schema:
     """Return a copy of the API's description for the API page.
 
-    Names of models become an enumeration of those that are live, and endpoints link to pictures to try. The
-    description itself has neither: a client that is made from it must outlive both.
+    Names of models become an enumeration of those that are live, endpoints link to pictures to try, and `v2`, the
+    routes of the Open Inference Protocol, are there, too. The description itself has none of it: a client that is made
+    from it must outlive the models.
     """
     shown = copy.deepcopy(document)
     shown["servers"] = [{"url": ".."}]  # seen from docs/openapi.json, also below a path prefix
@@ -50,6 +55,7 @@ def document_for_people(document: Schema, snapshot: Snapshot) -> Schema:
             if method in {"post", "put"} and path in EXAMPLES_BY_PATH:
                 links = ", ".join(f"[{name}](page/docs/{name})" for name in EXAMPLES_BY_PATH[path])
                 operation["description"] = f"{operation.get('description', '')}\n\nTo try it with: {links}."
+    shown["paths"] |= describe_v2(v2, snapshot)
     return shown
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
 from service.api.routes import ROUTERS
@@ -198,6 +199,28 @@ def test_the_api_page_offers_the_live_models_and_pictures_to_try(client: TestCli
     assert {tag for item in shown["paths"].values() for o in item.values() for tag in o["tags"]} <= {
         tag["name"] for tag in shown["tags"]
     }
+
+
+def test_the_api_page_has_v2_and_prose_for_every_family(client: TestClient) -> None:
+    shown = client.get("/docs/openapi.json").json()
+
+    assert all(len(tag["description"]) > 40 for tag in shown["tags"])
+    v2 = {path: item for path, item in shown["paths"].items() if path.startswith("/v2")}
+    methods = {(path, method) for path, item in v2.items() for method in item}
+    assert methods == {
+        (route.path, method.lower())
+        for route in ROUTERS["v2"].routes
+        if isinstance(route, APIRoute)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert all(operation["summary"] for item in v2.values() for operation in item.values())
+    infer = v2["/v2/models/{name}/infer"]["post"]
+    (name,) = infer["parameters"]
+    assert "toy.denoise" in name["schema"]["enum"]
+    example = infer["requestBody"]["content"]["application/json"]["example"]
+    answer = client.post("/v2/models/toy.denoise/infer", json=example)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["outputs"][0]["shape"] == example["inputs"][0]["shape"]
 
 
 def test_the_guide_to_the_api_explains_every_endpoint(document: dict[str, Any]) -> None:

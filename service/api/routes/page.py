@@ -1,9 +1,12 @@
 """The page at `/`, where people use the models. Its files are served as they are in `static/`."""
 
+from functools import cache
+
 from fastapi import APIRouter, Request, Response
 
 from service.api.static_files import TYPE_BY_ENDING, static_files
 from service.errors import RouteNotFound, shown
+from service.http.content_coding import choose, encode
 from service.http.etag import conditional
 
 router = APIRouter(include_in_schema=False)
@@ -34,4 +37,12 @@ async def page_file(request: Request, file: str) -> Response:
 
 def _answer(request: Request, file: str) -> Response:
     media_type = TYPE_BY_ENDING[file.rpartition(".")[2]]
-    return conditional(request, Response(static_files()[file], media_type=media_type, headers=_HEADERS))
+    content, coding = _coded(file, choose(request.headers.get("accept-encoding", "")))
+    headers = {**_HEADERS, "Vary": "Accept-Encoding"} | ({"Content-Encoding": coding} if coding else {})
+    return conditional(request, Response(content, media_type=media_type, headers=headers))
+
+
+@cache
+def _coded(file: str, coding: str | None) -> tuple[bytes, str | None]:
+    """The content of a file, smaller where it is text and the browser takes it so, and its coding."""
+    return encode(static_files()[file], None if file.endswith((".png", ".jpg")) else coding)

@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse
 
 from service.api.docs_page import document_for_people
 from service.api.help_files import help_files
+from service.api.routes import v2
 from service.api.service import service_of
 from service.api.static_files import static_files
 from service.errors import PROBLEMS, RouteNotFound, shown
@@ -44,7 +45,9 @@ async def docs_openapi(request: Request) -> Response:
     """Describe the API to people: with the live models, and pictures to try."""
     snapshot = service_of(request).registry.snapshot
     page = service_of(request).pages.get(
-        "/docs/openapi.json", snapshot, lambda: write_json(document_for_people(request.app.openapi(), snapshot))
+        "/docs/openapi.json",
+        snapshot,
+        lambda: write_json(document_for_people(request.app.openapi(), snapshot, v2.router.routes)),
     )
     return conditional(request, Response(page.content, media_type=JSON_TYPE), tag=page.tag)
 
