@@ -13,7 +13,7 @@ LIBRARIES = ("onnxruntime", "numpy", "uvicorn", "fastapi")
 
 
 def machine() -> dict[str, str]:
-    """The processor, how busy it is, and versions."""
+    """Return the processor, how busy it is, and versions."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(": ", 1)[1] for line in info if line.startswith("model name")), platform.machine())
     git = ["git", "describe", "--always", "--dirty"]
@@ -29,7 +29,7 @@ def machine() -> dict[str, str]:
 
 
 def summary() -> str:
-    """The same in a line, with the day."""
+    """Return the same in a line, with the day."""
     here = machine()
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, commit {here['hourglass']}, {here['cpu']} (load {here['load'].split()[0]}), "

@@ -5,7 +5,7 @@ from types import ModuleType
 
 
 def optional(name: str) -> ModuleType | None:
-    """A package, if it is installed."""
+    """Return a package, if it is installed."""
     try:
         return importlib.import_module(name)
     except ImportError:

@@ -90,7 +90,7 @@ class Process:
         self.popen.wait()
 
     def last_words(self) -> str:
-        """The end of its log."""
+        """Return the end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
 
     def _send(self, number: signal.Signals) -> None:
@@ -128,7 +128,7 @@ def running(name: str, command: Sequence[str], *, cores: Sequence[int] | None) -
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
+    """Return a port of the loopback interface that nobody listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

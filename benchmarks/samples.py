@@ -29,7 +29,7 @@ def png_by_pillow(planes: Planes) -> bytes:
 
 
 def npy_of(file: bytes) -> bytes:
-    """The grey pixels of an image file as NPY."""
+    """Return the grey pixels of an image file as NPY."""
     out = io.BytesIO()
     np.save(out, np.asarray(Image.open(io.BytesIO(file)).convert("L")))
     return out.getvalue()

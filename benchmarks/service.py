@@ -22,7 +22,7 @@ SURE = 20  # answers for each worker, all of them "ready"
 
 
 def newest(name: str) -> Path:
-    """The directory of a shipped model's newest version."""
+    """Return the directory of a shipped model's newest version."""
     return max((MODELS / name).iterdir(), key=lambda folder: int(folder.name))
 
 
@@ -102,7 +102,7 @@ class Service:
         return self.process.popen.wait(STOP_TIMEOUT_S)
 
     def request(self, folder: Path, path: str, body: bytes, content_type: str) -> Request:
-        """The same request for wrk, kept in files of a folder."""
+        """Return the same request for wrk, kept in files of a folder."""
         name = f"{abs(hash((path, content_type, body))):x}"
         url = f"http://127.0.0.1:{self.port}{path}"
         return write_request(folder, name=name, url=url, content_type=content_type, body=body)

@@ -57,7 +57,7 @@ def one_start() -> tuple[float, float, float, float]:
 
 
 def libraries_s() -> float:
-    """Seconds of a Python that only imports the libraries."""
+    """Return seconds of a Python that only imports the libraries."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", LIBRARIES], check=True)
     return time.perf_counter() - began

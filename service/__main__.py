@@ -14,7 +14,7 @@ _COMMANDS = ("index", "rebuild")
 
 
 def main() -> int:
-    """The exit code: 0 after a graceful stop, 1 if that cut requests off, 2 if the service cannot start."""
+    """Return the exit code: 0 after a graceful stop, 1 if that cut requests off, 2 if the service cannot start."""
     if sys.argv[1:2] and sys.argv[1] in _COMMANDS:
         from service.collections.cli import main as index  # noqa: PLC0415  the service does not need it
 
@@ -27,7 +27,7 @@ def main() -> int:
 
 
 def run(settings: Settings) -> int:
-    """Serves with these settings until told to stop; the exit code."""
+    """Serve with these settings until told to stop; the exit code."""
     shares = plan(settings.workers, settings.threads)
     settings = settings.model_copy(update={"workers": shares.workers})
     # Not a thread per core of the host beside our own: BLAS gets nothing large to do here.

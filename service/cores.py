@@ -53,7 +53,7 @@ def plan(workers: int, threads: int, *, cores: float | None = None) -> Plan:
 
 
 def usable_cores(*, cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """Cores that this process may use: those it may run on, or less where a cgroup has a quota of CPU time.
+    """Return cores that this process may use: those it may run on, or less where a cgroup has a quota of CPU time.
 
     Args:
         cgroups: Where cgroups are mounted, version 1 or 2.
@@ -64,7 +64,7 @@ def usable_cores(*, cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/p
 
 
 def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
-    """The quotas of our cgroups and of all above them, in cores."""
+    """Yield the quotas of our cgroups and of all above them, in cores."""
     try:
         lines = own.read_text().splitlines()
     except OSError:  # no Linux
@@ -81,7 +81,7 @@ def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
 
 
 def _quota(folder: Path) -> float | None:
-    """The cores that one cgroup allows; None where it says nothing."""
+    """Return the cores that one cgroup allows; None where it says nothing."""
     try:
         if (file := folder / "cpu.max").exists():  # version 2: "50000 100000", or "max 100000"
             quota, period = file.read_text().split()

@@ -129,7 +129,7 @@ class RequestError(HourglassError):
         self.extra = extra or {}
 
     def problem(self) -> dict[str, JsonValue]:
-        """The problem document (RFC 9457); safe to serialise whatever the caller sent."""
+        """Return the problem document (RFC 9457); safe to serialise whatever the caller sent."""
         return {
             **problem_head(type(self)),
             "detail": printable(self.detail),
@@ -520,17 +520,17 @@ PROBLEMS: dict[str, type[RequestError]] = {error.code: error for error in Reques
 
 
 def problem_head(error: type[RequestError]) -> dict[str, JsonValue]:
-    """The members of a problem that are the same every time this error happens."""
+    """Return the members of a problem that are the same every time this error happens."""
     return {"type": f"/problems/{error.code}", "title": error.title, "status": error.status, "code": error.code}
 
 
 def problem_bytes(problem: JsonValue) -> bytes:
-    """A problem as ASCII JSON: lone surrogates come out escaped instead of failing to encode."""
+    """Return a problem as ASCII JSON: lone surrogates come out escaped instead of failing to encode."""
     return json.dumps(problem, ensure_ascii=True, allow_nan=False).encode("ascii")
 
 
 def shown(value: object, *, limit: int = 80) -> str:
-    """A value from outside, as it can stand in a message: quoted, escaped, at most `limit` characters.
+    """Return a value from outside, as it can stand in a message: quoted, escaped, at most `limit` characters.
 
     It costs no more than that, however large the value is.
     """
@@ -543,7 +543,7 @@ def shown(value: object, *, limit: int = 80) -> str:
 
 
 def _pieces(value: object, limit: int) -> Iterator[str]:
-    """`repr(value)` bit by bit, so that whoever has enough can stop."""
+    """Yield `repr(value)` bit by bit, so that whoever has enough can stop."""
     match value:
         case str() | bytes() | bytearray():
             yield repr(value[: 2 * limit])
@@ -568,14 +568,17 @@ def _pieces(value: object, limit: int) -> Iterator[str]:
 
 
 def reason_of(error: BaseException, *, limit: int = 160) -> str:
-    """What an error of a library says: its first line, without the addresses of objects, at most `limit` characters."""
+    """Return what an error of a library says.
+
+    Its first line, without the addresses of objects, at most `limit` characters.
+    """
     text = _ADDRESS.sub("", str(error).partition("\n")[0]) or type(error).__name__
     text = text.encode("unicode_escape").decode() if not text.isprintable() else text
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def printable(text: str) -> str:
-    """`text` with lone surrogates escaped, so that any JSON reader takes it."""
+    """Return `text` with lone surrogates escaped, so that any JSON reader takes it."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -24,7 +24,7 @@ class ProbeLimits:
 
 
 def run_limits(settings: Settings) -> Limits:
-    """How the service runs models."""
+    """Return how the service runs models."""
     return Limits(
         threads=settings.threads,
         max_batch=settings.max_batch,
@@ -34,7 +34,7 @@ def run_limits(settings: Settings) -> Limits:
 
 
 def probe_limits(settings: Settings) -> ProbeLimits:
-    """What a child process may use."""
+    """Return what a child process may use."""
     return ProbeLimits(settings.probe_memory_bytes, settings.probe_timeout_s)
 
 

@@ -254,7 +254,7 @@ class Settings(BaseModel):
 
 
 def read_settings(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
-    """The settings from the environment and the command line.
+    """Return the settings from the environment and the command line.
 
     Raises:
         InvalidSettings: An unknown variable, or a value that a setting cannot have.

@@ -54,7 +54,9 @@ examples:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """What one command line asks for; overrides of a recipe's fields are in `overrides`. Ends the process on mistakes.
+    """Return what one command line asks for; overrides of a recipe's fields are in `overrides`.
+
+    Ends the process on mistakes.
 
     Args:
         arguments: The words after `python -m training`.
@@ -183,7 +185,7 @@ def _overview() -> str:
 
 
 def _summaries() -> dict[str, str]:
-    """What the recipes that come with Hourglass make, by name."""
+    """Return what the recipes that come with Hourglass make, by name."""
     files = sorted(resources.files("training").joinpath("recipes").iterdir(), key=lambda file: file.name)
     return {
         file.name.removesuffix(".toml"): tomllib.loads(file.read_text("utf-8"))["summary"]
@@ -193,7 +195,7 @@ def _summaries() -> dict[str, str]:
 
 
 def model_name(text: str) -> str:
-    """The text, if a model may have this name; ArgumentTypeError says why not."""
+    """Return the text, if a model may have this name; ArgumentTypeError says why not."""
     try:
         return TypeAdapter(Name).validate_python(text)
     except ValidationError as error:

@@ -49,7 +49,7 @@ def calibrate(run: OneSizeRun, *, progress: bool = True) -> None:
 
 
 def answers_of(graph: Path, images: Real[Tensor, "image channel height width"], *, progress: bool = False) -> Answers:
-    """The score and the map's peak of every image by the graph that will be served."""
+    """Return the score and the map's peak of every image by the graph that will be served."""
     scores, peaks = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     chunks = torch.split(images, max(1, CHUNK_PIXELS // images[0, 0].numel())) if len(images) else ()
@@ -61,7 +61,7 @@ def answers_of(graph: Path, images: Real[Tensor, "image channel height width"], 
 
 
 def false_positive_rate(calibration: Calibration, answers: Answers, *, data: str) -> Metric:
-    """The share of normal images that the threshold flags, beside the one that was asked for."""
+    """Return the share of normal images that the threshold flags, beside the one that was asked for."""
     return Metric(
         name="false_positive_rate",
         task="anomaly",
@@ -93,7 +93,7 @@ def calibration_of(answers: Answers, target_fpr: float, *, score: str, learnt: L
 
 
 def conformal_threshold(values: NDArray[np.floating] | Sequence[float], rate: float) -> float:
-    """The smallest float32 whose conformal p-value among the values is at most `rate`: just above one of them.
+    """Return the smallest float32 whose conformal p-value among the values is at most `rate`: just above one of them.
 
     A new value like them reaches it with a probability of at most `rate`, and of hardly less. With fewer than
     1 / rate - 1 values no threshold can promise that; it then lies just above the largest, and `too_few` says so.
@@ -106,7 +106,7 @@ def conformal_threshold(values: NDArray[np.floating] | Sequence[float], rate: fl
 
 
 def too_few(calibration: Calibration) -> str | None:
-    """The sentence for the card where there are too few calibration images for the rate that was asked for."""
+    """Return the sentence for the card where there are too few calibration images for the rate that was asked for."""
     n = len(calibration.scores)
     if n + 1 >= 1 / calibration.target_fpr:
         return None

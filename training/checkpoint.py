@@ -61,7 +61,7 @@ class Checkpoint:
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def mean(self, term: str) -> float:
-        """The mean of a term over the steps since the last look."""
+        """Return the mean of a term over the steps since the last look."""
         return self.sums.get(term, 0.0) / max(1, self.since_look)
 
     def end_look(self, validation_loss: float) -> None:

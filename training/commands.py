@@ -134,7 +134,7 @@ def _recalibrate(options: argparse.Namespace) -> None:
 
 
 def _command(options: argparse.Namespace, *, names_data: bool) -> str:
-    """What makes this model again, without paths that exist only here."""
+    """Return what makes this model again, without paths that exist only here."""
     words = ["python", "-m", "training", "fit", options.recipe, *(_folders(options) if names_data else ())]
     if options.name:
         words += ["--name", options.name]

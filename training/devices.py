@@ -8,7 +8,7 @@ from training.errors import DeviceError
 
 
 def find_device(name: str) -> torch.device:
-    """The device called auto, cpu or cuda; auto takes CUDA where PyTorch sees one.
+    """Return the device called auto, cpu or cuda; auto takes CUDA where PyTorch sees one.
 
     Raises:
         DeviceError: CUDA was asked for and is not there, or not for every process.
@@ -27,5 +27,5 @@ def find_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What it is called on a card."""
+    """Return what it is called on a card."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -25,7 +25,10 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def first_process_first() -> Iterator[None]:
-    """The first process goes through the block alone, then all others: for files that it makes and they read."""
+    """Run the block in the first process alone, then in all others.
+
+    For files that it makes and they read.
+    """
     rank, world = rank_and_world()
     if rank > 0:
         dist.barrier()
@@ -35,12 +38,12 @@ def first_process_first() -> Iterator[None]:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Number of the calling process, and how many there are: (0, 1) when alone."""
+    """Return number of the calling process, and how many there are: (0, 1) when alone."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def sum_over_processes(value: float) -> float:
-    """The sum of every process's `value`, the same in each."""
+    """Return the sum of every process's `value`, the same in each."""
     if not dist.is_initialized():
         return value
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

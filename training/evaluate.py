@@ -120,7 +120,7 @@ def _reconstruction(
 
 
 def _neighbours(run: OneSizeRun, encode: Callable[[Tensor], Tensor], z: Tensor, *, progress: bool) -> list[Metric]:
-    """How well the nearest training images of a test image show the same; nothing where there are no labels."""
+    """Return how well the nearest training images of a test image show the same; nothing where there are no labels."""
     data, rank = run.data, z.shape[1]
     if data.train_labels is None or data.test_labels is None:
         return []
@@ -163,5 +163,5 @@ def _reconstruct_as_served(run: OneSizeRun, model: nn.Module) -> Callable[[Tenso
 
 
 def _as_served(run: OneSizeRun, model: nn.Module, task: Task) -> Callable[[Tensor], Tensor]:
-    """The task's graph, or its network where the recipe does not offer the task."""
+    """Return the task's graph, or its network where the recipe does not offer the task."""
     return served(run.path(f"{task}.onnx")) if task in run.recipe.tasks else graph_for(task, model)

@@ -120,7 +120,7 @@ def export_any_size(
 
 
 def golden_sample(task: Task, directory: Path, *inputs: Array) -> dict[str, Array]:
-    """The inputs of a task's graph and what it answers, by `<task>.<tensor>`."""
+    """Return the inputs of a task's graph and what it answers, by `<task>.<tensor>`."""
     names, outputs = _tensors_of(task, len(inputs))
     answers = run_graph(directory / f"{task}.onnx", *inputs)
     return {f"{task}.{name}": x for name, x in zip((*names, *outputs), (*inputs, *answers), strict=True)}
@@ -139,7 +139,7 @@ def _inputs(example: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _tensors_of(task: Task, inputs: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the inputs and outputs of a task's graph with so many inputs."""
+    """Return names of the inputs and outputs of a task's graph with so many inputs."""
     names, outputs = TENSORS_BY_TASK[task]
     return (names + OPTIONAL_INPUTS_BY_TASK.get(task, ()))[:inputs], outputs
 
@@ -177,7 +177,7 @@ def to_onnx(
     *,
     multiple_of: int = 0,
 ) -> bytes:
-    """The network as ONNX with a dynamic batch axis: the same bytes every time, nothing of this machine inside.
+    """Return the network as ONNX with a dynamic batch axis: the same bytes every time, nothing of this machine inside.
 
     With `multiple_of`, height and width of images are dynamic too: any multiple of it.
     """
@@ -221,7 +221,7 @@ def to_onnx(
 
 
 def _name_axes(graph: onnx.GraphProto) -> None:
-    """The exporter names a dynamic axis by its arithmetic, "8*rows"; readers want to know what it is."""
+    """Name dynamic axes for readers: the exporter names them by their arithmetic, such as "8*rows"."""
     names = ("batch", "channels", "height", "width")
     known = [axis.dim_param for axis in graph.input[0].type.tensor_type.shape.dim]
     for value in [*graph.input, *graph.output]:
@@ -239,7 +239,7 @@ def _any_size(example: Tensor, multiple_of: int) -> dict[int, object]:
 def describe(
     path: Path, content: bytes, task: Task, parity: Parity, *, precision: Literal["float32", "int8"] = "float32"
 ) -> Graph:
-    """What a manifest says of a graph that was written to `path`.
+    """Return what a manifest says of a graph that was written to `path`.
 
     Raises:
         ExportError: Its tensors are not those of the contract.

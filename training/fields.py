@@ -35,24 +35,24 @@ class Field:
 
 
 def fields_by_kinds() -> dict[str, tuple[Field, ...]]:
-    """The fields of every class of recipes, by the kinds that it has: "denoise, restore, enhance, blind"."""
+    """Return the fields of every class of recipes, by the kinds that it has: "denoise, restore, enhance, blind"."""
     return {", ".join(kinds_of(recipe)): fields_of(recipe) for recipe in get_args(AnyRecipe)}
 
 
 def kinds_of(recipe: type[BaseModel]) -> tuple[str, ...]:
-    """The values of its field `kind`."""
+    """Return the values of its field `kind`."""
     kinds: tuple[str, ...] = get_args(recipe.model_fields["kind"].annotation)
     return kinds
 
 
 def fields_of(recipe: type[BaseModel]) -> tuple[Field, ...]:
-    """The fields of a class of recipes, those of its sections by `section.field`."""
+    """Return the fields of a class of recipes, those of its sections by `section.field`."""
     schema = recipe.model_json_schema()
     return tuple(_walk(schema, schema.get("$defs", {}), ""))
 
 
 def explain(asked: str) -> str:
-    """What a field, or every field of a section, means in each kind of recipe that has it.
+    """Return what a field, or every field of a section, means in each kind of recipe that has it.
 
     Raises:
         RecipeError: No kind has it.

@@ -9,7 +9,7 @@ from typing import IO
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file to write; it takes the place of `path` on success and vanishes on an error.
+    """Provide a binary file to write; it takes the place of `path` on success and vanishes on an error.
 
     A process killed in the middle leaves the old file. The data is on disk before the name is.
     """

@@ -65,7 +65,7 @@ NEEDS_LATENT: frozenset[Task] = frozenset({"encode", "decode", "generate"})
 
 
 def graph_for(task: Task, model: nn.Module, prior: Prior | None = None) -> nn.Module:
-    """The network that computes `task` with `model`; `prior` is what `generate` draws from.
+    """Return the network that computes `task` with `model`; `prior` is what `generate` draws from.
 
     Raises:
         RecipeError: The task needs a latent and the architecture has none.
@@ -78,7 +78,7 @@ def graph_for(task: Task, model: nn.Module, prior: Prior | None = None) -> nn.Mo
 
 
 def check_task(task: Task, model: nn.Module) -> None:
-    """Whether a graph for `task` can be made of `model`.
+    """Check that a graph for `task` can be made of `model`.
 
     Raises:
         RecipeError: The task needs a latent and the architecture has none.

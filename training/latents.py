@@ -19,12 +19,12 @@ Labels = UInt8[Tensor, "_"]
 
 @torch.no_grad()
 def latents(encode: Callable[[Tensor], Tensor], images: Bytes) -> Float[Tensor, "_ latent"]:
-    """The latent of every image, in order."""
+    """Return the latent of every image, in order."""
     return torch.cat([encode(to_pixels(chunk)) for chunk in torch.split(images, CHUNK)])
 
 
 def describe(z: Float[Tensor, "image latent"]) -> Latent:
-    """Size, mean and spread of the latents of the training images, along each latent and each principal direction."""
+    """Return size, mean and spread of the training latents, by latent and by principal direction."""
     mean, directions = principal_components(z, MOST_DIRECTIONS)
     spread = ((z - mean) @ directions).std(0)
     return Latent(
@@ -37,7 +37,7 @@ def describe(z: Float[Tensor, "image latent"]) -> Latent:
 
 
 def examples(encode: Callable[[Tensor], Tensor], images: Bytes, labels: Labels) -> Examples:
-    """The first test images on the map, with what they show."""
+    """Return the first test images on the map, with what they show."""
     z = latents(encode, images[:MAX_EXAMPLES])
     rows = tuple(tuple(round(value, DECIMALS) for value in row) for row in z.tolist())
     return Examples(labels=tuple(str(label) for label in labels[:MAX_EXAMPLES].tolist()), latents=rows)
@@ -46,7 +46,7 @@ def examples(encode: Callable[[Tensor], Tensor], images: Bytes, labels: Labels) 
 def principal_components(
     x: Float[Tensor, "_ feature"], count: int
 ) -> tuple[Float[Tensor, " feature"], Float[Tensor, "feature _"]]:
-    """The mean and, as columns, the `count` directions of largest variance, longest first.
+    """Return the mean and, as columns, the `count` directions of largest variance, longest first.
 
     Each is turned so that its largest number is positive.
     """

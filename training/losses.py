@@ -11,12 +11,12 @@ Images = Float[Tensor, "batch channel height width"]
 
 
 def mse(x_hat: Images, x: Images) -> Float[Tensor, ""]:
-    """Mean squared error over all pixels: the textbook's objective."""
+    """Return mean squared error over all pixels: the textbook's objective."""
     return F.mse_loss(x_hat, x)
 
 
 def l1(x_hat: Images, x: Images) -> Float[Tensor, ""]:
-    """Mean absolute error over all pixels: less afraid of rare large errors."""
+    """Return mean absolute error over all pixels: less afraid of rare large errors."""
     return F.l1_loss(x_hat, x)
 
 
@@ -24,7 +24,7 @@ PSNR_FLOOR = (1 / 255) ** 2 / 12  # the error of rounding to 8 bits; less than t
 
 
 def psnr(x_hat: Images, x: Images) -> Float[Tensor, ""]:
-    """Mean over images of the logarithm of their mean squared error: a decibel of each weighs the same."""
+    """Return mean over images of the logarithm of their mean squared error: a decibel of each weighs the same."""
     return torch.log((x_hat - x).square().mean(dim=(1, 2, 3)) + PSNR_FLOOR).mean()
 
 

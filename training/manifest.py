@@ -46,7 +46,7 @@ class Finished:
 
 
 def build_manifest(run: Run[Any, Any], finished: Finished, *, version: int) -> Manifest:
-    """The manifest of a model, as the contract wants it.
+    """Return the manifest of a model, as the contract wants it.
 
     Args:
         run: Its report says what the training took.
@@ -82,20 +82,20 @@ def build_manifest(run: Run[Any, Any], finished: Finished, *, version: int) -> M
 
 
 def describe_data(*, name: str, source: str, licence: str, sha256: str, split: Split) -> Data:
-    """The images of a model, as its manifest names them; `licence` may be empty."""
+    """Return the images of a model, as its manifest names them; `licence` may be empty."""
     images = split.train + split.validation + split.calibration + split.test
     return Data(name=name, source=source, licence=licence or UNSTATED, sha256=sha256, images=images, split=split)
 
 
 def describe_photos(photos: Photos, licence: str) -> Data:
-    """Pictures of any size, as the manifest names them."""
+    """Return pictures of any size, as the manifest names them."""
     split = photos.split
     source = f"a folder of {photos.count} pictures"
     return describe_data(name=photos.name, source=source, licence=licence, sha256=photos.sha256, split=split)
 
 
 def git_commit() -> str:
-    """The commit of this code, marked `-dirty` where files differ from it; "unknown" where it is not in git."""
+    """Return the commit of this code, marked `-dirty` where files differ from it; "unknown" where it is not in git."""
     command = ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
     try:
         done = subprocess.run(  # noqa: S603 - no input

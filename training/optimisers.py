@@ -46,7 +46,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
-    """The nearest matrix with all singular values near 1 (0.7 to 1.2), by a quintic Newton-Schulz iteration.
+    """Return the nearest matrix with all singular values near 1 (0.7 to 1.2), by a quintic Newton-Schulz iteration.
 
     Args:
         matrix: (rows, columns), any scale.
@@ -64,7 +64,10 @@ def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
 
 
 def build_optimisers(model: nn.Module, config: OptimisationConfig) -> list[torch.optim.Optimizer]:
-    """Optimisers that together hold every parameter once: Adam for all, or Muon for matrices and Adam for the rest."""
+    """Return optimisers that together hold every parameter once.
+
+    Adam for all, or Muon for matrices and Adam for the rest.
+    """
     matrices = [p for p in model.parameters() if p.ndim >= 2] if config.optimiser == "muon" else []
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
     optimisers: list[torch.optim.Optimizer] = []

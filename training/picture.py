@@ -17,7 +17,7 @@ Images = Float[Tensor, "batch channel height width"]
 
 
 def rows_of_images(rows: dict[str, Images]) -> bytes:
-    """A PNG with one labelled row of images per entry, all rows equally long and of one image size.
+    """Return a PNG with one labelled row of images per entry, all rows equally long and of one image size.
 
     Args:
         rows: Label to images, (N, C, H, W), pixels in [0, 1]; small images are enlarged without smoothing.
@@ -42,7 +42,7 @@ def rows_of_images(rows: dict[str, Images]) -> bytes:
 
 
 def grid_of_images(images: Images, columns: int) -> bytes:
-    """A PNG of all images, edge to edge in reading order.
+    """Return a PNG of all images, edge to edge in reading order.
 
     Args:
         images: (N, C, H, W), pixels in [0, 1]; small ones are enlarged without smoothing.
@@ -61,7 +61,7 @@ def grid_of_images(images: Images, columns: int) -> bytes:
 
 
 def middle(x: AnyImage, side: int) -> AnyImage:
-    """The middle of an image (..., H, W), `side` pixels square; all of it where it is smaller."""
+    """Return the middle of an image (..., H, W), `side` pixels square; all of it where it is smaller."""
     top, left = (max(0, (whole - side) // 2) for whole in x.shape[-2:])
     return x[..., top : top + side, left : left + side]
 

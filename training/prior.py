@@ -81,7 +81,7 @@ class FittedPrior:
     shares: tuple[float, ...]
 
     def network(self) -> Prior:
-        """The network to export."""
+        """Return the network to export."""
         return Prior(self.mixtures, self.labels, self.shares)
 
     def save(self, path: Path) -> None:
@@ -92,13 +92,16 @@ class FittedPrior:
 
     @classmethod
     def load(cls, path: Path) -> "FittedPrior":
-        """What `save` wrote."""
+        """Return what `save` wrote."""
         kept = torch.load(path, weights_only=True)
         return cls(tuple(Mixture(*m) for m in kept["mixtures"]), tuple(kept["labels"]), tuple(kept["shares"]))
 
 
 def fit_prior(z: Latents, labels: UInt8[Tensor, " image"] | None, config: PriorConfig, *, seed: int) -> FittedPrior:
-    """The prior of these latents: a mixture per label where there are labels and the recipe wants them told apart."""
+    """Return the prior of these latents.
+
+    A mixture per label where there are labels and the recipe wants them told apart.
+    """
     groups = [z]
     names: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
@@ -112,7 +115,9 @@ def fit_prior(z: Latents, labels: UInt8[Tensor, " image"] | None, config: PriorC
 
 
 def choose_components(groups: Sequence[Latents], *, seed: int) -> int:
-    """How many components of each group's mixture make held-out latents most likely: they double while that gains.
+    """Return how many components of each group's mixture make held-out latents most likely.
+
+    They double while that gains.
 
     Args:
         groups: Latents of one label each; a fifth of each is held out.
@@ -135,7 +140,9 @@ def choose_components(groups: Sequence[Latents], *, seed: int) -> int:
 
 
 def fit_mixture(z: Latents, components: int, generator: torch.Generator) -> Mixture:
-    """Maximum likelihood by expectation and maximisation, from k-means; fewer components where there are few images.
+    """Return maximum likelihood by expectation and maximisation, from k-means.
+
+    Fewer components where there are few images.
 
     Dempster, Laird and Rubin, 1977, https://doi.org/10.1111/j.2517-6161.1977.tb01600.x
 

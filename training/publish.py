@@ -54,7 +54,7 @@ def publish(run: RunDirectory, models: Path) -> Path:
 
 
 def discard_folder(directory: Path) -> None:
-    """An empty folder in its place."""
+    """Make an empty folder in its place."""
     if directory.exists():
         for file in directory.iterdir():
             file.unlink()
@@ -62,19 +62,19 @@ def discard_folder(directory: Path) -> None:
 
 
 def newest_version(home: Path) -> Path | None:
-    """The directory of the highest version in `home`, a model's directory; None where there is none."""
+    """Return the directory of the highest version in `home`, a model's directory; None where there is none."""
     versions = [path for path in home.glob("*") if path.name.isdecimal()] if home.is_dir() else []
     return max(versions, key=lambda path: int(path.name), default=None)
 
 
 def next_version(home: Path) -> int:
-    """One more than the highest version in `home`; 1 where there is none."""
+    """Return one more than the highest version in `home`; 1 where there is none."""
     newest = newest_version(home)
     return int(newest.name) + 1 if newest else 1
 
 
 def write_card_and_manifest(directory: Path, manifest: Manifest) -> None:
-    """Both into a version's directory; the manifest is the last file of it."""
+    """Write both into a version's directory, the manifest last."""
     with write_atomically(directory / "README.md") as out:
         out.write(card(manifest).encode())
     with write_atomically(directory / MANIFEST_FILE) as out:  # last: a directory without it is no version

@@ -28,7 +28,9 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ship
 
 
 def quantise(graph: bytes, inputs: Array) -> bytes:
-    """The graph with int8 weights and 8-bit activations between float32 inputs and outputs; the same bytes every time.
+    """Return the graph with int8 weights and 8-bit activations between float32 inputs and outputs.
+
+    The same bytes every time.
 
     Weights have a scale per output channel. They use 7 of their 8 bits: processors without VNNI add two products in
     16 bits, which overflows with all 8, and the answers would depend on the processor.
@@ -56,7 +58,7 @@ def quantise(graph: bytes, inputs: Array) -> bytes:
 
 
 def chain(graphs: Sequence[bytes], *, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """One graph from several: what one calls `z` is the `z` of the next; everything inside keeps to itself.
+    """Return one graph from several: what one calls `z` is the `z` of the next; everything inside keeps to itself.
 
     Args:
         graphs: ONNX files, in the order in which they run.

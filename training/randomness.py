@@ -16,18 +16,18 @@ VALIDATION_STEP = 2**62  # a step that no training reaches, so validation has no
 
 
 def generator_for(seed: int, step: int) -> Generator:
-    """What everything random in a step is drawn from."""
+    """Return what everything random in a step is drawn from."""
     digest = hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=8).digest()
     return Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
 @lru_cache(maxsize=1)
 def epoch_order(images: int, seed: int, epoch: int) -> Int64[Tensor, " images"]:
-    """The order of the images in one pass over all of them."""
+    """Return the order of the images in one pass over all of them."""
     return torch.randperm(images, generator=generator_for(seed, -1 - epoch))
 
 
 def uniform_noise(shape: tuple[int, ...], generator: Generator) -> Tensor:
-    """Numbers in [0, 1) from a stream of their own, which `generator` picks."""
+    """Return numbers in [0, 1) from a stream of their own, which `generator` picks."""
     own = Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
     return torch.rand(shape, generator=own)

@@ -30,7 +30,7 @@ _ADAPTER: TypeAdapter[AnyRecipe] = TypeAdapter(RecipeField)
 
 
 def recipe_names() -> tuple[str, ...]:
-    """Names of the recipes that come with Hourglass, sorted."""
+    """Return names of the recipes that come with Hourglass, sorted."""
     files = resources.files("training").joinpath("recipes").iterdir()
     return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
 
@@ -40,7 +40,7 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ...) -> AnyRecipe: ...
 @overload
 def load_recipe(name: str, overrides: tuple[str, ...] = ..., *, of: type[Wanted]) -> Wanted: ...
 def load_recipe(name: str, overrides: tuple[str, ...] = (), *, of: type[Section] | None = None) -> Section:
-    """A recipe that comes with Hourglass, or one from a file.
+    """Return a recipe that comes with Hourglass, or one from a file.
 
     Args:
         name: One of `recipe_names()`, or the path of a .toml file.

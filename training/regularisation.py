@@ -29,7 +29,7 @@ class Step:
 
 
 def l1(step: Step) -> Float[Tensor, ""]:
-    """Mean absolute activation, as in LASSO: few latents are far from zero.
+    """Return mean absolute activation, as in LASSO: few latents are far from zero.
 
     Tibshirani, Regression Shrinkage and Selection via the Lasso, 1996,
     https://doi.org/10.1111/j.2517-6161.1996.tb02080.x
@@ -38,7 +38,7 @@ def l1(step: Step) -> Float[Tensor, ""]:
 
 
 def l2(step: Step) -> Float[Tensor, ""]:
-    """Mean squared activation, as in RIDGE: no latent is very far from zero.
+    """Return mean squared activation, as in RIDGE: no latent is very far from zero.
 
     Ghosh et al., From Variational to Deterministic Autoencoders, 2020, https://arxiv.org/abs/1903.12436
     """
@@ -46,7 +46,7 @@ def l2(step: Step) -> Float[Tensor, ""]:
 
 
 def contractive(step: Step) -> Float[Tensor, ""]:
-    """Squared norm of the encoder's Jacobian: a small change of the image changes the latents little.
+    """Return squared norm of the encoder's Jacobian: a small change of the image changes the latents little.
 
     Rifai et al., Contractive Auto-Encoders, 2011, https://icml.cc/2011/papers/455_icmlpaper.pdf. Estimated with one
     random projection v per image, E |J'v|² = |J|², Hutchinson 1989, https://doi.org/10.1080/03610918908812806.
@@ -58,7 +58,7 @@ def contractive(step: Step) -> Float[Tensor, ""]:
 
 
 def kl(step: Step) -> Float[Tensor, ""]:
-    """Divergence of N(z, sigma²), which the decoder gets a sample of, from N(0, 1): a variational autoencoder.
+    """Return divergence of N(z, sigma²), which the decoder gets a sample of, from N(0, 1): a variational autoencoder.
 
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014, https://arxiv.org/abs/1312.6114, with one standard
     deviation for every latent (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436), so that any encoder will do.
@@ -93,7 +93,7 @@ class Regularised(nn.Module):
 
 
 def check_regularisation(model: nn.Module, config: RegularisationConfig) -> None:
-    """Whether `model` can be trained with it.
+    """Check that `model` can be trained with it.
 
     Raises:
         RecipeError: No such regulariser, or the network has no latent.

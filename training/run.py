@@ -59,7 +59,7 @@ class RunFile(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_older(cls, fields: Any) -> Any:  # noqa: ANN401 - JSON, not yet checked
-        """Runs were begun with `data_path` before they had sources."""
+        """Run were begun with `data_path` before they had sources."""
         if isinstance(fields, dict) and "data_path" in fields:
             fields = {**fields, "sources": {"data": fields["data_path"]}}
             del fields["data_path"]
@@ -74,11 +74,11 @@ class RunDirectory:
     name: str
 
     def path(self, file: str) -> Path:
-        """Where the run keeps `file`."""
+        """Return where the run keeps `file`."""
         return self.directory / file
 
     def read(self, file: str, made_by: str) -> Any:  # noqa: ANN401 - JSON; every reader validates it
-        """What an earlier stage wrote.
+        """Return what an earlier stage wrote.
 
         Raises:
             RunError: It has not run yet.
@@ -87,7 +87,7 @@ class RunDirectory:
         return json.loads(self.path(file).read_bytes())
 
     def need(self, file: str, made_by: str) -> None:
-        """Whether an earlier stage has left `file`.
+        """Check that an earlier stage has left `file`.
 
         Raises:
             RunError: It has not.
@@ -155,7 +155,7 @@ def start_run(
 
 
 def read_run_file(directory: Path) -> RunFile:
-    """What the run in `directory` was begun with.
+    """Return what the run in `directory` was begun with.
 
     Raises:
         RunError: There is none.
@@ -173,7 +173,7 @@ def read_run_file(directory: Path) -> RunFile:
 
 
 def discard(directory: Path) -> None:
-    """Removes a run.
+    """Remove a run.
 
     Raises:
         RunError: `directory` holds something else.
@@ -188,7 +188,7 @@ def discard(directory: Path) -> None:
 
 
 def differences(old: BaseModel, new: BaseModel) -> list[str]:
-    """What differs between two recipes, in words."""
+    """Return what differs between two recipes, in words."""
     before, after = _flat(old.model_dump()), _flat(new.model_dump())
     return [
         f"{key} was {before.get(key)!r}, now {after.get(key)!r}"

@@ -98,7 +98,7 @@ def calibrate(
 
 
 def begin(recipe: AnyRecipe, sources: Sources, places: Places, *, name: str, command: str) -> AnyRun:
-    """A new run, or the one there already if it was begun with the same recipe and images.
+    """Return a new run, or the one there already if it was begun with the same recipe and images.
 
     Raises:
         DataError: The images cannot be used.
@@ -120,7 +120,7 @@ def begin(recipe: AnyRecipe, sources: Sources, places: Places, *, name: str, com
 
 
 def open_run(directory: Path) -> AnyRun:
-    """The run in `directory`, of whatever kind.
+    """Return the run in `directory`, of whatever kind.
 
     Raises:
         RunError: There is none.
@@ -131,7 +131,7 @@ def open_run(directory: Path) -> AnyRun:
 
 
 def train_stage(run: AnyRun, places: Places) -> None:
-    """Images -> weights."""
+    """Train: images to weights."""
     problem, device = PROBLEMS[run.recipe.kind], find_device(places.device)
     if problem.job is None:
         raise RunError(f"a run of kind {run.recipe.kind} has no such stage: give its `fit` command again")
@@ -159,7 +159,7 @@ def make_version(run: AnyRun, places: Places, finish: Callable[[AnyRun, Places],
 
 
 def publish_stage(run: RunDirectory, places: Places) -> Path:
-    """The checked directory -> models/<name>/<version>/, all at once."""
+    """Return the checked directory -> models/<name>/<version>/, all at once."""
     verify(run.path(MODEL))
     target = publish(run, places.models)
     verify(target)

@@ -19,7 +19,7 @@ _PREFIXES = ("model.", "network.")  # of the modules that are exported
 
 
 def read_start(directory: Path) -> Start:
-    """What training a published model took, with what it began with, for the card of the one that goes on from it.
+    """Return what training a published model took, for the card of a model that starts from it.
 
     Raises:
         DataError: There is no published model.
@@ -37,7 +37,7 @@ def read_start(directory: Path) -> Start:
 
 
 def load_start(network: nn.Module, directory: Path) -> None:
-    """Gives `network` the weights of a published model, which stand in its graphs under their own names.
+    """Return `network` the weights of a published model, which stand in its graphs under their own names.
 
     Weights of int8 graphs come back rounded. A `Restorer` may be wider or deeper than the published one, and begins as
     the same function all the same: a weight fills the corner of the larger one, nothing that was there reads the new
@@ -73,7 +73,7 @@ def load_start(network: nn.Module, directory: Path) -> None:
 
 
 def _fits(name: str, small: Tensor, large: Tensor) -> bool:
-    """Whether kernels are of the same size and channels no fewer; as many where they are those of pictures."""
+    """Tell whether kernels are of the same size and channels no fewer; as many where they are those of pictures."""
     same = {"stem.weight": slice(1, None), "head.weight": slice(0, 1), "head.bias": slice(None)}.get(
         name, slice(2, None)
     )
@@ -86,7 +86,7 @@ def _fits(name: str, small: Tensor, large: Tensor) -> bool:
 
 
 def _grow(large: Tensor, small: Tensor, *, inputs: int) -> None:
-    """Writes `small` into the corner of `large`; its outputs read nothing else. Axis `inputs` counts what is read."""
+    """Write `small` into the corner of `large`; its outputs read nothing else. Axis `inputs` counts what is read."""
     corner = [slice(size) for size in small.shape]
     if large.ndim > 1:
         read = corner.copy()

@@ -177,7 +177,7 @@ def descend_on(
 
 
 def load_weights(network: AnyNetwork, run_dir: Path) -> AnyNetwork:
-    """`network` with the trained weights of a run, on the CPU and in evaluation mode.
+    """Return `network` with the trained weights of a run, on the CPU and in evaluation mode.
 
     Raises:
         TrainingError: The run has no trained weights yet, or they are of another network.
@@ -193,7 +193,7 @@ def load_weights(network: AnyNetwork, run_dir: Path) -> AnyNetwork:
 
 
 def _in_precision(module: nn.Module, config: OptimisationConfig, device: torch.device) -> Network:
-    """The forward pass in the recipe's precision; over several processes, with their gradients averaged."""
+    """Return the forward pass in the recipe's precision; over several processes, with their gradients averaged."""
     called = DistributedDataParallel(module) if dist.is_initialized() else module
 
     def forward(*inputs: Tensor) -> Any:  # noqa: ANN401 - as Network
@@ -208,7 +208,7 @@ def _to(tensor: Tensor, device: torch.device, memory_format: torch.memory_format
 
 
 def _descend(loss: Tensor, state: Checkpoint, config: OptimisationConfig, step: int, steps: int) -> None:
-    """One step down: gradients, clipped; every optimiser at its rate of this step; the average of the weights."""
+    """Take one step: clip the gradients, step every optimiser at its rate, update the average of the weights."""
     loss.backward()  # type: ignore[no-untyped-call]  # torch annotates it only in part
     if config.gradient_clip:
         nn.utils.clip_grad_norm_(state.model.parameters(), config.gradient_clip)
@@ -228,5 +228,5 @@ def _update_average(average: nn.Module, model: nn.Module, *, decay: float) -> No
 
 
 def _rates(config: OptimisationConfig) -> str:
-    """Every learning rate of the recipe, with its value."""
+    """Return every learning rate of the recipe, with its value."""
     return " or ".join(f"training.{name} (now {value:g})" for name, value in config if name.endswith("learning_rate"))

@@ -15,7 +15,7 @@ from training.exported import run_graph
 
 
 def verify(directory: Path) -> Manifest:
-    """The manifest of `directory` after checking every file against it and running every graph on its golden sample.
+    """Check every file of a version against its manifest, run every golden sample, and return the manifest.
 
     Raises:
         VerifyError: Something is missing or differs; the message says what.

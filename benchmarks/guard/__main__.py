@@ -64,7 +64,7 @@ def measure(*, is_update: bool) -> str:
 
 
 def compared(before: Mapping[str, int], counts: Mapping[str, int]) -> str:
-    """A row per job, with what changed by more than the tolerance in words."""
+    """Return a row per job, with what changed by more than the tolerance in words."""
     rows = []
     for name in dict.fromkeys([*before, *counts]):
         old, new = before.get(name), counts.get(name)
@@ -102,7 +102,7 @@ def count() -> dict[str, int]:
 
 
 def versions() -> dict[str, str]:
-    """What the counts depend on."""
+    """Return what the counts depend on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     return found | {name: version(name) for name in LIBRARIES}
 

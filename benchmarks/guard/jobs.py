@@ -65,14 +65,14 @@ def jobs() -> dict[str, Callable[[], object]]:
 
 
 def _counts(symbols: int) -> tuple[int, ...]:
-    """A table that is highest in the middle."""
+    """Return a table that is highest in the middle."""
     near = [1 + 3000 // (1 + (i - symbols // 2) ** 2) for i in range(symbols)]
     near[symbols // 2] += TABLE_TOTAL - sum(near)
     return tuple(near)
 
 
 def _cut(x: Floats) -> list[Floats]:
-    """An image in tiles of 128 pixels that a network with a reach of 24 can put together again."""
+    """Return an image in tiles of 128 pixels that a network with a reach of 24 can put together again."""
     spec = InputSpec(channels=3, height=None, width=None, multiple_of=8, halo=24, resize="exact")
     height, width = x.shape[2:]
     return [

@@ -51,7 +51,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 def idle_share(process: Process) -> float:
-    """The share of a core that it takes while nobody asks."""
+    """Return the share of a core that it takes while nobody asks."""
     before = process.cpu_s
     time.sleep(IDLE_S)
     return (process.cpu_s - before) / IDLE_S

@@ -35,7 +35,7 @@ def visit(service: Service, request: Request, *, clients: int, seconds: int, cor
 
 
 def two_cores() -> tuple[list[int], list[int]]:
-    """The core that sends and the one that serves.
+    """Return the core that sends and the one that serves.
 
     Raises:
         MachineError: No wrk, or one core only.
@@ -49,7 +49,7 @@ def two_cores() -> tuple[list[int], list[int]]:
 
 
 def options(name: str, about: str, words: Sequence[str]) -> argparse.Namespace:
-    """`clients`, `rounds` and `seconds`, as the command line says."""
+    """Return `clients`, `rounds` and `seconds`, as the command line says."""
     parser = argparse.ArgumentParser(
         f"python -m benchmarks.http {name}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -60,7 +60,7 @@ def options(name: str, about: str, words: Sequence[str]) -> argparse.Namespace:
 
 
 def positive(text: str) -> int:
-    """A number of at least 1."""
+    """Return a number of at least 1."""
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
     return number

@@ -77,7 +77,7 @@ def show(case: Case) -> str:
 
 
 def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
-    """The parser of a case's own options."""
+    """Return the parser of a case's own options."""
     return argparse.ArgumentParser(
         f"python -m benchmarks.micro {name}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )

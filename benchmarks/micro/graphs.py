@@ -17,18 +17,18 @@ WIDTH = 16
 
 
 def shipped(directory: Path) -> Manifest:
-    """The manifest of a model directory."""
+    """Return the manifest of a model directory."""
     return read_manifest(directory.resolve())
 
 
 def open_graph(directory: Path, task: str) -> Session:
-    """A task's graph of a model directory, as the service opens it for one thread."""
+    """Return a task's graph of a model directory, as the service opens it for one thread."""
     graph = next(graph for name, graph in shipped(directory).tasks.items() if name == task)
     return Session((directory / graph.file).read_bytes(), provider="CPUExecutionProvider", threads=1)
 
 
 def convolutions(channels: int) -> tuple[Manifest, Session]:
-    """A model that denoises by three convolutions of 16 channels with random weights, at any size."""
+    """Return a model that denoises by three convolutions of 16 channels with random weights, at any size."""
     random = np.random.default_rng(0)
     plan = [(channels, WIDTH), (WIDTH, WIDTH), (WIDTH, channels)]
     weights = {

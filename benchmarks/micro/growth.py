@@ -50,7 +50,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 def stages(session: Session, jobs: Sequence[Denoise]) -> dict[str, Callable[[], object]]:
-    """What the worker thread does with a batch, in three steps."""
+    """Return what the worker thread does with a batch, in three steps."""
     x = np.concatenate([job.prepare() for job in jobs])
     (x_hat,) = session.run(x)
     return {

@@ -43,7 +43,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 def decoders() -> dict[str, Callable[[bytes], object]]:
-    """What this machine can read a PNG with."""
+    """Return what this machine can read a PNG with."""
     found: dict[str, Callable[[bytes], object]] = {
         "Pillow": lambda file: np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
     }
@@ -55,7 +55,7 @@ def decoders() -> dict[str, Callable[[bytes], object]]:
 
 
 def encoders() -> dict[str, Callable[[Planes], object]]:
-    """What this machine can write a PNG with."""
+    """Return what this machine can write a PNG with."""
     found: dict[str, Callable[[Planes], object]] = {"ours": write_png, "Pillow": png_by_pillow}
     if cv2 := optional("cv2"):
         level = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -64,7 +64,7 @@ def encoders() -> dict[str, Callable[[Planes], object]]:
 
 
 def floor_s(seconds: Mapping[str, float]) -> float:
-    """Running, and the fastest codec each way."""
+    """Return the time of running, and of the fastest codec each way."""
     fastest = [min(s for name, s in seconds.items() if name.startswith(verb)) for verb in ("decode", "encode")]
     return seconds["run"] + sum(fastest)
 

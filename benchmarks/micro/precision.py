@@ -39,7 +39,7 @@ def open_session(graph: bytes) -> ort.InferenceSession:
 
 
 def to_float16(graph: bytes) -> bytes:
-    """The same graph computing in float16, with float32 in and out."""
+    """Return the same graph computing in float16, with float32 in and out."""
     half: onnx.ModelProto = convert_float_to_float16(onnx.load_from_string(graph), keep_io_types=True)
     file: bytes = half.SerializeToString()
     return file

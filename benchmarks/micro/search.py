@@ -32,7 +32,7 @@ _BATCH = 5000
 
 
 def fill(store: Store, x: Floats) -> None:
-    """All rows as items of the collection "c", every other one with a label."""
+    """Store all rows as items of the collection "c", every other one with a label."""
     encoder = Encoder("benchmark", 1, "0" * 64, x.shape[1])
     bounds = Bounds(1, len(x))
     for start in tqdm(range(0, len(x), _BATCH), desc="filling the store", unit_scale=_BATCH, unit=" items"):
@@ -42,7 +42,7 @@ def fill(store: Store, x: Floats) -> None:
 
 
 def by_faiss(x: Floats, k: int) -> Search | None:
-    """None where FAISS is not installed."""
+    """Return none where FAISS is not installed."""
     faiss = optional("faiss")
     if faiss is None:
         tqdm.write("FAISS is left out: `pip install --target FOLDER faiss-cpu`, and FOLDER into PYTHONPATH")
@@ -59,7 +59,7 @@ def by_faiss(x: Floats, k: int) -> Search | None:
 
 
 def by_numpy(x: Floats, k: int) -> Search:
-    """One matrix product, as |x - q|^2 = |x|^2 - 2 x q + |q|^2."""
+    """Return one matrix product, as |x - q|^2 = |x|^2 - 2 x q + |q|^2."""
     squares = np.einsum("nd,nd->n", x, x)
 
     def search(q: Floats) -> list[int]:
@@ -104,7 +104,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 def by_float64(x: Floats, q: Floats, k: int) -> list[int]:
-    """The true nearest."""
+    """Return the true nearest."""
     distances = np.zeros(len(x))
     for column, value in zip(x.T, q, strict=True):  # column by column: no float64 copy of all
         distances += (column.astype(np.float64) - float(value)) ** 2
@@ -113,12 +113,12 @@ def by_float64(x: Floats, q: Floats, k: int) -> list[int]:
 
 
 def by_store(store: Store, k: int, *, is_labelled: bool) -> Search:
-    """Our own."""
+    """Return our own."""
     return lambda q: [int(n.id) for n in store.search("c", q, k=k, is_labelled=is_labelled)]
 
 
 def ask(searches: dict[str, Search], queries: Floats, truth: list[set[int]]) -> str:
-    """The queries go to one after another in turn, so that whatever else the machine does slows all of them."""
+    """Return the queries go to one after another in turn, so that whatever else the machine does slows all of them."""
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in searches}
     hits = dict.fromkeys(searches, 0)
     for q, nearest in tqdm(zip(queries, truth, strict=True), total=len(queries), unit="query", leave=False):

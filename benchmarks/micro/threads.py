@@ -38,6 +38,6 @@ def measure(words: Sequence[str]) -> str:
 
 
 def run_and_rest(session: ort.InferenceSession, x: NDArray[np.float32]) -> None:
-    """One inference, and a while without."""
+    """Run one inference, then wait a while."""
     session.run(None, {"x": x})
     time.sleep(REST_S)

@@ -63,7 +63,7 @@ class Row:
 
 
 def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool, only: Sequence[str] = ()) -> None:
-    """Measures every data set that is there.
+    """Measure every data set that is there.
 
     Args:
         data: Folder with anomaly, hazelnut_toy, crack_wall, magnetic_tile, mnist and kmnist_t10k.
@@ -83,7 +83,7 @@ def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool, only: Sequence
 
 
 def parts(data: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """All ten sets: a table per figure, with the mean and the worst set, then what the detector costs."""
+    """Yield all ten sets: a table per figure, with the mean and the worst set, then what the detector costs."""
     found: dict[str, dict[str, Row]] = {}
     sizes: dict[str, str] = {}
     for name, case_of in CASES.items():
@@ -155,7 +155,7 @@ class _Run:
         self.features_s = (time.process_time() - started) / len(self.found)
 
     def methods(self) -> list[Callable[[dict[str, Row]], None]]:
-        """What measures one method each, and adds it to the rows."""
+        """Return what measures one method each, and adds it to the rows."""
         peers = [PixelPca(), BorderGrey(), Spread()]
         if AnomalibPadim.is_installed():
             peers.append(AnomalibPadim(self.features, seed=self.seed))
@@ -219,7 +219,7 @@ class _Run:
 
 
 def _answers_of(graph: Path, images: Tensor) -> tuple[Answer, float]:
-    """What the graph says of images, one at a time on one thread, and the CPU milliseconds of one."""
+    """Return what the graph says of images, one at a time on one thread, and the CPU milliseconds of one."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

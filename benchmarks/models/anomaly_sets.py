@@ -29,7 +29,7 @@ class Case:
 
 
 def folder_case(folder: Path, masks: str = "") -> Case:
-    """A folder laid out as train/good, test/good and test/DEFECT, with masks of the same names in `masks`/DEFECT."""
+    """Return a folder with train/good, test/good and test/DEFECT, and masks of the same names in `masks`/DEFECT."""
     taught, good = find_images(there(folder / "train/good")), find_images(folder / "test/good")
     defects = [
         path for kind in sorted((folder / "test").iterdir()) if kind.name != "good" for path in find_images(kind)
@@ -39,7 +39,7 @@ def folder_case(folder: Path, masks: str = "") -> Case:
 
 
 def crack_wall(folder: Path, seed: int) -> Case:
-    """Concrete walls without and with cracks."""
+    """Return concrete walls without and with cracks."""
     good = find_images(there(folder / "negative"))
     order = np.random.default_rng(seed).permutation(len(good))
     kept = set(order[: round(KEPT_SHARE * len(good))].tolist())
@@ -50,7 +50,7 @@ def crack_wall(folder: Path, seed: int) -> Case:
 
 
 def magnetic_tile(folder: Path, seed: int) -> Case:
-    """Magnetic tiles, every tile photographed up to six times: none is on both sides.
+    """Return magnetic tiles, every tile photographed up to six times: none is on both sides.
 
     Pictures are cut out along their tiles, 0.4 to 2.6 times as wide as high, so they are stretched.
     """
@@ -70,7 +70,10 @@ def magnetic_tile(folder: Path, seed: int) -> Case:
 
 
 def tiles(paths: Sequence[Path]) -> dict[Path, int]:
-    """Which tile each picture shows, from names like exp3_num_20409: exposures 1 to 6 of one tile in nearby frames."""
+    """Return which tile each picture shows, from names like exp3_num_20409.
+
+    Exposures 1 to 6 of one tile in nearby frames.
+    """
     frames = sorted((int(m[2]), int(m[1]), p) for p in paths if (m := FRAME.search(p.name)))
     found: dict[Path, int] = {}
     last_frame, last_exposure, tile = -1, 0, -1
@@ -82,7 +85,7 @@ def tiles(paths: Sequence[Path]) -> dict[Path, int]:
 
 
 def there(folder: Path) -> Path:
-    """The folder.
+    """Return the folder.
 
     Raises:
         DataError: It is not there.

@@ -30,7 +30,7 @@ STEPS, QUICK_STEPS = 2000, 20
 
 
 def benchmark_blind(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
-    """Trains and measures both.
+    """Train and measures both.
 
     Args:
         data: Folder with bsds500 and denoise/Set12.
@@ -69,7 +69,7 @@ def _trained(photos: Photos, recipe: RestorationRecipe) -> Restore:
 
 
 def _noisy_copy(photos: Photos, sigma: float, seed: int) -> Photos:
-    """The same pictures as an 8-bit file with noise of `sigma` (0-255 units) holds them, the same at every call."""
+    """Return the pictures with 8-bit noise of `sigma` (0-255 units), the same at every call."""
 
     def pairs(part: tuple[Pair, ...], offset: int) -> tuple[Pair, ...]:
         made: list[Pair] = []
@@ -83,7 +83,7 @@ def _noisy_copy(photos: Photos, sigma: float, seed: int) -> Photos:
 
 
 def _without_clean(photos: Photos) -> Photos:
-    """The same, in which nobody knows the clean pictures."""
+    """Return the same, in which nobody knows the clean pictures."""
     train, validation = (
         tuple(replace(pair, clean=pair.degraded) for pair in part) for part in (photos.train, photos.validation)
     )

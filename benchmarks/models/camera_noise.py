@@ -28,7 +28,7 @@ MOST = 40  # pairs
 
 
 def benchmark_real_noise(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
-    """Measures `photo` on pairs from cameras, and shows pictures whose truth nobody knows.
+    """Measure `photo` on pairs from cameras, and shows pictures whose truth nobody knows.
 
     Args:
         data: Folder with polyu_real_noise/CroppedImages and denoise/RNI6.

@@ -36,7 +36,7 @@ QUICK = 200  # images
 
 
 def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
-    """Measures the newest version of `digits-compressed` on the test images of MNIST.
+    """Measure the newest version of `digits-compressed` on the test images of MNIST.
 
     Args:
         data: Folder of MNIST's four files, or the one above it.
@@ -76,7 +76,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
 def _compare(
     codec: ServedCodec, compression: Compression, images: Bytes, *, per_file: int
 ) -> tuple[str, dict[str, list[Point]]]:
-    """A row per rate with what the others need for the same PSNR, and the curves of all."""
+    """Return a row per rate with what the others need for the same PSNR, and the curves of all."""
     x: Images = to_pixels(torch.from_numpy(images)).numpy()
     points = measure_all(MODEL, codec, compression, x, images_per_file=per_file, progress=True)
     sheets = [images[start : start + per_file] for start in range(0, len(images), per_file)]

@@ -78,7 +78,7 @@ class Judge:
         self._nearest_test = self._nearest(self.test[:1000])
 
     def judge(self, x: Images) -> Judged:
-        """What the classifier says of `x`."""
+        """Return what the classifier says of `x`."""
         probabilities = self._logits(x).softmax(1)
         shares = torch.bincount(probabilities.argmax(1), minlength=probabilities.shape[1]) / len(x)
         entropy = float(-torch.special.xlogy(shares, shares).sum() / torch.tensor(float(len(shares))).log())
@@ -129,7 +129,7 @@ def frechet_distance(a: Float[Tensor, "_ feature"], b: Float[Tensor, "_ feature"
 
 
 def table(judged_by_name: Mapping[str, Judged]) -> str:
-    """The rows of a page."""
+    """Return the rows of a page."""
     rows = [
         "| images | Frechet distance | sure | diversity | nearest training image |",
         "| --- | --- | --- | --- | --- |",

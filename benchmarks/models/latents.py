@@ -74,7 +74,7 @@ def benchmark_regularisation(data: Path, models: Path, docs: Path, *, is_quick: 
 
 
 def benchmark_generation(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
-    """Images drawn from several priors behind the decoder of the shipped `digits`, beside real ones and PCA's.
+    """Judge images drawn from several priors behind the decoder of the shipped `digits`, beside real ones and PCA's.
 
     Beside it `digits-vae`, where that has been made.
     """
@@ -137,7 +137,7 @@ def _draw(prior: Prior, decode: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _pca_images(images: Dataset) -> Tensor:
-    """Drawn from the Gaussian of the first 32 principal components: what costs nothing."""
+    """Return drawn from the Gaussian of the first 32 principal components: what costs nothing."""
     x = to_pixels(images.train).flatten(1)
     mean, directions = principal_components(x, 32)
     spread = ((x - mean) @ directions).std(0)

@@ -50,7 +50,7 @@ def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
 
 
 def guesses(clean: NDArray[np.float32], sigma: float, rng: np.random.Generator) -> list[float]:
-    """The guess for each of KINDS."""
+    """Return the guess for each of KINDS."""
     noisy = (clean + rng.standard_normal(clean.shape, np.float32) * sigma) / 255
     levels = np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)
     kinds = [noisy, levels, *(through_jpeg(levels, quality) for quality in QUALITIES)]
@@ -58,7 +58,7 @@ def guesses(clean: NDArray[np.float32], sigma: float, rng: np.random.Generator) 
 
 
 def through_jpeg(values: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """The picture as a JPEG file gives it back."""
+    """Return the picture as a JPEG file gives it back."""
     file = io.BytesIO()
     PillowImage.fromarray(values).save(file, "JPEG", quality=quality)
     return np.asarray(PillowImage.open(file))

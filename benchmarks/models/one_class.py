@@ -47,7 +47,7 @@ class Found:
     megabytes: float = 0.0
 
     def cells(self, name: str) -> list[str]:
-        """A row of the table."""
+        """Return a row of the table."""
         by_class = [float(np.mean(values)) for values in self.auroc.values()]
         seeds = np.mean(list(self.auroc.values()), axis=0)
         spread = f" ({seeds.min():.4f}-{seeds.max():.4f})" if len(seeds) > 1 else ""
@@ -74,13 +74,13 @@ class Ours(SmallPeer):
             self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, images: Images) -> Tensor:
-        """Scores."""
+        """Return scores."""
         parts = [to_pixels(part).numpy() for part in torch.split(images, CHUNK)]
         return torch.from_numpy(np.concatenate([self.session.run(["score"], {"x": x})[0] for x in parts]))
 
 
 def methods() -> list[SmallPeer]:
-    """The detector and its peers, not yet fitted."""
+    """Return the detector and its peers, not yet fitted."""
     return [
         Ours(), PixelAutoencoder(), ProbabilisticPca(sees_gradients=False, directions=32),
         ProbabilisticPca(sees_gradients=True, directions=64), NearestGradients(),
@@ -88,17 +88,17 @@ def methods() -> list[SmallPeer]:
 
 
 def mnist(data: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """One digit is normal, the nine others are not."""
+    """Yield each task in which one digit is normal and the nine others are not."""
     yield one_class("MNIST, one digit normal and nine not", read_idx_folder(data / "mnist"), seeds)
 
 
 def fashion(data: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """One kind of garment is normal, the nine others are not."""
+    """Yield each task in which one kind of garment is normal and the nine others are not."""
     yield one_class("Fashion-MNIST, one kind of garment normal and nine not", _fashion(data), seeds)
 
 
 def one_class(title: str, parts: IdxFolder, seeds: Sequence[int]) -> str:
-    """Every class in turn as the normal one: learnt from its training images, measured on all test images.
+    """Return every class in turn as the normal one: learnt from its training images, measured on all test images.
 
     A tenth of the training images is kept for calibration. The first seed is that of all methods, the others of the
     detector alone.
@@ -138,7 +138,7 @@ def one_class(title: str, parts: IdxFolder, seeds: Sequence[int]) -> str:
 
 
 def probes(data: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """Images that are no digit, or no garment, at all; among them very simple ones."""
+    """Yield images that are no digit, or no garment, at all; among them very simple ones."""
     digits, garments, letters = read_idx_folder(data / "mnist"), _fashion(data), _kmnist(data / KMNIST)
     for title, parts, others in (
         ("digits", digits, {"Fashion-MNIST": garments.test, "KMNIST": letters}),
@@ -148,7 +148,7 @@ def probes(data: Path, seeds: Sequence[int]) -> Iterator[str]:
 
 
 def probe_table(title: str, parts: IdxFolder, others: dict[str, Tensor], seeds: Sequence[int]) -> str:
-    """AUROC of each kind of probe against test images, the mean of the seeds; the peers have the first."""
+    """Return AUROC of each kind of probe against test images, the mean of the seeds; the peers have the first."""
     normal = parts.test[:PROBED, None]
     kinds = {name: images[:PROBED, None] for name, images in others.items()} | made_up(normal, seeds[0])
     found: dict[str, dict[str, list[float]]] = {name: {} for name in kinds}
@@ -167,7 +167,10 @@ def probe_table(title: str, parts: IdxFolder, others: dict[str, Tensor], seeds: 
 
 
 def made_up(normal: Images, seed: int) -> dict[str, Images]:
-    """Probes that need no other data: noise, the simplest images there are, and normal images changed as a whole."""
+    """Return probes that need no other data.
+
+    Noise, the simplest images there are, and normal images changed as a whole.
+    """
     generator = generator_for(seed, 11)
     n, _, height, width = normal.shape
     order = torch.randperm(height * width, generator=generator)
@@ -194,7 +197,7 @@ def _ms(started: float, images: int) -> float:
 
 
 def _ms_alone(method: Ours, images: Images) -> float:
-    """CPU milliseconds of an image that comes alone, as at the service."""
+    """Return CPU milliseconds of an image that comes alone, as at the service."""
     started = time.process_time()
     for image in images[:100]:
         method(image[None])

@@ -46,7 +46,7 @@ QUICK = 12  # photographs for tables
 
 
 def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
-    """Measures the newest version of `photo-compressed` on the photographs that its training held back.
+    """Measure the newest version of `photo-compressed` on the photographs that its training held back.
 
     Args:
         data: The folder bsds500, or the one above it.
@@ -100,7 +100,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
 
 
 def _points(codec: PlaneCodec, photos: Sequence[Photo], grid: Grid) -> list[RatePoint]:
-    """Tables of grey photographs at every rate."""
+    """Return tables of grey photographs at every rate."""
     made = []
     for rate in tqdm(range(codec.rates), desc="tables", unit="rate", leave=False):
         tables = fit_grid_tables([codec.symbols(photo, rate)[0] for photo in photos], grid)
@@ -109,7 +109,7 @@ def _points(codec: PlaneCodec, photos: Sequence[Photo], grid: Grid) -> list[Rate
 
 
 def _table(points: list[Point], without: list[Point] | None, others: dict[str, list[Point]]) -> str:
-    """A row per rate: bits per pixel, and what the others need for the same PSNR."""
+    """Return a row per rate: bits per pixel, and what the others need for the same PSNR."""
     head = ["rate", "PSNR, dB", "bits per pixel", *(["without contexts"] if without else [])]
     rows = []
     for rate, point in enumerate(points):
@@ -123,7 +123,10 @@ def _table(points: list[Point], without: list[Point] | None, others: dict[str, l
 
 
 def _speeds(codec: PlaneCodec, points: Sequence[RatePoint], rate: int, photos: Sequence[Photo]) -> str:
-    """A row per method: what writing and reading take at the default rate, or at the middle one of the qualities."""
+    """Return a row per method.
+
+    What writing and reading take at the default rate, or at the middle one of the qualities.
+    """
     tables = points[rate].tables_of_planes(3)
     shapes = [places_of(*plane) for plane in sizes_of_planes(SIDE, SIDE, 3)]
 

@@ -48,7 +48,7 @@ class Score:
     megapixels: float = 0.0
 
     def row(self, name: str) -> str:
-        """A line of the table."""
+        """Return a line of the table."""
         means = zip(METRICS.values(), np.mean(self.values, axis=0), strict=True)
         cells = [f"{mean:.{metric.digits}f}" for metric, mean in means]
         return f"| {name} | {' | '.join(cells)} | {self.cpu_s / self.megapixels:.2f} |"
@@ -71,7 +71,7 @@ def benchmark(
     is_quick: bool,
     only: Sequence[str] | None = None,
 ) -> None:
-    """Measures everything for which there is data.
+    """Measure everything for which there is data.
 
     Args:
         data: Folder with denoise/Set12, denoise/Set5, denoise/Set14, bsds500 and noisy_office_kaggle; what is missing
@@ -178,7 +178,10 @@ def _both_ways(name: str, served: Restore) -> dict[str, Restore]:
 
 
 def default_of(models: Path, name: str) -> Restore:
-    """What the service does with a model that is told the noise where no level is given: it asks the estimator."""
+    """Return what the service does with a model that is told the noise where no level is given.
+
+    It asks the estimator.
+    """
     restore, noise = open_model(models, name, "denoise"), manifest_of(models, name).noise
     assert noise is not None
     return lambda x, _: restore(x, level_of(Image(x.numpy()), noise, channels=x.shape[1]))
@@ -199,7 +202,7 @@ def table(
     add_db: float = 0.0,
     picture: str = "",
 ) -> Section:
-    """A table of all methods, and where `picture` names one, the first case as each of them restores it.
+    """Return a table of all methods, and where `picture` names one, the first case as each of them restores it.
 
     Args:
         title: Of the table.
@@ -241,12 +244,12 @@ def _add(score: Score, x_hat: Tensor, x: Tensor, edge: int, add_db: float) -> No
 
 
 def strip(rows: dict[str, Tensor]) -> bytes:
-    """A PNG of the middle of every image, one below the other with its name."""
+    """Return a PNG of the middle of every image, one below the other with its name."""
     return rows_of_images({name: middle(image, STRIP_SIDE) for name, image in rows.items()})
 
 
 def noisy(photos: Iterable[Tensor], sigma: float, kind: str) -> Iterator[Case]:
-    """The photographs with noise of one kind, the same at every call."""
+    """Yield the photographs with noise of one kind, the same at every call."""
     for number, photo in enumerate(photos):
         generator = generator_for(TEST_NOISE_SEED, 1000 * int(sigma) + number)
         x = to_pixels(photo)[None]
@@ -254,18 +257,18 @@ def noisy(photos: Iterable[Tensor], sigma: float, kind: str) -> Iterator[Case]:
 
 
 def pictures(folder: Path, channels: int, most: int) -> list[Tensor]:
-    """The first pictures of a folder."""
+    """Return the first pictures of a folder."""
     photos = read_photos(folder, channels, validation=0, least_side=1, progress=False)
     return [pair.clean for pair in photos.train][:most]
 
 
 def held_out(data: Path, channels: int) -> tuple[Pair, ...]:
-    """The pictures of BSDS500 that the shipped models have not learnt from."""
+    """Return the pictures of BSDS500 that the shipped models have not learnt from."""
     return read_photos(data / "bsds500", channels, validation=20, least_side=64, progress=False).validation
 
 
 def open_model(models: Path, name: str, task: str) -> SizedGraph:
-    """The newest version of a published model.
+    """Return the newest version of a published model.
 
     Raises:
         DataError: There is none.
@@ -277,7 +280,7 @@ def open_model(models: Path, name: str, task: str) -> SizedGraph:
 
 
 def manifest_of(models: Path, name: str) -> Manifest:
-    """The manifest of the newest version of a published model."""
+    """Return the manifest of the newest version of a published model."""
     return Manifest.model_validate_json((newest(models, name) / "manifest.json").read_bytes())
 
 

@@ -65,7 +65,7 @@ def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
 
 
 def plain_loop(data: Dataset, epochs: int) -> tuple[nn.Module, int]:
-    """The network and the number of images it saw."""
+    """Return the network and the number of images it saw."""
     torch.manual_seed(0)
     recipe = load_recipe("textbook", of=Recipe)
     model = build(recipe)
@@ -82,7 +82,7 @@ def plain_loop(data: Dataset, epochs: int) -> tuple[nn.Module, int]:
 
 
 def our_loop(data: Dataset, name: str, epochs: int) -> tuple[nn.Module, int]:
-    """The network of a recipe and the number of images it saw."""
+    """Return the network of a recipe and the number of images it saw."""
     recipe = load_recipe(name, (f"training.epochs={epochs}",), of=Recipe)
     device = torch.device("cpu")
     work = job(recipe, data, device)

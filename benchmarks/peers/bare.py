@@ -32,7 +32,7 @@ SIGMA = 15.0  # of 255, where the graph denoises
 
 
 def decoders(file: bytes) -> dict[str, Callable[[], Pixels]]:
-    """What can read this file."""
+    """Return what can read this file."""
     found: dict[str, Callable[[], Pixels]] = {
         "Pillow": lambda: np.asarray(Image.open(io.BytesIO(file)).convert("RGB")),
         "OpenCV": lambda: cv2.cvtColor(
@@ -47,7 +47,7 @@ def decoders(file: bytes) -> dict[str, Callable[[], Pixels]]:
 
 
 def encoders() -> dict[str, Callable[[Pixels], bytes]]:
-    """What can write a PNG; the last is the service's own."""
+    """Return what can write a PNG; the last is the service's own."""
     from service.images.png import write_png  # noqa: PLC0415  it needs no more than NumPy and isal
 
     def pillow(pixels: Pixels) -> bytes:
@@ -63,7 +63,7 @@ def encoders() -> dict[str, Callable[[Pixels], bytes]]:
 
 
 def fastest(ways: dict[str, Callable[[], object]]) -> str:
-    """The name of the way that takes the least CPU time, the best of some trials."""
+    """Return the name of the way that takes the least CPU time, the best of some trials."""
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(TRIALS):
         for name, way in ways.items():
@@ -74,7 +74,7 @@ def fastest(ways: dict[str, Callable[[], object]]) -> str:
 
 
 def opened(engine: str, graph: str) -> Callable[[dict[str, Array]], list[Array]]:
-    """The graph on one thread."""
+    """Return the graph on one thread."""
     if engine == "openvino":
         import openvino  # noqa: PLC0415  half a second
 
@@ -91,7 +91,7 @@ def opened(engine: str, graph: str) -> Callable[[dict[str, Array]], list[Array]]
 
 
 def main(engine: str, graph: str, size: str, answer: str, path: str) -> None:
-    """Says what it uses in a first line, and then works whenever it is told to."""
+    """Say what it uses in a first line, and then works whenever it is told to."""
     file = Path(path).read_bytes()
     ways = decoders(file)
     reader = fastest(dict(ways))

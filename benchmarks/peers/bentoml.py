@@ -40,7 +40,7 @@ class Denoiser:
     # Its types are unknown outside its own environment.
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS)  # type: ignore[untyped-decorator]
     def denoise(self, images: list[Image]) -> list[str]:
-        """The clean images, as base64 of PNG."""
+        """Return the clean images, as base64 of PNG."""
         x = np.stack([np.asarray(image.convert("L"), np.float32)[np.newaxis] for image in images]) / np.float32(255)
         (x_hat,) = self.session.run(None, {"x": x})
         return [base64.b64encode(encode(image)).decode() for image in x_hat]

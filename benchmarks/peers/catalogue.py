@@ -40,7 +40,7 @@ class Server:
 
 
 def form(field: str, *pngs: bytes) -> Body:
-    """Files of a form, as browsers send them."""
+    """Return files of a form, as browsers send them."""
     parts = b"".join(
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="digit.png"\r\n'
         "Content-Type: image/png\r\n\r\n".encode()
@@ -52,7 +52,7 @@ def form(field: str, *pngs: bytes) -> Body:
 
 
 def raw(png: bytes) -> Body:
-    """The file as it is."""
+    """Return the file as it is."""
     return Body(png, "image/png")
 
 

@@ -16,7 +16,9 @@ class InstallError(BenchmarkError):
 
 
 def environment_python(name: str) -> Path:
-    """The interpreter of the environment for `benchmarks/peers/<name>.txt`. Makes it where it is missing or outdated.
+    """Return the interpreter of the environment for `benchmarks/peers/<name>.txt`.
+
+    Makes it where it is missing or outdated.
 
     Raises:
         InstallError: pip cannot install the pins on this machine.
@@ -40,7 +42,7 @@ def environment_python(name: str) -> Path:
 
 
 def pinned(name: str) -> dict[str, str]:
-    """Package to version, of `benchmarks/peers/<name>.txt`."""
+    """Return package to version, of `benchmarks/peers/<name>.txt`."""
     lines = Path(__file__).with_name(f"{name}.txt").read_text().split()
     return dict(line.split("==", 1) for line in lines)
 

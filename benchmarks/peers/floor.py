@@ -14,7 +14,7 @@ Message = MutableMapping[str, Any]  # as ASGI has it
 
 
 def main(port: str, answer_file: str) -> None:
-    """Serves until it is stopped."""
+    """Serve until it is stopped."""
     answer = Path(answer_file).read_bytes()
     headers = [(b"content-type", b"image/png"), (b"content-length", str(len(answer)).encode())]
 

@@ -50,7 +50,7 @@ class Denoiser(litserve.LitAPI):  # type: ignore[misc]  # its types are unknown 
 
 
 def main(port: str, graph: str) -> None:
-    """Serves until it is stopped."""
+    """Serve until it is stopped."""
     server = litserve.LitServer(Denoiser(graph), accelerator="cpu", workers_per_device=1)
     server.run(host="127.0.0.1", port=int(port), log_level="warning", access_log=False, generate_client_file=False)
 

@@ -12,7 +12,7 @@ from benchmarks.peers.picture import denoise, open_session
 
 
 def main(port: str, graph: str) -> None:
-    """Serves until it is stopped."""
+    """Serve until it is stopped."""
     app, session = FastAPI(), open_session(graph)
 
     @app.post("/denoise")

@@ -14,7 +14,7 @@ class Echo:
     """Answers with what was sent."""
 
     async def __call__(self, request: Request) -> Response:
-        """The body."""
+        """Return the body."""
         return Response(await request.body(), media_type="image/png")
 
 

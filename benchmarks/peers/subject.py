@@ -64,7 +64,7 @@ class Subject:
 def serving(
     name: str, server: Server, python: str, files: Files, *, png: bytes, expected: bytes, cores: Sequence[int]
 ) -> Iterator[Subject]:
-    """The server, once it has answered `png` with the picture `expected`; ended on the way out.
+    """Provide the server, once it has answered `png` with the picture `expected`; ended on the way out.
 
     Raises:
         ServingError: It does not start, or answers something else.

@@ -48,7 +48,7 @@ class Request:
 
 
 def write_request(folder: Path, *, name: str, url: str, content_type: str, body: bytes) -> Request:
-    """Puts what wrk needs to send `body` into `folder`."""
+    """Put what wrk needs to send `body` into `folder`."""
     body_file, script = folder / f"{name}.body", folder / f"{name}.lua"
     body_file.write_bytes(body)
     script.write_text(_SCRIPT % {"content_type": json.dumps(content_type), "body_file": json.dumps(str(body_file))})
@@ -56,7 +56,7 @@ def write_request(folder: Path, *, name: str, url: str, content_type: str, body:
 
 
 def load(request: Request, *, clients: int, seconds: int, cores: Sequence[int]) -> Load:
-    """Sends it from `clients` connections for some seconds.
+    """Send it from `clients` connections for some seconds.
 
     Raises:
         LoadError: An answer was not 2xx or did not come.

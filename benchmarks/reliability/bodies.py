@@ -28,7 +28,7 @@ class Body:
 
 
 def flat_png(width: int, height: int, channels: int, *, depth: int = 8) -> bytes:
-    """A black picture, made without holding it."""
+    """Return a black picture, made without holding it."""
     line, deflate = bytes(1 + -(-width * channels * depth // 8)), zlib.compressobj(9)
     data = b"".join([*(deflate.compress(line) for _ in range(height)), deflate.flush()])
     head = struct.pack(">IIBBBBB", width, height, depth, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0)
@@ -40,19 +40,19 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def form(file: bytes, count: int) -> Body:
-    """The same file in many fields."""
+    """Return the same file in many fields."""
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n%s\r\n' % file
     return Body(part * count + b"--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"})
 
 
 def tensor(data: bytes, shape: Sequence[int]) -> bytes:
-    """A request of the Open Inference Protocol."""
+    """Return a request of the Open Inference Protocol."""
     shown = json.dumps(list(shape)).encode()
     return b'{"inputs":[{"name":"x","shape":%s,"datatype":"FP32","data":%s}]}' % (shown, data)
 
 
 def npy(shape: Sequence[int], data: bytes = b"", *, header: bytes | None = None) -> bytes:
-    """An array of float32, or whatever a header claims."""
+    """Return an array of float32, or whatever a header claims."""
     said = header or b"{'descr': '<f4', 'fortran_order': False, 'shape': (%s,), }" % b",".join(b"%d" % n for n in shape)
     said += b" " * (-(len(said) + 11) % 64) + b"\n"
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(said)) + said + data
@@ -64,7 +64,10 @@ def repeated(unit: bytes, size: int, *, start: bytes = b"", end: bytes = b"") ->
 
 
 def documents(size: int) -> Iterator[bytes]:
-    """JSON of at most so many bytes, each the worst for somebody: who counts, who makes objects, who shows them."""
+    """Yield JSON of at most so many bytes, each the worst for somebody.
+
+    Who counts, who makes objects, who shows them.
+    """
     lists = b"[]," * min(_PARTS, (size - 200) // 3)
     yield b"[" + lists + repeated(b"0,", size - len(lists) - 200, end=b"0]")
     yield repeated(b"0,", size - 200, start=b"[", end=b"0]")
@@ -80,7 +83,7 @@ _MEMBERS = ("latent", "latents", "label", "seed", "inputs", "parameters", "count
 
 
 def json_bodies(size: int) -> Iterator[tuple[str, Body]]:
-    """The documents, alone, and as values of members that are read."""
+    """Yield the documents, alone, and as values of members that are read."""
     for number, document in enumerate(documents(size)):
         yield f"document {number}", Body(document, JSON)
         member = _MEMBERS[number % len(_MEMBERS)]
@@ -94,7 +97,7 @@ def json_bodies(size: int) -> Iterator[tuple[str, Body]]:
 
 
 def file_bodies(size: int) -> Iterator[tuple[str, Body]]:
-    """Files of at most so many bytes whose parts are as many as can be, and some that are few bytes and many pixels."""
+    """Yield files of at most this size with as many parts as possible, and small ones with many pixels."""
     yield "JPEG of tiny segments", Body(repeated(b"\xff\xfe\0\2", size, start=b"\xff\xd8"))
     yield "JPEG of fill bytes", Body(repeated(b"\xff", size, start=b"\xff\xd8"))
     scan = b"\xff\xda\0\x08\1\1\0\0\x3f\0"

@@ -31,7 +31,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def flat_png(width: int, height: int, channels: int) -> bytes:
-    """A black picture, made without holding it."""
+    """Return a black picture, made without holding it."""
     line, deflate = bytes(1 + width * channels), zlib.compressobj(9)
     data = b"".join([*(deflate.compress(line) for _ in range(height)), deflate.flush()])
     head = struct.pack(">IIBBBBB", width, height, 8, {1: 0, 3: 2}[channels], 0, 0, 0)
@@ -43,13 +43,13 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def form(file: bytes, count: int) -> tuple[bytes, dict[str, str]]:
-    """The same file in many fields."""
+    """Return the same file in many fields."""
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n%s\r\n' % file
     return part * count + b"--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"}
 
 
 def tensor(data: bytes, shape: Sequence[int]) -> bytes:
-    """A request of the Open Inference Protocol."""
+    """Return a request of the Open Inference Protocol."""
     shown = json.dumps(list(shape)).encode()
     return b'{"inputs":[{"name":"x","shape":%s,"datatype":"FP32","data":%s}]}' % (shown, data)
 
@@ -127,7 +127,7 @@ def cpu_s(pid: int) -> float:
 
 
 def ask(port: int, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
-    """Status and body of one answer, on a connection of its own."""
+    """Return status and body of one answer, on a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     try:
         connection.request(method, path, body, headers)
@@ -160,7 +160,7 @@ def row_of(name: str) -> str:
 
 
 def measure(words: Sequence[str]) -> str:
-    """The table of all kinds, or of those that are named."""
+    """Return the table of all kinds, or of those that are named."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.reliability bombs",
         description=__doc__,

@@ -35,7 +35,7 @@ class Outcome:
 
 
 def post(body: bytes, path: str = "/denoise") -> bytes:
-    """A whole POST."""
+    """Return a whole POST."""
     return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -47,7 +47,7 @@ class Client:
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
 
     async def ask(self, request: bytes) -> Outcome:
-        """The answer to one request.
+        """Return the answer to one request.
 
         Raises:
             ConnectionRefusedError: Nobody listens.
@@ -82,7 +82,7 @@ class Client:
 
 
 async def closed_loop(client: Client, request: bytes, *, clients: int, seconds: float) -> list[Outcome]:
-    """`clients` that each ask again as soon as they have their answer."""
+    """Return `clients` that each ask again as soon as they have their answer."""
     end = time.perf_counter() + seconds
     outcomes: list[Outcome] = []
 
@@ -95,7 +95,7 @@ async def closed_loop(client: Client, request: bytes, *, clients: int, seconds: 
 
 
 async def open_loop(client: Client, request: bytes, *, rate: float, seconds: float) -> list[Outcome]:
-    """`rate` requests a second, whether or not earlier ones have been answered."""
+    """Return `rate` requests a second, whether or not earlier ones have been answered."""
     started = time.perf_counter()
     tasks: list[asyncio.Task[Outcome]] = []
     while (passed := time.perf_counter() - started) < seconds:
@@ -128,13 +128,13 @@ async def watched(work: Coroutine[object, object, T], what: str, seconds: float)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all do not exceed; 0 where there is none."""
+    """Return the value that `share` of all do not exceed; 0 where there is none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 def verdict(name: str, checks: dict[str, bool], figures: str) -> str:
-    """One line for a test that was passed.
+    """Return one line for a test that was passed.
 
     Raises:
         BrokenPromiseError: A check failed.

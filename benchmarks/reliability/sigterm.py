@@ -24,7 +24,7 @@ GRACE_S = 20
 
 
 async def one_round(workers: int, counts: Counter[str]) -> float:
-    """Adds to `counts`; seconds from the signal to the end of the process."""
+    """Add to `counts`; seconds from the signal to the end of the process."""
     with slow_service("--grace-s", str(GRACE_S), workers=workers) as (service, request):
         expected = (await Client(service.port).ask(request)).body
 

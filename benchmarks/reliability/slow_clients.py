@@ -22,7 +22,7 @@ HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def held(port: int, opening: bytes, drop: bytes) -> tuple[float, bytes]:
-    """Seconds until the service closed the connection, and what it said."""
+    """Return seconds until the service closed the connection, and what it said."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     started = time.perf_counter()
     writer.write(opening)

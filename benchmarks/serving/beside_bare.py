@@ -94,7 +94,7 @@ class Bare:
 
 
 def measure_parts(names: Sequence[str], clients: Sequence[int], *, rounds: int, seconds: int) -> str:
-    """A hazelnut through /anomaly, as files of several sizes."""
+    """Return a hazelnut through /anomaly, as files of several sizes."""
     path, graph = "/anomaly?model=hazelnut", newest("hazelnut") / "anomaly.onnx"
     work = [
         Work(f"{kind} {width}x{height}", path, hazelnut(width, height, kind), f"image/{kind.lower()}", graph,
@@ -109,7 +109,7 @@ def measure_parts(names: Sequence[str], clients: Sequence[int], *, rounds: int, 
 
 
 def measure_photos(names: Sequence[str], clients: Sequence[int], *, rounds: int, seconds: int) -> str:
-    """A made picture with a photograph's statistics through /denoise, PNG out."""
+    """Return a made picture with a photograph's statistics through /denoise, PNG out."""
     path, graph = f"/denoise?model=photo&sigma={SIGMA}", newest("photo") / "denoise.onnx"
     work = [
         Work(f"{kind} {side}x{side}", path, made(side, kind), f"image/{kind.lower()}", graph, "any", "png")
@@ -180,7 +180,7 @@ def asked(service: Service, work: Work, clients: int, seconds: int) -> Visit:
 
 
 def laid_out(visits: dict[tuple[str, str, int], list[Visit]], engines: Sequence[str]) -> str:
-    """A row per picture and server; shares are of each engine, more than 1 is faster or thriftier than it."""
+    """Return a row per picture and server; shares are of each engine, more than 1 is faster or thriftier than it."""
     rows = []
     for (title, name, clients), seen in visits.items():
         per_second, cpu_ms = (statistics.median(getattr(v, field) for v in seen) for field in ("per_second", "cpu_ms"))
@@ -225,13 +225,13 @@ def running(python: Path, engine: str, work: Work, cores: Sequence[int]) -> Iter
 
 
 def hazelnut(width: int, height: int, kind: str) -> bytes:
-    """A real hazelnut at another size."""
+    """Return a real hazelnut at another size."""
     with Image.open(ROOT / "tests" / "data" / "hazelnut.jpg") as image:
         return _file(image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), kind)
 
 
 def made(side: int, kind: str) -> bytes:
-    """A made colour picture."""
+    """Return a made colour picture."""
     return _file(Image.fromarray(picture(side, 3).transpose(1, 2, 0)), kind)
 
 

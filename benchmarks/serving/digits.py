@@ -64,7 +64,7 @@ def measure(names: Sequence[str], clients: Sequence[int], *, rounds: int, second
 
 
 def interpreters(names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Server to its Python; and server to the reason why it has none."""
+    """Return server to its Python; and server to the reason why it has none."""
     pythons, missing = {}, {}
     for name in names:
         environment = SERVERS[name].environment
@@ -82,7 +82,7 @@ def medians(visits: Sequence[Visit]) -> Visit:
 
 
 def laid_out(visits: Visits, missing: dict[str, str]) -> str:
-    """A table and the ratios for each number of clients."""
+    """Return a table and the ratios for each number of clients."""
     middle = {key: medians(rounds) for key, rounds in visits.items()}
     parts = []
     for count in dict.fromkeys(clients for clients, _ in middle):
@@ -104,7 +104,7 @@ def laid_out(visits: Visits, missing: dict[str, str]) -> str:
 
 
 def ratios(row: dict[str, Visit]) -> dict[str, dict[str, float]]:
-    """How many times as fast Hourglass is as each kind of other, in requests per second and in CPU time."""
+    """Return how many times as fast Hourglass is as each kind of other, in requests per second and in CPU time."""
     if "hourglass" not in row:
         return {}
     mine = row["hourglass"]
@@ -124,7 +124,7 @@ def ratios(row: dict[str, Visit]) -> dict[str, dict[str, float]]:
 
 
 def versions(names: Sequence[str]) -> str:
-    """Those of the other servers."""
+    """Return those of the other servers."""
     environments = {name: SERVERS[name] for name in names}
     return ", ".join(
         f"{server.shows} {pinned(server.environment)[server.shows]}"

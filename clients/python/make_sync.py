@@ -25,7 +25,7 @@ _RULES = (
 
 
 def synchronous(source: str) -> str:
-    """The same client without asyncio, formatted."""
+    """Return the same client without asyncio, formatted."""
     for pattern, replacement in _RULES:
         source = re.sub(pattern, replacement, source)
     return _ruff("format", _ruff("check", source, "--fix", "--select", "I"))

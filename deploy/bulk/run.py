@@ -43,17 +43,17 @@ _SUFFIXES = {f".{extension}" for extension in EXTENSIONS} | {".npy"}
 
 
 def anomaly(data: bytes, model: Model, limits: InputLimits) -> Work:
-    """The verdict on an image, as POST /anomaly gives it."""
+    """Return the verdict on an image, as POST /anomaly gives it."""
     return Anomaly(ImageFile.of(data), model.manifest, limits, JSON_TYPE)
 
 
 def encode(data: bytes, model: Model, limits: InputLimits) -> Work:
-    """The latent of an image, as POST /encode gives it."""
+    """Return the latent of an image, as POST /encode gives it."""
     return Encode(ImageFile.of(data), model.manifest, limits, JSON_TYPE)
 
 
 def denoise(data: bytes, model: Model, limits: InputLimits) -> Work:
-    """The clean image, as POST /denoise gives it."""
+    """Return the clean image, as POST /denoise gives it."""
     return denoiser(ImageFile.of(data), model.manifest, limits, None, options=Options())
 
 
@@ -66,7 +66,7 @@ WORK: dict[str, Callable[[bytes, Model, InputLimits], Work]] = {
 
 @lru_cache(maxsize=1)
 def open_model(directory: str) -> tuple[Model, InputLimits]:
-    """The model and the service's limits, once in each process, after the checks that the service makes."""
+    """Return the model and the service's limits, once in each process, after the checks that the service makes."""
     settings = Settings()
     model = load_model(Path(directory).resolve(), provider=start_provider("cpu"), limits=run_limits(settings))
     return model, InputLimits(settings.max_pixels, settings.max_images, settings.max_frames)
@@ -94,7 +94,7 @@ def work_on(task: str, model_dir: str, root: str, names: Sequence[str], output: 
 
 
 def chunks_of(root: Path, output: Path, label: str) -> dict[Path, list[str]]:
-    """The images of a folder, but for hidden ones, by the file that their lines go into.
+    """Return the images of a folder, but for hidden ones, by the file that their lines go into.
 
     The file is named after what it is made from: the label, and the images with their sizes and times.
     """
@@ -111,7 +111,7 @@ def chunks_of(root: Path, output: Path, label: str) -> dict[Path, list[str]]:
 
 
 def main() -> int:
-    """The exit code: 0, or 1 if some images had problems."""
+    """Return the exit code: 0, or 1 if some images had problems."""
     from dask.distributed import Client, LocalCluster, as_completed  # noqa: PLC0415  the tests of the work need no Dask
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -51,7 +51,7 @@ Send an image as the raw body; `Accept` chooses the form of the answer. Every er
 def create_app(
     settings: Settings, first: Child | None = None, board: Board | None = None, tracer: Tracer | None = None
 ) -> FastAPI:
-    """The application. Models are loaded when it starts: before the first request, unless that takes very long.
+    """Return the application. Models are loaded when it starts: before the first request, unless that takes very long.
 
     Args:
         settings: Of this service.
@@ -144,7 +144,7 @@ class _App(FastAPI):
     """FastAPI behind what every request passes first."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Counting -> hosts -> CORS -> keys -> HEAD -> FastAPI's own middleware and routes."""
+        """Wrap the application: counting -> hosts -> CORS -> keys -> HEAD -> FastAPI's own middleware and routes."""
         settings = self.state.service.settings
         app: ASGIApp = HeadAsGet(super().build_middleware_stack())
         if _has_keys(settings):

@@ -186,7 +186,7 @@ class ClassifiesAnswer(_Head):
 
 
 def read_metadata(header: str | None) -> dict[str, JsonValue] | None:
-    """The object in a header X-Metadata: JSON as UTF-8, or as ASCII with escapes.
+    """Return the object in a header X-Metadata: JSON as UTF-8, or as ASCII with escapes.
 
     Raises:
         InvalidMetadata: It is something else, or too large or deep.

@@ -66,14 +66,14 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def methods_of(path: str) -> list[str]:
-    """The methods that work on an address; HEAD wherever there is GET."""
+    """Return the methods that work on an address; HEAD wherever there is GET."""
     routes = [route for router in ROUTERS.values() for route in router.routes if isinstance(route, APIRoute)]
     methods = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _without_slash(request: Request) -> str | None:
-    """Where an endpoint is whose address has a slash too much; relative, so that host and path prefix stay."""
+    """Return where an endpoint is whose address has a slash too much; relative, so that host and path prefix stay."""
     raw: bytes = request.scope.get("raw_path") or b""
     if not raw.endswith(b"/") or raw.endswith(b"//") or not methods_of(request.scope["path"][:-1]):
         return None

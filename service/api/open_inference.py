@@ -113,7 +113,9 @@ class Infer:
         limits: InputLimits,
         coding: str | None,
     ) -> "Infer":
-        """The job of a request: `body` has lost its Content-Encoding; behind its first `json_bytes` are the tensors.
+        """Return the job of a request: `body` has lost its Content-Encoding.
+
+        Behind its first `json_bytes` are the tensors.
 
         Raises:
             MalformedBody: The JSON is none, or not as the protocol has it.
@@ -143,11 +145,11 @@ class Infer:
         return enhance.scale**2 if enhance is not None and self.task == "enhance" else 1
 
     def prepare(self) -> Inputs:
-        """The input tensors."""
+        """Return the input tensors."""
         return self.inputs
 
     def finish(self, outputs: Outputs) -> InferAnswer:
-        """The answer in the form that the request asked for."""
+        """Return the answer in the form that the request asked for."""
         graph = self.manifest.tasks[self.task]
         output_by_name = dict(zip((output.name for output in graph.outputs), outputs, strict=True))
         tensors, binary = [], []
@@ -183,7 +185,7 @@ class _Reader:
     limits: InputLimits
 
     def read_all(self, tensors: Sequence[_Tensor], specs: Sequence[TensorSpec], binary: bytes) -> Inputs:
-        """The inputs in the order of the graph; their bytes are in the order of the request."""
+        """Return the inputs in the order of the graph; their bytes are in the order of the request."""
         spec_by_name = {spec.name: spec for spec in specs}
         names = ", ".join(map(repr, spec_by_name))
         value_by_name: dict[str, NDArray[np.float32]] = {}
@@ -247,7 +249,7 @@ class _Reader:
 
 
 def json_length(header: str | None) -> int | None:
-    """The value of `Inference-Header-Content-Length`.
+    """Return the value of `Inference-Header-Content-Length`.
 
     Raises:
         MalformedBody: It is no length.
@@ -260,7 +262,7 @@ def json_length(header: str | None) -> int | None:
 
 
 def _outputs(request: _Request, offered: list[str]) -> dict[str, bool]:
-    """Which outputs are wanted, in order, and whether as bytes."""
+    """Return which outputs are wanted, in order, and whether as bytes."""
     parameters = request.parameters or {}
     if parameters.get("sequence_id"):
         raise MalformedBody("sequence_id: these models remember nothing between requests")
@@ -287,7 +289,10 @@ def _binary(size: object, binary: bytes, shape: list[int]) -> NDArray[np.float32
 
 
 def _numbers(data: object, shape: list[int]) -> NDArray[np.float32]:
-    """An array of numbers, flat or nested. Looked at before NumPy is: that would make text of numbers beside text."""
+    """Return an array of numbers, flat or nested. Looked at before NumPy is.
+
+    That would make text of numbers beside text.
+    """
     needed = math.prod(shape)
     for _ in range(len(shape)):
         if not isinstance(data, list) or set(map(type, data)) != {list}:

@@ -215,7 +215,7 @@ def success(
 
 
 def problems(*errors: type[RequestError]) -> dict[int | str, Schema]:
-    """One response per status, with an example per error. Every endpoint can fail with 500."""
+    """Return one response per status, with an example per error. Every endpoint can fail with 500."""
     by_status: dict[int, list[type[RequestError]]] = {}
     all_errors: tuple[type[RequestError], ...] = (*errors, InternalError)
     for error in all_errors:
@@ -232,7 +232,7 @@ def _problem_response(errors: Sequence[type[RequestError]]) -> Schema:
 
 
 def add_security(document: Schema) -> Schema:
-    """The document with the two ways to send an API key, at every endpoint that wants one."""
+    """Return the document with the two ways to send an API key, at every endpoint that wants one."""
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -23,12 +23,12 @@ class PageCache:
         self._found: dict[str, tuple[object, Page]] = {}
 
     def find(self, name: str, source: object) -> Page | None:
-        """The page of that name, if it was made of this."""
+        """Return the page of that name, if it was made of this."""
         found = self._found.get(name)
         return found[1] if found is not None and found[0] is source else None
 
     def get(self, name: str, source: object, make: Callable[[], bytes]) -> Page:
-        """The page of that name, made anew if it was made of something else."""
+        """Return the page of that name, made anew if it was made of something else."""
         if (found := self.find(name, source)) is not None:
             return found
         content = make()

@@ -59,7 +59,7 @@ class Metrics:
         return state if self.board.directory is None else await self._in_thread(lambda: self.board.share(state))
 
     async def page(self, *, is_openmetrics: bool) -> bytes:
-        """The page, in Prometheus' own form or as OpenMetrics."""
+        """Return the page, in Prometheus' own form or as OpenMetrics."""
         collectors = CollectorRegistry()
         collectors.register(_Collected(await self.share(), self.registry))
         write = partial(openmetrics.exposition.generate_latest, version="1.0.0") if is_openmetrics else generate_latest

@@ -18,7 +18,7 @@ _EXTENSIONS = {NPY_TYPE: "npy"} | {kind: extension_of(kind) for kind in PICTURE_
 
 
 def single_response(answer: Answer, label: str) -> Response:
-    """One result. The headers name the model and what was done to the size."""
+    """Return one result. The headers name the model and what was done to the size."""
     headers = {"X-Model": label}
     if answer.resize is not None:
         headers["X-Resize"] = answer.resize
@@ -28,12 +28,12 @@ def single_response(answer: Answer, label: str) -> Response:
 
 
 def json_response(document: object, *, headers: dict[str, str] | None = None) -> Response:
-    """A document as JSON."""
+    """Return a document as JSON."""
     return Response(write_json(document), media_type=JSON_TYPE, headers=headers)
 
 
 def several_response(results: Sequence[Answer | RequestError], media_type: str, label: str) -> Response:
-    """One result or one problem per file, in order.
+    """Return one result or one problem per file, in order.
 
     Args:
         results: Of every file.

@@ -48,7 +48,9 @@ async def reserve(request: Request, cost: Cost) -> None:
 
 
 async def find_version(request: Request, name: str, version: int | None) -> Model:
-    """A model version to tell of. One that has to be loaded first passes the door, as everything that takes long does.
+    """Return a model version to tell of.
+
+    One that has to be loaded first passes the door, as everything that takes long does.
 
     Raises:
         RequestError: There is none, or there is too much to do.
@@ -64,6 +66,6 @@ async def find_version(request: Request, name: str, version: int | None) -> Mode
 
 
 def service_of(request: Request) -> Service:
-    """The service that a request came to."""
+    """Return the service that a request came to."""
     service: Service = request.app.state.service
     return service

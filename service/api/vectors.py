@@ -33,7 +33,7 @@ def refuse_other_model(found: Collection, query: ModelQuery) -> None:
 
 
 async def encoder_model(service: Service, found: Collection) -> Model:
-    """The model version that made the collection's vectors, also where a newer one is live.
+    """Return the model version that made the collection's vectors, also where a newer one is live.
 
     Raises:
         ModelConflict: It is not there any more, or no longer the same.
@@ -51,7 +51,7 @@ async def encoder_model(service: Service, found: Collection) -> Model:
 async def read_vectors(
     request: Request, service: Service, encoder: Encoder, source: Collection | Model
 ) -> list[Vectors | RequestError]:
-    """The vectors of every file of a request, or of the latents in it.
+    """Return the vectors of every file of a request, or of the latents in it.
 
     An NPY array with one axis is a latent; with more it is an image or several. Several latents come as JSON.
 

@@ -37,7 +37,7 @@ _ENDINGS = {f".{extension}" for extension in EXTENSIONS} | {".npy"}
 
 
 def main(argv: Sequence[str]) -> int:
-    """The exit code: 0, 1 if some files had problems, 2 if nothing was done."""
+    """Return the exit code: 0, 1 if some files had problems, 2 if nothing was done."""
     options = _parser().parse_args(argv)
     try:
         flags = [f"--{name}={value}" for name in _FLAGS if (value := getattr(options, name.replace("-", "_")))]
@@ -144,7 +144,7 @@ def _sources(files: Sequence[Path], options: argparse.Namespace) -> Iterator[Sou
 
 
 def _kept(store: Store, name: str, options: argparse.Namespace) -> Iterator[Source]:
-    """What the collection has, with the file that each id names."""
+    """Yield what the collection has, with the file that each id names."""
     after = ""
     while page := store.entries(name, after=after, limit=1000):
         for entry in page:

@@ -40,7 +40,7 @@ class Embed(ImageInput):
 
 
 def encoder_of(model: Model) -> Encoder:
-    """What a collection remembers of the model that makes its vectors.
+    """Return what a collection remembers of the model that makes its vectors.
 
     Raises:
         TaskNotOffered: Its latents are too long for any database here.

@@ -52,7 +52,7 @@ class Indexing:
         self._max_bytes = settings.max_body_bytes
 
     async def model_for(self, found: Collection | None, name: str | None) -> Model:
-        """Who makes the vectors: for a collection that is there, the version that has made the others."""
+        """Return who makes the vectors: for a collection that is there, the version that has made the others."""
         if found is None or name not in {None, found.encoder.model}:
             return await self.registry.find("encode", name, None)
         return await self.registry.find("encode", found.encoder.model, found.encoder.version)
@@ -60,7 +60,7 @@ class Indexing:
     async def fill(
         self, name: str, model: Model, sources: Iterable[Source], *, total: int, bounds: Bounds, what: str
     ) -> tuple[int, int, int]:
-        """Puts what is not there yet; how many were put, were there, and had problems, each of which is told."""
+        """Put what is not there yet; how many were put, were there, and had problems, each of which is told."""
         put = there = failed = 0
         remaining = iter(sources)
         with tqdm(total=total, desc=what, unit=" images", delay=_SILENT_S, disable=None) as bar:
@@ -106,7 +106,7 @@ def _item(source: Source, made: Vectors | Exception) -> Item | Exception:
 
 
 def _sound(made: Sequence[tuple[Source, Item | Exception]]) -> list[Item]:
-    """The items; what became none is told."""
+    """Return the items; what became none is told."""
     items: list[Item] = []
     for source, item in made:
         if isinstance(item, Item):

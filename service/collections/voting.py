@@ -8,7 +8,7 @@ from service.collections.store import Neighbour
 
 
 def vote(neighbours: Sequence[Neighbour]) -> list[tuple[str, float]]:
-    """Each label of the neighbours with its confidence in (0, 1], the most confident first; they sum to 1.
+    """Return each label of the neighbours with its confidence in (0, 1], the most confident first; they sum to 1.
 
     A neighbour's vote weighs 1 / distance (Dudani, "The distance-weighted k-nearest-neighbor rule", 1976, has this
     weight as (2)). Where some have distance 0 they alone vote. Neighbours without a label have none.
@@ -24,5 +24,8 @@ def vote(neighbours: Sequence[Neighbour]) -> list[tuple[str, float]]:
 
 
 def _weight(nearest: float, distance: float) -> float:
-    """1 / distance, in units of that of the nearest: no weight overflows, and infinite distances are all alike."""
+    """Return 1 / distance, in units of that of the nearest.
+
+    No weight overflows, and infinite distances are all alike.
+    """
     return nearest / distance if math.isfinite(distance) else float(not math.isfinite(nearest))

@@ -54,7 +54,7 @@ class Container:
 
 
 def write_container(file: Container) -> bytes:
-    """The file's bytes."""
+    """Return the file's bytes."""
     kind = _NATIVE if not file.sizes else _ONE_SIZE if len(file.sizes) == 1 else _EACH_ITS_SIZE
     name = file.model.encode("ascii")
     numbers = [file.version, file.count, *(side for size in file.sizes for side in size)]
@@ -70,7 +70,7 @@ def write_container(file: Container) -> bytes:
 
 
 def read_container(data: bytes, *, max_images: int) -> Container:
-    """What the file says. Its symbols stay packed: they need the model's tables.
+    """Return what the file says. Its symbols stay packed: they need the model's tables.
 
     Args:
         data: The file.
@@ -117,7 +117,7 @@ def _read_head(data: bytes) -> tuple[int, int, bytes, bytes, int, int, int]:
 
 
 def _varint(value: int) -> bytes:
-    """LEB128: seven bits per byte, the lowest first; the top bit says that more follow."""
+    """Return LEB128: seven bits per byte, the lowest first; the top bit says that more follow."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -148,7 +148,7 @@ class _Reader:
                 raise BrokenContainer(f"the file has images of {other} planes; there are 1 and 3")
 
     def sizes(self, kind: int, count: int, *, least: int) -> tuple[tuple[int, int], ...]:
-        """Height and width of each image, or of all, or none where they have the model's own size."""
+        """Return height and width of each image, or of all, or none where they have the model's own size."""
         if not least <= kind <= _EACH_ITS_SIZE:
             raise BrokenContainer(f"the file says its sizes in the way {kind}; there are {least} to {_EACH_ITS_SIZE}")
         said = (0, 1, count)[kind]

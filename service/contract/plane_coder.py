@@ -31,18 +31,18 @@ _LARGEST_MEAN = 1 << 20  # a payload may add up its differences to anything
 
 
 def frequencies() -> list[tuple[int, int]]:
-    """The 64 frequencies (vertical, horizontal) of an 8x8 block in the order of the channels, low before high."""
+    """Return the 64 frequencies (vertical, horizontal) of an 8x8 block by channel, low before high."""
     every = [(v, h) for v in range(CELL) for h in range(CELL)]
     return sorted(every, key=lambda f: (f[0] + f[1], f[0]))
 
 
 def places_of(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of the grid of a plane of so many pixels, those of its margin filled up."""
+    """Return rows and columns of the grid of a plane of so many pixels, those of its margin filled up."""
     return -(-height // CELL), -(-width // CELL)
 
 
 def clip_grid(y: NDArray[np.float32], tables: Tables) -> Symbols:
-    """Numbers (64, rows, columns) as the nearest symbols that can be written."""
+    """Return numbers (64, rows, columns) as the nearest symbols that can be written."""
     per_channel = (len(tables) - 1) // (CHANNELS - 1)
     largest = [table.reach for table in (tables[0], *tables[1::per_channel])]
     largest[0] //= 2  # its differences may be twice as large
@@ -51,7 +51,10 @@ def clip_grid(y: NDArray[np.float32], tables: Tables) -> Symbols:
 
 
 def pack_grids(grids: Sequence[tuple[Symbols, Tables]], grid: Grid) -> bytes:
-    """Planes as bytes, one after another, each with its tables: one for channel 0, `grid.contexts` for each other."""
+    """Return planes as bytes, one after another, each with its tables.
+
+    One for channel 0, `grid.contexts` for each other.
+    """
     encoder = stream.queue.RangeEncoder()
     for symbols, tables in grids:
         for plane, contexts, own in _channels(symbols, tables, grid):
@@ -67,7 +70,7 @@ def pack_grids(grids: Sequence[tuple[Symbols, Tables]], grid: Grid) -> bytes:
 def unpack_grids(
     payload: bytes, shapes: Sequence[tuple[int, int]], tables: Sequence[Tables], grid: Grid
 ) -> list[Symbols]:
-    """The planes of a payload, of those rows and columns: the inverse of `pack_grids`.
+    """Return the planes of a payload, of those rows and columns: the inverse of `pack_grids`.
 
     Raises:
         BrokenContainer: No symbols are written like this, or not in so many bytes.
@@ -90,7 +93,7 @@ def unpack_grids(
 
 
 def golden_symbols(compression: Compression, shape: tuple[int, ...], rate: int) -> NDArray[np.int32]:
-    """The symbols of a manifest's golden file, for comparison with those recorded, which have that shape.
+    """Return the symbols of a manifest's golden file, for comparison with those recorded, which have that shape.
 
     Raises:
         BrokenContainer: It cannot be read.
@@ -129,7 +132,7 @@ def contexts_of(symbols: Symbols, grid: Grid) -> Iterator[Contexts | None]:
 
 
 def differences(means: Means) -> Means:
-    """What means of blocks differ by from what those before them let expect."""
+    """Return what means of blocks differ by from what those before them let expect."""
     expected = np.empty_like(means)
     expected[0] = np.concatenate([[0], means[0, :-1]])
     expected[1:, 0] = means[:-1, 0]
@@ -138,7 +141,7 @@ def differences(means: Means) -> Means:
 
 
 def sums(read: Means) -> Means:
-    """The inverse of `differences`: along diagonals, as a block needs those to its left and above.
+    """Return the inverse of `differences`: along diagonals, as a block needs those to its left and above.
 
     Raises:
         BrokenContainer: They add up to what no image has.
@@ -160,7 +163,7 @@ def sums(read: Means) -> Means:
 
 
 def _middle(left: Numbers, up: Numbers, corner: Numbers) -> Numbers:
-    """The median of left, up and left + up - corner."""
+    """Return the median of left, up and left + up - corner."""
     middle: Numbers = np.clip(left + up - corner, np.minimum(left, up), np.maximum(left, up))
     return middle
 
@@ -175,7 +178,7 @@ def _channels(
 
 
 def _near(channel: int) -> list[int]:
-    """Channels of the frequencies just below, in both directions and across."""
+    """Return channels of the frequencies just below, in both directions and across."""
     order = frequencies()
     v, h = order[channel]
     below = [(v - 1, h), (v, h - 1), (v - 1, h - 1), (v - 2, h), (v, h - 2)]

@@ -19,14 +19,14 @@ _WORTH_SHORTENING = 512  # bytes; it costs an unpacking for every byte that is t
 
 
 def to_symbols(y: NDArray[np.float32], tables: Sequence[SymbolTable]) -> Symbols:
-    """Numbers (N, D) as the nearest symbols that the tables, one per latent, can write."""
+    """Return numbers (N, D) as the nearest symbols that the tables, one per latent, can write."""
     first = np.array([table.first for table in tables], np.float32)
     last = first + np.array([len(table.counts) - 1 for table in tables], np.float32)
     return np.clip(np.rint(y), first, last).astype(np.int32)
 
 
 def pack_symbols(symbols: Symbols, tables: Sequence[SymbolTable]) -> bytes:
-    """Symbols as bytes: latent by latent, and within one latent image by image.
+    """Return symbols as bytes: latent by latent, and within one latent image by image.
 
     Args:
         symbols: (N, D), each within its table.
@@ -40,7 +40,7 @@ def pack_symbols(symbols: Symbols, tables: Sequence[SymbolTable]) -> bytes:
 
 
 def unpack_symbols(payload: bytes, count: int, tables: Sequence[SymbolTable]) -> Symbols:
-    """The symbols of `count` images, (count, D): the inverse of `pack_symbols`.
+    """Return the symbols of `count` images, (count, D): the inverse of `pack_symbols`.
 
     Raises:
         BrokenContainer: No symbols are written like this, or not in so many bytes.
@@ -53,7 +53,7 @@ def unpack_symbols(payload: bytes, count: int, tables: Sequence[SymbolTable]) ->
 
 
 def symbols_crc32(*arrays: Symbols) -> int:
-    """CRC32 of symbols as little-endian int32, array after array."""
+    """Return CRC32 of symbols as little-endian int32, array after array."""
     crc32 = 0
     for symbols in arrays:
         crc32 = zlib.crc32(symbols.astype("<i4").tobytes(), crc32)
@@ -61,7 +61,7 @@ def symbols_crc32(*arrays: Symbols) -> int:
 
 
 def decoder_of(payload: bytes, symbols: int) -> stream.queue.RangeDecoder:
-    """Reads a payload of so many symbols; what is missing at its end is zero.
+    """Read a payload of so many symbols; what is missing at its end is zero.
 
     Raises:
         BrokenContainer: It has more bytes than they can take.
@@ -73,7 +73,7 @@ def decoder_of(payload: bytes, symbols: int) -> stream.queue.RangeDecoder:
 
 
 def take(decoder: stream.queue.RangeDecoder, table: SymbolTable, count: int) -> Symbols:
-    """The next symbols of one table, (count,); a table of one symbol takes no bytes.
+    """Return the next symbols of one table, (count,); a table of one symbol takes no bytes.
 
     Raises:
         BrokenContainer: No symbols are written like this.
@@ -88,7 +88,7 @@ def take(decoder: stream.queue.RangeDecoder, table: SymbolTable, count: int) -> 
 
 
 def entropy_model(table: SymbolTable) -> stream.model.Categorical:
-    """The table as the coder wants it."""
+    """Return the table as the coder wants it."""
     # The coder takes floats, and makes of symbol i the interval from floor(c[i] * (2**24 - n)) + i on, where n is the
     # number of symbols and c the sum of those before. Counts / 2**16 are exact, and so are these sums and products
     # (40 bits) in float64: no rounding can differ. `perfect=True` would search with logarithms.
@@ -97,7 +97,7 @@ def entropy_model(table: SymbolTable) -> stream.model.Categorical:
 
 
 def _shortest(packed: bytes, symbols: Symbols, tables: Sequence[SymbolTable]) -> bytes:
-    """The first bytes that say the same: the coder ends with whole words, and a missing byte reads as zero."""
+    """Return the first bytes that say the same: the coder ends with whole words, and a missing byte reads as zero."""
     if len(packed) > _WORTH_SHORTENING:
         return packed
     whole = int.from_bytes(packed, "big")

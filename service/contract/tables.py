@@ -66,7 +66,7 @@ class RatePoint(Frozen):
     """Likeness to the test images, in dB."""
 
     def tables_of_planes(self, count: int) -> list[Tables]:
-        """Those of each plane of an image: one of grey, or luma and chroma."""
+        """Return those of each plane of an image: one of grey, or luma and chroma."""
         return [self.tables, *[self.chroma] * (count - 1)]
 
 
@@ -92,7 +92,7 @@ class Grid(Frozen):
         return len(self.context_from) + 1
 
     def check(self, rates: tuple[RatePoint, ...]) -> None:
-        """Whether the tables are those of this grid, so that all contexts can write the same symbols.
+        """Check that the tables fit this grid, so that all contexts can write the same symbols.
 
         Raises:
             ValueError: They are not.
@@ -159,7 +159,10 @@ class Compression(Frozen):
 
 
 def digest_of(rates: tuple[RatePoint, ...]) -> str:
-    """SHA-256 over all tables in order: `first` (int32), number of counts (uint32), counts (uint32), little endian."""
+    """Return SHA-256 over all tables in order.
+
+    `first` (int32), number of counts (uint32), counts (uint32), little endian.
+    """
     sha256 = hashlib.sha256()
     for point in rates:
         for table in (*point.tables, *point.chroma):

@@ -31,7 +31,7 @@ class Slot:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
-        """Gives the place back.
+        """Return the place back.
 
         Raises:
             Exception: The reason why the request was ended from outside.
@@ -45,7 +45,7 @@ class Slot:
                 raise self._reason from error
 
     def start(self, request: Request, images: int) -> None:
-        """Counts all images of a request whose body is there; the deadline runs, and a client that leaves is noticed.
+        """Count all images of a request whose body is there; the deadline runs, and a client that leaves is noticed.
 
         Raises:
             QueueFull: They do not all fit.
@@ -56,7 +56,7 @@ class Slot:
         self.started_at = asyncio.get_running_loop().time()
 
     def end(self, reason: Exception) -> None:
-        """Stops waiting: the request fails with `reason`, and its jobs that have not started are dropped."""
+        """Stop waiting: the request fails with `reason`, and its jobs that have not started are dropped."""
         if self._reason is None and self._task is not None:
             self._reason = reason
             self._task.cancel()
@@ -100,7 +100,7 @@ class Admission:
         return not self._slots
 
     def admit(self) -> Slot:
-        """A place in the queue, for a `with` block inside the request's own task.
+        """Return a place in the queue, for a `with` block inside the request's own task.
 
         Raises:
             Draining: The service is stopping.
@@ -114,14 +114,14 @@ class Admission:
         return Slot(self)
 
     def enter(self, slot: Slot) -> None:
-        """Counts a slot, and looks at all of them from now on."""
+        """Count a slot, and looks at all of them from now on."""
         self._slots.add(slot)
         self.images += 1
         if self._next_look is None:
             self._look_later()
 
     def leave(self, slot: Slot) -> None:
-        """Counts it no longer."""
+        """Count it no longer."""
         self._slots.discard(slot)
         self.images -= slot.images
 
@@ -135,7 +135,7 @@ class Admission:
             raise _draining("the service is stopping and takes no new requests")
 
     def take(self, slot: Slot, images: int) -> None:
-        """Counts `images` for a slot.
+        """Count `images` for a slot.
 
         Raises:
             QueueFull: They do not fit beside those of other requests.
@@ -150,7 +150,7 @@ class Admission:
         self.is_draining = True
 
     def give_up(self) -> None:
-        """Ends the requests that are still inside, each with its 503."""
+        """End the requests that are still inside, each with its 503."""
         for slot in tuple(self._slots):
             slot.end(_draining("the service had to stop before this request was answered (setting grace_s)"))
 

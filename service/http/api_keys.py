@@ -34,7 +34,7 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hourglass"'}
 
 
 def is_open(path: str) -> bool:
-    """Whether an address answers without a key."""
+    """Tell whether an address answers without a key."""
     return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
@@ -48,7 +48,10 @@ _MAX_ADDRESSES = 10_000  # remembered; a flood of them forgets the oldest
 
 
 def right_for(method: str, path: str) -> Right:
-    """What a request takes: models answer whoever may read, items and feedback are written, models are administered."""
+    """Return what a request takes.
+
+    Models answer whoever may read, items and feedback are written, models are administered.
+    """
     if method not in {"GET", "HEAD", "OPTIONS"} and _ADMIN.match(path):
         return "admin"
     return "write" if method in _WRITING_METHODS or path.endswith("/feedback") else "read"
@@ -69,7 +72,7 @@ class KeyGate:
         self._welcome: OrderedDict[tuple[str, bytes], None] = OrderedDict()  # right keys, and where they came from
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers 401, 403 or 429, or hands the request on."""
+        """Answer 401, 403 or 429, or hands the request on."""
         if scope["type"] != "http" or is_open(scope["path"]):
             return await self._app(scope, receive, send)
         if problem := self._problem(scope):
@@ -114,7 +117,7 @@ class KeyGate:
         return None
 
     def _wait_s(self, address: str) -> float:
-        """How long an address has to wait that has sent too many wrong keys."""
+        """Return how long an address has to wait that has sent too many wrong keys."""
         guesses, since = self._guesses.get(address, (0, 0.0))
         left_s = since + _GUESSES_FOR_S - time.monotonic()
         if left_s <= 0:

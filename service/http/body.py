@@ -32,7 +32,7 @@ _MAX_JSON_PARTS = 200_000  # two quotation marks a string; 256 latents are 257 l
 
 
 def media_type(request: Request) -> str:
-    """The Content-Type without its parameters, lower case; empty where there is none."""
+    """Return the Content-Type without its parameters, lower case; empty where there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
@@ -59,7 +59,7 @@ def json_cap(settings: Settings) -> Cap:
 
 
 async def read_body(request: Request, cap: Cap) -> bytes:
-    """The whole body.
+    """Return the whole body.
 
     Raises:
         MalformedBody: It is empty.
@@ -71,7 +71,7 @@ async def read_body(request: Request, cap: Cap) -> bytes:
 
 
 async def read_latents(request: Request, settings: Settings) -> bytes:
-    """A body of latents: an NPY array, or else JSON with the cap of JSON.
+    """Return a body of latents: an NPY array, or else JSON with the cap of JSON.
 
     Raises:
         RequestError: See `read_body`.
@@ -83,7 +83,7 @@ async def read_latents(request: Request, settings: Settings) -> bytes:
 
 
 async def read_plain_body(request: Request, cap: Cap) -> bytes:
-    """The whole body, which may be nothing.
+    """Return the whole body, which may be nothing.
 
     Raises:
         UnsupportedEncoding: It has a Content-Encoding.
@@ -96,7 +96,7 @@ async def read_plain_body(request: Request, cap: Cap) -> bytes:
 
 
 async def read_raw_body(request: Request, cap: Cap) -> bytes:
-    """The whole body as it was sent, which may be nothing.
+    """Return the whole body as it was sent, which may be nothing.
 
     Raises:
         BodyTooLarge: The declared length, or what has arrived, is over the cap. The rest is not read.
@@ -140,7 +140,7 @@ def check_size(size: int, cap: Cap) -> None:
 
 
 def parse_json(data: bytes | memoryview, what: str = "the body") -> Any:  # noqa: ANN401  JSON of a stranger
-    """A document. Numbers are cheap to parse, and everything else is counted first.
+    """Return a document. Numbers are cheap to parse, and everything else is counted first.
 
     4 MiB of `[],` are a million lists: a third of a second of CPU in which no other thread runs.
 
@@ -158,14 +158,14 @@ def parse_json(data: bytes | memoryview, what: str = "the body") -> Any:  # noqa
 
 
 def complaint(error: ValidationError) -> str:
-    """The first thing that a model has against a document: where, what, and what was found there."""
+    """Return the first thing that a model has against a document: where, what, and what was found there."""
     first = error.errors(include_url=False)[0]
     where = " ".join(shown(part)[1:-1] if isinstance(part, str) else str(part) for part in first["loc"][:8])
     return f"{where or 'the body'}: {first['msg']}, found {shown(first['input'])}"
 
 
 async def read_files(request: Request, cap: Cap, *, max_files: int) -> list[bytes]:
-    """The image or NPY files of a request: the raw body, or every field `file` of a form.
+    """Return the image or NPY files of a request: the raw body, or every field `file` of a form.
 
     Raises:
         UnsupportedMediaType: The Content-Type is of something else.

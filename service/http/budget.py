@@ -156,7 +156,7 @@ class Hold:
                 await asyncio.sleep(_LOOK_EVERY_S)
 
     def answer(self, size: int) -> None:
-        """The answer is made: its bytes are all that is held now."""
+        """Hold the bytes of the answer alone, once it is made."""
         self.budget.replace(self, Load(size, 0.0))
 
     def free(self) -> None:
@@ -173,7 +173,7 @@ def begin(scope: Scope, budget: Budget) -> Hold:
 
 
 def hold_of(request: HTTPConnection) -> Hold:
-    """What a request holds."""
+    """Return what a request holds."""
     hold: Hold = request.scope[_HOLD]
     if not hold.client:  # looked up only where something is held: most requests hold nothing
         address = request.scope.get("client")

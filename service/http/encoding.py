@@ -4,5 +4,5 @@ import orjson
 
 
 def write_json(document: object) -> bytes:
-    """The document as JSON; NumPy arrays and numbers in it need not become lists first."""
+    """Return the document as JSON; NumPy arrays and numbers in it need not become lists first."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

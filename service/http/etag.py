@@ -7,12 +7,12 @@ from starlette.responses import Response
 
 
 def tag_of(content: bytes | memoryview) -> str:
-    """The ETag of some content."""
+    """Return the ETag of some content."""
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
 def conditional(request: Request, response: Response, *, tag: str | None = None) -> Response:
-    """The answer with an ETag of its content, or 304 if `If-None-Match` has it.
+    """Return the answer with an ETag of its content, or 304 if `If-None-Match` has it.
 
     For answers that depend on nothing but the address and what the service holds.
 

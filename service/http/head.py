@@ -14,7 +14,7 @@ class HeadAsGet:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands the request on, as GET if it is a HEAD."""
+        """Hand the request on, as GET if it is a HEAD."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             return await self._app(scope, receive, send)
         as_get = {**scope, "method": "GET"}  # a copy: the server asks its own how it was

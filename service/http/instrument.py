@@ -49,7 +49,7 @@ class Observing:
         self._fixed = {route.path for route in routes if "{" not in route.path}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands the request on. Its id is the one in `X-Request-ID`, if there is one that can stand in a log."""
+        """Hand the request on. Its id is the one in `X-Request-ID`, if there is one that can stand in a log."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         started, status, hold = perf_counter(), CLIENT_LEFT, begin(scope, self._budget)
@@ -109,7 +109,10 @@ class Observing:
 
 
 def request_id(scope: Scope) -> str:
-    """The id of a request: what it came with, or a new one. One that nobody asks for is not made: that costs 1 %."""
+    """Return the id of a request: what it came with, or a new one. One that nobody asks for is not made.
+
+    That costs 1 %.
+    """
     if _REQUEST_ID not in scope:
         scope[_REQUEST_ID] = secrets.token_hex(8)
     found: str = scope[_REQUEST_ID]

@@ -35,10 +35,10 @@ class ProblemResponse(Response):
 
 
 def problem_response(error: RequestError) -> Response:
-    """An error as an answer."""
+    """Return an error as an answer."""
     return ProblemResponse(error)
 
 
 def is_v2(path: str) -> bool:
-    """Whether an address belongs to the Open Inference Protocol, where an error is `{"error": "..."}`."""
+    """Tell whether an address belongs to the Open Inference Protocol, where an error is `{"error": "..."}`."""
     return path == "/v2" or path.startswith("/v2/")

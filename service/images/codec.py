@@ -65,12 +65,12 @@ DEFAULT_QUALITY = 95
 
 
 def allow_pixels(max_pixels: int) -> None:
-    """Lets Pillow open images of that size, where it would refuse them by itself; for this process, and never less."""
+    """Let Pillow open images of that size, where it would refuse them by itself; for this process, and never less."""
     PillowImage.MAX_IMAGE_PIXELS = max(max_pixels, PillowImage.MAX_IMAGE_PIXELS or 0)
 
 
 def decode_image(data: bytes, *, max_pixels: int, max_frames: int) -> Image:
-    """The first frame of a PNG, JPEG, WebP, GIF, BMP or TIFF file, upright as its EXIF orientation says.
+    """Return the first frame of a PNG, JPEG, WebP, GIF, BMP or TIFF file, upright as its EXIF orientation says.
 
     Grey, RGB, 16-bit grey, one-bit and transparency are kept. Palettes and CMYK become RGB. Colour profiles are not
     applied.
@@ -148,7 +148,10 @@ def _read(picture: PillowImage.Image) -> Image:
 
 
 def _whole_scale(values: NDArray[np.uint16], picture: PillowImage.Image) -> NDArray[np.uint16]:
-    """16-bit grey from black to white: Pillow leaves fewer bits of a TIFF as they are, and white where that is zero."""
+    """Return 16-bit grey from black to white.
+
+    Pillow leaves fewer bits of a TIFF as they are, and white where that is zero.
+    """
     tags = getattr(picture, "tag_v2", {})
     bits = tags.get(_BITS_TAG, (_MOST_BITS,))
     used = min(max(bits if isinstance(bits, tuple) else (bits,)), _MOST_BITS)
@@ -161,7 +164,10 @@ def _whole_scale(values: NDArray[np.uint16], picture: PillowImage.Image) -> NDAr
 
 
 def _dpi(found: object) -> tuple[float, float] | None:
-    """Pixels per inch where they are two numbers that people use; files say anything, 0 and infinity among it."""
+    """Return pixels per inch where they are two numbers that people use.
+
+    Files say anything, 0 and infinity among it.
+    """
     try:
         across, down = (float(value) for value in found)  # type: ignore[attr-defined]  # or it is none
     except (TypeError, ValueError, ZeroDivisionError):
@@ -170,7 +176,7 @@ def _dpi(found: object) -> tuple[float, float] | None:
 
 
 def _with_what_it_says(image: Image, picture: PillowImage.Image) -> Image:
-    """The image with its colour profile and EXIF data, where those are sound and of a size that people use."""
+    """Return the image with its colour profile and EXIF data, where those are sound and of a size that people use."""
     icc: object = picture.info.get("icc_profile")
     name = _SAME_AS.get(picture.format or "", picture.format)
     kind = next((entry.media_type for entry in FORMATS if entry.name == name and entry.options), None)
@@ -187,7 +193,7 @@ def _with_what_it_says(image: Image, picture: PillowImage.Image) -> Image:
 
 
 def _exif(found: PillowImage.Exif) -> bytes | None:
-    """What of it speaks of the picture and not of the file: a TIFF's has the layout of its own strips, too."""
+    """Return what of it speaks of the picture and not of the file: a TIFF's has the layout of its own strips, too."""
     kept = PillowImage.Exif()
     try:
         for tag in _EXIF_TAGS & found.keys():
@@ -262,7 +268,10 @@ def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALIT
 
 
 def encode_animation(values: NDArray[np.uint8], media_type: str) -> bytes:
-    """Pictures (N, C, H, W) one after another, for ever. WebP is exact; GIF has 256 colours, so grey is exact."""
+    """Return pictures (N, C, H, W) one after another, for ever. WebP is exact.
+
+    GIF has 256 colours, so grey is exact.
+    """
     first, *others = (
         PillowImage.fromarray(frame[0] if len(frame) == 1 else np.ascontiguousarray(np.moveaxis(frame, 0, 2)))
         for frame in values

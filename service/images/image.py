@@ -52,7 +52,7 @@ class Image:
         return int(self.values.shape[1])
 
     def pixels(self, channels: int) -> Pixels:
-        """What a model with that many channels gets: float32 in [0, 1], (N, channels, H, W).
+        """Return what a model with that many channels gets: float32 in [0, 1], (N, channels, H, W).
 
         Integers are divided by 255 or 65535 in float32, after colour became grey in integers.
         """
@@ -66,7 +66,7 @@ class Image:
         return np.repeat(x, channels, axis=1) if x.shape[1] < channels else np.ascontiguousarray(x, np.float32)
 
     def with_pixels(self, x_hat: Pixels) -> "Image":
-        """A result of the same channels and depth; alpha, one-bit and array rank stay.
+        """Return a result of the same channels and depth; alpha, one-bit and array rank stay.
 
         Args:
             x_hat: (N, C, H, W), C is 1 or 3. Values outside [0, 1] are clipped.
@@ -79,7 +79,7 @@ class Image:
         return replace(self, values=values)
 
     def to_depth(self, x: Pixels) -> Values:
-        """Pixels as values of this image's kind; those outside [0, 1] are clipped."""
+        """Return pixels as values of this image's kind; those outside [0, 1] are clipped."""
         if self.is_one_bit:
             return np.where(x >= 0.5, np.uint8(255), np.uint8(0))
         if self.values.dtype in {np.dtype(np.uint8), np.dtype(np.uint16)} and self.array_rank is None:
@@ -88,7 +88,7 @@ class Image:
 
 
 def to_levels(x: Pixels, dtype: type[np.uint8] | type[np.uint16]) -> Values:
-    """Pixels as integers from 0 to the largest of `dtype`, rounded; values outside [0, 1] are clipped."""
+    """Return pixels as integers from 0 to the largest of `dtype`, rounded; values outside [0, 1] are clipped."""
     if x.size <= _BLOCK:
         return _round(x, dtype)
     levels = np.empty(x.shape, dtype)
@@ -109,7 +109,7 @@ def _round(x: Pixels, dtype: type[np.uint8] | type[np.uint16]) -> Values:
 
 
 def to_8_bit(values: Values) -> NDArray[np.uint8]:
-    """The values as an ordinary file holds them, rounded; for array results that are asked for as an image."""
+    """Return the values as an ordinary file holds them, rounded; for array results that are asked for as an image."""
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
     is_float = values.dtype == np.float32

@@ -14,7 +14,7 @@ _MOST_ROWS = 512  # pairs of rows looked at; more change nothing
 
 
 def level_of(image: Image, noise: Noise, *, channels: int) -> float:
-    """The level to tell a model of so many channels, in its range: 0-255 units.
+    """Return the level to tell a model of so many channels, in its range: 0-255 units.
 
     By the model's own estimator, as the mean over tiles; by the white noise in the image where it has none, or where
     the image says too little: it is tiny, or grey where the model has learnt from colour.
@@ -45,7 +45,7 @@ def _starts(side: int, most: int) -> list[int]:
 
 
 def estimate_sigma(image: Image) -> float:
-    """The level of white noise in a single image, 0-255 units; one of less than 2x2 pixels has no noise."""
+    """Return the level of white noise in a single image, 0-255 units; one of less than 2x2 pixels has no noise."""
     height, width = (side // 2 * 2 for side in image.size)
     if not height or not width:
         return 0.0

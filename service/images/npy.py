@@ -21,7 +21,7 @@ AnyArray = NDArray[Any]  # Any: the dtype is what the header says, and checked r
 
 
 def read_npy_image(data: bytes, *, max_pixels: int, max_images: int) -> Image:
-    """The images of an NPY file.
+    """Return the images of an NPY file.
 
     Args:
         data: float32 in [0, 1], uint8 or uint16; (H, W), (C, H, W) or (N, C, H, W) with C = 1 or 3. Fortran order and
@@ -79,7 +79,7 @@ def peek(data: bytes) -> Header:
 
 
 def write_npy(array: AnyArray) -> bytes:
-    """The array as an NPY file (version 1.0, C order, little endian)."""
+    """Return the array as an NPY file (version 1.0, C order, little endian)."""
     array = np.ascontiguousarray(array)
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))

@@ -22,22 +22,22 @@ class Sheet:
 
     @classmethod
     def of(cls, manifest: Manifest, count: int, columns: int) -> "Sheet":
-        """The sheet of so many images of a model of one size."""
+        """Return the sheet of so many images of a model of one size."""
         height, width = _size(count, columns, manifest.input.height or 1, manifest.input.width or 1)
         return cls(manifest.input.channels, height, width)
 
     def blank(self) -> Image:
-        """An image of that size, which takes no memory."""
+        """Return an image of that size, which takes no memory."""
         return Image(np.broadcast_to(np.zeros(1, np.uint8), (1, self.channels, self.height, self.width)))
 
 
 def columns_for(count: int) -> int:
-    """Columns of a sheet that is about as wide as high."""
+    """Return columns of a sheet that is about as wide as high."""
     return math.ceil(math.sqrt(count))
 
 
 def draw_sheet(x: Pixels, columns: int) -> Image:
-    """The images (N, C, H, W) in reading order, 8-bit."""
+    """Return the images (N, C, H, W) in reading order, 8-bit."""
     count, channels, height, width = x.shape
     sheet: NDArray[np.float32] = np.ones((channels, *_size(count, columns, height, width)), np.float32)
     for i, image in enumerate(x):

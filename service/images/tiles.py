@@ -26,7 +26,7 @@ class Span:
 
 
 def spans(side: int, padded: int, spec: InputSpec, tile: int) -> list[Span]:
-    """The tiles of one axis.
+    """Return the tiles of one axis.
 
     Args:
         side: Of the image.
@@ -43,7 +43,7 @@ def spans(side: int, padded: int, spec: InputSpec, tile: int) -> list[Span]:
 def plan(
     height: int, width: int, spec: InputSpec, *, scale: int = 1, tile: int | None = None
 ) -> Iterator[tuple[Span, Span]]:
-    """Rows and columns of every tile, in reading order; one tile where the answer has a megapixel or less.
+    """Yield rows and columns of every tile, in reading order; one tile where the answer has a megapixel or less.
 
     Args:
         height: Of the image.
@@ -78,19 +78,21 @@ def seen_pixels(height: int, width: int, spec: InputSpec, *, scale: int = 1) -> 
 
 
 def oriented(x: Pixels, orientation: int) -> Pixels:
-    """One of the `ORIENTATIONS` of images (..., H, W); sides change places in every other one."""
+    """Return one of the `ORIENTATIONS` of images (..., H, W); sides change places in every other one."""
     mirrored = x[..., ::-1] if orientation >= ORIENTATIONS // 2 else x
     return np.rot90(mirrored, orientation, axes=(-2, -1))
 
 
 def upright(x: Pixels, orientation: int) -> Pixels:
-    """What `oriented` did, undone."""
+    """Return what `oriented` did, undone."""
     turned_back = np.rot90(x, -orientation, axes=(-2, -1))
     return turned_back[..., ::-1] if orientation >= ORIENTATIONS // 2 else turned_back
 
 
 def padded_window(x: Pixels, rows: Span, columns: Span, height: int, width: int) -> Pixels:
-    """What the network sees: the window of an image, continued by its mirror image beyond the bottom and right edges.
+    """Return what the network sees.
+
+    The window of an image, continued by its mirror image beyond the bottom and right edges.
 
     Args:
         x: (..., window height, window width), the part of [left, right) that lies inside the image.

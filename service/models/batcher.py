@@ -111,7 +111,7 @@ class Batcher:
             raise
 
     async def answer(self, job: Job[T]) -> T:
-        """One job's answer.
+        """Return one job's answer.
 
         Raises:
             RequestError: What is wrong with the job.
@@ -136,7 +136,7 @@ class Batcher:
             self._run_in_thread(batch, loop)
 
     def _take_batch(self, now: float) -> list[Queued]:
-        """What is due first; of long work one job, as what comes meanwhile need not wait for several."""
+        """Return what is due first; of long work one job, as what comes meanwhile need not wait for several."""
         batch: list[Queued] = []
         while self._queue and len(batch) < self._max_batch:
             moment, _, queued = heapq.heappop(self._queue)

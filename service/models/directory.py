@@ -12,7 +12,7 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 def list_versions(models_dir: Path) -> dict[str, tuple[int, ...]]:
-    """Version numbers by model name, ascending, of all that have a manifest."""
+    """Return version numbers by model name, ascending, of all that have a manifest."""
     versions_by_name: dict[str, tuple[int, ...]] = {}
     for directory in sorted(models_dir.iterdir()):
         if directory.name.startswith(".") or not directory.is_dir():
@@ -28,12 +28,12 @@ def list_versions(models_dir: Path) -> dict[str, tuple[int, ...]]:
 
 
 def is_there(manifest: Path) -> bool:
-    """Whether a version says what it is, or a link claims to."""
+    """Tell whether a version says what it is, or a link claims to."""
     return manifest.is_file() or manifest.is_symlink()
 
 
 def fingerprint_of(directory: Path) -> Fingerprint:
-    """How a version looks now."""
+    """Return how a version looks now."""
     entries = []
     for path in sorted(directory.iterdir()):
         try:

@@ -19,10 +19,13 @@ class Job(Protocol[Answer_co]):
         """Whether it surely takes no longer than other small ones, judged by its size alone."""
 
     def prepare(self) -> Floats | Inputs:
-        """The graph's input, (n, ...), or its inputs, all of n rows. Decoding happens here, in the worker thread."""
+        """Return the graph's input, (n, ...), or its inputs, all of n rows.
+
+        Decoding happens here, in the worker thread.
+        """
 
     def finish(self, outputs: Outputs) -> Answer_co:
-        """The answer, made from this job's n rows of every output. Encoding happens here, in the same thread."""
+        """Return the answer, made from this job's n rows of every output. Encoding happens here, in the same thread."""
 
 
 class Queued(NamedTuple):

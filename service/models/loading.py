@@ -25,7 +25,7 @@ _DTYPES = {"tensor(float)": "float32"}
 
 
 def read_manifest(directory: Path, *, sha256: str | None = None) -> Manifest:
-    """The manifest of `models/<name>/<version>`, which must say the same name and version.
+    """Return the manifest of `models/<name>/<version>`, which must say the same name and version.
 
     Raises:
         ModelRejected: It is missing, does not parse, belongs elsewhere, or does not have the digest that was given.
@@ -52,7 +52,7 @@ def load_model(
     meters: Meters | None = None,
     manifest_sha256: str | None = None,
 ) -> Model:
-    """The model in a directory, after every check: checksums, operators, weights, signatures, golden outputs.
+    """Return the model in a directory, after every check: checksums, operators, weights, signatures, golden outputs.
 
     It is warm after that. Running a graph that was never run may take any time and memory: see `service.models.probe`.
 
@@ -113,7 +113,7 @@ def _read_again(path: Path, sha256: str) -> bytes:
 
 
 def _check_signature(session: Session, task: Task, graph: Graph, manifest: Manifest) -> None:
-    """The graph's real tensors are the declared ones, and those fit the model's input size and latent."""
+    """Check that the tensors of the graph are the declared ones, and fit the model's input size and latent."""
     for real, declared in ((session.inputs, graph.inputs), (session.outputs, graph.outputs)):
         if [t.name for t in real] != [t.name for t in declared]:
             raise ModelRejected(
@@ -191,7 +191,7 @@ def _check_golden(session: Session, task: Task, golden: dict[str, Floats], toler
 
 
 def _check_coder(compression: Compression, golden: dict[str, Floats]) -> None:
-    """The range coder here reads the golden file as the one that made the model did: its symbols are integers."""
+    """Check that the range coder reads the golden file as it did when the model was made."""
     symbols, rates = golden["decompress.symbols"], set(golden["decompress.rate"].tolist())
     if len(rates) != 1 or not rates <= set(range(len(compression.rates))):
         raise ModelRejected(f"decompress: the golden sample has the rates {shown(sorted(rates))}, not one that exists")

@@ -26,7 +26,7 @@ _EXPONENT = {1: ("<u4", 0x7F800000), 10: ("<u2", 0x7C00), 11: ("<u8", 0x7FF << 5
 
 
 def check_onnx(content: bytes) -> None:
-    """Raises unless the file is self-contained and made of plain ONNX operators with finite weights.
+    """Raise unless the file is self-contained and made of plain ONNX operators with finite weights.
 
     Raises:
         ModelRejected: It is no ONNX file; it refers to other files; it has a subgraph (Loop, If, Scan), a function or
@@ -155,7 +155,7 @@ def _varint(message: memoryview, position: int, what: str) -> tuple[int, int]:
 
 
 def _varints(values: Sequence[int | memoryview], what: str) -> list[int]:
-    """A repeated integer, packed or not."""
+    """Return a repeated integer, packed or not."""
     numbers: list[int] = []
     for value in values:
         if isinstance(value, int):
@@ -169,7 +169,7 @@ def _varints(values: Sequence[int | memoryview], what: str) -> list[int]:
 
 
 def _fixed(values: Sequence[int | memoryview], width: int) -> bytes:
-    """A repeated float or double, packed or not, as its bytes; a wrong rest is cut off."""
+    """Return a repeated float or double, packed or not, as its bytes; a wrong rest is cut off."""
     joined = b"".join(v.to_bytes(8, "little")[:width] if isinstance(v, int) else bytes(v) for v in values)
     return joined[: len(joined) // width * width]
 

@@ -73,7 +73,7 @@ class Child:
         )
 
     def outcomes(self, stop: threading.Event) -> list[Outcome]:
-        """Those that it reached, in order. Where it ended before the first one, that one says why."""
+        """Return those that it reached, in order. Where it ended before the first one, that one says why."""
         try:
             output = _wait(self._process, self._deadline, stop)
         finally:
@@ -82,7 +82,7 @@ class Child:
         return _read_outcomes(output, len(self.directories)) or [Outcome(reason=_blame(ending, self._allowed))]
 
     def kill(self) -> None:
-        """Ends it, if it still runs."""
+        """End it, if it still runs."""
         with self._process:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -96,7 +96,7 @@ def probe(
     stop: threading.Event,
     first: Child | None = None,
 ) -> Iterator[Outcome]:
-    """The outcome on each directory, in order. One child looks at all of them as long as it lives.
+    """Yield the outcome on each directory, in order. One child looks at all of them as long as it lives.
 
     A child that ends early was killed by the directory it was looking at, or by what an earlier one had left behind. So
     only the first directory of a child can be blamed; the others get another child.
@@ -154,12 +154,12 @@ def _blame(ending: int | None, allowed: ProbeLimits) -> str:
 
 
 def allows(allowed: ProbeLimits) -> str:
-    """How much memory a child has, as part of a sentence."""
+    """Return how much memory a child has, as part of a sentence."""
     return f"probing allows {allowed.memory_bytes} bytes of memory (setting probe_memory_bytes)"
 
 
 def start_child(settings: Settings) -> Child | None:
-    """A child process that tries the newest version of every model; None if there are none, or none can be read.
+    """Return a child process that tries the newest version of every model; None if there are none, or none can be read.
 
     Whoever asks for it later compares what it looks at with what is there by then.
     """

@@ -87,7 +87,7 @@ class Registry:
         self._verdicts: dict[tuple[str, int], tuple[Fingerprint, Outcome]] = {}
 
     async def find(self, task: Task, name: str | None, version: int | None) -> Model:
-        """The model that answers a request.
+        """Return the model that answers a request.
 
         Raises:
             NotReady: Nothing is live, or not yet.
@@ -118,7 +118,7 @@ class Registry:
             raise self._nothing_is_live(self.snapshot)
 
     async def find_version(self, snapshot: Snapshot, name: str, version: int | None) -> Model:
-        """A model by name, and by version where one is given.
+        """Return a model by name, and by version where one is given.
 
         Raises:
             NotReady: The models are still being loaded.
@@ -145,7 +145,7 @@ class Registry:
         return await self._in_thread(lambda: _read(path))
 
     async def watch(self, interval_s: float) -> None:
-        """Looks at the directory every `interval_s` seconds, for ever."""
+        """Look at the directory every `interval_s` seconds, for ever."""
         while True:
             await asyncio.sleep(interval_s)
             try:
@@ -163,7 +163,7 @@ class Registry:
             log.info("closed until they are asked again: %s", ", ".join(closed))
 
     def close(self) -> None:
-        """Ends a child process that is trying a version, so that a stop need not wait for it."""
+        """End a child process that is trying a version, so that a stop need not wait for it."""
         self._stop.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -171,7 +171,7 @@ class Registry:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def refresh(self) -> None:
-        """Brings the live models in line with the directory. Loading happens in a thread; answering goes on."""
+        """Bring the live models in line with the directory. Loading happens in a thread; answering goes on."""
         async with self._refreshing:
             await self._refresh()
 
@@ -226,7 +226,7 @@ class Registry:
         return model
 
     def _load(self, key: tuple[str, int]) -> Model:
-        """A version that passed in a child process and then here.
+        """Return a version that passed in a child process and then here.
 
         Raises:
             ModelRejected: It did not.

@@ -150,13 +150,16 @@ class Runner:
 
 
 def all_finite(outputs: Outputs) -> bool:
-    """Whether all values are numbers: not NaN, not infinite."""
+    """Tell whether all values are numbers: not NaN, not infinite."""
     # NaN would be the least and the greatest of all, and no array of booleans as large as the output is made.
     return all(math.isfinite(output.min()) and math.isfinite(output.max()) for output in outputs if output.size)
 
 
 def _groups(ready: list[tuple[int, Inputs]], max_batch: int) -> Iterator[list[tuple[int, Inputs]]]:
-    """Jobs of one shape, in groups of at most `max_batch` rows; a job with more rows than that is its own group."""
+    """Yield jobs of one shape, in groups of at most `max_batch` rows.
+
+    A job with more rows than that is its own group.
+    """
     by_shape: dict[tuple[int, ...], list[tuple[int, Inputs]]] = {}
     for i, inputs in ready:
         x = inputs[0]

@@ -147,7 +147,7 @@ _IDENTITY = bytes.fromhex(
 
 
 def start_provider(device: Device) -> str:
-    """The provider to use for `device`, after running something on it.
+    """Return the provider to use for `device`, after running something on it.
 
     Raises:
         ProviderUnavailable: CUDA was asked for and is not there, or does not start.

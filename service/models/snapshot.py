@@ -39,7 +39,7 @@ class Snapshot:
         return next(fitting, first)
 
     def default_for(self, task: Task) -> Model | None:
-        """The model that does a task when none is named.
+        """Return the model that does a task when none is named.
 
         The one whose manifest says so; else, where exactly one model offers the task, that one. Of several claims
         the alphabetically first name wins, so every worker and every restart agrees; see also `default_among`.
@@ -47,7 +47,7 @@ class Snapshot:
         return self._default_by_task.get(task)
 
     def offering(self, task: Task) -> list[str]:
-        """The names of the models that do a task, in order."""
+        """Return the names of the models that do a task, in order."""
         return sorted(name for name, model in self.model_by_name.items() if task in model.manifest.tasks)
 
     @cached_property

@@ -79,7 +79,7 @@ class Protocol(BoundedParsing):
             self._send_refusal(self._refusal)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks: keep the sending half open?
-        """A client that has sent its whole request and closed its sending half still gets its answer."""
+        """Return a client that has sent its whole request and closed its sending half still gets its answer."""
         if self._unparsed:
             self._is_half_closed = True
         elif self._reads is not None or self._is_answered:
@@ -91,7 +91,7 @@ class Protocol(BoundedParsing):
         return True
 
     def pause_writing(self) -> None:
-        """The client does not read its answer: give it the time that a body may take."""
+        """Give a client that does not read its answer the time that a body may take."""
         super().pause_writing()
         if self._write_timer is None:  # reading a little does not renew it
             self._write_timer = self.loop.call_later(self._settings.body_timeout_s, self.transport.abort)
@@ -191,5 +191,5 @@ class Protocol(BoundedParsing):
 
 
 def protocol_for(settings: Settings, meters: Meters) -> Callable[..., Protocol]:
-    """What makes the protocol of a new connection, as `http=` of uvicorn's configuration."""
+    """Return what makes the protocol of a new connection, as `http=` of uvicorn's configuration."""
     return partial(Protocol, settings=settings, meters=meters)

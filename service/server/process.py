@@ -40,7 +40,7 @@ _LEAST_DRAIN_S = 0.5
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Clients that connect before the server is ready wait in it.
+    """Return a listening socket. Clients that connect before the server is ready wait in it.
 
     Raises:
         CannotListen: The address is not ours, or the port is taken.
@@ -81,7 +81,7 @@ def serve(
     board: Board | None = None,
     beat: Beat | None = None,
 ) -> None:
-    """Serves until a signal says stop. Where requests are cut off by that, the process ends here.
+    """Serve until a signal says stop. Where requests are cut off by that, the process ends here.
 
     Args:
         settings: Of this service.
@@ -135,7 +135,7 @@ class Server(uvicorn.Server):
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called by the signal, between two steps of the event loop: from here on everything new is refused."""
+        """Refuse everything new from here on; called by the signal, between two steps of the event loop."""
         if self._draining_since is not None:
             log.warning("stopped at once by a second %s", signal.Signals(sig).name)
             _exit_now()

@@ -50,7 +50,7 @@ class Supervisor:
         self._counters = _counters_directory()
 
     def run(self) -> int:
-        """The exit code: that of the worker that did worst."""
+        """Return the exit code: that of the worker that did worst."""
         heed(self._on_signal)
         with self._counters:
             return self._run()
@@ -135,7 +135,7 @@ def _counters_directory() -> TemporaryDirectory[str]:
 
 
 def work(settings: Settings, listener: socket.socket, board: Board, beat: Beat) -> None:
-    """One worker: a process that serves on an inherited socket."""
+    """Run one worker: a process that serves on an inherited socket."""
     start_logging(settings)
     for number in STOP_SIGNALS:
         if number != signal.SIGTERM:  # a terminal sends the others to the whole group; the parent passes it on once

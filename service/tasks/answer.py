@@ -58,7 +58,7 @@ class Answer:
 def draw(
     x_hat: Pixels, media_type: str, *, is_single: bool, notes: Sequence[dict[str, object]] | None = None
 ) -> Answer:
-    """Images that a model has drawn, as one of `image_offers`.
+    """Return images that a model has drawn, as one of `image_offers`.
 
     Args:
         x_hat: (N, C, H, W), in [0, 1].
@@ -81,15 +81,15 @@ def draw(
 
 
 def draw_one(image: Image, media_type: str) -> Answer:
-    """One image, as one of its `image_types`."""
+    """Return one image, as one of its `image_types`."""
     return Answer(media_type, encode_image(image, media_type))
 
 
 def draw_animation(x_hat: Pixels, media_type: str) -> Answer:
-    """Images (N, C, H, W) in [0, 1] one after another, as one of `ANIMATION_TYPES`."""
+    """Return images (N, C, H, W) in [0, 1] one after another, as one of `ANIMATION_TYPES`."""
     return Answer(media_type, encode_animation(to_levels(x_hat, np.uint8), media_type))
 
 
 def image_offers(*, is_single: bool) -> tuple[str, ...]:
-    """What an answer of images can be: one image or array, or a ZIP (whose files are PNG unless Accept says)."""
+    """Return what an answer of images can be: one image or array, or a ZIP (whose files are PNG unless Accept says)."""
     return (*PICTURE_TYPES, NPY_TYPE) if is_single else (ZIP_TYPE, *PICTURE_TYPES, NPY_TYPE)

@@ -55,7 +55,7 @@ class Compress(OneJob):
         return len(self.files) == 1 and self._input(self.files[0]).is_small
 
     def prepare(self) -> Inputs:
-        """The images (N, C, H, W), and the rate of each.
+        """Return the images (N, C, H, W), and the rate of each.
 
         Raises:
             RequestError: One of the files cannot be read; of several, its number is in the problem.
@@ -114,7 +114,7 @@ class Decompress(OneJob):
         return self.file.count == 1 and all(height * width <= _SMALL_PIXELS for height, width in self.file.sizes)
 
     def prepare(self) -> Inputs:
-        """The symbols (N, D), and the rate of each image.
+        """Return the symbols (N, D), and the rate of each image.
 
         Raises:
             OtherDecoder: The file is not of this decoder and these tables.

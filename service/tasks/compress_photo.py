@@ -71,7 +71,7 @@ class CompressPlanes:
         return await asyncio.to_thread(self._write, rate)
 
     def _read(self, file: ImageFile) -> list[list[Plane]]:
-        """The planes of every image of a file or array."""
+        """Return the planes of every image of a file or array."""
         limits = self.limits
         image = read_image(file, limits)
         self.sizes += [image.size] * len(image.values)
@@ -144,7 +144,7 @@ class DecompressPlanes:
         return await asyncio.to_thread(lambda: array_answer(arrays) if arrays else files_answer(files, media_type))
 
     def _unpack(self, sizes: list[tuple[int, int]]) -> list[list[Symbols]]:
-        """The symbols of the planes of every image."""
+        """Return the symbols of the planes of every image."""
         file, point = self.file, compression_of(self.manifest).rates[self.file.rate]
         count = file.planes or 1
         shapes = [places_of(*plane) for size in sizes for plane in sizes_of_planes(*size, count)]
@@ -225,5 +225,5 @@ def _grid_of(manifest: Manifest) -> Grid:
 
 
 def _cell_span(span: Span) -> tuple[int, int]:
-    """The first place of a tile and the one behind its last."""
+    """Return the first place of a tile and the one behind its last."""
     return span.start // CELL, -(-span.stop // CELL)

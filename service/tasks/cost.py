@@ -38,7 +38,7 @@ def cost_of_pictures(
     is_luma_only: bool = False,
     is_tiled: bool = False,
 ) -> Cost:
-    """The cost of files that go through a graph.
+    """Return the cost of files that go through a graph.
 
     Args:
         files: Image files or arrays.
@@ -70,7 +70,7 @@ def cost_of_pictures(
 
 
 def cost_of_rows(rows: int, numbers: int, values: int, batcher: Batcher) -> Cost:
-    """The cost of latents, or tensors, that become pictures.
+    """Return the cost of latents, or tensors, that become pictures.
 
     Args:
         rows: How many.
@@ -82,13 +82,13 @@ def cost_of_rows(rows: int, numbers: int, values: int, batcher: Batcher) -> Cost
 
 
 def cost_of_drawing(images: int, manifest: Manifest, batcher: Batcher) -> Cost:
-    """The cost of latents that become images of a model of one size."""
+    """Return the cost of latents that become images of a model of one size."""
     source, dim = manifest.input, manifest.latent.dim if manifest.latent else 1
     return cost_of_rows(images, dim, source.channels * (source.height or 1) * (source.width or 1), batcher)
 
 
 def _pixels(file: ImageFile, limits: InputLimits) -> int:
-    """The pixels of a file; where its head does not tell, as many as its bytes may hold."""
+    """Return the pixels of a file; where its head does not tell, as many as its bytes may hold."""
     header = file.header
     if header.pixels is not None or header.kind is None:
         return header.pixels or 0
@@ -96,7 +96,7 @@ def _pixels(file: ImageFile, limits: InputLimits) -> int:
 
 
 def _numbers(header: Header, manifest: Manifest, *, scale: int, is_luma_only: bool) -> int:
-    """How many numbers of a picture reach the graph."""
+    """Return how many numbers of a picture reach the graph."""
     source = manifest.input
     if source.height is not None and source.width is not None:
         return header.images * source.channels * source.height * source.width

@@ -72,7 +72,7 @@ class Draw(OneJob):
         return self.body.count == 1
 
     def prepare(self) -> Inputs:
-        """Noise (count, D), and the label of each image where the model wants labels."""
+        """Return noise (count, D), and the label of each image where the model wants labels."""
         count, generate = self.body.count, self.manifest.generate
         assert generate is not None  # noqa: S101  the manifest has it wherever it has the task
         refuse_too_many(count, self.manifest, self.limits)
@@ -85,7 +85,7 @@ class Draw(OneJob):
         return (e,) if self.labels is None else (e, self.labels.astype(np.float32))
 
     def finish(self, outputs: Outputs) -> Answer:
-        """The images."""
+        """Return the images."""
         x_hat = np.clip(outputs[0], 0.0, 1.0)
         if self.view == "sheet":
             return draw_one(draw_sheet(x_hat, columns_for(len(x_hat))), self.media_type)
@@ -99,14 +99,16 @@ class Draw(OneJob):
 
 
 def draw_noise(count: int, dim: int, *, seed: int) -> NDArray[np.float32]:
-    """Noise (count, dim), standard normal. The first rows are the same, however many follow."""
+    """Return noise (count, dim), standard normal. The first rows are the same, however many follow."""
     return np.random.default_rng([_NOISE, seed]).standard_normal((count, dim), np.float32)
 
 
 def choose_labels(
     label: str | None, count: int, generate: Generate, *, seed: int, model: str
 ) -> NDArray[np.int64] | None:
-    """What each image shall show, as an index: the one label that was asked for, or each as often as in training.
+    """Return what each image shall show, as an index.
+
+    The one label that was asked for, or each as often as in training.
 
     Returns:
         (count,), or None where the model knows no labels.

@@ -65,7 +65,7 @@ class ImageInput(OneJob):
         return kind == "PNG" and size <= _SMALL_FILE and (self.file.header.pixels or math.inf) <= _SMALL_IMAGE
 
     def read(self) -> Pixels:
-        """The model's input, (N, C, H, W). Sets `image` and `placement`."""
+        """Return the model's input, (N, C, H, W). Sets `image` and `placement`."""
         spec, limits = self.manifest.input, self.limits
         self.image = read_image(self.file, limits)
         self.placement = plan = plan_placement(spec, *self.image.size)
@@ -78,7 +78,7 @@ class ImageInput(OneJob):
         return plan.place(self.image.pixels(spec.channels))
 
     def head(self) -> dict[str, object]:
-        """The first members of a JSON answer."""
+        """Return the first members of a JSON answer."""
         head: dict[str, object] = {"model": self.manifest.name, "version": self.manifest.version}
         return head if self.placement.description is None else {**head, "resize": self.placement.description}
 

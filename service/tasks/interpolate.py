@@ -58,7 +58,7 @@ class Interpolate(OneJob):
         return False
 
     def prepare(self) -> Vector:
-        """The latents, (steps, D)."""
+        """Return the latents, (steps, D)."""
         assert self.manifest.latent is not None  # noqa: S101  the manifest has it wherever it has the task
         first, last = self._read(self.ends) if isinstance(self.ends, bytes) else self.ends
         refuse_too_many(self.steps, self.manifest, self.limits)
@@ -85,7 +85,7 @@ class Interpolate(OneJob):
         return z
 
     def finish(self, outputs: Outputs) -> Answer:
-        """The images on the way."""
+        """Return the images on the way."""
         x_hat = np.clip(outputs[0], 0.0, 1.0)
         if self.media_type in {ZIP_TYPE, NPY_TYPE}:
             return draw(x_hat, self.media_type, is_single=False)
@@ -95,12 +95,12 @@ class Interpolate(OneJob):
 
 
 def linear(first: Vector, last: Vector, t: NDArray[np.float64], _: Latent) -> Vector:
-    """The straight way: (1 - t) first + t last, (len(t), D)."""
+    """Return the straight way: (1 - t) first + t last, (len(t), D)."""
     return ((1 - t[:, None]) * first + t[:, None] * last).astype(np.float32)
 
 
 def spherical(first: Vector, last: Vector, t: NDArray[np.float64], latent: Latent) -> Vector:
-    """The way along an arc, after White (2016), "Sampling Generative Networks", (len(t), D).
+    """Return the way along an arc, after White (2016), "Sampling Generative Networks", (len(t), D).
 
     In many dimensions nearly all latents lie at about the same distance from their mean, and a straight line cuts
     through the empty middle. The arc is around the mean of the training latents, in units of their deviations.

@@ -24,7 +24,7 @@ def count_latents(data: bytes, *, at_most: int) -> int:
 
 
 def read_npy_latents(data: bytes, *, dim: int, max_latents: int) -> tuple[NDArray[np.float32], bool]:
-    """Latents (N, dim) of an NPY file of shape (dim,) or (N, dim), float32, and whether it held just one.
+    """Return latents (N, dim) of an NPY file of shape (dim,) or (N, dim), float32, and whether it held just one.
 
     Raises:
         InvalidArray, InvalidLatent, TooManyImages: With what is wrong.
@@ -46,7 +46,7 @@ _ENCODE_HEAD = {"model", "version", "resize"}  # what an answer of /encode says 
 def read_json_latents(
     data: bytes, *, dim: int, max_latents: int, model: str, version: int
 ) -> tuple[NDArray[np.float32], bool]:
-    """Latents (N, dim) of `{"latent": [...]}` or `{"latents": [[...], ...]}`, and whether it was the first.
+    """Return latents (N, dim) of `{"latent": [...]}` or `{"latents": [[...], ...]}`, and whether it was the first.
 
     The whole answer of `/encode` will do, too: its `model` and `version` must then be those given here, since one
     model's latents mean nothing to another.

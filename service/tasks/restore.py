@@ -109,7 +109,7 @@ class Restoration:
         return await asyncio.to_thread(self.write)
 
     def read(self) -> None:
-        """Reads the file, and how noisy it is."""
+        """Read the file, and how noisy it is."""
         limits, scale = self.limits, self.scale
         image = read_image(self.file, limits)
         self.image = image if self.options.metadata == "keep" else replace(image, exif=None)
@@ -134,13 +134,13 @@ class Restoration:
         self.result = np.empty((count, channels, height * scale, width * scale), depth)
 
     def tiles(self) -> Iterator["Tile"]:
-        """Jobs for the batcher, in reading order."""
+        """Yield jobs for the batcher, in reading order."""
         for number in range(len(self.image.values)):
             for rows, columns in plan(*self.image.size, self.manifest.input, scale=self.scale):
                 yield Tile(self, number, rows, columns)
 
     def write(self) -> Answer:
-        """The answer, once all tiles have run."""
+        """Return the answer, once all tiles have run."""
         sigma = self.sigmas[0] if self.takes_sigma else None
         image, alpha = self.image, self.image.alpha
         if self.enlarged_alpha is not None:
@@ -212,7 +212,7 @@ class Tile:
         return window, np.full(len(window), whole.sigmas[self.number], np.float32)
 
     def finish(self, outputs: Outputs) -> None:
-        """Puts what this tile answers for into the result: once all orientations have run, their mean."""
+        """Put what this tile answers for into the result: once all orientations have run, their mean."""
         whole, s = self.whole, self.whole.scale
         orientation, group = divmod(self.ran, self.groups)
         self.totals[group] = self.totals.get(group, np.float32(0)) + upright(outputs[0], orientation)
@@ -242,5 +242,5 @@ class Tile:
 
 
 def _shape_only(values: Values, height: int, width: int) -> Values:
-    """An array of that size and kind that takes no memory."""
+    """Return an array of that size and kind that takes no memory."""
     return np.broadcast_to(np.zeros(1, values.dtype), (len(values), values.shape[1], height, width))

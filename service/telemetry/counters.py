@@ -90,7 +90,7 @@ class Histogram:
         self.counts = self.counts or [0] * (len(self.bounds) + 1)
 
     def observe(self, value: float) -> None:
-        """One value more."""
+        """Count one more value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
@@ -151,17 +151,17 @@ class GraphMeter:
             self._recent = meters.scores.setdefault(f"{model}/{version}", deque(maxlen=RECENT_SCORES))
 
     def came(self) -> Origin:
-        """A file has come: now, and from here in its trace."""
+        """Note that a file has arrived, now and in its trace."""
         return time.perf_counter(), None if self._tracer is None else self._tracer.here()
 
     def waited(self, origins: Sequence[Origin]) -> None:
-        """The files of a batch have left the queue."""
+        """Count the files of a batch that have left the queue."""
         now = time.perf_counter()
         for came_at, _ in origins:
             self._queue.observe(now - came_at)
 
     def record(self, spent: Spent, origins: Sequence[Origin]) -> None:
-        """A batch is done; its files came from `origins`."""
+        """Count a batch that is done; its files came from `origins`."""
         self._decode.observe(spent.decode_s)
         self._encode.observe(spent.encode_s)
         if spent.failed:
@@ -205,15 +205,15 @@ class Meters:
             histogram.counts, histogram.sum = list(counts), total
 
     def histogram(self, family: str, *labels: str) -> Histogram:
-        """The histogram with these labels, made when it is asked for first."""
+        """Return the histogram with these labels, made when it is asked for first."""
         return self.histograms.setdefault((family, *labels), Histogram(FAMILIES[family].bounds))
 
     def graph(self, model: str, version: int, task: str) -> GraphMeter:
-        """Where a batcher records."""
+        """Return where a batcher records."""
         return GraphMeter(self, model, version, task)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request has had its answer."""
+        """Count a request that was answered."""
         key = (route, method, status)
         histogram = self._answers.get(key)
         if histogram is None:
@@ -221,16 +221,16 @@ class Meters:
         histogram.observe(seconds)
 
     def refused(self, code: str, status: int) -> None:
-        """A request was refused before its address was looked at."""
+        """Count a request that was refused before routing."""
         self.values["hourglass_requests", OTHER, OTHER, str(status)] += 1
         self.failed(code)
 
     def failed(self, code: str) -> None:
-        """A request, or one file of it, had a problem."""
+        """Count a problem of a request, or of one of its files."""
         self.values["hourglass_failures", code] += 1
 
     def state(self, gauges: Mapping[Key, float], live: Collection[str]) -> State:
-        """All of it at this moment.
+        """Return all of it at this moment.
 
         Args:
             gauges: Figures that are looked up and not counted.
@@ -253,7 +253,7 @@ class Meters:
 
 
 def together(states: Iterable[State]) -> State:
-    """The sum of several workers' states."""
+    """Return the sum of several workers' states."""
     total = State()
     for state in states:
         for key, value in state.values.items():

@@ -31,7 +31,7 @@ class Board:
     place: int = 0
 
     def read_own(self) -> State | None:
-        """What a worker in this place has written, if any."""
+        """Return what a worker in this place has written, if any."""
         return _read(self._path(self.place)) if self.directory is not None else None
 
     def share(self, state: State) -> State:

@@ -19,7 +19,7 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 
 
 def is_wanted(environ: Mapping[str, str]) -> bool:
-    """Whether the standard variables name a collector, and do not turn the exporter or all of it off.
+    """Tell whether the standard variables name a collector, and do not turn the exporter or all of it off.
 
     Raises:
         TracingUnavailable: They do, and what sends spans there is not installed.
@@ -41,7 +41,7 @@ class Tracer:
     """Makes the spans of batches."""
 
     def here(self) -> Context | None:
-        """Where a request is in its trace; None if it is not sampled."""
+        """Return where a request is in its trace; None if it is not sampled."""
         return get_current() if trace.get_current_span().is_recording() else None
 
     def trace_id(self) -> str | None:
@@ -56,7 +56,7 @@ class Tracer:
         stages: Mapping[str, float],
         attributes: Mapping[str, str | int],
     ) -> None:
-        """Tells of a batch that has just ended.
+        """Tell of a batch that has just ended.
 
         Args:
             origins: When each file came, by `perf_counter`, and where its request is in a trace.

@@ -57,12 +57,12 @@ class AlignedDetector(nn.Module):
         return square.mean(dim=(1, 2)).sqrt(), enlarged[:, 0, : x.shape[2], : x.shape[3]]
 
     def standardised(self, x: Images) -> Float[Tensor, "batch number"]:
-        """The features less their mean over training images, in standard deviations."""
+        """Return the features less their mean over training images, in standard deviations."""
         f: Tensor = (self.features(x).flatten(1) - self.mean) / self.scale
         return f
 
     def reconstruct(self, f: Float[Tensor, "batch number"]) -> Float[Tensor, "batch number"]:
-        """Standardised features through the autoencoder."""
+        """Return standardised features through the autoencoder."""
         f_hat: Tensor = self.decoder(self.encoder(f))
         return f_hat
 
@@ -70,7 +70,7 @@ class AlignedDetector(nn.Module):
 def learn_aligned_detector(
     train: Real[Tensor, "_ channel height width"], *, seed: int, progress: bool = True
 ) -> AlignedDetector:
-    """A detector in evaluation mode on the CPU; the same images and seed give the same weights on one machine.
+    """Return a detector in evaluation mode on the CPU; the same images and seed give the same weights on one machine.
 
     Half of every batch are normal images, half are distorted ones (see `distort.py`), whose features it is to turn
     back into those of the image they were made of: Adam on the mean squared error.
@@ -105,5 +105,5 @@ def learn_aligned_detector(
 
 
 def steps_for(images: int) -> int:
-    """How many steps so many images are learnt from."""
+    """Return how many steps so many images are learnt from."""
     return min(MOST_STEPS, max(FEWEST_STEPS, PASSES * images // BATCH_SIZE))

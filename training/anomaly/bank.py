@@ -12,7 +12,7 @@ CANDIDATES = 2000  # farthest positions that a round chooses among
 
 
 def coreset(rows: Rows, entries: int, generator: Generator) -> Float[Tensor, "entry feature"]:
-    """Features that lie close to all others: k-centre, greedy (Roth et al. 2022, section 3.2, arXiv 2106.08265).
+    """Return features that lie close to all others: k-centre, greedy (Roth et al. 2022, section 3.2, arXiv 2106.08265).
 
     Again and again the one farthest from those chosen is taken. It is looked for among the farthest 2,000 of a round,
     so all distances are compared 32 times and not once per entry.
@@ -40,7 +40,7 @@ def coreset(rows: Rows, entries: int, generator: Generator) -> Float[Tensor, "en
 
 
 def _to_nearest(shadow: Rows, square: Float[Tensor, " position"], entries: Int[Tensor, " entry"]) -> Tensor:
-    """The squared distance of every position from the nearest of some entries."""
+    """Return the squared distance of every position from the nearest of some entries."""
     chunks = zip(torch.split(shadow, 16384), torch.split(square, 16384), strict=True)
     kept, kept_square = shadow[entries], square[entries]
     return torch.cat([((kept_square - 2.0 * (rows @ kept.T)).amin(1) + own).clamp_min(0.0) for rows, own in chunks])

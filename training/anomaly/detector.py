@@ -211,24 +211,24 @@ class Detector(nn.Module):
         return self.score(evidence), self.map(evidence, (int(x.shape[2]), int(x.shape[3])))
 
     def score(self, evidence: Evidence) -> Float[Tensor, " batch"]:
-        """The score of standardised maps: (N,)."""
+        """Return the score of standardised maps: (N,)."""
         return ((pooled(evidence) - self.centre) / self.scale).amax(dim=1)
 
     def map(self, evidence: Evidence, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
-        """The map of standardised maps, at the size of the images."""
+        """Return the map of standardised maps, at the size of the images."""
         whole = F.interpolate(joined(evidence)[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
         return (whole - self.level) / (self.height - self.level)
 
 
 def pooled(evidence: Evidence) -> Float[Tensor, "batch evidence"]:
-    """The mean of the highest 1 % by distance, and the highest value by position, of every image."""
+    """Return the mean of the highest 1 % by distance, and the highest value by position, of every image."""
     near = evidence.near.flatten(1)
     top = near.topk(max(1, round(TOP_SHARE * near.shape[1])), dim=1).values.mean(dim=1)
     return torch.stack([top, evidence.place.flatten(1).amax(dim=1)], dim=1)
 
 
 def joined(evidence: Evidence) -> FineMap:
-    """All standardised maps as one, at the size of the finest: (N,H',W')."""
+    """Return all standardised maps as one, at the size of the finest: (N,H',W')."""
     coarse = (evidence.near + PLACE_WEIGHT * evidence.place)[:, None]
     size = (int(evidence.texture.shape[1]), int(evidence.texture.shape[2]))
     return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[:, 0] + evidence.texture

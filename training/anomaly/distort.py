@@ -13,7 +13,7 @@ Distortion = Callable[[Tensor, Tensor, Generator], Tensor]
 
 
 def distort(x: Images, generator: Generator) -> Images:
-    """Every image distorted by one of KINDS, as many by each, in [0, 1].
+    """Return every image distorted by one of KINDS, as many by each, in [0, 1].
 
     Args:
         x: Normal images, pixels in [0, 1].
@@ -26,13 +26,13 @@ def distort(x: Images, generator: Generator) -> Images:
 
 
 def halves(x: Images, other: Images, generator: Generator) -> Images:
-    """One side of a line from one image, the other side from another."""
+    """Return one side of a line from one image, the other side from another."""
     across, _ = _line(x, generator)
     return torch.where(across > 0, x, other)
 
 
 def bend(x: Images, other: Images, generator: Generator) -> Images:
-    """Bent by a smooth field, up to about a quarter of the image."""
+    """Return bent by a smooth field, up to about a quarter of the image."""
     n, _, height, width = x.shape
     field = torch.randn(n, 2, 4, 4, generator=generator) * (0.15 + 0.25 * _uniform(n, generator))
     field = F.interpolate(field, size=(height, width), mode="bicubic", align_corners=True)
@@ -41,7 +41,7 @@ def bend(x: Images, other: Images, generator: Generator) -> Images:
 
 
 def turn(x: Images, other: Images, generator: Generator) -> Images:
-    """Turned by any angle, half of them mirrored, enlarged or made smaller by up to three tenths."""
+    """Return images turned by any angle, half of them mirrored, and scaled by up to three tenths."""
     n = len(x)
     angle = (2 * _uniform(n, generator) - 1).flatten() * math.pi
     size = 0.7 + 0.6 * _uniform(n, generator).flatten()
@@ -52,12 +52,12 @@ def turn(x: Images, other: Images, generator: Generator) -> Images:
 
 
 def erase(x: Images, other: Images, generator: Generator) -> Images:
-    """Regions with the shape of smooth noise black."""
+    """Return regions with the shape of smooth noise black."""
     return torch.where(_noise(x, generator) > 0.55, x, 0.0)
 
 
 def paste(x: Images, other: Images, generator: Generator) -> Images:
-    """Regions with the shape of smooth noise from another image, moved by up to a third."""
+    """Return regions with the shape of smooth noise from another image, moved by up to a third."""
     shift = [int(torch.randint(-(side // 3), side // 3 + 1, (), generator=generator)) for side in x.shape[2:]]
     moved = torch.where(_noise(x, generator) > 0.6, torch.roll(other, shift, (2, 3)), x)
     keeps_bright = bool(torch.rand((), generator=generator) < 0.5)
@@ -65,7 +65,7 @@ def paste(x: Images, other: Images, generator: Generator) -> Images:
 
 
 def stroke(x: Images, other: Images, generator: Generator) -> Images:
-    """A short thick line, as bright as the image gets, or black."""
+    """Return a short thick line, as bright as the image gets, or black."""
     aside, along = _line(x, generator)
     line = ((0.2 - aside.abs()) / 0.08).clamp(0, 1) * ((0.5 - along.abs()) / 0.1).clamp(0, 1)
     bright = torch.maximum(x, line * x.amax((1, 2, 3), keepdim=True))
@@ -83,7 +83,7 @@ def _axes(x: Images) -> tuple[Tensor, Tensor]:
 
 
 def _line(x: Images, generator: Generator) -> tuple[Tensor, Tensor]:
-    """How far every pixel lies aside of a line near the middle, and along it: (N,1,H,W), half the image is 1."""
+    """Return how far every pixel lies aside of a line near the middle, and along it: (N,1,H,W), half the image is 1."""
     y, across = _axes(x)
     angle = 2 * math.pi * _uniform(len(x), generator)
     aside_by, along_by = (0.8 * (_uniform(len(x), generator) - 0.5) for _ in range(2))

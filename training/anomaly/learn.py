@@ -166,7 +166,7 @@ def _by_chunks(module: Callable[[Tensor], Tensor], found: Tensor) -> Tensor:
 
 
 def build_features(config: DetectorConfig, images: Images) -> nn.Module:
-    """The features that the configuration asks for, or that suit the images."""
+    """Return the features that the configuration asks for, or that suit the images."""
     name = config.features
     if name == "auto":
         _, channels, height, width = images.shape
@@ -213,7 +213,7 @@ def fit_projection(found: FeatureMaps, dimensions: int, generator: Generator) ->
 
 
 def fit_neighbours(f: FeatureMaps, entries: int, generator: Generator) -> Neighbours:
-    """A bank that lies close to all features of these images."""
+    """Return a bank that lies close to all features of these images."""
     return Neighbours(coreset(sampled(f, PATCHES, generator), entries, generator))
 
 
@@ -265,7 +265,7 @@ def _pooled_around(values: Float[Tensor, "rows columns"], around: int) -> Float[
 
 
 def _whitening(covariance: Float[Tensor, "*_ direction direction"]) -> Float[Tensor, "*_ direction direction"]:
-    """The matrix that brings what has this covariance to unit variance."""
+    """Return the matrix that brings what has this covariance to unit variance."""
     below = torch.linalg.cholesky(covariance)
     whiten: Tensor = torch.linalg.solve_triangular(below, torch.eye(below.shape[-1], dtype=below.dtype), upper=False)
     return whiten

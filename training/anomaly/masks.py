@@ -18,7 +18,9 @@ WITH_ALPHA = ("LA", "PA", "RGBA")
 
 
 def find_mask(image: Path, masks: Path) -> Path:
-    """The mask of an image: a file of its name below `masks`, with any suffix, and "_mask" behind the name or not.
+    """Return the mask of an image.
+
+    A file of its name below `masks`, with any suffix, and "_mask" behind the name or not.
 
     Args:
         image: Relative to the folder of images.
@@ -36,7 +38,7 @@ def find_mask(image: Path, masks: Path) -> Path:
 
 
 def read_masks(paths: list[Path], config: DataConfig) -> NDArray[np.bool_]:
-    """Masks at the model's size, (N, H, W), True at defects.
+    """Return masks at the model's size, (N, H, W), True at defects.
 
     Raises:
         DataError: One cannot be read, marks nothing, or nearly everything.
@@ -53,7 +55,7 @@ def read_masks(paths: list[Path], config: DataConfig) -> NDArray[np.bool_]:
 
 
 def read_mask(path: Path, config: DataConfig) -> NDArray[np.bool_]:
-    """One mask at the model's size, (H, W).
+    """Return one mask at the model's size, (H, W).
 
     Any value but zero marks a defect: white, a class number, a palette index, alpha where alpha varies. In soft masks,
     with more than 32 different values as resampling or JPEG make them, values from half of the largest on do.

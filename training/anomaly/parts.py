@@ -49,7 +49,7 @@ class Parts:
 
 
 def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
-    """The good images of a folder.
+    """Return the good images of a folder.
 
     Raises:
         DataError: No folder, no readable image, or too few.
@@ -80,7 +80,9 @@ def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
 
 
 def find_good(folder: Path) -> list[Path]:
-    """The files of good images below a folder, in the order of their paths; what is left out is counted on the screen.
+    """Return the files of good images below a folder, in the order of their paths.
+
+    What is left out is counted on the screen.
 
     Nothing is taken from hidden files and folders, nor from what systems add. Of a folder laid out like MVTec AD,
     with train/good beside test and ground_truth, train/good is taken.
@@ -113,12 +115,12 @@ def find_good(folder: Path) -> list[Path]:
 
 
 def shown(path: Path) -> str:
-    """A path for the screen, also where its bytes are no UTF-8."""
+    """Return a path for the screen, also where its bytes are no UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def choose_input(paths: Sequence[Path], config: PartsConfig) -> DataConfig:
-    """The size, channels and resize policy for these images, as far as the recipe leaves them open.
+    """Return the size, channels and resize policy for these images, as far as the recipe leaves them open.
 
     Raises:
         DataError: None of them can be read.

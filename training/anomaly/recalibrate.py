@@ -139,7 +139,10 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
 
 
 def _pooled(old: Calibration, new: Answers, learnt: Learnt) -> tuple[bool, Calibration]:
-    """Old and new scores as one calibration where they look alike, else the new ones; and whether they are pooled."""
+    """Return old and new scores as one calibration where they look alike, else the new ones.
+
+    And whether they are pooled.
+    """
     is_pooled = bool(ks_2samp(old.scores, new.scores).pvalue >= ALIKE and old.map_peaks)
     if is_pooled:
         scores, peaks = (
@@ -169,7 +172,10 @@ def _read(sources: Sources, manifest: Manifest, *, progress: bool) -> _Read:
 
 
 def _leave_out_known(read: _Read, version: Path) -> _Read:
-    """The images that are new to a version. Scores of those it has learnt from are too low, and none counts twice."""
+    """Return the images that are new to a version.
+
+    Scores of those it has learnt from are too low, and none counts twice.
+    """
     if not (version / SEEN).is_file():
         tqdm.write(f"mind: {version} keeps no list of the images it has learnt from; make sure that these are others")
     learnt, counted = (_digests(version / name) for name in (SEEN, COUNTED))
@@ -198,7 +204,7 @@ def _note_counted(directory: Path, read: _Read, *, is_pooled: bool) -> None:
 
 
 def _look_chosen(share: float, version: int) -> str:
-    """A sentence where most good images are ones that the version before called unusual; else nothing."""
+    """Return a sentence where most good images are ones that the version before called unusual; else nothing."""
     if share < MANY:
         return ""
     return (
@@ -208,7 +214,7 @@ def _look_chosen(share: float, version: int) -> str:
 
 
 def _as_bytes(path: Path, config: DataConfig) -> UInt8[torch.Tensor, "channel height width"]:
-    """An image as earlier versions learnt from it, and listed it: resized in steps of 8 bits."""
+    """Return an image as earlier versions learnt from it, and listed it: resized in steps of 8 bits."""
     x = to_bytes(torch.from_numpy(read_pixels(path, config.channels))).float().numpy()
     spec = InputSpec(channels=config.channels, height=config.height, width=config.width, resize=config.resize)
     plan = plan_placement(spec, *x.shape[1:])
@@ -247,7 +253,7 @@ def _manifest(old: Manifest, calibration: Calibration, read: _Read, command: str
 
 
 def _draw(directory: Path, good: np.ndarray, defects: np.ndarray, calibration: Calibration) -> None:
-    """The ROC curve and the histogram of scores, beside the card."""
+    """Draw the ROC curve and the histogram of scores beside the card."""
     thresholds = np.sort(np.concatenate([good, defects]))[::-1]
     points = [(0.0, 0.0)] + [(float((good >= t).mean()), float((defects >= t).mean())) for t in thresholds]
     at = [(float((good >= calibration.threshold).mean()), float((defects >= calibration.threshold).mean()))]

@@ -43,7 +43,7 @@ class Defects:
 
 
 def read_defects(folder: Path, masks: Path | None, config: DataConfig, *, progress: bool) -> Defects:
-    """Images with defects from a folder, and their masks from another, see `masks.py`.
+    """Return images with defects from a folder, and their masks from another, see `masks.py`.
 
     Raises:
         DataError: No image, or one without a usable mask where masks are given.
@@ -59,7 +59,7 @@ def read_defects(folder: Path, masks: Path | None, config: DataConfig, *, progre
 
 
 def judge_of(graph: Path | bytes) -> Judge:
-    """The graph as a function of images (N,C,H,W), bytes: their scores and maps."""
+    """Return the graph as a function of images (N,C,H,W), bytes: their scores and maps."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
     def judge(images: Tensor) -> Answer:
@@ -72,7 +72,7 @@ def judge_of(graph: Path | bytes) -> Judge:
 
 
 def figures(good: Answer, anomalous: Answer, masks: NDArray[np.bool_] | None) -> dict[str, float]:
-    """AUROC and F1-max of images; with masks also AUROC and AUPRO of pixels, at the model's size.
+    """Return AUROC and F1-max of images; with masks also AUROC and AUPRO of pixels, at the model's size.
 
     Args:
         good: Scores and maps of good images by detectors that they did not teach, at least one.
@@ -90,7 +90,7 @@ def figures(good: Answer, anomalous: Answer, masks: NDArray[np.bool_] | None) ->
 def as_metrics(
     found: dict[str, float], beside: dict[str, dict[str, float]], *, good: int, defects: int, data: str
 ) -> list[Metric]:
-    """Figures as the manifest wants them.
+    """Return figures as the manifest wants them.
 
     Args:
         found: The model's, by name.
@@ -118,7 +118,7 @@ def as_metrics(
 def operating_points(
     scores: NDArray[np.float32], defects: NDArray[np.float32] | None, *, asked: float, data: str
 ) -> list[Metric]:
-    """What thresholds for several rates flag: of good images, and of defects where there are some.
+    """Return what thresholds for several rates flag: of good images, and of defects where there are some.
 
     A fifth of the good images at a time is judged by a threshold from the others, since one from all of them flags the
     asked share of them by construction. Rates that so many images cannot promise are left out, but for the asked one.
@@ -156,7 +156,7 @@ def _share(
 def picture(
     calibration: Calibration, good: Images, good_answer: Answer, defects: Defects | None, answer: Answer | None
 ) -> bytes:
-    """A PNG: images, their maps as heat over them, what is marked, and the true mask if known.
+    """Return a PNG: images, their maps as heat over them, what is marked, and the true mask if known.
 
     Without defects they are the good images with the highest scores: is one of them no good image?
     """
@@ -186,5 +186,5 @@ def _shrunk(x: Tensor) -> Tensor:
 
 
 def _spread(count: int) -> list[int]:
-    """Some of `count` things, as far apart as they are."""
+    """Return some of `count` things, as far apart as they are."""
     return list(range(0, count, max(1, count // SHOWN_DEFECTS)))[:SHOWN_DEFECTS]

@@ -60,12 +60,12 @@ class GlobalBlock(nn.Module):
 
 
 def residual_blocks(width: int, count: int) -> nn.Sequential:
-    """`count` blocks in a row: (N, width, H, W) -> the same shape."""
+    """Return `count` blocks in a row: (N, width, H, W) -> the same shape."""
     return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
 
 
 def pyramid_step(height: int, width: int, widths: Sequence[int], blocks: Sequence[int]) -> int:
-    """How many pixels of the image one pixel of the smallest level stands for: every width halves the size.
+    """Return how many pixels of the image one pixel of the smallest level stands for: every width halves the size.
 
     Raises:
         ValueError: The image cannot be halved that often, or `widths` and `blocks` differ in length.

@@ -60,7 +60,7 @@ class Codec(nn.Module):
         return x_hat.float()
 
     def bits(self, y: Rows, rate: Int64[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """What y takes: minus the logarithm of how much of the prior lies within half a step of it."""
+        """Return what y takes: minus the logarithm of how much of the prior lies within half a step of it."""
         shares, inverse = self.weight[rate].softmax(-1), torch.exp(-self.log_scale[rate])  # (N, D, components)
         from_location = y[..., None] - self.location[rate]
         above, below = (torch.sigmoid((from_location + half) * inverse) for half in (0.5, -0.5))

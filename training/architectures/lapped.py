@@ -22,7 +22,7 @@ Grid = Float[Tensor, "batch _ _ _"]
 
 
 def cosines() -> Float[Tensor, "channel 1 side side"]:
-    """The orthonormal DCT of an 8x8 block as kernels with a margin of zeros, in the order of `frequencies`."""
+    """Return the orthonormal DCT of an 8x8 block as kernels with a margin of zeros, in the order of `frequencies`."""
     at = np.arange(CELL)
     rows = np.cos(np.pi * (at[None] + 0.5) * at[:, None] / CELL) * math.sqrt(2.0 / CELL)
     rows[0] /= math.sqrt(2.0)
@@ -79,7 +79,10 @@ class LappedAutoencoder(nn.Module):
         return plain + functional.pixel_shuffle(h, 2)
 
     def bits(self, y: Grid, rate: Int64[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """What y takes by a prior per channel; the mean of a block (channel 0) as the difference to its left one."""
+        """Return what y takes by a prior per channel.
+
+        The mean of a block (channel 0) as the difference to its left one.
+        """
         mean = y[:, :1] - functional.pad(y[:, :1, :, :-1], (1, 0))
         y = torch.cat([mean, y[:, 1:]], 1)
         shares, inverse = self.weight[rate].softmax(-1), torch.exp(-self.log_scale[rate])  # (N, 64, components)
@@ -105,7 +108,7 @@ class LappedAutoencoder(nn.Module):
 
 
 def shrunk(y: Grid) -> Grid:
-    """Y nearer to zero, but for the mean of a block (channel 0)."""
+    """Return Y nearer to zero, but for the mean of a block (channel 0)."""
     return torch.cat([y[:, :1], functional.softshrink(y[:, 1:], SHRINK)], 1)
 
 
@@ -132,7 +135,7 @@ class Decompress(nn.Module):
 
 
 def reach(network: LappedAutoencoder) -> int:
-    """How far a pixel of x_hat is from the farthest symbol's pixels that it depends on, in whole blocks of pixels."""
+    """Return the distance of a pixel of x_hat to the farthest symbol it depends on, in pixels, by whole blocks."""
     refined = 2 * len(network.refine) + 1  # convolutions at half the size
     return -(-(refined + MARGIN) // CELL) * CELL + CELL
 

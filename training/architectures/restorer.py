@@ -62,7 +62,7 @@ class Restorer(nn.Module):
         return cell
 
     def forward(self, x: Images, sigma: Float[Tensor, " batch"] | None = None) -> Images:
-        """The restored images, not clamped: (N, C, scale * H, scale * W).
+        """Return the restored images, not clamped: (N, C, scale * H, scale * W).
 
         Args:
             x: Pixels in [0, 1].
@@ -103,7 +103,9 @@ class Clamped(nn.Module):
 
 @torch.enable_grad()
 def reach(network: Restorer) -> int:
-    """How far, in pixels of the input, something can be and still change a pixel of the output: the halo of tiles.
+    """Return how far, in pixels of the input, something can be and still change a pixel of the output.
+
+    The halo of tiles.
 
     Measured on a copy with positive weights, in which no influence cancels or dies: the gradient of the pixels of one
     cell of `multiple_of` pixels, with respect to the input, is zero just where the network does not look.

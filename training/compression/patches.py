@@ -17,7 +17,7 @@ Plane = UInt8[Tensor, "_ _"]
 
 
 def planes_of(photo: Photo) -> list[Plane]:
-    """Luma and chroma of a photograph as bytes."""
+    """Return luma and chroma of a photograph as bytes."""
     return [
         torch.from_numpy(np.rint(np.clip(plane, 0.0, 1.0) * 255.0).astype(np.uint8))
         for plane in to_planes(to_pixels(photo).numpy())
@@ -37,7 +37,7 @@ class Patches:
         return min(len(self._luma), len(self._chroma))
 
     def draw(self, count: int, generator: Generator) -> tuple[Planes, Int64[Tensor, " batch"]]:
-        """Patches at random places, half of them mirrored, and the rate at which each is to be written."""
+        """Return patches at random places, half of them mirrored, and the rate at which each is to be written."""
         patches = [self._patch(self._luma if 2 * i < count else self._chroma, generator) for i in range(count)]
         rate = torch.randint(self._rates, (count,), generator=generator)
         rate[-(-count // 2) :] += self._rates

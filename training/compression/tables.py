@@ -13,12 +13,14 @@ ONE_CONTEXT = Grid(context_from=())  # to see what the others are worth
 
 
 def fit_tables(symbols: NDArray[np.int32]) -> tuple[SymbolTable, ...]:
-    """A table per latent for symbols (N, D)."""
+    """Return a table per latent for symbols (N, D)."""
     return tuple(fit_table(column) for column in symbols.T)
 
 
 def fit_table(symbols: NDArray[np.int32]) -> SymbolTable:
-    """How often each symbol comes, in 1/65536, from one below the least to one above the largest; none is impossible.
+    """Return how often each symbol comes, in 1/65536, from one below the least to one above the largest.
+
+    None is impossible.
 
     A latent that always has one symbol keeps it alone, and costs nothing.
     """
@@ -36,7 +38,9 @@ def fit_table(symbols: NDArray[np.int32]) -> SymbolTable:
 
 
 def fit_grid_tables(planes: Sequence[Symbols], grid: Grid) -> Tables:
-    """How often each symbol comes in each context: one table for channel 0, one per context for each other channel.
+    """Return how often each symbol comes in each context.
+
+    One table for channel 0, one per context for each other channel.
 
     Within a channel all contexts can write the same symbols: those that came, those of the other sign, and one more.
 

@@ -13,7 +13,9 @@ Images = Float[Tensor, "batch channel height width"]
 
 
 def augment(x: Images, config: AugmentationConfig, generator: Generator) -> Images:
-    """A share of `config.share` of the images, each turned, scaled, slanted and shifted at random; the rest as it is.
+    """Return a share of `config.share` of the images, each turned, scaled, slanted and shifted at random.
+
+    The rest as it is.
 
     Every amount is drawn uniformly between its negative and positive limit. The edge is repeated outwards.
 

@@ -23,18 +23,21 @@ def gaussian(x: Images, generator: Generator, *, mean: float = 0.0, sigma: float
 
 
 def none(x: Images, generator: Generator) -> Images:
-    """The image as it is: a plain autoencoder."""
+    """Return the image as it is: a plain autoencoder."""
     return x
 
 
 def permute(x: Images, generator: Generator, *, seed: int = 0) -> Images:
-    """The pixels of every image in the same wrong order, that of `seed`: neighbours are neighbours no more."""
+    """Return the pixels of every image in the same wrong order, that of `seed`: neighbours are neighbours no more."""
     order = _order(x.shape[2] * x.shape[3], seed)
     return x.flatten(2)[:, :, order].reshape(x.shape)
 
 
 def rotate(x: Images, generator: Generator, *, degrees: float = 30.0) -> Images:
-    """Every image turned counterclockwise about its centre: its edge goes on outwards, what turns out is cut off."""
+    """Return every image turned counterclockwise about its centre.
+
+    Its edge goes on outwards, what turns out is cut off.
+    """
     angle = math.radians(degrees)
     cosine, sine, aspect = math.cos(angle), math.sin(angle), x.shape[2] / x.shape[3]
     # From output to input in grid_sample's coordinates, whose unit is half the height down and half the width across.
@@ -44,7 +47,7 @@ def rotate(x: Images, generator: Generator, *, degrees: float = 30.0) -> Images:
 
 
 def flip(x: Images, generator: Generator) -> Images:
-    """Every image as in a mirror: left is right."""
+    """Return every image as in a mirror: left is right."""
     return x.flip(3)
 
 
@@ -55,7 +58,7 @@ def one_of(
     names: Sequence[str],
     options: Mapping[str, Mapping[str, float | int]] | None = None,
 ) -> Images:
-    """Every image through one of several corruptions, drawn at random.
+    """Return every image through one of several corruptions, drawn at random.
 
     Args:
         x: Clean images.
@@ -82,7 +85,7 @@ CORRUPTIONS: dict[str, Callable[..., Images]] = {
 
 
 def corrupt(x: Images, config: CorruptionConfig, generator: Generator) -> Images:
-    """Every image of `x` corrupted, whatever `config.clean_share` says.
+    """Return every image of `x` corrupted, whatever `config.clean_share` says.
 
     Raises:
         RecipeError: Unknown corruption, or options it does not take.
@@ -101,7 +104,7 @@ def _order(pixels: int, seed: int) -> Int64[Tensor, " pixels"]:
 
 
 def training_input(x: Images, config: CorruptionConfig, generator: Generator) -> Images:
-    """`x` corrupted, except a share of `config.clean_share` images drawn at random, which stay clean."""
+    """Return `x` corrupted, except a share of `config.clean_share` images drawn at random, which stay clean."""
     x_noisy = corrupt(x, config, generator)
     is_clean: Bool[Tensor, "batch 1 1 1"] = torch.rand((len(x), 1, 1, 1), generator=generator) < config.clean_share
     return torch.where(is_clean, x, x_noisy)

@@ -60,7 +60,7 @@ class Dataset:
 
 
 def load_data(config: DataConfig, path: Path | None, *, seed: int, progress: bool = True) -> Dataset:
-    """The images that a recipe asks for, from the folder `path`; MNIST is downloaded where `path` is None.
+    """Return the images that a recipe asks for, from the folder `path`; MNIST is downloaded where `path` is None.
 
     Raises:
         DataError: No folder, no readable image, fewer than 8, or files that are not what they should be.

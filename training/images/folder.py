@@ -43,7 +43,7 @@ class FolderImages:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All files below `folder` whose names say that they are images, in the order of their paths.
+    """Return all files below `folder` whose names say that they are images, in the order of their paths.
 
     Nothing is taken from hidden files and folders, nor from what systems add.
 
@@ -59,19 +59,19 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def visible(folder: Path) -> Iterator[Path]:
-    """All files below `folder` but hidden ones, and those of systems and network drives."""
+    """Yield all files below `folder` but hidden ones, and those of systems and network drives."""
     for path in folder.rglob("*"):
         if path.is_file() and not any(is_of_system(part) for part in path.relative_to(folder).parts):
             yield path
 
 
 def is_of_system(name: str) -> bool:
-    """Whether a file or folder of that name holds nothing that a person has put there."""
+    """Tell whether a file or folder of that name holds nothing that a person has put there."""
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def read_folder(folder: Path, config: DataConfig, *, progress: bool) -> FolderImages:
-    """All different images below `folder` in the order of their paths.
+    """Return all different images below `folder` in the order of their paths.
 
     Raises:
         DataError: No file with a known suffix, or none that can be read.
@@ -80,7 +80,7 @@ def read_folder(folder: Path, config: DataConfig, *, progress: bool) -> FolderIm
 
 
 def read_files(paths: Sequence[Path], config: DataConfig, *, label: str, progress: bool) -> FolderImages:
-    """All different images among some files, in their order; `label` says what they are.
+    """Return all different images among some files, in their order; `label` says what they are.
 
     Raises:
         DataError: None can be read, or all are blank.
@@ -97,7 +97,7 @@ def read_files(paths: Sequence[Path], config: DataConfig, *, label: str, progres
 def read_all(
     paths: Sequence[Path], read: Callable[[Path], Kept], *, label: str, progress: bool
 ) -> tuple[list[tuple[Path, Kept]], list[Skipped]]:
-    """Files and their images, in order, and the files that could not be read."""
+    """Return files and their images, in order, and the files that could not be read."""
     found: list[tuple[Path, Kept]] = []
     skipped: list[Skipped] = []
     with ThreadPoolExecutor(READERS) as pool:
@@ -112,7 +112,10 @@ def read_all(
 
 
 def without_twins(found: Iterable[tuple[Path, Kept]]) -> tuple[list[Kept], tuple[Path, ...], list[Skipped]]:
-    """Images whose pixels come once, with their files, and the others: two parts with one picture would flatter."""
+    """Return images whose pixels come once, with their files, and the others.
+
+    Two parts with one picture would flatter.
+    """
     first_by_digest: dict[bytes, Path] = {}
     images: list[Kept] = []
     twins = []
@@ -126,7 +129,7 @@ def without_twins(found: Iterable[tuple[Path, Kept]]) -> tuple[list[Kept], tuple
 
 
 def digest_of(*images: Kept) -> bytes:
-    """What images are known by, whatever depth they are kept at."""
+    """Return what images are known by, whatever depth they are kept at."""
     digest = hashlib.blake2b()
     for image in images:
         digest.update(str(image.shape).encode())

@@ -20,7 +20,7 @@ LARGEST_FILE_BYTES = 2**32  # 4 GiB: 70 times MNIST; a header that promises more
 
 
 def read_idx(path: Path, *, axes: int) -> UInt8[Tensor, "..."]:
-    """The array in the gzipped IDX file at `path`: 3 axes are images (N, H, W), 1 axis is labels (N,).
+    """Return the array in the gzipped IDX file at `path`: 3 axes are images (N, H, W), 1 axis is labels (N,).
 
     Raises:
         DataError: No such file, no gzip, another magic number, or more or fewer bytes than the header promises.

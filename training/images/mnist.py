@@ -46,7 +46,7 @@ class IdxFolder:
 
 
 def read_idx_folder(folder: Path) -> IdxFolder:
-    """The four files of `folder`; those with labels may be missing.
+    """Return the four files of `folder`; those with labels may be missing.
 
     Raises:
         DataError: A file is missing or damaged, or the parts do not fit each other.
@@ -66,7 +66,7 @@ def read_idx_folder(folder: Path) -> IdxFolder:
 
 
 def is_mnist(parts: IdxFolder) -> bool:
-    """Whether the images are those of MNIST itself, to the byte."""
+    """Tell whether the images are those of MNIST itself, to the byte."""
     sha256 = hashlib.sha256()
     for images in (parts.train, parts.test):
         sha256.update(images.numpy().data)
@@ -74,7 +74,7 @@ def is_mnist(parts: IdxFolder) -> bool:
 
 
 def download(folder: Path = DOWNLOAD_FOLDER, *, mirror: str = MIRROR) -> Path:
-    """`folder` with the four files of MNIST in it, each fetched where missing and checked against its SHA-256.
+    """Return `folder` with the four files of MNIST in it, each fetched where missing and checked against its SHA-256.
 
     Raises:
         DataError: No network, or other bytes than MNIST's.

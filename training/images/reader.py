@@ -24,7 +24,7 @@ _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values t
 
 
 def read_image(path: Path, config: DataConfig) -> Kept:
-    """The image in a file at the recipe's channels and size, (C, H, W), as the service brings it there.
+    """Return the image in a file at the recipe's channels and size, (C, H, W), as the service brings it there.
 
     Raises:
         DataError: The service would refuse the file, or its size under `resize = "reject"`.
@@ -34,7 +34,7 @@ def read_image(path: Path, config: DataConfig) -> Kept:
 
 
 def read_pixels(path: Path, channels: int) -> Kept:
-    """The image in a file as it is shown, (C, H, W): bytes, or float32 pixels in [0, 1] of 16 bits.
+    """Return the image in a file as it is shown, (C, H, W): bytes, or float32 pixels in [0, 1] of 16 bits.
 
     EXIF orientation is applied, alpha dropped, colour made grey and grey colour as `channels` says.
 
@@ -55,7 +55,7 @@ def read_pixels(path: Path, channels: int) -> Kept:
 
 
 def place(image: Kept, config: DataConfig) -> Kept:
-    """An image (C, h, w) at the recipe's height and width by its resize policy, (C, H, W).
+    """Return an image (C, h, w) at the recipe's height and width by its resize policy, (C, H, W).
 
     Raises:
         DataError: It has another size, and the policy is "reject".
@@ -72,7 +72,10 @@ def place(image: Kept, config: DataConfig) -> Kept:
 
 
 def peek(path: Path) -> tuple[tuple[int, int], bool] | None:
-    """Width and height of a file as it is shown, and whether it is grey, from its header; None where it is no image."""
+    """Return width and height of a file as it is shown, and whether it is grey, from its header.
+
+    None where it is no image.
+    """
     try:
         with PillowImage.open(path, formats=FORMATS) as image:
             width, height = image.size

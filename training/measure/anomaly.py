@@ -10,7 +10,7 @@ FPR_LIMIT = 0.3  # where AUPRO stops, as in the papers on MVTec AD
 
 
 def auroc(normal: ArrayLike, anomalous: ArrayLike) -> float:
-    """The chance that an anomalous score is above a normal one, ties counting half (the area under the ROC curve).
+    """Return the area under the ROC curve: the chance that an anomalous score is above a normal one, ties half.
 
     Args:
         normal: Scores of normal images or pixels, any shape, at least one.
@@ -24,7 +24,10 @@ def auroc(normal: ArrayLike, anomalous: ArrayLike) -> float:
 
 
 def f1_max(normal: ArrayLike, anomalous: ArrayLike) -> float:
-    """The largest F1 that any threshold reaches: how well the two could be told apart if the threshold were known."""
+    """Return the largest F1 that any threshold reaches.
+
+    How well the two could be told apart if the threshold were known.
+    """
     negatives, positives = np.sort(np.asarray(normal).ravel()), np.sort(np.asarray(anomalous).ravel())
     true = len(positives) - np.arange(len(positives))  # at the threshold of each positive, itself included
     false = len(negatives) - np.searchsorted(negatives, positives, "left")
@@ -33,7 +36,7 @@ def f1_max(normal: ArrayLike, anomalous: ArrayLike) -> float:
 
 
 def aupro(maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]]) -> float:
-    """Area under the per-region overlap over false-positive rates of pixels up to 0.3, as a share of the largest one.
+    """Return AUPRO: area under the per-region overlap for false-positive rates up to 0.3, as a share of the largest.
 
     Every connected region counts the same however large it is (Bergmann et al. 2021,
     https://doi.org/10.1007/s11263-020-01400-4). Exact: a pixel of a region is found from the rate on that its own
@@ -55,6 +58,6 @@ def aupro(maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]
 
 
 def pixel_auroc(maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]]) -> float:
-    """AUROC over the pixels of all images together."""
+    """Return AUROC over the pixels of all images together."""
     normal = np.concatenate([m[~mask] for m, mask in zip(maps, masks, strict=True)])
     return auroc(normal, np.concatenate([m[mask] for m, mask in zip(maps, masks, strict=True)]))

@@ -26,7 +26,7 @@ Matrix = Float[Tensor, "rows columns"]
 
 
 def median_filter(x: Images) -> Images:
-    """Every pixel replaced by the median of the 3x3 pixels around it; edges repeat."""
+    """Return every pixel replaced by the median of the 3x3 pixels around it; edges repeat."""
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     windows = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)  # (N, C, H, W, 9)
     return windows.median(dim=-1).values
@@ -48,7 +48,9 @@ class LinearMap:
 def reduced_rank_regression(
     images: Bytes, corruption: CorruptionConfig | None, rank: int, *, progress: bool = False
 ) -> LinearMap:
-    """The linear map of `rank` from corrupted to clean images with the least squared error; PCA without a corruption.
+    """Return the linear map of `rank` from corrupted to clean images with the least squared error.
+
+    PCA without a corruption.
 
     Izenman, Reduced-rank regression for the multivariate linear model, 1975,
     https://doi.org/10.1016/0047-259X(75)90042-1: ordinary least squares, projected on the principal directions of its
@@ -108,7 +110,7 @@ class PixelPca:
         self.size = self.directions.numel()  # floats
 
     def __call__(self, images: Bytes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The mean squared residual, and where it is."""
+        """Return the mean squared residual, and where it is."""
         small = _small(images)
         x = small.flatten(1) - self.mean
         residual = (x - x @ self.directions.T @ self.directions).reshape(small.shape)

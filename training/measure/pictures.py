@@ -40,7 +40,7 @@ class SizedGraph:
         self._multiple_of, self._scale = multiple_of, scale
 
     def __call__(self, x: Image, sigma: float) -> Image:
-        """Restored: (1, C, scale * H, scale * W)."""
+        """Return restored: (1, C, scale * H, scale * W)."""
         height, width = x.shape[2:]
         padding = ((0, 0), (0, 0), (0, -height % self._multiple_of), (0, -width % self._multiple_of))
         feed: dict[str, NDArray[np.float32]] = {"x": np.pad(x.numpy(), padding, mode="reflect")}
@@ -51,7 +51,7 @@ class SizedGraph:
 
 
 def thorough(restore: Restore) -> Restore:
-    """What the service answers with `thorough=true`: the mean over all orientations of the image."""
+    """Return what the service answers with `thorough=true`: the mean over all orientations of the image."""
 
     def mean(x: Image, sigma: float) -> Image:
         answers = []
@@ -66,7 +66,7 @@ def thorough(restore: Restore) -> Restore:
 
 
 def noisy_pairs(pairs: tuple[Pair, ...], recipe: RestorationRecipe, sigma: float) -> Iterator[tuple[Image, Image]]:
-    """What goes in and what should come out, of every picture, with the same noise at every call."""
+    """Yield the input and the wanted output of every picture, with the same noise at every call."""
     generator = generator_for(TEST_NOISE_SEED, int(sigma))
     for pair in pairs:
         made = prepare(pair, recipe)
@@ -90,13 +90,13 @@ def means(restore: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, 
 
 
 def bicubic(x: Image, scale: int) -> Image:
-    """Enlarged by Pillow's bicubic filter."""
+    """Return enlarged by Pillow's bicubic filter."""
     height, width = (side * scale for side in x.shape[2:])
     return to_pixels(resized((x[0] * SIGMA_UNIT).round().byte(), height, width))[None]
 
 
 def baselines(recipe: RestorationRecipe) -> dict[str, Restore]:
-    """What costs nothing, by name."""
+    """Return what costs nothing, by name."""
     if recipe.kind == "enhance":
         return {"bicubic": lambda x, _: bicubic(x, recipe.scale)}
     return {"as it comes": lambda x, _: x, "median 3x3": lambda x, _: median_filter(x)}

@@ -42,7 +42,10 @@ class PlaneCodec:
     rates: int
 
     def symbols(self, photo: Photo, rate: int, tables: Sequence[Tables] = ()) -> list[Symbols]:
-        """The symbols (64, rows, columns) of its planes; those that the planes' tables can write, if they are given."""
+        """Return the symbols (64, rows, columns) of its planes.
+
+        Those that the planes' tables can write, if they are given.
+        """
         made = []
         for number, plane in enumerate(to_planes(photo.astype(np.float32) / np.float32(255))):
             padding = [(0, -side % CELL) for side in plane.shape]
@@ -52,7 +55,7 @@ class PlaneCodec:
         return made
 
     def photo(self, symbols: Sequence[Symbols], size: tuple[int, int], rate: int) -> Photo:
-        """What is drawn of them, in bytes as files have them."""
+        """Return what is drawn of them, in bytes as files have them."""
         planes: list[Plane] = []
         for number, (grid, shape) in enumerate(zip(symbols, sizes_of_planes(*size, len(symbols)), strict=True)):
             x_hat = self.decompress(grid[None].astype(np.float32), self._index(rate, number))
@@ -65,7 +68,7 @@ class PlaneCodec:
 
 
 def served_codec(directory: Path, rates: int) -> PlaneCodec:
-    """The graphs of a directory, by onnxruntime."""
+    """Return the graphs of a directory, by onnxruntime."""
 
     def graph(name: str, first: str) -> Graph:
         session = onnxruntime.InferenceSession(directory / f"{name}.onnx", providers=["CPUExecutionProvider"])
@@ -80,7 +83,7 @@ def served_codec(directory: Path, rates: int) -> PlaneCodec:
 
 
 def torch_codec(network: LappedAutoencoder) -> PlaneCodec:
-    """A network that was not exported."""
+    """Return a network that was not exported."""
 
     def graph(module: torch.nn.Module) -> Graph:
         @torch.no_grad()
@@ -102,7 +105,7 @@ def unaligned(photo: torch.Tensor) -> Photo:
 def measure_rate(
     codec: PlaneCodec, point: RatePoint, grid: Grid, photos: Sequence[Photo], *, name: str, rate: int
 ) -> Point:
-    """Bytes per photograph, each in a file of its own, header included, and the PSNR of all values of all pixels.
+    """Return bytes per photograph, header included, and the PSNR of all values of all pixels.
 
     The header holds `name`, the model's.
 
@@ -133,7 +136,7 @@ def measure_all(
     what: str,
     progress: bool,
 ) -> list[Point]:
-    """A point per rate, fewest bytes first."""
+    """Return a point per rate, fewest bytes first."""
     return [
         measure_rate(codec, point, grid, photos, name=name, rate=rate)
         for rate, point in enumerate(tqdm(points, desc=what, unit="rate", disable=not progress))
@@ -143,7 +146,7 @@ def measure_all(
 def file_of(
     name: str, rate: int, symbols: Sequence[Int32[np.ndarray, "_ _ _"]], size: tuple[int, int], payload: bytes
 ) -> bytes:
-    """The file that the service would write with the model `name`, digests left empty."""
+    """Return the file that the service would write with the model `name`, digests left empty."""
     none = bytes(DIGEST_BYTES)
     return write_container(
         Container(

@@ -46,7 +46,7 @@ def lossy_codecs() -> dict[str, tuple[Codec, Sequence[int]]]:
 
 
 def sheet_of(images: Bytes) -> Image.Image:
-    """The images as one picture, in rows as long as they are many; what is left of the last row is black."""
+    """Return the images as one picture, in rows as long as they are many; what is left of the last row is black."""
     count, channels, height, width = images.shape
     columns = int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
@@ -58,7 +58,10 @@ def sheet_of(images: Bytes) -> Image.Image:
 
 
 def lossy_curve(sheets: Sequence[Bytes], codec: Codec, qualities: Sequence[int]) -> list[Point]:
-    """A point per quality over all sheets: bytes per image, and the PSNR of the mean squared error of all pixels."""
+    """Return a point per quality over all sheets.
+
+    Bytes per image, and the PSNR of the mean squared error of all pixels.
+    """
     pictures = [sheet_of(images) for images in sheets]
     images, pixels = sum(map(len, sheets)), sum(np.asarray(picture).size for picture in pictures)
     points = []
@@ -82,13 +85,13 @@ def best(points: Sequence[Point]) -> list[Point]:
 
 
 def lossless_size(sheets: Sequence[Bytes]) -> float:
-    """Bytes per image of the sheets as PNG."""
+    """Return bytes per image of the sheets as PNG."""
     write = _writer("PNG", optimize=True)
     return sum(len(write(sheet_of(images), 0)) for images in sheets) / sum(map(len, sheets))
 
 
 def size_at(points: Sequence[Point], psnr: float) -> float | None:
-    """Bytes per image at that PSNR, between the two points around it.
+    """Return bytes per image at that PSNR, between the two points around it.
 
     None where the curve does not get there, or jumps over it by more than `WIDEST_STEP_DB`.
     """
@@ -107,14 +110,14 @@ def size_at(points: Sequence[Point], psnr: float) -> float | None:
 
 
 def widest_gap(points: Sequence[Point], psnr: float) -> tuple[Point, Point] | None:
-    """The first two neighbours between which `size_at` finds nothing, if they begin below that PSNR."""
+    """Return the first two neighbours between which `size_at` finds nothing, if they begin below that PSNR."""
     ordered = sorted(points, key=lambda p: p.psnr_db)
     pairs = pairwise(ordered)
     return next((p for p in pairs if p[1].psnr_db - p[0].psnr_db > WIDEST_STEP_DB and p[0].psnr_db < psnr), None)
 
 
 def draw_curves(curves: dict[str, list[Point]], *, around: list[Point]) -> bytes:
-    """PSNR over bytes per image of each method, as PNG, for the PSNRs of `around` and a little beyond."""
+    """Return PSNR over bytes per image of each method, as PNG, for the PSNRs of `around` and a little beyond."""
     low, high = min(p.psnr_db for p in around) - 2.0, max(p.psnr_db for p in around) + 2.0
     shown = {
         label: sorted((p.bytes_per_image, p.psnr_db) for p in points if low <= p.psnr_db <= high)

@@ -34,7 +34,10 @@ def neighbour_accuracy(
 def mean_average_precision(
     gallery: Features, gallery_labels: Labels, queries: Features, labels: Labels, *, progress: bool = False
 ) -> float:
-    """Mean over queries of the average precision: at every gallery image of the same label, how many up to it are."""
+    """Return mean over queries of the average precision.
+
+    At every gallery image of the same label, how many up to it are.
+    """
     total, counted = 0.0, 0
     ranks = torch.arange(1, len(gallery) + 1)
     for chunk, wanted in _chunks(queries, labels, progress=progress):
@@ -49,7 +52,7 @@ def mean_average_precision(
 
 
 def _distances(queries: Features, gallery: Features) -> Float[Tensor, "query image"]:
-    """Squared, less the query's own length: what is nearest stays nearest."""
+    """Return squared, less the query's own length: what is nearest stays nearest."""
     return gallery.square().sum(1) - 2.0 * queries @ gallery.T
 
 

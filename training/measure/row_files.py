@@ -35,7 +35,7 @@ class ServedCodec:
         self._decompress = onnxruntime.InferenceSession(content, providers=providers)
 
     def latents(self, x: Images, rate: int) -> Latents:
-        """What becomes the symbols of images at a rate, not yet rounded."""
+        """Return what becomes the symbols of images at a rate, not yet rounded."""
         chunks = [
             self._compress.run(None, {"x": part, "rate": np.full(len(part), rate, np.float32)})[0]
             for part in np.split(x, range(CHUNK, len(x), CHUNK))
@@ -44,7 +44,7 @@ class ServedCodec:
         return y
 
     def images(self, symbols: Symbols, rate: int) -> Images:
-        """What the decoder makes of symbols."""
+        """Return what the decoder makes of symbols."""
         rates = np.full(len(symbols), rate, np.float32)
         (x_hat,) = self._decompress.run(None, {"symbols": symbols.astype(np.float32), "rate": rates})
         made: Images = x_hat
@@ -52,7 +52,7 @@ class ServedCodec:
 
 
 def file_of(name: str, codec: ServedCodec, rates: tuple[RatePoint, ...], rate: int, symbols: Symbols) -> bytes:
-    """The file that the service would write of images of the model's own size."""
+    """Return the file that the service would write of images of the model's own size."""
     tables = bytes.fromhex(digest_of(rates))
     return write_container(
         Container(
@@ -72,7 +72,7 @@ def file_of(name: str, codec: ServedCodec, rates: tuple[RatePoint, ...], rate: i
 def measure_rate(
     name: str, codec: ServedCodec, rates: tuple[RatePoint, ...], rate: int, x: Images, *, images_per_file: int
 ) -> Point:
-    """Bytes per image with that many images in a file, and the PSNR of all pixels, rounded to bytes as files are."""
+    """Return bytes per image with that many images in a file, and the PSNR of all pixels, rounded to bytes."""
     tables = rates[rate].tables
     symbols = to_symbols(codec.latents(x, rate), tables)
     size, squares = 0, 0.0
@@ -88,7 +88,7 @@ def measure_rate(
 def measure_all(
     name: str, codec: ServedCodec, compression: Compression, x: Images, *, images_per_file: int, progress: bool
 ) -> list[Point]:
-    """A point per rate, fewest bytes first."""
+    """Return a point per rate, fewest bytes first."""
     rates = range(len(compression.rates))
     return [
         measure_rate(name, codec, compression.rates, rate, x, images_per_file=images_per_file)

@@ -45,14 +45,14 @@ GridsRun = Run[PhotoCodecRecipe, Photos]
 
 
 def build_network(recipe: PhotoCodecRecipe) -> LappedAutoencoder:
-    """The recipe's network before training: its kernels are cosines, the rest is drawn from its seed."""
+    """Return the recipe's network before training: its kernels are cosines, the rest is drawn from its seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
         return LappedAutoencoder(recipe.steps, width=recipe.network.width, depth=recipe.network.depth)
 
 
 def job(recipe: PhotoCodecRecipe, data: Photos, device: torch.device) -> Job:
-    """The training that a recipe asks for.
+    """Return the training that a recipe asks for.
 
     Raises:
         TrainingError: No picture is large enough.
@@ -95,7 +95,7 @@ def job(recipe: PhotoCodecRecipe, data: Photos, device: torch.device) -> Job:
 
 @torch.no_grad()
 def validation_loss(model: nn.Module, pairs: tuple[Pair, ...], lambdas: Float[Tensor, " rate"]) -> float:
-    """Mean of `trade_off` over the planes of all photographs at every rate, with rounded symbols."""
+    """Return mean of `trade_off` over the planes of all photographs at every rate, with rounded symbols."""
     losses, rates = [], len(lambdas) // 2
     for pair in pairs:
         for number, plane in enumerate(planes_of(middle(pair.clean, VALIDATION_SIDE))):
@@ -164,7 +164,7 @@ GRIDS = Problem(takes=("data",), read=read, summary=lambda data: data.summary, f
 
 
 def fit_points(codec: PlaneCodec, photos: list[Photo], *, progress: bool) -> list[RatePoint]:
-    """The tables of training photographs at every rate; figures are still to be measured."""
+    """Return the tables of training photographs at every rate; figures are still to be measured."""
     points = []
     for rate in tqdm(range(codec.rates), desc="tables", unit="rate", disable=not progress):
         planes = [codec.symbols(photo, rate) for photo in photos]
@@ -189,7 +189,7 @@ def _export(network: LappedAutoencoder, directory: Path) -> dict[Task, Graph]:
 
 @torch.no_grad()
 def _inputs(task: Task, network: LappedAutoencoder, planes: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """Random planes, or the symbols of such, at several rates."""
+    """Return random planes, or the symbols of such, at several rates."""
     generator = generator_for(GOLDEN_SEED, rows)
     x = torch.rand(planes, 1, rows * CELL, columns * CELL, generator=generator)
     rate = torch.arange(planes, dtype=torch.float32) % len(network.steps)
@@ -197,7 +197,7 @@ def _inputs(task: Task, network: LappedAutoencoder, planes: int, rows: int, colu
 
 
 def _golden(recipe: PhotoCodecRecipe, tables: Tables, directory: Path) -> tuple[dict[str, NDArray[np.float32]], bytes]:
-    """A smooth plane and one with an edge, their symbols at the default rate and what is drawn of those.
+    """Return a smooth plane and one with an edge, their symbols at the default rate and what is drawn of those.
 
     Returns: All that by name, and the symbols as the range coder writes them.
     """

@@ -23,7 +23,7 @@ VALIDATION_BATCH = 500
 
 
 def job(recipe: Recipe, data: Dataset, device: torch.device) -> Job:
-    """The training that a recipe asks for: the loss of the reconstruction, and of the latents if it says so.
+    """Return the training that a recipe asks for: the loss of the reconstruction, and of the latents if it says so.
 
     Raises:
         RecipeError: An unknown loss, corruption or regularisation, or one that the network cannot have.
@@ -77,7 +77,7 @@ def validation_loss(
     recipe: Recipe,
     device: torch.device,
 ) -> float:
-    """Mean loss over `images`, all corrupted, with the same corruption at every call."""
+    """Return mean loss over `images`, all corrupted, with the same corruption at every call."""
     loss_of = LOSSES[recipe.training.loss]
     generator = generator_for(recipe.training.seed, VALIDATION_STEP)
     total = 0.0
@@ -89,7 +89,7 @@ def validation_loss(
 
 
 def trained(recipe: Recipe, run_dir: Path) -> nn.Module:
-    """The network of a run with its trained weights.
+    """Return the network of a run with its trained weights.
 
     Raises:
         TrainingError: It has none yet, or they are of another network.

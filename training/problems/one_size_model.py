@@ -42,12 +42,12 @@ OneSizeRun = Run[Recipe, Dataset]
 
 
 def read(recipe: Recipe, sources: Sources, progress: bool) -> Dataset:
-    """The images that the recipe asks for."""
+    """Return the images that the recipe asks for."""
     return load_data(recipe.data, sources.data, seed=recipe.training.seed, progress=progress)
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Whether everything that the recipe names exists and fits together, asked before an hour of training.
+    """Check that everything the recipe names exists and fits together, before an hour of training.
 
     Raises:
         RecipeError: It does not; the message says what.
@@ -116,7 +116,7 @@ def evaluate_stage(run: OneSizeRun, places: Places) -> None:
 
 
 def calibrate_stage(run: OneSizeRun, places: Places) -> None:
-    """Exported anomaly graph -> threshold, from normal images kept back for it."""
+    """Set the threshold of the exported anomaly graph, from normal images kept back for it."""
     if "anomaly" in run.recipe.tasks:
         calibrate(run, progress=places.progress)
         content = run.read(CALIBRATION, "calibrate")
@@ -138,7 +138,7 @@ LATER_STAGES: dict[str, tuple[Callable[[OneSizeRun, Places], None], str]] = {
 
 
 def finish(run: OneSizeRun, places: Places) -> Finished:
-    """The stages that are not done yet, then the version's files."""
+    """Return the stages that are not done yet, then the version's files."""
     for name, (stage, leaves) in LATER_STAGES.items():
         asks_anew = name == "evaluate" and places.beside  # figures without those of `beside` are not what was asked for
         if asks_anew or not run.path(leaves).exists():
@@ -147,7 +147,7 @@ def finish(run: OneSizeRun, places: Places) -> Finished:
 
 
 def assemble(run: OneSizeRun, places: Places) -> Finished:
-    """The files of a version in the run's `model/`, but card and manifest; and what its stages have found."""
+    """Return the files of a version in the run's `model/`, but card and manifest; and what its stages have found."""
     recipe, data, directory = run.recipe, run.data, run.path(MODEL)
     graphs, evaluation = run.read(GRAPHS, "export"), run.read(EVALUATION, "evaluate")
     metrics, limits = list(evaluation["metrics"]), list(recipe.limits)

@@ -75,7 +75,7 @@ PartsRun = Run[AnomalyRecipe, Images]
 
 
 def read(recipe: AnomalyRecipe, sources: Sources, progress: bool) -> Images:
-    """Good images, and defects with their masks where they were given.
+    """Return good images, and defects with their masks where they were given.
 
     Raises:
         DataError: A folder is missing, or its images cannot be used.
@@ -139,7 +139,7 @@ def finish(run: PartsRun, places: Places) -> Finished:
 
 
 def export_detector(detector: Detector, images: Real[Tensor, "_ c h w"], directory: Path) -> tuple[Graph, Golden]:
-    """The detector as `anomaly.onnx` with a golden sample, compared with PyTorch on some of the images."""
+    """Return the detector as `anomaly.onnx` with a golden sample, compared with PyTorch on some of the images."""
     x = to_pixels(images[: max(PARITY_BATCHES)])
     x = x.repeat(-(-max(PARITY_BATCHES) // len(x)), 1, 1, 1)[: max(PARITY_BATCHES)]
     graphs, golden = export_graphs({"anomaly": detector}, {"anomaly": x}, directory)
@@ -147,7 +147,7 @@ def export_detector(detector: Detector, images: Real[Tensor, "_ c h w"], directo
 
 
 def digest(image: Real[Tensor, "c h w"]) -> str:
-    """What an image at the model's size is known by, as bytes or pixels."""
+    """Return what an image at the model's size is known by, as bytes or pixels."""
     return hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
 
 

@@ -39,7 +39,7 @@ PicturesRun = Run[RestorationRecipe, Photos]
 
 
 def build_network(recipe: RestorationRecipe) -> Restorer:
-    """The recipe's network with weights drawn from its seed."""
+    """Return the recipe's network with weights drawn from its seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
         return Restorer(
@@ -52,7 +52,7 @@ def build_network(recipe: RestorationRecipe) -> Restorer:
 
 
 def job(recipe: RestorationRecipe, data: Photos, device: torch.device) -> Job:
-    """The training that a recipe asks for.
+    """Return the training that a recipe asks for.
 
     Raises:
         TrainingError: No picture is large enough.
@@ -93,7 +93,9 @@ def job(recipe: RestorationRecipe, data: Photos, device: torch.device) -> Job:
 
 @torch.no_grad()
 def validation_loss(model: nn.Module, pairs: Sequence[Pair], recipe: RestorationRecipe, device: torch.device) -> float:
-    """Mean over whole pictures of their mean squared error; with Gaussian noise of 25 where there is none of their own.
+    """Return mean over whole pictures of their mean squared error.
+
+    With Gaussian noise of 25 where there is none of their own.
 
     The noise is the same at every call. In float32 whatever the training's precision. Without clean pictures (`blind`)
     it is the error of pixels that the network did not see, which holds their noise, too.
@@ -123,7 +125,7 @@ def _whole_cells(x_in: Tensor, x: Tensor, recipe: RestorationRecipe, model: nn.M
 
 
 def read(recipe: RestorationRecipe, sources: Sources, progress: bool) -> Photos:
-    """Pictures from one folder; the recipe spoils them itself, or they are noisy already."""
+    """Return pictures from one folder; the recipe spoils them itself, or they are noisy already."""
     if sources.data is None:
         raise DataError("which photographs? Give --data FOLDER")
     config, least = recipe.data, recipe.training.patch * recipe.factor
@@ -134,7 +136,7 @@ def read(recipe: RestorationRecipe, sources: Sources, progress: bool) -> Photos:
 
 
 def read_both(recipe: RestorationRecipe, sources: Sources, progress: bool) -> Photos:
-    """Pairs of the same names from two folders."""
+    """Return pairs of the same names from two folders."""
     if sources.noisy is None or sources.clean is None:
         raise DataError("restore learns from pairs: give --noisy DIR and --clean DIR, same names in both")
     config = recipe.data
@@ -202,7 +204,7 @@ ENHANCE = replace(PICTURES, takes=("data", "scale"))
 
 
 def curve(history: Sequence[dict[str, int | float]], cpu_s: float) -> list[tuple[float, float]]:
-    """CPU minutes and PSNR of every look at the validation pictures; the last one ends the training."""
+    """Return CPU minutes and PSNR of every look at the validation pictures; the last one ends the training."""
     steps = [look.get("step", look["epoch"]) for look in history]  # older reports count the looks alone
     return [
         (cpu_s / 60 * step / steps[-1], psnr_db(max(look["validation_loss"], 1e-10)))

@@ -41,7 +41,7 @@ RowsRun = Run[CompressionRecipe, Dataset]
 
 
 def job(recipe: CompressionRecipe, data: Dataset, device: torch.device) -> Job:
-    """The training that a recipe asks for.
+    """Return the training that a recipe asks for.
 
     Raises:
         RecipeError: The architecture is unknown, or has no latent.
@@ -89,14 +89,14 @@ def trade_off(
     bits: Float[Tensor, " batch"],
     lambdas: Float[Tensor, " batch"],
 ) -> Float[Tensor, ""]:
-    """Squared error of an image plus lambda times its bits, mean over images, each rate with about the same weight."""
+    """Return squared error plus lambda times bits, mean over images, each rate with about the same weight."""
     error = (x_hat - x).square().flatten(1).sum(1)
     return ((error + lambdas * bits) / lambdas.pow(BALANCE)).mean()
 
 
 @torch.no_grad()
 def validation_loss(codec: nn.Module, images: Images, lambdas: Float[Tensor, " rate"]) -> float:
-    """Mean of `trade_off` over all images at every rate, with rounded symbols."""
+    """Return mean of `trade_off` over all images at every rate, with rounded symbols."""
     total = 0.0
     for chunk in torch.split(images, VALIDATION_BATCH):
         x = to_pixels(chunk).to(lambdas.device)
@@ -108,7 +108,7 @@ def validation_loss(codec: nn.Module, images: Images, lambdas: Float[Tensor, " r
 
 
 def read(recipe: CompressionRecipe, sources: Sources, progress: bool) -> Dataset:
-    """The images that the recipe asks for."""
+    """Return the images that the recipe asks for."""
     return load_data(recipe.data, sources.data, seed=recipe.training.seed, progress=progress)
 
 

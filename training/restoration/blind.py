@@ -22,7 +22,7 @@ class Hidden:
 
 
 def hide(x: Images, generator: Generator) -> Hidden:
-    """Some pixels replaced by a neighbour, drawn anew for every call.
+    """Return some pixels replaced by a neighbour, drawn anew for every call.
 
     Krull, Buchholz and Jug, Noise2Void, 2019, https://arxiv.org/abs/1811.10980: who has to predict a pixel without
     seeing it learns the picture, as noise that is independent from pixel to pixel cannot be predicted. Noise that is
@@ -42,7 +42,7 @@ def hide(x: Images, generator: Generator) -> Hidden:
 
 
 def mean_of_neighbours(x: Images) -> Images:
-    """Every pixel as the mean of the eight around it: what anyone can predict."""
+    """Return every pixel as the mean of the eight around it: what anyone can predict."""
     kernel = torch.full((x.shape[1], 1, 3, 3), 1 / 8)
     kernel[:, :, 1, 1] = 0
     return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])

@@ -35,17 +35,17 @@ MID_SLOPE = 1.08
 
 
 def gaussian(x: Images, sigma: Sigmas, generator: Generator) -> Images:
-    """White Gaussian noise, neither clipped nor rounded: what the literature measures."""
+    """Return white Gaussian noise, neither clipped nor rounded: what the literature measures."""
     return x + torch.randn(x.shape, generator=generator) * _planes(sigma)
 
 
 def clipped(x: Images, sigma: Sigmas, generator: Generator) -> Images:
-    """The same as an 8-bit file can hold it: clipped to black and white, and rounded."""
+    """Return the same as an 8-bit file can hold it: clipped to black and white, and rounded."""
     return _as_bytes(gaussian(x, sigma, generator))
 
 
 def poisson(x: Images, sigma: Sigmas, generator: Generator) -> Images:
-    """Signal-dependent noise: its variance grows with the light; `sigma` is that of a mid-grey pixel (0.5).
+    """Return signal-dependent noise: its variance grows with the light; `sigma` is that of a mid-grey pixel (0.5).
 
     Poisson counts by their Gaussian limit, which holds from some ten photons on.
     """
@@ -54,17 +54,17 @@ def poisson(x: Images, sigma: Sigmas, generator: Generator) -> Images:
 
 
 def jpeg(x: Images, sigma: Sigmas, generator: Generator) -> Images:
-    """8-bit noise that was then compressed as JPEG."""
+    """Return 8-bit noise that was then compressed as JPEG."""
     return _all_through_jpeg(clipped(x, sigma, generator), NOISY_QUALITIES, generator)
 
 
 def compressed(x: Images, _: Sigmas, generator: Generator) -> Images:
-    """No noise, but JPEG of any quality."""
+    """Return no noise, but JPEG of any quality."""
     return _all_through_jpeg(_as_bytes(x), QUALITIES, generator)
 
 
 def camera(x: Images, sigma: Sigmas, generator: Generator) -> Images:
-    """What a camera makes of the light: weak noise more often than strong, most often as JPEG.
+    """Return what a camera makes of the light: weak noise more often than strong, most often as JPEG.
 
     `sigma` is the most that a mid-grey pixel may get. The target is what the same camera gives of the mean of many
     shots, so mosaic and tone curve act on the noise alone.
@@ -96,7 +96,7 @@ TOLD_AS_ADDED = {"compressed", "camera", "clean"}
 
 
 def spoil(x: Images, sigma: Sigmas, kinds: Mapping[str, float], generator: Generator) -> tuple[Images, Sigmas]:
-    """Every patch spoiled in one of `kinds` (name: share), and the level that the network is told of each."""
+    """Return every patch spoiled in one of `kinds` (name: share), and the level that the network is told of each."""
     shares = torch.tensor(list(kinds.values()))
     bounds = (shares / shares.sum()).cumsum(0)
     drawn = torch.bucketize(torch.rand(len(x), generator=generator), bounds[:-1], right=True)
@@ -111,22 +111,22 @@ def spoil(x: Images, sigma: Sigmas, kinds: Mapping[str, float], generator: Gener
 
 
 def added(noisy: Images, x: Images) -> Sigmas:
-    """The standard deviation of what spoils each picture, 0-255 units."""
+    """Return the standard deviation of what spoils each picture, 0-255 units."""
     return (noisy - x).square().mean(dim=(1, 2, 3)).sqrt() * SIGMA_UNIT
 
 
 def to_linear(x: Tensor) -> Tensor:
-    """Light from sRGB values (IEC 61966-2-1), both in [0, 1]."""
+    """Return light from sRGB values (IEC 61966-2-1), both in [0, 1]."""
     return torch.where(x <= 0.04045, x / 12.92, ((x.clamp_min(0.0) + 0.055) / 1.055) ** 2.4)
 
 
 def to_srgb(light: Tensor) -> Tensor:
-    """The inverse of `to_linear`."""
+    """Return the inverse of `to_linear`."""
     return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def demosaiced(noise: Image, *, row: int, column: int) -> Image:
-    """Noise of three planes as a Bayer sensor sees it, one colour in each pixel, and bilinear interpolation fills it.
+    """Return noise of three planes after a Bayer mosaic and bilinear interpolation.
 
     Args:
         noise: (3, H, W).
@@ -190,7 +190,7 @@ def _all_through_jpeg(x: Images, qualities: tuple[int, int], generator: Generato
 
 
 def through_jpeg(image: Image, quality: int, subsampling: int) -> Image:
-    """A picture as it comes back from a JPEG file.
+    """Return a picture as it comes back from a JPEG file.
 
     Args:
         image: (1 or 3, H, W).

@@ -58,7 +58,7 @@ class Known:
 def noise_of(
     restore: Restore, photos: Photos, recipe: RestorationRecipe, *, progress: bool = False
 ) -> tuple[Noise, tuple[Metric, ...]]:
-    """What the manifest says of the noise levels, and what the estimator among it loses on the pictures kept back.
+    """Return the manifest's part on noise levels, and what its estimator loses on the pictures kept back.
 
     The estimator is fitted on `recipe.level.patches` patches of the pictures of training. There is none if that is 0,
     or if all pictures are tiny.
@@ -76,7 +76,10 @@ def noise_of(
 def look(
     restore: Restore, pairs: Sequence[Pair], recipe: RestorationRecipe, *, count: int, progress: bool = False
 ) -> Known | None:
-    """What the network loses at each level on patches that are spoiled in every way; None if all pictures are tiny."""
+    """Return what the network loses at each level on patches that are spoiled in every way.
+
+    None if all pictures are tiny.
+    """
     most = recipe.degradation.max_sigma
     levels = (*(level for level in LEVELS if level < most), most)
     weak = round(count * WEAK_SHARE)
@@ -97,7 +100,7 @@ def look(
 
 
 def fit(known: Known, *, seed: int) -> LevelEstimator:
-    """The estimator that loses the fewest decibels on these patches: the mean of a few small networks."""
+    """Return the estimator that loses the fewest decibels on these patches: the mean of a few small networks."""
     center, spread = known.rows.mean(axis=0), known.rows.std(axis=0) + 1e-3
     f = torch.from_numpy(np.clip((known.rows - center) / spread, -4, 4)).float()
     roots, lost = torch.tensor(known.levels).sqrt(), torch.from_numpy(known.lost_db).float()
@@ -114,7 +117,7 @@ def fit(known: Known, *, seed: int) -> LevelEstimator:
 
 
 def lost_by(estimator: LevelEstimator, known: Known, *, name: str) -> Metric:
-    """The decibels that the estimator loses, beside those that the level of white noise loses."""
+    """Return the decibels that the estimator loses, beside those that the level of white noise loses."""
     said = [root_level(row, estimator) for row in known.rows]
     return Metric(
         name="denoise_db_lost_by_estimate",
@@ -128,7 +131,7 @@ def lost_by(estimator: LevelEstimator, known: Known, *, name: str) -> Metric:
 
 
 def lost_at(known: Known, roots: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The decibels that each patch loses at the square of `roots`, (N,); straight lines between the levels."""
+    """Return the decibels that each patch loses at the square of `roots`, (N,); straight lines between the levels."""
     ascending = np.sqrt(known.levels)
     return np.array([np.interp(root, ascending, lost) for root, lost in zip(roots, known.lost_db, strict=True)])
 

@@ -46,7 +46,7 @@ class Patches:
         return len(self._pictures)
 
     def draw(self, generator: Generator) -> Batch:
-        """A batch: patches at random places, turned and mirrored at random, spoiled at random."""
+        """Return a batch: patches at random places, turned and mirrored at random, spoiled at random."""
         training = self._recipe.training
         drawn = training.batch_size * training.candidates
         numbers = torch.multinomial(self._weights, drawn, replacement=True, generator=generator)
@@ -78,7 +78,7 @@ class Patches:
 
 
 def prepare(pair: Pair, recipe: RestorationRecipe, size: float = 1.0) -> tuple[Photo, Photo] | None:
-    """What the network sees of a picture and what it should make of it, before noise: bytes.
+    """Return what the network sees of a picture and what it should make of it, before noise: bytes.
 
     Args:
         pair: The picture.
@@ -97,7 +97,7 @@ def prepare(pair: Pair, recipe: RestorationRecipe, size: float = 1.0) -> tuple[P
 
 
 def resized(photo: Photo, height: int, width: int) -> Photo:
-    """The picture at another size, by Pillow's bicubic filter, which looks at all pixels that one stands for."""
+    """Return the picture at another size, by Pillow's bicubic filter, which looks at all pixels that one stands for."""
     planes = [
         np.asarray(PillowImage.fromarray(plane).resize((width, height), PillowImage.Resampling.BICUBIC))
         for plane in photo.numpy()
@@ -116,7 +116,7 @@ def _crop(pair: tuple[Photo, Photo], place: Sequence[float], side: int, factor: 
 
 
 def _detail(patch: Real[Tensor, "channel side side"]) -> float:
-    """How much neighbours differ in the green (or only) plane; little where a picture is blurred or empty."""
+    """Return how much neighbours differ in the green (or only) plane; little where a picture is blurred or empty."""
     plane = to_pixels(patch[len(patch) // 2])
     return float(plane.diff(dim=0).abs().mean() + plane.diff(dim=1).abs().mean())
 

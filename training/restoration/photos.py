@@ -66,7 +66,7 @@ class Photos:
 def read_photos(
     folder: Path, channels: int, *, validation: int | str, test: int | str = 0, least_side: int, progress: bool
 ) -> Photos:
-    """All different pictures below `folder`, every k-th in the order of their names for validation.
+    """Return all different pictures below `folder`, every k-th in the order of their names for validation.
 
     Args:
         folder: Searched with its folders.
@@ -99,7 +99,7 @@ def read_pairs(
     least_side: int,
     progress: bool,
 ) -> Photos:
-    """Pictures of the same relative name in two folders.
+    """Return pictures of the same relative name in two folders.
 
     Args:
         noisy: What comes in.

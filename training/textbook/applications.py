@@ -34,7 +34,7 @@ INTRODUCTION = "Everything in this part was asked of the running service, `make 
 
 
 def applications(study: Study) -> str:
-    """A paragraph, a curl, a figure and a picture for each application that the published models offer."""
+    """Return a paragraph, a curl, a figure and a picture for each application that the published models offer."""
     parts = ["## 7. Six applications", INTRODUCTION]
     with serve(study.models) as server:
         for task, model, make in APPLICATIONS:
@@ -203,7 +203,7 @@ def _db(x_hat: Tensor, x: Tensor) -> float:
 
 
 def _damaged(x: Tensor) -> Tensor:
-    """A bright bar of 2x12 pixels somewhere over every image."""
+    """Return a bright bar of 2x12 pixels somewhere over every image."""
     out, generator = x.clone(), Generator().manual_seed(SEED)
     for image in out:
         top, left = (int(torch.randint(28 - side, (1,), generator=generator)) for side in (2, 12))
@@ -212,7 +212,10 @@ def _damaged(x: Tensor) -> Tensor:
 
 
 def _jpeg(x: Tensor, wanted_db: float) -> tuple[int, float]:
-    """Bytes and decibels of the smallest JPEG, all images on one sheet of ten columns, that is as good; or the best."""
+    """Return bytes and decibels of the smallest JPEG, all images on one sheet of ten columns, that is as good.
+
+    Or the best.
+    """
     sheet = x.reshape(-1, 10, 28, 28).permute(0, 2, 1, 3).reshape(-1, 280)
     image = Image.fromarray((sheet * 255).round().byte().numpy())
     found = (0, 0.0)

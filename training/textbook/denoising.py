@@ -27,7 +27,7 @@ SHIPPED: dict[str, tuple[str, Task]] = {
 
 
 def denoising(study: Study) -> str:
-    """Originals, noisy and denoised; errors at the textbook's noise and over its strength."""
+    """Return originals, noisy and denoised; errors at the textbook's noise and over its strength."""
     since_s = study.spent_s()
     trained = study.train("textbook", "textbook", epochs=5, quick_epochs=10)
     linear = reduced_rank_regression(study.data.train, _noise(1.0), 32, progress=study.progress)

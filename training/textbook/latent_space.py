@@ -89,7 +89,7 @@ def _measures(study: Study, gallery: Vectors, test: Vectors) -> list[str]:
 
 
 def _decoded(study: Study, plane: Trained, z: Vectors, since_s: float) -> str:
-    """A grid over the middle of the plane, and the digits of chosen latents: the middle of every class."""
+    """Return a grid over the middle of the plane, and the digits of chosen latents: the middle of every class."""
     low, high = np.quantile(z, [0.02, 0.98], axis=0)
     x, y = np.linspace(low[0], high[0], GRID), np.linspace(high[1], low[1], GRID)  # up is up
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)

@@ -29,7 +29,7 @@ LINEAR = (
 
 
 def pca(study: Study) -> str:
-    """Angles between the subspaces, errors, eigendigits, and the error over the number of latents."""
+    """Return angles between the subspaces, errors, eigendigits, and the error over the number of latents."""
     since_s = study.spent_s()
     x, x_test = (to_pixels(part).flatten(1).double().numpy() for part in (study.data.train, study.data.test))
     fitted = PCA(n_components=max(SIZES), svd_solver="covariance_eigh").fit(x)

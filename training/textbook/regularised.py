@@ -20,7 +20,7 @@ MISSED, ASKED = 0.01, 2000  # a rise of the error by so much, over so many test 
 
 
 def regularised(study: Study) -> str:
-    """Active latents, error and accuracy of neighbours over the strength of each penalty."""
+    """Return active latents, error and accuracy of neighbours over the strength of each penalty."""
     since_s = study.spent_s()
     strengths = QUICK_STRENGTHS if study.is_quick else STRENGTHS
     plain = _measure(study, _train(study, "none", 0.0))
@@ -76,7 +76,7 @@ def _measure(study: Study, trained: Trained) -> tuple[int, float, float]:
 
 @torch.no_grad()
 def _active(trained: Trained, z: Tensor, images: Real[Tensor, "batch channel height width"]) -> int:
-    """How many of the latents (N, D) of these images the decoder misses if they are held at their mean."""
+    """Return how many of the latents (N, D) of these images the decoder misses if they are held at their mean."""
     decode, x = Decode(trained.model), to_pixels(images)
     whole = F.mse_loss(decode(z), x)
     missed = 0

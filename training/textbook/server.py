@@ -31,12 +31,12 @@ class Server:
         self._http = http
 
     def offers(self, model: str, *tasks: str) -> bool:
-        """Whether a model is live and has these tasks."""
+        """Tell whether a model is live and has these tasks."""
         live = {entry["name"]: entry["tasks"] for entry in self._http.get("/models").json()}
         return set(tasks) <= set(live.get(model, ()))
 
     def post(self, path: str, body: bytes, *, kind: str, accept: str, **query: str | int) -> bytes:
-        """The body of the answer.
+        """Return the body of the answer.
 
         Raises:
             RunError: The service refuses; the message has its words.
@@ -47,11 +47,11 @@ class Server:
         return answer.content
 
     def images(self, path: str, x: Tensor, **query: str | int) -> Tensor:
-        """What an endpoint makes of images (N, C, H, W): as many rows."""
+        """Return what an endpoint makes of images (N, C, H, W): as many rows."""
         return from_npy(self.post(path, to_npy(x), kind=NPY, accept=NPY, **query))
 
     def verdicts(self, x: Tensor, **query: str | int) -> list[dict[str, Any]]:
-        """The anomaly of each image: `score`, `is_anomalous` and the rest as the service says it."""
+        """Return the anomaly of each image: `score`, `is_anomalous` and the rest as the service says it."""
         answer = json.loads(self.post("/anomaly", to_npy(x), kind=NPY, accept=JSON, **query))
         results: list[dict[str, Any]] = answer["results"]
         return results
@@ -68,19 +68,19 @@ class Server:
             raise RunError(f"PUT {path} {query}: {answer.status_code} {answer.text[:300]}")
 
     def classes(self, collection: str, x: Tensor, **query: str | int) -> list[str]:
-        """The label that a collection gives to each image (N, C, H, W)."""
+        """Return the label that a collection gives to each image (N, C, H, W)."""
         answer = self.post(f"/collections/{collection}/classify", to_npy(x), kind=NPY, accept=JSON, **query)
         return [result["label"] for result in json.loads(answer)["results"]]
 
     def generate(self, model: str, **body: str | int) -> Tensor:
-        """New images, (count, C, H, W)."""
+        """Return new images, (count, C, H, W)."""
         content = self.post("/generate", json.dumps(body).encode(), kind=JSON, accept=NPY, model=model)
         return from_npy(content)
 
 
 @contextmanager
 def serve(models: Path) -> Iterator[Server]:
-    """The running service; it ends with the block.
+    """Provide the running service; it ends with the block.
 
     Raises:
         RunError: It does not start.
@@ -120,12 +120,12 @@ def _wait(http: httpx.Client, process: "subprocess.Popen[bytes]") -> None:
 
 
 def to_npy(x: Tensor) -> bytes:
-    """The tensor as a file of NumPy's."""
+    """Return the tensor as a file of NumPy's."""
     file = BytesIO()
     np.save(file, x.contiguous().numpy())
     return file.getvalue()
 
 
 def from_npy(content: bytes) -> Tensor:
-    """The tensor in a file of NumPy's."""
+    """Return the tensor in a file of NumPy's."""
     return torch.from_numpy(np.load(BytesIO(content), allow_pickle=False))

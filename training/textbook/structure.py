@@ -12,7 +12,7 @@ SIMILAR = 1.2  # errors that differ by less than this factor are called similar
 
 
 def structure(study: Study) -> str:
-    """Two autoencoders of 32 latents, one a mirror and one not; their losses and errors."""
+    """Return two autoencoders of 32 latents, one a mirror and one not; their losses and errors."""
     since_s = study.spent_s()
     networks = {
         "mirror": study.train("mirror", "plain", epochs=12, quick_epochs=4),

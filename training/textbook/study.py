@@ -79,7 +79,7 @@ class Study:
         return f"{name}, {len(self.data.train):,} training and {len(self.data.test):,} test images"
 
     def train(self, name: str, recipe_name: str, *overrides: str, epochs: int, quick_epochs: int) -> Trained:
-        """A network trained by a recipe; what an earlier study has trained is taken from its run.
+        """Return a network trained by a recipe; what an earlier study has trained is taken from its run.
 
         Args:
             name: Of the run.
@@ -106,15 +106,18 @@ class Study:
         return trained
 
     def spent_s(self) -> float:
-        """CPU seconds so far, trainings as long as they took when they ran."""
+        """Return CPU seconds so far, trainings as long as they took when they ran."""
         return time.process_time() - self._in_training_s + self._trained_s
 
     def test_mse(self, trained: Trained, corruption: CorruptionConfig | None = None) -> float:
-        """Mean squared error of the network on the test images, corrupted if asked for."""
+        """Return mean squared error of the network on the test images, corrupted if asked for."""
         return mean_squared_error(Denoise(trained.model), self.data.test, corruption)
 
     def shipped(self, name: str, task: Task) -> Callable[[Tensor], Tensor] | None:
-        """A graph of the newest published version of a model, as a function of tensors; None if there is none."""
+        """Return a graph of the newest published version of a model, as a function of tensors.
+
+        None if there is none.
+        """
         directory = newest_version(self.models / name)
         if directory is None or not (directory / f"{task}.onnx").exists():
             tqdm.write(f"left out: {self.models / name} has no {task}; see docs/training.md to train it")
@@ -122,7 +125,7 @@ class Study:
         return served(directory / f"{task}.onnx")
 
     def figure(self, name: str, png: bytes, caption: str, since_s: float) -> str:
-        """A picture in the page with its origin below.
+        """Return a picture in the page with its origin below.
 
         Args:
             name: Of its file, without `textbook-`.
@@ -137,7 +140,7 @@ class Study:
         return f"![{caption}](images/textbook-{name}.png)\n\n{self.origin(caption, since_s)}"
 
     def origin(self, caption: str, since_s: float) -> str:
-        """What a picture or table shows, the command, data, seed and CPU seconds behind it."""
+        """Return what a picture or table shows, the command, data, seed and CPU seconds behind it."""
         command = "python -m training textbook" + (" --quick" if self.is_quick else " --data mnist")
         spent_s = self.spent_s() - since_s
         spent = f"{spent_s:.0f}" if spent_s >= 10 else f"{spent_s:.1f}"

@@ -25,7 +25,7 @@ SHOWN = 8
 
 
 def transforms(study: Study) -> str:
-    """Every model on every transform, for a dense and a convolutional network."""
+    """Return every model on every transform, for a dense and a convolutional network."""
     since_s = study.spent_s()
     kinds = {name: TRANSFORMS[name] for name in (QUICK if study.is_quick else TRANSFORMS)}
     models = {
@@ -95,7 +95,7 @@ def who_suffers(dense: float, convolutional: float) -> str:
 
 
 def _answer(errors: dict[str, dict[str, list[float]]], kinds: list[str]) -> str:
-    """The exercise's questions, answered with the figures of this very run."""
+    """Return the exercise's questions, answered with the figures of this very run."""
     dense, conv = errors["dense"], errors["convolutional"]
     own = [dense[name][i] for i, name in enumerate(kinds)]
     together = dense["all of them"]

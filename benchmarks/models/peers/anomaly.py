@@ -29,12 +29,12 @@ class BorderGrey:
         self.mean, self.std = values.mean(), values.std().clamp_min(1e-6)
 
     def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Scores, and no maps."""
+        """Score, and no maps."""
         scores = ((self.values(images) - self.mean) / self.std).abs()
         return scores.numpy(), np.zeros((len(images), 0, 0), np.float32)
 
     def values(self, images: Images) -> Tensor:
-        """A number per image."""
+        """Return a number per image."""
         x = to_pixels(images).mean(dim=1)
         edges = [x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]]
         return torch.cat(edges, dim=1).mean(dim=1)
@@ -46,7 +46,7 @@ class Spread(BorderGrey):
     name = "spread of the pixels"
 
     def values(self, images: Images) -> Tensor:
-        """A number per image."""
+        """Return a number per image."""
         return to_pixels(images).flatten(1).std(dim=1)
 
 
@@ -67,7 +67,7 @@ class Patchcore:
         self.neighbours = Neighbours(coreset(rows, self.entries, generator))
 
     def __call__(self, found: Tensor) -> Tensor:
-        """Maps (N,h,w) of features (N,D,h,w)."""
+        """Map (N,h,w) of features (N,D,h,w)."""
         distance: Tensor = self.neighbours(found)
         return distance
 
@@ -90,7 +90,7 @@ class Padim:
         self.precision = torch.linalg.inv(covariance)  # (h, w, K, K)
 
     def __call__(self, found: Tensor) -> Tensor:
-        """Maps (N,h,w) of features (N,D,h,w)."""
+        """Map (N,h,w) of features (N,D,h,w)."""
         x = found[:, self.kept].permute(2, 3, 0, 1) - self.mean
         square: Tensor = ((x @ self.precision) * x).sum(-1).clamp_min(0.0)
         return square.sqrt().permute(2, 0, 1)
@@ -121,7 +121,7 @@ class AnomalibPadim:
 
     @staticmethod
     def is_installed() -> bool:
-        """Whether anomalib is there; see docs/anomaly.md."""
+        """Tell whether anomalib is there; see docs/anomaly.md."""
         return find_spec("anomalib") is not None
 
     @torch.no_grad()
@@ -137,7 +137,7 @@ class AnomalibPadim:
 
     @torch.no_grad()
     def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Its scores and maps."""
+        """Return its scores and maps."""
         answers = [self.model(_for_lite0(part)) for part in torch.split(images, 8)]
         maps = torch.cat([answer.anomaly_map[:, 0] for answer in answers])
         return torch.cat([answer.pred_score.flatten() for answer in answers]).numpy(), maps.numpy()

@@ -34,7 +34,7 @@ class SmallPeer(ABC):
 
     @abstractmethod
     def __call__(self, images: Images) -> Scores:
-        """Scores of other images."""
+        """Score of other images."""
 
 
 class PixelAutoencoder(SmallPeer):
@@ -116,6 +116,9 @@ class NearestGradients(SmallPeer):
 
 @torch.no_grad()
 def seen(images: Images, *, gradients: bool) -> Float[Tensor, "image number"]:
-    """What a peer sees of each image: pixels in [0, 1], or the features of `AlignedDetector` before it centres them."""
+    """Return what a peer sees of each image.
+
+    Pixels in [0, 1], or the features of `AlignedDetector` before it centres them.
+    """
     features = GradientCells(SMALLEST_CELL) if gradients else nn.Identity()
     return torch.cat([features(to_pixels(part)).flatten(1) for part in torch.split(images, CHUNK)])

@@ -15,7 +15,7 @@ MEDIAN_WINDOW = 31  # pixels; wider than any stroke of a letter
 
 
 def denoisers(*, is_colour: bool) -> dict[str, Restore]:
-    """Those that are told the noise level, by name; and what costs nothing."""
+    """Return those that are told the noise level, by name; and what costs nothing."""
     found: dict[str, Restore] = {}
     if (bm3d := optional("bm3d")) is not None:
         run: Callable[..., np.ndarray] = bm3d.bm3d_rgb if is_colour else bm3d.bm3d
@@ -33,7 +33,7 @@ def denoisers(*, is_colour: bool) -> dict[str, Restore]:
 
 
 def without_background(x: Tensor) -> Tensor:
-    """A page divided by its paper: the median of a window wider than any stroke. Unchanged without SciPy."""
+    """Return a page divided by its paper: the median of a window wider than any stroke. Unchanged without SciPy."""
     ndimage = optional("scipy.ndimage")
     if ndimage is None:
         return x

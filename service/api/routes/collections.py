@@ -58,7 +58,7 @@ _COLLECTION_ERRORS = (*_STORE_ERRORS, CollectionNotFound)
     responses={**success("By name.", model=list[CollectionAnswer]), **problems(*_STORE_ERRORS)},
 )
 async def list_collections(request: Request) -> Response:
-    """Lists every collection with the model that makes its vectors."""
+    """List every collection with the model that makes its vectors."""
     service = service_of(request)
     found = await service.store.run(lambda store: store.collections())
     return json_response([_describe(collection) for collection in found])
@@ -75,7 +75,7 @@ async def list_collections(request: Request) -> Response:
     },
 )
 async def get_collection(request: Request, collection: CollectionName) -> Response:
-    """Says how many items a collection has, and which model version makes its vectors."""
+    """Say how many items a collection has, and which model version makes its vectors."""
     service = service_of(request)
     return json_response(_describe(await service.store.run(lambda store: store.collection(collection))))
 
@@ -89,7 +89,7 @@ async def get_collection(request: Request, collection: CollectionName) -> Respon
     responses={**NO_CONTENT, **problems(*_COLLECTION_ERRORS)},
 )
 async def delete_collection(request: Request, collection: CollectionName) -> Response:
-    """Deletes a collection with all its items. A later item makes a new one."""
+    """Delete a collection with all its items. A later item makes a new one."""
     service = service_of(request)
     await service.store.write(lambda store: store.drop(collection))
     return Response(status_code=204)
@@ -103,7 +103,7 @@ async def delete_collection(request: Request, collection: CollectionName) -> Res
     responses={**success("One page, by id.", model=EntriesAnswer), **problems(*_COLLECTION_ERRORS)},
 )
 async def list_items(request: Request, collection: CollectionName, query: Annotated[ItemsQuery, Query()]) -> Response:
-    """Lists items without their vectors, in the order of their ids."""
+    """List items without their vectors, in the order of their ids."""
     service = service_of(request)
     found = await service.store.run(lambda store: store.entries(collection, after=query.after, limit=query.limit + 1))
     page = [vars(entry) for entry in found[: query.limit]]
@@ -130,7 +130,7 @@ async def put_item(
     query: Annotated[PutQuery, Query()],
     x_metadata: MetadataHeader = None,
 ) -> Response:
-    """Keeps an image's latent, with a label and metadata, under an id of your choice. The image itself is not kept.
+    """Keep an image's latent, with a label and metadata, under an id of your choice. The image itself is not kept.
 
     The first item makes the collection, which from then on keeps to the model version that made it. With the answer the
     item is on disk, and every worker finds it.
@@ -172,7 +172,7 @@ async def put_item(
     },
 )
 async def get_item(request: Request, collection: CollectionName, id: ItemId) -> Response:  # noqa: A002  as above
-    """Gives an item's latent, label and metadata. The latent can be posted to /decode."""
+    """Return an item's latent, label and metadata. The latent can be posted to /decode."""
     service = service_of(request)
     encoder = (await service.store.run(lambda store: store.collection(collection))).encoder
     item, updated = await service.store.run(lambda store: store.get(collection, id))
@@ -198,14 +198,14 @@ async def get_item(request: Request, collection: CollectionName, id: ItemId) -> 
     responses={**NO_CONTENT, **problems(*_COLLECTION_ERRORS, ItemNotFound)},
 )
 async def delete_item(request: Request, collection: CollectionName, id: ItemId) -> Response:  # noqa: A002  as above
-    """Deletes one item. A collection without items stays, and keeps to its model version."""
+    """Delete one item. A collection without items stays, and keeps to its model version."""
     service = service_of(request)
     await service.store.write(lambda store: store.remove(collection, id))
     return Response(status_code=204)
 
 
 async def _source(service: Service, name: str, query: PutQuery) -> Collection | Model:
-    """The collection, or the model that makes the vectors of a new one."""
+    """Return the collection, or the model that makes the vectors of a new one."""
     try:
         found = await service.store.run(lambda store: store.collection(name))
     except CollectionNotFound:

@@ -27,7 +27,7 @@ router = APIRouter(tags=["images"], route_class=AdmittedRoute)
     },
 )
 async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -> Response:
-    """Writes what a model keeps of images: `/decompress` makes images of it that are like them, not the same.
+    """Write what a model keeps of images: `/decompress` makes images of it that are like them, not the same.
 
     Models for photographs keep size and colour; models of one size resize. All images of a request, files of a form or
     rows of an array, go into one file and share its header. `rate` trades bytes for likeness. A file needs the model

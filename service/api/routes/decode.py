@@ -33,7 +33,7 @@ _TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-ww
     },
 )
 async def decode(request: Request, query: Annotated[ModelQuery, Query()]) -> Response:
-    """Draws what the model makes of a latent.
+    """Draw what the model makes of a latent.
 
     `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY: float32, (C, H, W), or (N, C, H, W) for several latents.
     """

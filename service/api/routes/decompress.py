@@ -33,7 +33,7 @@ _TYPES = {"", HOURGLASS_TYPE, "application/octet-stream", "application/x-www-for
     },
 )  # fmt: skip
 async def decompress(request: Request, query: Annotated[DecompressQuery, Query()]) -> Response:
-    """Draws the images of a file of `/compress`, at the sizes that they had, by the model version that the file names.
+    """Draw the images of a file of `/compress`, at the sizes that they had, by the model version that the file names.
 
     `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY: float32, (C, H, W), or (N, C, H, W) for several images of
     one size.

@@ -33,7 +33,7 @@ SEVERAL: dict[str, str | None] = {ZIP_TYPE: None, **{kind: kind for kind in PICT
     },
 )
 async def denoise(request: Request, query: Annotated[DenoiseQuery, Query()]) -> Response:
-    """Removes the noise a model was trained on. Without `model`, the default for grey or for colour images answers.
+    """Remove the noise a model was trained on. Without `model`, the default for grey or for colour images answers.
 
     Models for photographs take any size and any noise: `sigma` says how strong it is (standard deviation, 0-255 units),
     or it is estimated; `X-Sigma` says what was used. `strength` blends the result with what was sent;

@@ -31,7 +31,7 @@ SEVERAL: dict[str, str | None] = {JSON_TYPE: JSON_TYPE, NPY_TYPE: NPY_TYPE}
     },
 )
 async def encode(request: Request, query: Annotated[ModelQuery, Query()]) -> Response:
-    """Gives the few numbers that the model keeps of an image.
+    """Return the few numbers that the model keeps of an image.
 
     `Accept` chooses JSON (default) or NPY: float32, (D,), or (N, D) for several images.
     """

@@ -31,7 +31,7 @@ router = APIRouter(tags=["images"], route_class=AdmittedRoute)
     },
 )
 async def enhance(request: Request, query: Annotated[EnhanceQuery, Query()]) -> Response:
-    """Makes an image larger with the detail that its model has learned.
+    """Make an image larger with the detail that its model has learned.
 
     The answer has the format of the file, or `Accept` chooses PNG, JPEG, WebP, TIFF or NPY. `max_pixels` of the
     settings bounds the answer, which is larger than what was sent.

@@ -67,7 +67,7 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest date a ZIP can hold: equal pic
     },
 )
 async def give_feedback(request: Request, name: ModelName, query: Annotated[FeedbackQuery, Query()]) -> Response:
-    """Keeps a picture with your opinion on it, for the next version of the model.
+    """Keep a picture with your opinion on it, for the next version of the model.
 
     An opinion on the same picture replaces the one before. A form may have a `mask` beside the `file`: an image of the
     same size, black where the part is fine. Pictures are kept only where the operator has set `max_feedback_bytes`.
@@ -110,7 +110,7 @@ async def give_feedback(request: Request, name: ModelName, query: Annotated[Feed
     },
 )
 async def get_feedback(request: Request, name: ModelName) -> Response:
-    """Lists the pictures that people gave their opinion on, the newest first.
+    """List the pictures that people gave their opinion on, the newest first.
 
     `Accept: application/zip` exports them: `good/`, `defect/` and `masks/` as `python -m training fit NAME --data good
     --defects defect` takes them, and `feedback.csv` with who said what and when.
@@ -143,7 +143,7 @@ async def get_feedback(request: Request, name: ModelName) -> Response:
     responses={**NO_CONTENT, **problems(*_STORE_ERRORS)},
 )
 async def delete_all_feedback(request: Request, name: ModelName) -> Response:
-    """Deletes all pictures of a model, also after feedback was turned off."""
+    """Delete all pictures of a model, also after feedback was turned off."""
     await service_of(request).store.run(lambda store: store.feedback.clear(name))
     return Response(status_code=204)
 
@@ -157,7 +157,7 @@ async def delete_all_feedback(request: Request, name: ModelName) -> Response:
     responses={**NO_CONTENT, **problems(*_STORE_ERRORS, FeedbackNotFound)},
 )
 async def delete_feedback(request: Request, name: ModelName, id: PictureId) -> Response:  # noqa: A002  its name on the wire
-    """Deletes one picture with the opinion on it."""
+    """Delete one picture with the opinion on it."""
     await service_of(request).store.run(lambda store: store.feedback.remove(name, id))
     return Response(status_code=204)
 

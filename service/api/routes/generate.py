@@ -37,7 +37,7 @@ _NEW_SEEDS = 2**32  # short enough to be typed
     },
 )
 async def generate(request: Request, query: Annotated[GenerateQuery, Query()]) -> Response:
-    """Draws images like those that the model was trained on.
+    """Draw images like those that the model was trained on.
 
     `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY: float32, (C, H, W), or (N, C, H, W) for several. `X-Seed`
     names the seed: with the same model version, temperature and label it gives the same bytes again, and image i is the
@@ -59,7 +59,7 @@ async def generate(request: Request, query: Annotated[GenerateQuery, Query()]) -
 
 
 def _read(body: bytes) -> GenerateBody:
-    """What is wanted; no body is one image."""
+    """Return what is wanted; no body is one image."""
     try:
         return GenerateBody.model_validate(parse_json(body or b"{}"))
     except ValidationError as error:

@@ -39,7 +39,7 @@ _LATENT_TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "applicati
     },
 )
 async def interpolate(request: Request, query: Annotated[InterpolateQuery, Query()]) -> Response:
-    """Decodes the latents between those of two images, or between two latents.
+    """Decode the latents between those of two images, or between two latents.
 
     `view` chooses a strip (PNG, JPEG, WebP, TIFF), frames (ZIP, or NPY: float32, (steps, C, H, W)) or an animation
     (WebP, GIF). Without it `Accept` alone does, and the default is a strip as PNG.
@@ -76,7 +76,7 @@ async def _read_latents(request: Request, service: Service) -> list[bytes]:
 
 
 async def _encode(request: Request, files: Sequence[bytes], model: Model, service: Service) -> tuple[Vector, str]:
-    """The latents of two images, (2, D), and what was done to their sizes."""
+    """Return the latents of two images, (2, D), and what was done to their sizes."""
     if len(files) != 2:
         raise MalformedBody(f"the form has {len(files)} images; the way leads from one to another, so send two")
     images, batcher = [ImageFile.of(file) for file in files], model.batcher_by_task["encode"]

@@ -18,7 +18,7 @@ _OFFERS = ("text/plain", "application/openmetrics-text")
     responses={**success("Counters, gauges and histograms of all workers.", TEXT), **problems(NotAcceptable)},
 )
 async def metrics(request: Request) -> Response:
-    """Counts, times and sizes since the service was started: docs/monitoring.md explains each."""
+    """Count, times and sizes since the service was started: docs/monitoring.md explains each."""
     is_openmetrics = negotiate(request.headers.get("accept"), _OFFERS) == _OFFERS[1]
     content = await service_of(request).metrics.page(is_openmetrics=is_openmetrics)
     return Response(content, headers={"Content-Type": OPENMETRICS_TYPE if is_openmetrics else PLAIN_TYPE})

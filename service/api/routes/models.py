@@ -27,7 +27,7 @@ router = APIRouter(prefix="/models", tags=["models"])
     },
 )
 async def list_models(request: Request) -> Response:
-    """Lists what answers: the newest working version of every model, with its tasks, input and figures."""
+    """List what answers: the newest working version of every model, with its tasks, input and figures."""
     service = service_of(request)
     snapshot = service.registry.snapshot
 
@@ -55,7 +55,7 @@ async def list_models(request: Request) -> Response:
     },
 )
 async def get_model(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:
-    """Gives everything that is known about a model version."""
+    """Return everything that is known about a model version."""
     model = await find_version(request, name, query.version)
     page = service_of(request).pages.get(
         f"/models/{model.label}", model.manifest, lambda: write_json(model.manifest.model_dump(mode="json"))
@@ -76,7 +76,7 @@ async def get_model(request: Request, name: str, query: Annotated[VersionQuery, 
     },
 )
 async def get_card(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:
-    """Gives the card that training wrote: what the model is for, its figures beside their baselines, its limits."""
+    """Return the card that training wrote: what the model is for, its figures beside their baselines, its limits."""
     return await _file_of(request, name, query.version, "README.md", "text/markdown; charset=utf-8")
 
 
@@ -92,7 +92,7 @@ async def get_card(request: Request, name: str, query: Annotated[VersionQuery, Q
     },
 )
 async def get_preview(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:
-    """Gives the picture of the model's card: images of the held-out data, and what the model makes of them."""
+    """Return the picture of the model's card: images of the held-out data, and what the model makes of them."""
     return await _file_of(request, name, query.version, "preview.png", "image/png")
 
 

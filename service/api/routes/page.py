@@ -23,13 +23,13 @@ _HEADERS = {
 
 @router.get("/")
 async def page(request: Request) -> Response:
-    """The page. All its addresses are relative, so that it works below a path prefix too."""
+    """Return the page. All its addresses are relative, so that it works below a path prefix too."""
     return _answer(request, "index.html")
 
 
 @router.get("/page/{file:path}")
 async def page_file(request: Request, file: str) -> Response:
-    """Answers one file that the page loads."""
+    """Answer one file that the page loads."""
     if file not in static_files():
         raise RouteNotFound(f"no page '/page/{shown(file)[1:-1]}'")
     return _answer(request, file)

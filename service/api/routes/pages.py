@@ -54,7 +54,7 @@ async def docs_openapi(request: Request) -> Response:
 
 @router.get("/docs/{asset}")
 async def docs_asset(request: Request, asset: str) -> Response:
-    """The files of Swagger UI, out of the package that carries them."""
+    """Return the files of Swagger UI, out of the package that carries them."""
     if asset not in _TYPE_BY_ASSET:
         raise RouteNotFound(f"no page '/docs/{shown(asset)[1:-1]}'")
     headers, content = {"Cache-Control": "max-age=86400"}, _read_asset(asset)
@@ -65,7 +65,7 @@ async def docs_asset(request: Request, asset: str) -> Response:
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
-    """The description of the API."""
+    """Return the description of the API."""
     document = request.app.openapi()
     page = service_of(request).pages.get("/openapi.json", document, lambda: write_json(document))
     return conditional(request, Response(page.content, media_type=JSON_TYPE), tag=page.tag)

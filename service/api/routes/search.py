@@ -60,7 +60,7 @@ Judge = Callable[[list[Neighbour]], dict[str, object]]
     },
 )
 async def search(request: Request, collection: CollectionName, query: Annotated[SearchQuery, Query()]) -> Response:
-    """Finds the items whose latents are nearest to that of an image, or to a latent: exactly, nearest first."""
+    """Find the items whose latents are nearest to that of an image, or to a latent: exactly, nearest first."""
     return await _answer(request, collection, query, _found, is_labelled=False)
 
 
@@ -80,7 +80,7 @@ async def search(request: Request, collection: CollectionName, query: Annotated[
     },
 )
 async def classify(request: Request, collection: CollectionName, query: Annotated[ClassifyQuery, Query()]) -> Response:
-    """Gives the label that the nearest labelled items vote for; a vote weighs 1 / distance.
+    """Return the label that the nearest labelled items vote for; a vote weighs 1 / distance.
 
     `confidence` is a label's share of the vote.
     """
@@ -129,7 +129,10 @@ async def _answer(
 async def _judged(
     service: Service, found: Collection, file: Vectors | RequestError, k: int, judge: Judge, *, is_labelled: bool
 ) -> Answer | RequestError:
-    """One file's answer or its problem. Its vectors are searched for one after another, so others are not held up."""
+    """Return one file's answer or its problem.
+
+    Its vectors are searched for one after another, so others are not held up.
+    """
     if isinstance(file, RequestError):
         return file
 

@@ -58,7 +58,7 @@ def _of_model(method: str, suffix: str) -> Callable[[Callable[..., Any]], Callab
 
 
 async def _find(service: Service, name: str, version: str | None) -> tuple[Model, Task]:
-    """The model and task that `digits.denoise` means.
+    """Return the model and task that `digits.denoise` means.
 
     Raises:
         ModelNotFound, VersionNotFound, NotReady: There is none, or not yet.
@@ -80,13 +80,13 @@ async def _find(service: Service, name: str, version: str | None) -> tuple[Model
 
 @router.get("")
 async def server() -> Response:
-    """Who answers."""
+    """Return who answers."""
     return json_response({"name": "hourglass", "version": __version__, "extensions": _EXTENSIONS})
 
 
 @router.get("/health/live")
 async def live() -> Response:
-    """The process answers."""
+    """Return the process answers."""
     return json_response({"live": True})
 
 
@@ -101,7 +101,7 @@ async def ready(request: Request) -> Response:
 
 @router.get("/models/stats")
 async def all_statistics(request: Request) -> Response:
-    """Counts and times of every task of every live model."""
+    """Count and times of every task of every live model."""
     service = service_of(request)
     state = await service.metrics.share()
     live = sorted(service.registry.snapshot.model_by_name.items())
@@ -112,14 +112,14 @@ async def all_statistics(request: Request) -> Response:
 
 @_of_model("GET", "/ready")
 async def model_ready(request: Request, name: str, version: str | None = None) -> Response:
-    """The model answers."""
+    """Return the model answers."""
     await _find(service_of(request), name, version)
     return json_response({"name": name, "ready": True})
 
 
 @_of_model("GET", "")
 async def model_metadata(request: Request, name: str, version: str | None = None) -> Response:
-    """Its versions and tensors; -1 is any size."""
+    """Return its versions and tensors; -1 is any size."""
     service = service_of(request)
     model, task = await _find(service, name, version)
     graph = model.manifest.tasks[task]
@@ -136,7 +136,7 @@ async def model_metadata(request: Request, name: str, version: str | None = None
 
 @_of_model("GET", "/config")
 async def model_config(request: Request, name: str, version: str | None = None) -> Response:
-    """What Triton would have in its config.pbtxt. The first axis is the batch and not among `dims`."""
+    """Return what Triton would have in its config.pbtxt. The first axis is the batch and not among `dims`."""
     service = service_of(request)
     model, task = await _find(service, name, version)
     graph, settings = model.manifest.tasks[task], service.settings
@@ -160,7 +160,7 @@ async def model_config(request: Request, name: str, version: str | None = None) 
 
 @_of_model("POST", "/infer")
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
-    """The graph's outputs for a tensor."""
+    """Return the graph's outputs for a tensor."""
     service = service_of(request)
     model, task = await _find(service, name, version)
     length = json_length(request.headers.get(LENGTH_HEADER))
@@ -192,7 +192,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
 
 @_admitted("POST", "/repository/index")
 async def repository_index(request: Request) -> Response:
-    """Every task of every live model, and what was rejected."""
+    """Return every task of every live model, and what was rejected."""
     wanted = await _read_order(request)
     snapshot = service_of(request).registry.snapshot
     index: list[Json] = [
@@ -210,7 +210,7 @@ async def repository_index(request: Request) -> Response:
 
 @_admitted("POST", "/repository/models/{name}/load")
 async def load(request: Request, name: str) -> Response:
-    """Looks at the directory now, instead of in a few seconds. 200 if the model is live then."""
+    """Look at the directory now, instead of in a few seconds. 200 if the model is live then."""
     if (await _read_order(request)).get("parameters"):
         raise MalformedBody("a model is loaded as it lies in its directory; `parameters` cannot change that")
     service = service_of(request)
@@ -231,14 +231,14 @@ async def unload(request: Request, name: str) -> Response:
 
 @_of_model("GET", "/stats")
 async def statistics(request: Request, name: str, version: str | None = None) -> Response:
-    """Counts and times of one."""
+    """Count and times of one."""
     service = service_of(request)
     model, task = await _find(service, name, version)
     return json_response({"model_stats": [_stats(await service.metrics.share(), model, task)]})
 
 
 async def _read_order(request: Request) -> Json:
-    """The body, where it may be empty."""
+    """Return the body, where it may be empty."""
     document = parse_json(await read_raw_body(request, ORDER_CAP) or b"{}")
     slot_of(request).start(request, 1)
     if not isinstance(document, dict):

@@ -108,13 +108,13 @@ class Store(Protocol):
     """
 
     def collections(self) -> list[Collection]:
-        """All of them, by name, but for those that are being built."""
+        """Return all of them, by name, but for those that are being built."""
 
     def collection(self, name: str) -> Collection:
-        """One of them."""
+        """Return one of them."""
 
     def put(self, name: str, encoder: Encoder, items: Sequence[Item], bounds: Bounds) -> int:
-        """Adds items, or replaces those with the same ids; makes the collection if there is none.
+        """Add items, or replaces those with the same ids; makes the collection if there is none.
 
         Returns:
             How many are new.
@@ -125,44 +125,44 @@ class Store(Protocol):
         """
 
     def get(self, name: str, item_id: str) -> tuple[Item, str]:
-        """An item, and when it was put.
+        """Return an item, and when it was put.
 
         Raises:
             ItemNotFound: There is none.
         """
 
     def remove(self, name: str, item_id: str) -> None:
-        """Removes an item.
+        """Remove an item.
 
         Raises:
             ItemNotFound: There is none.
         """
 
     def entries(self, name: str, *, after: str, limit: int) -> list[Entry]:
-        """Items whose ids come after `after` in the order of their UTF-8 bytes."""
+        """Return items whose ids come after `after` in the order of their UTF-8 bytes."""
 
     def known(self, name: str, ids: Names[str]) -> set[str]:
-        """Which of these ids the collection has; none where there is no collection."""
+        """Return which of these ids the collection has; none where there is no collection."""
 
     def drop(self, name: str) -> None:
-        """Removes a collection with all its items."""
+        """Remove a collection with all its items."""
 
     def replace(self, name: str, new: str, *, changes: int) -> bool:
-        """Gives the collection `new` the name `name`, and removes what had it.
+        """Return the collection `new` the name `name`, and removes what had it.
 
         Returns:
             False, and nothing was done, if `name` has changed since it had that many `changes`.
         """
 
     def search(self, name: str, vector: Vector, *, k: int, is_labelled: bool = False) -> list[Neighbour]:
-        """The `k` nearest items, exactly, nearest first; with `is_labelled`, of those that have a label."""
+        """Return the `k` nearest items, exactly, nearest first; with `is_labelled`, of those that have a label."""
 
     @property
     def feedback(self) -> Feedback:
         """The pictures that people gave their opinion on."""
 
     def close(self) -> None:
-        """Ends all connections."""
+        """End all connections."""
 
 
 def building(name: str) -> str:
@@ -171,7 +171,7 @@ def building(name: str) -> str:
 
 
 def open_store(url: str) -> Store:
-    """The database that a URL of the setting `collections_url` names.
+    """Return the database that a URL of the setting `collections_url` names.
 
     Raises:
         StoreUnavailable: Its package is not installed, or it cannot be opened.

@@ -241,7 +241,7 @@ class PostgresStore:
 
 @contextlib.contextmanager
 def _wrapped() -> Iterator[None]:
-    """What a server can do to us as a problem. Anything else is a fault of ours, and a 500."""
+    """Turn failures of the server into a refusal. Anything else is our fault, and a 500."""
     try:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -267,13 +267,13 @@ def _rows(db: Connection, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # n
 
 
 def _fetch(db: Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """The rows of a statement; none of one that has no rows to give."""
+    """Return the rows of a statement; none of one that has no rows to give."""
     cursor = db.execute(sql, values)
     return cursor.fetchall() if cursor.description else []
 
 
 def _find(db: Connection, name: str, *, is_writing: bool = False) -> tuple[int, Collection]:
-    """A writer locks the row, so that writers of one collection go one after another."""
+    """Return a writer locks the row, so that writers of one collection go one after another."""
     rows = _rows(db, f"{_SELECT} WHERE name = %s {'FOR UPDATE' if is_writing else ''}", name)
     if not rows:
         names = [
@@ -303,7 +303,7 @@ def _create(db: Connection, name: str, encoder: Encoder, bounds: Bounds) -> tupl
 
 
 def _put(db: Connection, collection: int, items: Sequence[Item]) -> int:
-    """How many are new. The statements go out together, and so do their answers come back."""
+    """Return how many are new. The statements go out together, and so do their answers come back."""
     values = [
         (collection, item.id, item.label, write_metadata(item.metadata), now(), item.vector.tolist()) for item in items
     ]

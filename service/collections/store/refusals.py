@@ -14,12 +14,12 @@ def no_collection(name: str, names: Sequence[str]) -> CollectionNotFound:
 
 
 def no_item(name: str, item_id: str) -> ItemNotFound:
-    """The collection has no such item."""
+    """Return the refusal of an item that the collection does not have."""
     return ItemNotFound(f"collection {name!r} has no item {shown(item_id)}; GET /collections/{name}/items lists them")
 
 
 def conflict(found: Collection, other: str) -> ModelConflict:
-    """The collection's vectors are of one model version, and `other` is another, or the same with another encoder."""
+    """Return the refusal of a model version that did not make the collection's vectors."""
     return ModelConflict(
         f"collection {found.name!r} has vectors of {found.encoder.label}, not of {other}"
         f"{' as it is now' if other == found.encoder.label else ''}; leave model and version out, or {rebuild(found)}"
@@ -35,7 +35,7 @@ def encoder_gone(found: Collection, reason: str) -> ModelConflict:
 
 
 def rebuild(found: Collection) -> str:
-    """The command that makes the collection's vectors anew."""
+    """Return the command that makes the collection's vectors anew."""
     return f"rebuild it with `python -m service rebuild FOLDER --collection {found.name} --model {found.encoder.model}`"
 
 
@@ -56,7 +56,7 @@ def too_many_items(name: str, items: int, bounds: Bounds) -> CollectionFull:
 
 
 def too_many_bytes(name: str, size: int, bounds: Bounds) -> CollectionFull:
-    """All collections together would take more room than they may."""
+    """Return all collections together would take more room than they may."""
     return CollectionFull(
         f"with this item of collection {name!r} all collections would take {size} bytes, the limit is "
         f"{bounds.max_bytes} (setting max_collections_bytes); delete some"

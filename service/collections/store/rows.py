@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 
 def now() -> str:
-    """UTC, ISO 8601, to the second."""
+    """Return UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -17,7 +17,7 @@ def write_metadata(metadata: dict[str, JsonValue] | None) -> str | None:
 
 
 def read_metadata(text: str | None) -> dict[str, JsonValue] | None:
-    """What `write_metadata` has written."""
+    """Return what `write_metadata` has written."""
     if text is None:
         return None
     found: dict[str, JsonValue] = json.loads(text)

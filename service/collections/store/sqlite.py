@@ -223,7 +223,7 @@ class SqliteStore:
 
     @contextlib.contextmanager
     def _deleting(self) -> Iterator[apsw.Connection]:
-        """A transaction that makes room: on a full disk it gets what was kept in reserve for it."""
+        """Provide a transaction that makes room: on a full disk it gets what was kept in reserve for it."""
         reserve = self._path.with_name(f"{self._path.name}-reserve")
         try:
             if shutil.disk_usage(self._path.parent).free < RESERVE_BYTES:
@@ -249,7 +249,7 @@ class SqliteStore:
         return connection
 
     def _forget(self) -> None:
-        """The next call opens the file again: what was wrong may be over, or it may be another file by then."""
+        """Open the file again at the next call: the fault may be over, or it may be another file by then."""
         connection: apsw.Connection | None = getattr(self._mine, "connection", None)
         if connection is not None:
             with self._lock:
@@ -259,7 +259,7 @@ class SqliteStore:
 
 
 def _vectors(number: int) -> str:
-    """The table of a collection's vectors; the one name here that is no constant."""
+    """Return the table of a collection's vectors; the one name here that is no constant."""
     return f"vectors_{number:d}"
 
 
@@ -290,7 +290,7 @@ def _create(db: apsw.Connection, name: str, encoder: Encoder, bounds: Bounds) ->
 
 
 def _put(db: apsw.Connection, collection: int, item: Item) -> bool:
-    """Whether the item is new."""
+    """Tell whether the item is new."""
     values = (item.label, write_metadata(item.metadata), now(), collection, item.id)
     vector = (item.vector.tobytes(), item.label is not None)
     table = _vectors(collection)

@@ -29,7 +29,7 @@ class StoreThreads:
         self._writers: ThreadPoolExecutor | None = None
 
     async def run(self, ask: Callable[[Store], T]) -> T:
-        """What the database answers. Cancelling drops the question if its turn has not come.
+        """Return what the database answers. Cancelling drops the question if its turn has not come.
 
         Raises:
             StoreUnavailable: The database does not answer.
@@ -39,7 +39,7 @@ class StoreThreads:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._ask, ask)
 
     async def write(self, ask: Callable[[Store], T]) -> T:
-        """The same for what changes something: behind a lock it holds up no reader.
+        """Return the same for what changes something: behind a lock it holds up no reader.
 
         Raises:
             StoreUnavailable: The database does not answer.
@@ -49,7 +49,7 @@ class StoreThreads:
         return await asyncio.get_running_loop().run_in_executor(self._writers, self._ask, ask)
 
     def close(self) -> None:
-        """Waits for what is being written, drops the rest, and ends all connections. It can be used again."""
+        """Wait for what is being written, drops the rest, and ends all connections. It can be used again."""
         for threads in (self._readers, self._writers):
             if threads is not None:
                 threads.shutdown(cancel_futures=True)

@@ -86,7 +86,7 @@ def _dpi(x: int, y: int, unit: int) -> tuple[float, float] | None:
 
 
 def check_data(bodies: Sequence[memoryview], expected: int) -> None:
-    """The image data inflates to exactly what the header promises; memory stays constant."""
+    """Check that the image data inflates to exactly what the header promises, in constant memory."""
     inflater, size = zlib.decompressobj(), 0
     try:
         for body in bodies:

@@ -44,7 +44,7 @@ def walk(data: bytes) -> Outline:
 
 
 def _size(data: bytes, kind: bytes, body: int) -> tuple[int, int] | None:
-    """Width and height, if the chunk whose body begins there has them."""
+    """Return width and height, if the chunk whose body begins there has them."""
     if kind == b"VP8X":
         width, height = (1 + int.from_bytes(data[body + i : body + i + 3], "little") for i in (4, 7))
         return width, height

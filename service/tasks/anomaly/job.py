@@ -96,7 +96,7 @@ class Anomaly(ImageInput):
         return self.picture(heatmap, value=verdicts[0])
 
     def head(self) -> dict[str, object]:
-        """The first members of a JSON answer: what the verdict rests on."""
+        """Return the first members of a JSON answer: what the verdict rests on."""
         calibration = self._calibration
         return {
             **super().head(),
@@ -162,7 +162,7 @@ class Anomaly(ImageInput):
 
 
 def _reached(anomaly_map: Map, level: float | None) -> float:
-    """The calibrated level if the map reaches it anywhere; else where it is half as high over its background."""
+    """Return the calibrated level if the map reaches it anywhere; else where it is half as high over its background."""
     peak = anomaly_map.max()
     if level is not None and peak >= np.float32(level):
         return level

@@ -23,7 +23,7 @@ class Component(NamedTuple):
 
 
 def find_regions(anomaly_map: NDArray[np.float32], level: float) -> list[Component]:
-    """The parts of a map from `level` on, largest area first, then in reading order; at most `MAX_REGIONS`.
+    """Return the parts of a map from `level` on, largest area first, then in reading order; at most `MAX_REGIONS`.
 
     Pixels touch over edges and corners. Maps over 1024 pixels a side are looked at in blocks by their maximum, so
     boxes are multiples of the block there, and areas at most those of the blocks.
@@ -55,7 +55,7 @@ def _enlarge(region: Component, block: int, height: int, width: int) -> Componen
 
 
 def _largest(cells: NDArray[np.float32], level: float) -> list[Component]:
-    """The largest 8-connected components, from the runs of all rows at once.
+    """Return the largest 8-connected components, from the runs of all rows at once.
 
     A run is a row's stretch of cells from `level` on. All of it is NumPy over runs, of which there are few: twice as
     fast as scipy.ndimage.label on a 256x256 map of smooth blobs (`python -m benchmarks.micro regions`).
@@ -83,7 +83,7 @@ def _largest(cells: NDArray[np.float32], level: float) -> list[Component]:
 
 
 def _runs(cells: NDArray[np.float32], level: float) -> tuple[Whole, Whole, NDArray[np.float32]]:
-    """Where every run starts and stops, as row * (W + 2) + column, ascending; and its largest value."""
+    """Return where every run starts and stops, as row * (W + 2) + column, ascending; and its largest value."""
     height, width = cells.shape
     mask = np.zeros((height, width + 2), np.bool_)  # a gap on either side, so that no run goes on in the next row
     np.greater_equal(cells, level, out=mask[:, 1:-1])
@@ -97,7 +97,7 @@ def _runs(cells: NDArray[np.float32], level: float) -> tuple[Whole, Whole, NDArr
 
 
 def _connect(starts: Whole, stops: Whole, stride: int) -> Whole:
-    """The first run of the component that each run belongs to.
+    """Return the first run of the component that each run belongs to.
 
     Every run first follows the leftmost that it touches in the row above. Those that touch several join them in
     rounds: the later root goes below the earlier (Shiloach and Vishkin, An O(log n) Parallel Connectivity Algorithm,

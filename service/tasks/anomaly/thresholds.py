@@ -11,7 +11,7 @@ from service.errors import UnreachableRate
 
 
 def p_value(score: float, calibration: Sequence[float]) -> float:
-    """The share of normal images that look at least this unusual, with the image itself counted among them.
+    """Return the share of normal images that look at least this unusual, with the image itself counted among them.
 
     (1 + number of calibration scores at or above `score`) / (n + 1): for a normal image it is below any p with
     probability at most p (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005).
@@ -25,12 +25,12 @@ def p_value(score: float, calibration: Sequence[float]) -> float:
 
 
 def smallest_rate(calibration: Calibration) -> float:
-    """The smallest false-positive rate that the calibration can promise: the p-value above all its scores."""
+    """Return the smallest false-positive rate that the calibration can promise: the p-value above all its scores."""
     return 1 / (len(calibration.scores) + 1)
 
 
 def score_threshold(calibration: Calibration, max_fpr: float | None) -> float:
-    """The score from which an image is anomalous, so that at most about `max_fpr` of normal images are.
+    """Return the score from which an image is anomalous, so that at most about `max_fpr` of normal images are.
 
     Args:
         calibration: Of the model.
@@ -51,7 +51,7 @@ def score_threshold(calibration: Calibration, max_fpr: float | None) -> float:
 
 
 def map_threshold(calibration: Calibration, max_fpr: float | None) -> float | None:
-    """The value from which a place in a map is unusual: at most about `max_fpr` of normal images have one.
+    """Return the value from which a place in a map is unusual: at most about `max_fpr` of normal images have one.
 
     Where the calibration is too small for the rate, no normal image of it has.
 
@@ -70,10 +70,10 @@ def map_threshold(calibration: Calibration, max_fpr: float | None) -> float | No
 
 
 def _allowed(n: int, max_fpr: float) -> int:
-    """How many of n calibration values may lie at or above a threshold; -1 for a rate that n cannot promise."""
+    """Return how many of n calibration values may lie at or above a threshold; -1 for a rate that n cannot promise."""
     return min(math.floor(max_fpr * (n + 1) + 1e-9), n) - 1
 
 
 def _just_above(value: float) -> float:
-    """The next larger float32, as scores and maps are float32."""
+    """Return the next larger float32, as scores and maps are float32."""
     return float(np.nextafter(np.float32(value), np.float32(np.inf)))

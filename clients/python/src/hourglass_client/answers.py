@@ -174,7 +174,7 @@ class Model:
 
 
 def verdict_of(document: Mapping[str, Any]) -> Verdict:
-    """One verdict from the service's JSON. Members that are not known here are left out."""
+    """Return one verdict from the service's JSON. Members that are not known here are left out."""
     names = Region.__dataclass_fields__
     regions = (Region(**{name: region[name] for name in names}) for region in document["regions"])
     return Verdict(
@@ -194,17 +194,17 @@ def verdict_of(document: Mapping[str, Any]) -> Verdict:
 
 
 def neighbours_of(document: Mapping[str, Any]) -> tuple[Neighbour, ...]:
-    """The neighbours in one answer. Members that are not known here are left out."""
+    """Return the neighbours in one answer. Members that are not known here are left out."""
     names = Neighbour.__dataclass_fields__
     return tuple(Neighbour(**{name: found[name] for name in names}) for found in document["neighbours"])
 
 
 def classification_of(document: Mapping[str, Any]) -> Classification:
-    """One answer of classify."""
+    """Return one answer of classify."""
     labels = {entry["label"]: entry["confidence"] for entry in document["labels"]}
     return Classification(document["label"], document["confidence"], labels, neighbours_of(document))
 
 
 def model_of(document: Mapping[str, Any]) -> Model:
-    """One entry of `GET /models`."""
+    """Return one entry of `GET /models`."""
     return Model(document["name"], document["version"], tuple(document["tasks"]), document["summary"], document)

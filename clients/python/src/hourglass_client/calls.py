@@ -51,7 +51,7 @@ class Call(Generic[T]):
 def picture(
     path: str, image: ImageLike, *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
 ) -> Call[Picture]:
-    """An endpoint that takes an image and gives one."""
+    """Return an endpoint that takes an image and gives one."""
     body = to_body(image, order)
     headers = {"Content-Type": body.media_type} | ({"Accept": accept} if accept else {})
     # A map of scores has no channels: (H, W), or (N, H, W) for several.
@@ -60,7 +60,7 @@ def picture(
 
 
 def encode(image: ImageLike, *, query: Mapping[str, object], order: ArrayOrder) -> Call[Latent]:
-    """An image's latent."""
+    """Return an image's latent."""
     body = to_body(image, order)
     headers = {"Content-Type": body.media_type, "Accept": NPY_TYPE}  # exact, and a hundredth of JSON's cost
 
@@ -73,7 +73,7 @@ def encode(image: ImageLike, *, query: Mapping[str, object], order: ArrayOrder) 
 def decode(
     latent: Latent | ArrayLike, *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
 ) -> Call[Picture]:
-    """The image of a latent; several give a ZIP or an array. A `Latent` goes to the model that made it."""
+    """Return the image of a latent; several give a ZIP or an array. A `Latent` goes to the model that made it."""
     if isinstance(latent, Latent):
         query = _made_by(latent) | {k: v for k, v in query.items() if v is not None}
         values = latent.values
@@ -86,7 +86,7 @@ def decode(
 def generate(
     body: Mapping[str, object], *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
 ) -> Call[Picture]:
-    """New images; `body` holds count, seed, temperature and label."""
+    """Return new images; `body` holds count, seed, temperature and label."""
     headers = {"Content-Type": JSON_TYPE} | ({"Accept": accept} if accept else {})
     read = partial(read_picture, order=order)
     return Call("POST", "/generate", read, _query(query), headers, json.dumps(body).encode())
@@ -100,7 +100,7 @@ def interpolate(
     query: Mapping[str, object],
     order: ArrayOrder,
 ) -> Call[Picture]:
-    """The images between two images or two latents of one model."""
+    """Return the images between two images or two latents of one model."""
     if isinstance(first, Latent) and isinstance(last, Latent):
         if first.model != last.model:
             raise ValueError(f"the latents are of {first.model} and {last.model}; the way is through one model's")
@@ -117,7 +117,7 @@ def interpolate(
 
 
 def anomaly(image: ImageLike, *, query: Mapping[str, object], order: ArrayOrder) -> Call[Verdict]:
-    """The verdict on one image."""
+    """Return the verdict on one image."""
     body = to_body(image, order)
     headers = {"Content-Type": body.media_type, "Accept": JSON_TYPE}
 
@@ -130,7 +130,7 @@ def anomaly(image: ImageLike, *, query: Mapping[str, object], order: ArrayOrder)
 def compress(
     images: ImageLike | Sequence[ImageLike], *, query: Mapping[str, object], order: ArrayOrder
 ) -> Call[Picture]:
-    """One file of one image or several."""
+    """Return one file of one image or several."""
     if isinstance(images, str | Path | bytes | Image.Image | np.ndarray):
         images = [images]
     bodies = [to_body(image, order) for image in images]
@@ -141,7 +141,7 @@ def compress(
 def decompress(
     file: Picture | str | Path | bytes, *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
 ) -> Call[Picture]:
-    """The images of such a file."""
+    """Return the images of such a file."""
     content = file.content if isinstance(file, Picture) else to_body(file, order).content
     headers = {"Content-Type": HOURGLASS_TYPE} | ({"Accept": accept} if accept else {})
     return Call("POST", "/decompress", partial(read_picture, order=order), _query(query), headers, content)
@@ -156,14 +156,14 @@ def put_item(
     query: Mapping[str, object],
     order: ArrayOrder,
 ) -> Call[dict[str, Any]]:
-    """Keeps one image, or one latent, in a collection."""
+    """Keep one image, or one latent, in a collection."""
     body = _vector_body(image, order)
     headers = {"Content-Type": body.media_type} | ({} if metadata is None else {"X-Metadata": json.dumps(metadata)})
     return Call("PUT", item_path(collection, item_id), _read_object, _query(query), headers, body.content)
 
 
 def search(collection: str, image: ImageLike | Latent, *, k: int, order: ArrayOrder) -> Call[tuple[Neighbour, ...]]:
-    """What is near one image or latent."""
+    """Return what is near one image or latent."""
     body = _vector_body(image, order)
 
     def read(_: Headers, content: bytes) -> tuple[Neighbour, ...]:
@@ -174,7 +174,7 @@ def search(collection: str, image: ImageLike | Latent, *, k: int, order: ArrayOr
 
 
 def classify(collection: str, image: ImageLike | Latent, *, k: int, order: ArrayOrder) -> Call[Classification]:
-    """What one image or latent shows."""
+    """Return what one image or latent shows."""
     body = _vector_body(image, order)
 
     def read(_: Headers, content: bytes) -> Classification:
@@ -190,7 +190,7 @@ def delete(path: str) -> Call[None]:
 
 
 def collections() -> Call[list[dict[str, Any]]]:
-    """All collections."""
+    """Return all collections."""
 
     def read(_: Headers, content: bytes) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(content)
@@ -200,17 +200,17 @@ def collections() -> Call[list[dict[str, Any]]]:
 
 
 def collection_path(collection: str) -> str:
-    """The address of a collection."""
+    """Return the address of a collection."""
     return f"/collections/{quote(collection, safe='')}"
 
 
 def item_path(collection: str, item_id: str) -> str:
-    """The address of an item."""
+    """Return the address of an item."""
     return f"{collection_path(collection)}/items/{quote(item_id)}"
 
 
 def models() -> Call[list[Model]]:
-    """The live models."""
+    """Return the live models."""
 
     def read(_: Headers, content: bytes) -> list[Model]:
         return [model_of(document) for document in json.loads(content)]
@@ -224,7 +224,7 @@ def document(path: str, query: Mapping[str, object]) -> Call[dict[str, Any]]:
 
 
 def read_picture(headers: Headers, content: bytes, *, order: ArrayOrder = SERVICE_ORDER) -> Picture:
-    """An image or array from an answer."""
+    """Return an image or array from an answer."""
     kind = headers.get("content-type", "").partition(";")[0]
     seed = headers.get("x-seed")
     return Picture(
@@ -238,7 +238,7 @@ def _read_object(_: Headers, content: bytes) -> dict[str, Any]:
 
 
 def _vector_body(image: ImageLike | Latent, order: ArrayOrder) -> Body:
-    """A `Latent` goes with the name of its maker, so that the service can refuse it where it does not belong."""
+    """Return a `Latent` goes with the name of its maker, so that the service can refuse it where it does not belong."""
     if not isinstance(image, Latent):
         return to_body(image, order)
     if image.values.ndim != 1:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def http_options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:  # Any: arguments of httpx
-    """What both clients tell httpx.
+    """Return what both clients tell httpx.
 
     Raises:
         ValueError: `url` is no address of a web server.

@@ -82,7 +82,7 @@ _BY_STATUS: dict[int, type[Problem]] = {
 
 
 def problem_of(status: int, headers: Mapping[str, str], content: bytes) -> Problem:
-    """The exception for an answer that is an error."""
+    """Return the exception for an answer that is an error."""
     try:
         document = json.loads(content)
     except ValueError:  # a proxy in between has pages of its own

@@ -9,7 +9,7 @@ _SYSTEM_FOLDERS = {"__MACOSX"}
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Files as they are, and the images in folders: by their endings, in order of names, deeper folders too.
+    """Return files as they are, and the images in folders: by their endings, in order of names, deeper folders too.
 
     What is hidden (`.thumbnails/`, `._photo.jpg`) is left out.
     """
@@ -23,7 +23,7 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def is_image_below(file: Path, folder: Path) -> bool:
-    """Whether `find_images` would take the file from the folder."""
+    """Tell whether `find_images` would take the file from the folder."""
     if file.suffix.lower() not in _ENDINGS:
         return False
     if any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in file.relative_to(folder).parts):
@@ -44,7 +44,9 @@ def some_images(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def targets(inputs: Sequence[Path], output: Path, ending: str) -> dict[Path, Path]:
-    """Where the answer to every file goes: in the output folder as the file lies below the folder that was named.
+    """Return where the answer to every file goes.
+
+    In the output folder as the file lies below the folder that was named.
 
     Raises:
         ValueError: Two would go to the same place, or one over an image that was named.

@@ -29,7 +29,7 @@ class Retry:
     most_s: float = 30.0
 
     def pause_s(self, attempt: int, status: int | None, headers: Mapping[str, str]) -> float | None:
-        """Seconds until the next attempt, or None to give up.
+        """Return seconds until the next attempt, or None to give up.
 
         Args:
             attempt: The one that failed, from 0.
@@ -45,7 +45,7 @@ class Retry:
 
 
 def _retry_after_s(value: str | None) -> float | None:
-    """Seconds from a `Retry-After`: a number of them, or a date."""
+    """Return seconds from a `Retry-After`: a number of them, or a date."""
     if value is None:
         return None
     try:

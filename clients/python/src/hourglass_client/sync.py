@@ -65,7 +65,7 @@ class Hourglass:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._http.close()
 
     def denoise(
@@ -81,7 +81,7 @@ class Hourglass:
         metadata: str | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """The clean image; `accept` chooses its form, such as "image/webp".
+        """Return the clean image; `accept` chooses its form, such as "image/webp".
 
         `sigma` is the noise level, 0-255 units, estimated if left out; `strength` blends with what is sent;
         `thorough` averages over eight orientations: a little better, in eight times the time; `quality` is that of a
@@ -101,12 +101,12 @@ class Hourglass:
         metadata: str | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """The image, enlarged; `thorough`, `quality` and `metadata` as of `denoise`."""
+        """Return the image, enlarged; `thorough`, `quality` and `metadata` as of `denoise`."""
         own = {"thorough": thorough, "quality": quality, "metadata": metadata}
         return self.picture("/enhance", image, accept=accept, model=model, version=version, **own)
 
     def encode(self, image: ImageLike, *, model: str | None = None, version: int | None = None) -> Latent:
-        """The image's latent."""
+        """Return the image's latent."""
         return self.send(calls.encode(image, query={"model": model, "version": version}, order=self._order))
 
     def decode(
@@ -117,7 +117,10 @@ class Hourglass:
         version: int | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """The image of a latent, by the model that made it; several give a ZIP, or an array if `accept` says so."""
+        """Return the image of a latent, by the model that made it.
+
+        Several give a ZIP, or an array if `accept` says so.
+        """
         return self.send(
             calls.decode(latent, accept=accept, query={"model": model, "version": version}, order=self._order)
         )
@@ -134,7 +137,10 @@ class Hourglass:
         view: str | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """New images, and in `seed` what draws them again; several give a ZIP, an array, or with view="sheet" one."""
+        """Return new images, and in `seed` what draws them again.
+
+        Several give a ZIP, an array, or with view="sheet" one.
+        """
         body = {"count": count, "seed": seed, "temperature": temperature, "label": label}
         query = {"model": model, "version": version, "view": view}
         return self.send(calls.generate(body, accept=accept, query=query, order=self._order))
@@ -151,7 +157,7 @@ class Hourglass:
         view: str | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """The images between two images or two latents, with both ends, as a strip.
+        """Return the images between two images or two latents, with both ends, as a strip.
 
         `path` is "linear" or "spherical"; `accept` "image/gif" or "image/webp" animates, "application/zip" has frames.
         """
@@ -166,7 +172,7 @@ class Hourglass:
         model: str | None = None,
         version: int | None = None,
     ) -> Picture:
-        """One small file of one image or several; `rate` trades bytes for likeness, 0 is the smallest."""
+        """Return one small file of one image or several; `rate` trades bytes for likeness, 0 is the smallest."""
         return self.send(
             calls.compress(images, query={"model": model, "version": version, "rate": rate}, order=self._order)
         )
@@ -174,13 +180,13 @@ class Hourglass:
     def decompress(
         self, file: Picture | str | Path | bytes, *, quality: int | None = None, accept: str | None = None
     ) -> Picture:
-        """The images of a file of `compress`; several give a ZIP, or an array if `accept` says so."""
+        """Return the images of a file of `compress`; several give a ZIP, or an array if `accept` says so."""
         return self.send(calls.decompress(file, accept=accept, query={"quality": quality}, order=self._order))
 
     def anomaly(
         self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None
     ) -> Verdict:
-        """How unusual the image is, and where; `max_fpr` moves the thresholds."""
+        """Return how unusual the image is, and where; `max_fpr` moves the thresholds."""
         return self.send(
             calls.anomaly(image, query={"model": model, "version": version, "max_fpr": max_fpr}, order=self._order)
         )
@@ -194,7 +200,10 @@ class Hourglass:
         max_fpr: float | None = None,
         accept: str = "image/png",
     ) -> Picture:
-        """Where the image is unusual, in colour over the image, outlined if it is anomalous; NPY gives the map."""
+        """Return where the image is unusual, in colour over the image, outlined if it is anomalous.
+
+        NPY gives the map.
+        """
         query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "heatmap"}
         return self.picture("/anomaly", image, accept=accept, **query)
 
@@ -207,7 +216,7 @@ class Hourglass:
         max_fpr: float | None = None,
         accept: str = "image/png",
     ) -> Picture:
-        """Where the image is anomalous: white there, black elsewhere; `accept` is PNG, TIFF or NPY."""
+        """Return where the image is anomalous: white there, black elsewhere; `accept` is PNG, TIFF or NPY."""
         query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "mask"}
         return self.picture("/anomaly", image, accept=accept, **query)
 
@@ -222,32 +231,32 @@ class Hourglass:
         model: str | None = None,
         version: int | None = None,
     ) -> dict[str, Any]:  # Any: JSON
-        """Keeps an image's latent in a collection, which the first item makes; an item of that id is replaced."""
+        """Keep an image's latent in a collection, which the first item makes; an item of that id is replaced."""
         query = {"label": label, "model": model, "version": version}
         return self.send(calls.put_item(collection, item_id, image, metadata=metadata, query=query, order=self._order))
 
     def item(self, collection: str, item_id: str) -> dict[str, Any]:  # Any: JSON
-        """An item: its latent, label and metadata."""
+        """Return an item: its latent, label and metadata."""
         return self.send(calls.document(calls.item_path(collection, item_id), {}))
 
     def delete_item(self, collection: str, item_id: str) -> None:
-        """Deletes an item."""
+        """Delete an item."""
         self.send(calls.delete(calls.item_path(collection, item_id)))
 
     def search(self, collection: str, image: ImageLike | Latent, *, k: int = 10) -> tuple[Neighbour, ...]:
-        """The items of a collection that are nearest to one image or latent, nearest first."""
+        """Return the items of a collection that are nearest to one image or latent, nearest first."""
         return self.send(calls.search(collection, image, k=k, order=self._order))
 
     def classify(self, collection: str, image: ImageLike | Latent, *, k: int = 5) -> Classification:
-        """What one image or latent shows, by the labels of what is nearest."""
+        """Return what one image or latent shows, by the labels of what is nearest."""
         return self.send(calls.classify(collection, image, k=k, order=self._order))
 
     def collections(self) -> list[dict[str, Any]]:  # Any: JSON
-        """All collections."""
+        """Return all collections."""
         return self.send(calls.collections())
 
     def delete_collection(self, collection: str) -> None:
-        """Deletes a collection with all its items."""
+        """Delete a collection with all its items."""
         self.send(calls.delete(calls.collection_path(collection)))
 
     def picture(self, path: str, image: ImageLike, *, accept: str | None = None, **query: object) -> Picture:
@@ -255,7 +264,7 @@ class Hourglass:
         return self.send(calls.picture(path, image, accept=accept, query=query, order=self._order))
 
     def models(self) -> list[Model]:
-        """The live models."""
+        """Return the live models."""
         return self.send(calls.models())
 
     def model(self, name: str, *, version: int | None = None) -> dict[str, Any]:  # Any: JSON
@@ -263,7 +272,7 @@ class Hourglass:
         return self.send(calls.document(f"/models/{name}", {"version": version}))
 
     def ready(self) -> dict[str, Any]:  # Any: JSON
-        """What is live, and where it runs.
+        """Return what is live, and where it runs.
 
         Raises:
             Busy: Nothing is, after the retries.
@@ -278,7 +287,7 @@ class Hourglass:
         at_once: int = 8,
         what: str = "asking",
     ) -> Iterator[tuple[Path, T | ClientError | OSError]]:
-        """Asks about every file, several at a time, with a progress bar: each file with its answer or its problem.
+        """Ask about every file, several at a time, with a progress bar: each file with its answer or its problem.
 
         Args:
             ask: What to do with a file, such as `hourglass.denoise`.
@@ -293,7 +302,7 @@ class Hourglass:
                 yield file, result
 
     def send(self, call: Call[T]) -> T:
-        """The answer to a call, after as many attempts as `retry` allows.
+        """Return the answer to a call, after as many attempts as `retry` allows.
 
         Raises:
             Problem: The service says no.

@@ -16,7 +16,7 @@ COLUMNS = (
 
 
 def row_of(file: Path | str, verdict: Verdict) -> dict[str, Any]:  # Any: numbers and strings
-    """One verdict by column. x, y, width and height are the box of its largest region, absent if it has none."""
+    """Return one verdict by column. x, y, width and height are the box of its largest region, absent if it has none."""
     row = {
         "file": str(file),
         "score": verdict.score,
@@ -35,7 +35,9 @@ def row_of(file: Path | str, verdict: Verdict) -> dict[str, Any]:  # Any: number
 
 
 def verdict_frame(answers: Iterable[tuple[Path, Verdict | Exception]]) -> "pd.DataFrame":
-    """A pandas DataFrame of the verdicts that `each` gives: a row for every file, its problem in the column `problem`.
+    """Return a pandas DataFrame of the verdicts that `each` gives.
+
+    A row for every file, its problem in the column `problem`.
 
     Raises:
         ImportError: pandas is not installed; `pip install 'hourglass-client[pandas]'`.

@@ -18,7 +18,7 @@ _KNOWS_FROM_DB = 18.0
 
 
 def add_commands(add: AddCommand) -> None:
-    """Their command lines."""
+    """Add their command lines."""
     text = "turn images, all together, into one small file, by the model that suits them"
     compress = add("compress", _compress, text)
     compress.add_argument("images", nargs="+", metavar="IMAGE", help="images or folders")
@@ -51,7 +51,7 @@ def _decompress(hourglass: Hourglass, options: argparse.Namespace) -> int:
 
 
 def suiting(hourglass: Hourglass, files: Sequence[Path]) -> tuple[str | None, str]:
-    """The model to compress the images with, None for the service's default, and why.
+    """Return the model to compress the images with, None for the service's default, and why.
 
     A model of a fixed size is worth it only for what it was trained on. It is taken if all images have exactly its
     size, it gives back a sample of them, and their file is smaller than by the default.
@@ -85,7 +85,7 @@ def suiting(hourglass: Hourglass, files: Sequence[Path]) -> tuple[str | None, st
 
 
 def _shape(file: Path) -> tuple[int, int, bool] | None:
-    """Height, width, and whether it is grey; None for what Pillow cannot open."""
+    """Return height, width, and whether it is grey; None for what Pillow cannot open."""
     try:
         with Image.open(file) as picture:
             return picture.height, picture.width, picture.mode in {"1", "L"}
@@ -99,7 +99,7 @@ def _takes(model: Model, height: int, width: int) -> bool:
 
 
 def _psnr_db(decoded: np.ndarray[tuple[int, ...], np.dtype[np.float32]], files: Sequence[Path]) -> float:
-    """Peak signal-to-noise ratio over all pixels; `decoded` (N, 1, H, W), or (1, H, W) for one, in [0, 1]."""
+    """Return peak signal-to-noise ratio over all pixels; `decoded` (N, 1, H, W), or (1, H, W) for one, in [0, 1]."""
     originals = []
     for file in files:
         with Image.open(file) as picture:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def add_commands(add: AddCommand) -> None:
-    """Their command lines."""
+    """Add their command lines."""
     put = add("put", _put, "keep images in a collection, by their paths below the folder that is named")
     put.add_argument("--label", metavar="L", help="of all of them (default: none)")
     put.add_argument("--labels-from-folders", action="store_true", help="the folder of a file is its label")

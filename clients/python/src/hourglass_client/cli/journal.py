@@ -43,14 +43,14 @@ class Journal:
         self._file.close()
 
     def row(self, file: Path) -> Row | None:
-        """The row of a file that is finished and has not been changed since."""
+        """Return the row of a file that is finished and has not been changed since."""
         name = str(file)
         if name in self._row_by_file and self._stamp_by_file[name] == _stamp(file):
             return self._row_by_file[name]
         return None
 
     def pinned(self) -> tuple[str, int] | None:
-        """The name and version of the model that made the first row; None if there is no row."""
+        """Return the name and version of the model that made the first row; None if there is no row."""
         for row in self._row_by_file.values():
             name, _, version = row["model"].partition("/")
             return name, int(version)
@@ -70,7 +70,7 @@ class Journal:
 
 
 def unfinished(target_by_file: Mapping[Path, Path], folder: Path, asked: Mapping[str, Any]) -> dict[Path, Path]:
-    """Those files whose target is missing, older than the file, or made before this was asked of the folder.
+    """Return those files whose target is missing, older than the file, or made before this was asked of the folder.
 
     What was asked, and since when, is kept in the folder of the targets.
     """

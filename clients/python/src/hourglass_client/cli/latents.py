@@ -30,7 +30,7 @@ _TABLES = {".npz", ".csv"}
 
 
 def add_commands(add: AddCommand) -> None:
-    """Their command lines."""
+    """Add their command lines."""
     text = "print an image's latent as JSON, or write those of many into a .npz or .csv"
     add_many(add("encode", _encode, text), "one image; or images or folders, and last the table to write")
     decode = add("decode", _decode, "draw a latent that `encode` has printed")
@@ -65,7 +65,7 @@ def _encode(hourglass: Hourglass, options: argparse.Namespace) -> int:
 
 
 def _encode_many(hourglass: Hourglass, files: list[Path], output: Path, options: argparse.Namespace) -> int:
-    """All latents into one table, by one version of the model: those of two versions cannot be compared."""
+    """Return all latents into one table, by one version of the model: those of two versions cannot be compared."""
     asked = {"command": "encode", "model": options.model, "version": options.version}
     with Journal(Path(f"{output}.part"), asked) as journal:
         todo = [file for file in files if journal.row(file) is None]
@@ -92,7 +92,7 @@ def _encode_many(hourglass: Hourglass, files: list[Path], output: Path, options:
 
 
 def _npz(rows: dict[str, dict[str, object]]) -> bytes:
-    """Files (N,), latents (N, D), model."""
+    """Return files (N,), latents (N, D), model."""
     file = io.BytesIO()
     latents = np.array([row["latent"] for row in rows.values()], np.float32)
     model = np.array(next(iter(rows.values()))["model"])

@@ -33,7 +33,7 @@ service went away; `anomaly` with 3 if it could judge every file and some are an
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code."""
+    """Return the exit code."""
     options = _parser().parse_args(argv)
     try:
         with Hourglass(**connection_of(options)) as hourglass:

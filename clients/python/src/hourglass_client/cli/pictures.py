@@ -31,7 +31,7 @@ _OPTIONS_BY_COMMAND = {
 
 
 def add_commands(add: AddCommand) -> None:
-    """Their command lines."""
+    """Add their command lines."""
     denoise = add("denoise", partial(_pictures, "denoise"), "clean images")
     enhance = add("enhance", partial(_pictures, "enhance"), "enlarge images")
     heatmap = add("heatmap", partial(_pictures, "heatmap"), "show where images are unusual")
@@ -57,7 +57,7 @@ def add_commands(add: AddCommand) -> None:
 
 
 def _pictures(name: str, hourglass: Hourglass, options: argparse.Namespace) -> int:
-    """One image into a file; a folder or several into a folder, but for those that are there."""
+    """Return one image into a file; a folder or several into a folder, but for those that are there."""
     *inputs, output = map(Path, options.paths)
     if not inputs:
         raise ValueError("name the image and where to write the answer")

@@ -77,7 +77,7 @@ def for_each(
 
 
 def connection_of(options: argparse.Namespace) -> dict[str, Any]:  # Any: arguments of `Hourglass`
-    """Where the service is, and with which key and patience it is asked."""
+    """Return where the service is, and with which key and patience it is asked."""
     url = options.url or os.environ.get("HGCLIENT_URL") or "http://127.0.0.1:8000"
     return {"url": url, "key": os.environ.get("HGCLIENT_KEY"), "timeout_s": options.timeout_s}
 
@@ -88,7 +88,7 @@ def say(sentence: str) -> None:
 
 
 def type_of(output: Path, *, more: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The media type that a file's ending stands for.
+    """Return the media type that a file's ending stands for.
 
     Raises:
         ValueError: It stands for none.

@@ -28,7 +28,7 @@ Keep = Callable[[Path, Verdict], None]
 
 
 def add_commands(add: AddCommand) -> None:
-    """Its command line."""
+    """Add its command line."""
     anomaly = add("anomaly", _anomaly, "say how unusual images are, and end with 3 if some are anomalous")
     add_many(anomaly, "images or folders")
     add_rate(anomaly)
@@ -101,7 +101,7 @@ def _anomaly(hourglass: Hourglass, options: argparse.Namespace) -> int:
 
 
 def _warning_first(keep: Keep) -> Keep:
-    """`keep`, and a warning with the first verdict if its model was calibrated with too few images."""
+    """Return `keep`, and a warning with the first verdict if its model was calibrated with too few images."""
     is_first = True
 
     def kept(file: Path, verdict: Verdict) -> None:
@@ -132,5 +132,5 @@ def _table(file: TextIO) -> "csv.DictWriter[str]":
 
 
 def _cells(file: Path, row: Row | None) -> Row:
-    """The cells of a file; all but its name are empty where there is no verdict."""
+    """Return the cells of a file; all but its name are empty where there is no verdict."""
     return {"file": str(file)} if row is None else {**row, "is_anomalous": int(row["is_anomalous"])}

@@ -12,7 +12,7 @@ HISTORY = ".hourglass-watch.db"
 
 
 def add_commands(add: AddCommand) -> None:
-    """Its command line."""
+    """Add its command line."""
     watch = add("watch", _watch, "judge the images that arrive in a folder, and tell the verdicts; Ctrl-C ends it")
     watch.add_argument("source", type=Path, metavar="FOLDER", help="the folder, with what is in it already")
     add_rate(watch)

@@ -46,7 +46,7 @@ class Folder:
         self._changed = asyncio.Event()
 
     def name_of(self, file: Path) -> str:
-        """The path of a file below the folder, with slashes."""
+        """Return the path of a file below the folder, with slashes."""
         return file.relative_to(self.path).as_posix()
 
     @property
@@ -83,12 +83,12 @@ class Folder:
                 await listening
 
     def done(self, file: Path) -> None:
-        """A file that was handed out has been judged; if it has changed meanwhile, it comes again."""
+        """Note that a file has been judged; it comes again if it changed meanwhile."""
         self._handed_out.discard(file)
         self._note(file)
 
     def again(self, file: Path) -> None:
-        """A file that was handed out was not finished after all: hand it out when it has settled again."""
+        """Hand a file out again once it has settled: it was not complete after all."""
         self._handed_out.discard(file)
         self._pending[file] = _Arriving(None, time.monotonic(), time.monotonic() + _AGAIN_S)
         self._changed.set()

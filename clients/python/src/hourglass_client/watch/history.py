@@ -78,7 +78,7 @@ class History:
         self._position_by_sink = dict(self._db.execute("SELECT name, position FROM sinks"))
 
     def knows(self, file: str, stamp: Stamp) -> bool:
-        """Whether this very file has been judged."""
+        """Tell whether this very file has been judged."""
         query = "SELECT 1 FROM parts WHERE file = ? AND size = ? AND mtime_ns = ? AND inode = ? AND is_gone = 0"
         return self._db.execute(query, [file, *stamp]).fetchone() is not None
 
@@ -92,15 +92,15 @@ class History:
         return replace(part, id=self._last)
 
     def backlog(self) -> int:
-        """How many parts the slowest sink has before it."""
+        """Return how many parts the slowest sink has before it."""
         return self._last - min(self._position_by_sink.values(), default=self._last)
 
     def position(self, sink: str) -> int:
-        """The id of the last part that a sink has taken."""
+        """Return the id of the last part that a sink has taken."""
         return self._position_by_sink[sink]
 
     def waiting(self, sink: str, limit: int = 100) -> list[Part]:
-        """The next parts for a sink, in order."""
+        """Return the next parts for a sink, in order."""
         query = (
             "SELECT id, file, size, mtime_ns, inode, seen, verdict, problem, document FROM parts WHERE id > ? "
             "ORDER BY id LIMIT ?"
@@ -108,12 +108,12 @@ class History:
         return [_part(row) for row in self._db.execute(query, [self._position_by_sink[sink], limit])]
 
     def taken(self, sink: str, part_id: int) -> None:
-        """A sink has taken all parts up to this one."""
+        """Note that a sink has accepted all parts up to this one."""
         self._db.execute("UPDATE sinks SET position = ? WHERE name = ?", [part_id, sink])
         self._position_by_sink[sink] = part_id
 
     def gone(self, part_id: int) -> None:
-        """The file of a part has been moved away."""
+        """Note that the file of a part has been moved away."""
         self._db.execute("UPDATE parts SET is_gone = 1 WHERE id = ?", [part_id])
 
     def __iter__(self) -> Iterator[Part]:

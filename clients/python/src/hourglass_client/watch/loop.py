@@ -137,7 +137,7 @@ class Watch:
                 self.rates.note(part)
 
     async def _part(self, file: Path, stamp: Stamp) -> Part | None:
-        """What is to be said of a file; None if it is still being written."""
+        """Return what is to be said of a file; None if it is still being written."""
         pause_s = 0.0
         while True:
             try:

@@ -40,7 +40,7 @@ class Part:
     problem: str | None
 
     def document(self) -> dict[str, Any]:  # Any: JSON
-        """What is sent to others, as JSON."""
+        """Return what is sent to others, as JSON."""
         verdict = self.verdict
         return {
             "id": self.id,
@@ -57,7 +57,7 @@ class Part:
 
 
 def stamp_of(path: Path) -> Stamp:
-    """The stamp of a file.
+    """Return the stamp of a file.
 
     Raises:
         OSError: It is not there.

@@ -41,7 +41,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def _sinks(options: argparse.Namespace, history: History) -> list[Sink]:
-    """Who is told, in this order; what takes the file away comes last."""
+    """Return the sinks in the order they are told; what takes the file away comes last."""
     sinks: list[Sink] = []
     if options.csv:
         sinks.append(CsvFile(options.csv))
