@@ -44,5 +44,5 @@ def _answer(request: Request, file: str) -> Response:
 
 @cache
 def _coded(file: str, coding: str | None) -> tuple[bytes, str | None]:
-    """The content of a file, smaller where it is text and the browser takes it so, and its coding."""
+    """Return the content of a file, compressed if it is text and the browser accepts that, and its coding."""
     return encode(static_files()[file], None if file.endswith((".png", ".jpg")) else coding)
