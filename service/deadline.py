@@ -14,12 +14,12 @@ _DUE = ContextVar("due", default=0.0)
 
 
 def set_deadline(seconds: float) -> None:
-    """Let what runs for this request end so many seconds from now."""
+    """Set the deadline of this request, in seconds from now."""
     _END.set(time.monotonic() + seconds)
 
 
 def check_deadline() -> None:
-    """Nothing, while there is time.
+    """Raise `DeadlineExceeded` if the deadline has passed.
 
     Raises:
         DeadlineExceeded: There is none left, so nobody waits for a result.

@@ -530,7 +530,7 @@ def problem_bytes(problem: JsonValue) -> bytes:
 
 
 def shown(value: object, *, limit: int = 80) -> str:
-    """Return a value from outside, as it can stand in a message: quoted, escaped, at most `limit` characters.
+    """Return a value from outside for a message: quoted, escaped, at most `limit` characters.
 
     It costs no more than that, however large the value is.
     """
@@ -543,7 +543,7 @@ def shown(value: object, *, limit: int = 80) -> str:
 
 
 def _pieces(value: object, limit: int) -> Iterator[str]:
-    """Yield `repr(value)` bit by bit, so that whoever has enough can stop."""
+    """Yield `repr(value)` bit by bit, so that the caller can stop early."""
     match value:
         case str() | bytes() | bytearray():
             yield repr(value[: 2 * limit])

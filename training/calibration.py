@@ -77,7 +77,7 @@ def calibration_of(answers: Answers, target_fpr: float, *, score: str, learnt: L
     """Make the calibration that flags about `target_fpr` of images like those that gave `answers`.
 
     Args:
-        answers: Of good images that the detector has not learnt from.
+        answers: Answers to good images that the detector has not learnt from.
         target_fpr: Share of them that may be flagged.
         score: What the score is, in words.
         learnt: What the images learnt from look like.

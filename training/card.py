@@ -20,7 +20,7 @@ def card(manifest: Manifest) -> str:
         _tasks(manifest),
         "## Figures",
         "On images that training did not see, nor calibration unless it is said beside the figure. A figure alone says "
-        "little, so what costs nothing stands beside it.",
+        "little, so methods that cost nothing are beside it.",
         _figures(manifest),
         "## Limits",
         "\n".join(f"- {limit}" for limit in manifest.limits)
@@ -32,7 +32,7 @@ def card(manifest: Manifest) -> str:
         *_how_to_make(made),
         f"Architecture `{manifest.architecture}`, {made.parameters:,} parameters; seed {made.seed}; {_start(made)}"
         f"{made.images_seen:,} images seen in {made.cpu_s / 60:.0f} CPU-minutes ({made.wall_s / 60:.0f} minutes) on "
-        f"{made.device}; PyTorch {made.torch_version}; commit `{made.commit}`. Every setting stands under "
+        f"{made.device}; PyTorch {made.torch_version}; commit `{made.commit}`. Every setting is under "
         "`provenance.config` in manifest.json. The same command on the same machine gives the same graphs; another "
         "processor or number of threads adds floats in another order.",
     ]

@@ -75,7 +75,7 @@ class DataConfig(Section):
     source: Literal["mnist", "folder"] = "folder"
     """`folder`, or `mnist` for the four IDX files."""
     licence: str = ""
-    """Of the images, for the card; MNIST's is known."""
+    """Licence of the images, for the card; MNIST's is known."""
     channels: Literal[1, 3] = 3
     """1 grey, 3 colour."""
     height: PositiveInt = 64
@@ -85,11 +85,11 @@ class DataConfig(Section):
     resize: Literal["exact", "fit", "reject"] = "fit"
     """`fit` keeps proportions and repeats the edge, `exact` stretches, `reject` skips other sizes."""
     validation_share: PartShare = 0.05
-    """Of the images: watched while training."""
+    """Share of the images that is watched while training."""
     calibration_share: PartShare = 0.05
-    """Of the images: kept back for the anomaly threshold."""
+    """Share of the images that sets the anomaly threshold."""
     test_share: PartShare = 0.1
-    """Of the images: kept back for the figures; ignored where the data set has a test part (MNIST)."""
+    """Share of the images that the figures are of; ignored where the data set has a test part (MNIST)."""
     groups: str = ""
     """Which images belong together and are never in two parts: `folder`, a CSV file with the columns file and group, or
     a regular expression whose first group is the same in their names.
@@ -100,7 +100,7 @@ class AugmentationConfig(Section):
     """How far training images are moved before they are corrupted; off while `share` is 0. See `augmentation.py`."""
 
     share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """Of the training images: moved at random. Helps where a network learns its training images by heart."""
+    """Share of the training images moved at random. Helps if a network learns its training images by heart."""
     rotate_degrees: Annotated[float, Field(ge=0.0, le=180.0)] = 8.0
     """Most degrees that they are turned, either way."""
     scale: Share = 0.08
@@ -121,7 +121,7 @@ class CorruptionConfig(Section):
     options: dict[str, JsonValue] = {}
     """Keyword arguments of its function; pixels are in [0, 1]."""
     clean_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
-    """Of the training images: left as they are."""
+    """Share of the training images that stays clean."""
 
 
 class RegularisationConfig(Section):
@@ -136,7 +136,7 @@ class RegularisationConfig(Section):
     strength: Annotated[float, Field(ge=0.0)] = 1e-3
     """Times the penalty is added to the loss."""
     sigma: PositiveFloat = 0.3
-    """Of kl: standard deviation of the noise on the latents while training."""
+    """For kl: standard deviation of the noise on the latents in training."""
 
 
 class PriorConfig(Section):
@@ -174,17 +174,17 @@ class OptimisationConfig(Section):
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     """cosine to zero over all steps; wsd: level, and down over the last fifth; constant."""
     warmup_share: Share = 0.05
-    """Of the steps: they lead up to the peak."""
+    """Share of the steps that lead up to the peak."""
     batch_size: PositiveInt = 128
     """Images in a batch, over all processes."""
     ema_decay: Share = 0.998
-    """Of the moving average of the weights, which is what is exported; 0 turns it off."""
+    """Decay of the moving average of the weights, which is what is exported; 0 turns it off."""
     precision: Literal["bf16", "fp32"] = "fp32"
     """bf16 is faster on CPUs with AVX512-BF16 or AMX and on GPUs, slower elsewhere."""
     gradient_clip: Annotated[float, Field(ge=0.0)] = 1.0
     """Largest norm of the gradient; 0 turns it off."""
     seed: int = 0
-    """Of the split, the weights, the order and the noise."""
+    """Seed of the split, the weights, the order and the noise."""
 
 
 class TrainingConfig(OptimisationConfig):

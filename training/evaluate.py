@@ -89,7 +89,9 @@ def _denoise_mse_of(other: OneSizeRun, run: OneSizeRun) -> float:
     )
     if not same_corruption or not torch.equal(other.data.test, run.data.test):
         differs = "test images" if same_corruption else "corruption"
-        raise RunError(f"{other.directory} has another {differs}, so its figures cannot stand beside {run.directory}")
+        raise RunError(
+            f"{other.directory} has another {differs}, so its figures cannot be compared with those of {run.directory}"
+        )
     metrics = [Metric.model_validate(m) for m in other.read(EVALUATION, "evaluate")["metrics"]]
     values = [m.value for m in metrics if m.name == "denoise_mse"]
     if not values:

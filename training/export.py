@@ -139,7 +139,7 @@ def _inputs(example: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _tensors_of(task: Task, inputs: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return names of the inputs and outputs of a task's graph with so many inputs."""
+    """Return the input and output names of a task's graph with this number of inputs."""
     names, outputs = TENSORS_BY_TASK[task]
     return (names + OPTIONAL_INPUTS_BY_TASK.get(task, ()))[:inputs], outputs
 

@@ -29,7 +29,7 @@ class Finished:
         golden: A small input and its answers.
         data: The images.
         metrics: Figures beside their baselines.
-        commit: Of the code that exported the graphs.
+        commit: Commit of the code that exported the graphs.
         limits: Sentences for the card, the recipe's own among them.
         sections: Other parts of the manifest by name: `latent`, `anomaly`, `compression` ...
     """

@@ -15,7 +15,7 @@ from training.files import write_atomically
 
 ITERATIONS = 40  # of EM, and half as many of k-means before it; the likelihood moves little after 30
 IMAGES_PER_NUMBER = 4  # a component has about D numbers per direction: fewer images than this times D do not fix them
-MOST_COMPONENTS, HELD_OUT = 64, 5  # of a mixture that is chosen by the likelihood of one latent in so many
+MOST_COMPONENTS, HELD_OUT = 64, 5  # of a mixture, chosen by the likelihood of every fifth latent
 RIDGE = 1e-4  # of the mean variance, so that no component collapses
 
 Latents = Float[Tensor, "image latent"]
@@ -121,7 +121,7 @@ def choose_components(groups: Sequence[Latents], *, seed: int) -> int:
 
     Args:
         groups: Latents of one label each; a fifth of each is held out.
-        seed: Of which, and of where the mixtures begin.
+        seed: Seed of which, and of where the mixtures begin.
     """
     components, best = 1, -math.inf
     while components <= MOST_COMPONENTS:
@@ -133,7 +133,7 @@ def choose_components(groups: Sequence[Latents], *, seed: int) -> int:
             mixture = fit_mixture(rest, components, generator)
             largest = max(largest, len(mixture.weights))
             total += float(log_density(held_out.double(), mixture).logsumexp(1).sum())
-        if total <= best or largest < components:  # no gain, or too few images for so many
+        if total <= best or largest < components:  # no gain, or too few images
             return max(1, components // 2)
         components, best = 2 * components, total
     return MOST_COMPONENTS
@@ -148,7 +148,7 @@ def fit_mixture(z: Latents, components: int, generator: torch.Generator) -> Mixt
 
     Args:
         z: Latents.
-        components: At most so many.
+        components: Most components.
         generator: Draws the images at which k-means begins.
     """
     x = z.double()

@@ -124,7 +124,7 @@ def start_run(
     What only the card shows may differ, and `training.steps`, too, while the steps so far are the first of either.
 
     Args:
-        directory: Of the run.
+        directory: Directory of the run.
         begun: What it is begun with now.
         later: Fields of the recipe that training does not read, or sections with their dot: they may differ, too.
         made_later: Files and folders that are thrown away where one of `later` differs.

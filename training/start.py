@@ -37,7 +37,7 @@ def read_start(directory: Path) -> Start:
 
 
 def load_start(network: nn.Module, directory: Path) -> None:
-    """Return `network` the weights of a published model, which stand in its graphs under their own names.
+    """Give `network` the weights of a published model, which its graphs hold under their own names.
 
     Weights of int8 graphs come back rounded. A `Restorer` may be wider or deeper than the published one, and begins as
     the same function all the same: a weight fills the corner of the larger one, nothing that was there reads the new

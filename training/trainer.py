@@ -50,7 +50,7 @@ class Job:
         shown: The validation loss in words.
         forward: What is called with the network inside, where it is not the network itself.
         parameters: Numbers of the model that are served; the network's own where None.
-        memory_format: Of the network and of images.
+        memory_format: Memory format of the network and of images.
     """
 
     name: str

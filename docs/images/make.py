@@ -14,7 +14,7 @@ SAMPLES = HERE.parent.parent / "tests" / "data"
 
 
 def keep(name: str, png: bytes, *, times: int = 4) -> None:
-    """Save an answer enlarged: every pixel becomes a square of so many screen pixels a side."""
+    """Save an answer enlarged: every pixel becomes a square of several screen pixels."""
     with Image.open(io.BytesIO(png)) as image:
         size = (image.width * times, image.height * times)
         image.resize(size, Image.Resampling.NEAREST).save(HERE / f"{name}.png", optimize=True)

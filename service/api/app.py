@@ -54,9 +54,9 @@ def create_app(
     """Return the application. Models are loaded when it starts: before the first request, unless that takes very long.
 
     Args:
-        settings: Of this service.
+        settings: Settings of this service.
         first: From `probe.start_child`.
-        board: Of all workers, where there are several.
+        board: Board of all workers, where there are several.
         tracer: Makes spans; without it there are none.
 
     Raises:

@@ -86,7 +86,7 @@ class Infer:
         is_binary_by_output: Which outputs are wanted, in order, and whether as bytes.
         request_id: What the client calls it.
         model_name: As it was asked for: "digits.denoise".
-        manifest: Of the model.
+        manifest: Manifest of the model.
         task: Its task.
         coding: For the answer.
         is_small: 16 KiB of tensor at most. JSON takes longer to read than its tensor to run.

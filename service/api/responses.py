@@ -36,10 +36,10 @@ def several_response(results: Sequence[Answer | RequestError], media_type: str, 
     """Return one result or one problem per file, in order.
 
     Args:
-        results: Of every file.
+        results: The result of each file.
         media_type: JSON for a list; NPY for one array; anything else for a ZIP, with what happened to each file in
             `results.json`.
-        label: Of the model.
+        label: Label of the model.
 
     Raises:
         RequestError: As one array, where a file has a problem or the sizes differ.

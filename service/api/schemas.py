@@ -198,7 +198,9 @@ class CalibrationSize(BaseModel):
     """How sure one can be of a verdict."""
 
     images: Annotated[int, Field(description="Normal images, never trained on, that the model was calibrated with")]
-    smallest_fpr: Annotated[float, Field(description="The smallest false-positive rate that so many can promise")]
+    smallest_fpr: Annotated[
+        float, Field(description="The smallest false-positive rate that this many images can promise")
+    ]
 
 
 class _Calibrated(BaseModel):

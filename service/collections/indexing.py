@@ -39,7 +39,7 @@ class Indexing:
     """The models and the database, opened for one command.
 
     Args:
-        settings: Of the service: the same models, database and limits.
+        settings: Settings of the service: the same models, database and limits.
         registry: With its models loaded.
         store: The database.
     """

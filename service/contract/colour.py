@@ -1,6 +1,6 @@
 """Colour as files of /compress have it: a plane of luma, and two of chroma of half its size. Plain NumPy.
 
-Full-range BT.601 and means of 2x2 pixels, as in JPEG. It belongs to the file format: whoever reads a file must put the
+Full-range BT.601 and means of 2x2 pixels, as in JPEG. It belongs to the file format: a reader must put the
 planes together in this way.
 """
 

@@ -30,7 +30,7 @@ class Container:
 
     Attributes:
         model: Name of the model that made it.
-        version: Of that model.
+        version: Version of that model.
         decoder: First bytes of the SHA-256 of its graph `decompress`.
         tables: First bytes of the SHA-256 of its tables.
         rate: Index of the rate point.
@@ -38,7 +38,7 @@ class Container:
         sizes: Height and width: of every image, or one for all, or none where all have the model's own size.
         symbols_crc32: Of the symbols as little-endian int32, image by image.
         payload: What the range coder wrote.
-        planes: Of every image: 1 is grey, 3 luma and chroma; None where images have a row of symbols each.
+        planes: Planes of every image: 1 is grey, 3 luma and chroma; None where images have a row of symbols each.
     """
 
     model: str

@@ -35,8 +35,8 @@ def unlike_in_size(width: int, height: int, widths: tuple[int, int], heights: tu
     """Say where the size of an image is not that of the images learnt: other proportions, or twice or half as large.
 
     Args:
-        width: Of the image, pixels.
-        height: Of it.
+        width: Width of the image, pixels.
+        height: Height of the image, pixels.
         widths: Least and most of the images learnt.
         heights: Least and most.
     """

@@ -61,7 +61,7 @@ class Parity(Frozen):
 class Graph(Frozen):
     """One task: an ONNX file in the model's directory, with all weights inside.
 
-    `parity` is that of the float32 graph with PyTorch. An int8 graph is made from that one; what it loses stands among
+    `parity` is that of the float32 graph with PyTorch. An int8 graph is made from that one; its loss is among
     the metrics.
     """
 

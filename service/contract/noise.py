@@ -1,6 +1,6 @@
 """What a tile of an image says of its noise, and the level it speaks for. Plain NumPy.
 
-Training fits an estimator on these features and the service feeds it the same ones: whoever changes them gives them
+Training fits an estimator on these features and the service feeds it the same ones: a change of them needs
 another name in `LevelEstimator.features`.
 """
 
@@ -50,7 +50,7 @@ def features(x: Pixels) -> Row:
     """Return what a tile says of its noise: logarithms of fine differences, at several scales of luma and colour.
 
     White noise halves from scale to scale, that of a camera or of JPEG does not. Edges and texture are few and large,
-    so the mean of the smaller half of the differences stands beside that of all. JPEG shows at every eighth pixel.
+    so the mean of the smaller half of the differences is a feature, too. JPEG shows at every eighth pixel.
 
     Args:
         x: (C, H, W), pixels in [0, 1], at least `LEAST_SIDE` a side.

@@ -37,7 +37,7 @@ def frequencies() -> list[tuple[int, int]]:
 
 
 def places_of(height: int, width: int) -> tuple[int, int]:
-    """Return rows and columns of the grid of a plane of so many pixels, those of its margin filled up."""
+    """Return rows and columns of the grid of a plane, with its margin filled up."""
     return -(-height // CELL), -(-width // CELL)
 
 
@@ -73,7 +73,7 @@ def unpack_grids(
     """Return the planes of a payload, of those rows and columns: the inverse of `pack_grids`.
 
     Raises:
-        BrokenContainer: No symbols are written like this, or not in so many bytes.
+        BrokenContainer: The bytes, or their number, do not encode such symbols.
     """
     decoder = decoder_of(payload, sum(CHANNELS * rows * columns for rows, columns in shapes))
     planes = []

@@ -43,7 +43,7 @@ def unpack_symbols(payload: bytes, count: int, tables: Sequence[SymbolTable]) ->
     """Return the symbols of `count` images, (count, D): the inverse of `pack_symbols`.
 
     Raises:
-        BrokenContainer: No symbols are written like this, or not in so many bytes.
+        BrokenContainer: The bytes, or their number, do not encode such symbols.
     """
     decoder = decoder_of(payload, count * len(tables))
     symbols = np.empty((count, len(tables)), np.int32)
@@ -61,7 +61,7 @@ def symbols_crc32(*arrays: Symbols) -> int:
 
 
 def decoder_of(payload: bytes, symbols: int) -> stream.queue.RangeDecoder:
-    """Read a payload of so many symbols; what is missing at its end is zero.
+    """Read a payload with this many symbols; missing bytes at its end are zero.
 
     Raises:
         BrokenContainer: It has more bytes than they can take.

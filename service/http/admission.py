@@ -1,4 +1,4 @@
-"""Who may come in: a queue bounded in images, a deadline for every request, and the end of both when stopping."""
+"""Admission control: a queue bounded in images, a deadline for every request, and draining."""
 
 import asyncio
 from types import TracebackType
@@ -126,7 +126,7 @@ class Admission:
         self.images -= slot.images
 
     def refuse_if_draining(self) -> None:
-        """Nothing, while the service is there for new requests.
+        """Raise `Draining` if the service is shutting down.
 
         Raises:
             Draining: It is stopping.

@@ -1,4 +1,4 @@
-"""API keys: who has none, or a wrong one, is told so before the body of the request is read."""
+"""API keys: reject missing and unknown keys before reading the body."""
 
 import hashlib
 import hmac
@@ -50,7 +50,7 @@ _MAX_ADDRESSES = 10_000  # remembered; a flood of them forgets the oldest
 def right_for(method: str, path: str) -> Right:
     """Return what a request takes.
 
-    Models answer whoever may read, items and feedback are written, models are administered.
+    Reading includes running models. Items and feedback are written, models are administered.
     """
     if method not in {"GET", "HEAD", "OPTIONS"} and _ADMIN.match(path):
         return "admin"

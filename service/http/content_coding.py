@@ -16,7 +16,7 @@ def decode(body: bytes, coding: str, cap: Cap) -> bytes:
     Args:
         body: As it was sent.
         coding: Its Content-Encoding, empty or "identity" for none.
-        cap: Of the result: a few kilobytes can stand for gigabytes.
+        cap: Cap of the result: a few kilobytes can stand for gigabytes.
 
     Raises:
         UnsupportedEncoding: It is another coding, or several.

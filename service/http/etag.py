@@ -1,4 +1,4 @@
-"""Conditional GET (RFC 9110, section 13): who still has an answer is told so instead of being sent it again."""
+"""Conditional GET (RFC 9110, section 13): answer 304 if the client's copy is current."""
 
 import hashlib
 
@@ -19,7 +19,7 @@ def conditional(request: Request, response: Response, *, tag: str | None = None)
     Args:
         request: With or without `If-None-Match`.
         response: The answer to one without.
-        tag: Of its content, where that is known.
+        tag: Tag of its content, where that is known.
     """
     tag = tag or tag_of(response.body)
     response.headers["ETag"] = tag

@@ -23,7 +23,7 @@ CLIENT_LEFT = 499  # as nginx logs it: nobody was there to read an answer
 _SLICE_BYTES = 256 * 1024  # of an answer, handed to the connection at a time
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _REQUEST_ID = "hourglass.request_id"
-# What may stand in a log and a header as it is; anything else gets an id of ours.
+# Safe in a log and in a header; any other id is replaced.
 _SOUND_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -49,7 +49,7 @@ class Observing:
         self._fixed = {route.path for route in routes if "{" not in route.path}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on. Its id is the one in `X-Request-ID`, if there is one that can stand in a log."""
+        """Hand the request on. Its id is the one in `X-Request-ID`, if there is one that is safe in a log."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         started, status, hold = perf_counter(), CLIENT_LEFT, begin(scope, self._budget)

@@ -211,7 +211,7 @@ def _image(values: NDArray[np.uint8], *, is_one_bit: bool = False, media_type: s
     planes = values[None] if values.ndim == 2 else np.moveaxis(values, 2, 0)  # (C or C + alpha, H, W)
     has_alpha = len(planes) in {2, 4}
     return Image(
-        (planes[:-1] if has_alpha else planes)[None],  # a view: whoever makes pixels of it reads it once anyway
+        (planes[:-1] if has_alpha else planes)[None],  # a view: making pixels of it reads it once anyway
         alpha=planes[-1] if has_alpha else None,
         is_one_bit=is_one_bit,
         media_type=media_type,
@@ -248,7 +248,7 @@ def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALIT
     Args:
         image: One image.
         media_type: One of `image_types(image)`.
-        quality: Of a lossy format, 1 to 100.
+        quality: Quality of a lossy format, 1 to 100.
     """
     values = image.values[0] if image.values.dtype == np.uint16 else to_8_bit(image.values[0])
     if image.alpha is not None:

@@ -13,8 +13,8 @@ class Header:
         height: In pixels; None where the head does not tell.
         is_colour: False for grey files. True where the head does not tell: readers of colour take grey, too.
         images: Images in an array (N, C, H, W); 1 for every other file.
-        bytes_per_pixel: Of the decoded pixels, all channels together; a generous guess where the head does not tell.
-        shape: Of an NPY array, as its header states it; () for image files.
+        bytes_per_pixel: Bytes of a decoded pixel over all channels; a generous guess if the head does not tell.
+        shape: Shape of an NPY array, as its header states it; () for image files.
     """
 
     kind: str | None

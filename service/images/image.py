@@ -26,7 +26,7 @@ class Image:
         alpha: (H, W), uint8; None where everything is opaque. Models never see it, results get it back.
         is_one_bit: The file had one bit per pixel; `values` are 0 and 255, and so are those of a result.
         array_rank: 2, 3 or 4 if it came as an array of that many axes; None for a file.
-        media_type: Of the file it came as, "image/png"; None for others than we write.
+        media_type: Media type of the file it came as, "image/png"; None for others than we write.
         icc: Its colour profile, if that is of its kind of pixels.
         exif: What else the file says of it, without the orientation, which has been applied.
         dpi: Pixels per inch across and down, where the file says so.

@@ -14,7 +14,7 @@ _MOST_ROWS = 512  # pairs of rows looked at; more change nothing
 
 
 def level_of(image: Image, noise: Noise, *, channels: int) -> float:
-    """Return the level to tell a model of so many channels, in its range: 0-255 units.
+    """Return the noise level for a model with this many channels, within its range, in 0-255 units.
 
     By the model's own estimator, as the mean over tiles; by the white noise in the image where it has none, or where
     the image says too little: it is tiny, or grey where the model has learnt from colour.

@@ -16,7 +16,7 @@ class Outline:
         is_plain: A PNG of 8-bit grey or RGB, upright and opaque.
         is_deep_colour: A PNG of 16-bit RGB, opaque.
         dpi: Pixels per inch across and down, where a PNG says it.
-        png_data: Of a PNG, the bodies of its IDAT chunks.
+        png_data: For a PNG, the bodies of its IDAT chunks.
         png_bytes: What they must inflate to.
     """
 

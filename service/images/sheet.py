@@ -22,7 +22,7 @@ class Sheet:
 
     @classmethod
     def of(cls, manifest: Manifest, count: int, columns: int) -> "Sheet":
-        """Return the sheet of so many images of a model of one size."""
+        """Return the sheet for a number of images of a model of one size."""
         height, width = _size(count, columns, manifest.input.height or 1, manifest.input.width or 1)
         return cls(manifest.input.channels, height, width)
 

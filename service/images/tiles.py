@@ -29,9 +29,9 @@ def spans(side: int, padded: int, spec: InputSpec, tile: int) -> list[Span]:
     """Return the tiles of one axis.
 
     Args:
-        side: Of the image.
+        side: Side of the image.
         padded: The same, filled up to a multiple of `spec.multiple_of`.
-        spec: Of the model. Every tile begins where one of its cells does.
+        spec: Input of the model. Every tile begins where one of its cells does.
         tile: What a tile answers for, at most.
     """
     cell = spec.multiple_of
@@ -46,9 +46,9 @@ def plan(
     """Yield rows and columns of every tile, in reading order; one tile where the answer has a megapixel or less.
 
     Args:
-        height: Of the image.
-        width: Of the image.
-        spec: Of the model.
+        height: Height of the image.
+        width: Width of the image.
+        spec: Input of the model.
         scale: How much larger the answer is.
         tile: What a tile answers for, pixels of the image a side; by default `TILE` of the answer's.
     """
@@ -96,9 +96,9 @@ def padded_window(x: Pixels, rows: Span, columns: Span, height: int, width: int)
 
     Args:
         x: (..., window height, window width), the part of [left, right) that lies inside the image.
-        rows: Of the tile.
-        columns: Of the tile.
-        height: Of the whole image. A sliver, which has too few pixels to mirror, gets its edge repeated.
+        rows: Rows of the tile.
+        columns: Columns of the tile.
+        height: Height of the whole image. A sliver, which has too few pixels to mirror, gets its edge repeated.
         width: The same.
     """
     bottom, right = rows.right - rows.left - x.shape[-2], columns.right - columns.left - x.shape[-1]

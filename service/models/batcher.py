@@ -42,7 +42,7 @@ class Batcher:
         max_batch_pixels: Most pixels (height x width) in one inference of several images: what a network makes of a
             pixel on its way takes a hundred times its memory, and a megapixel fills a CPU core.
         cell: Pixels a side of what the first input has one place for: 8 where it is a grid of symbols.
-        name: Of the graph, in messages and of the thread: "digits/2 denoise".
+        name: Name of the graph, in messages and of the thread: "digits/2 denoise".
         meter: Is told what every batch cost; nobody is if left out.
     """
 
@@ -78,7 +78,7 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def expected_s(self, numbers: int) -> float:
-        """Return the CPU time that so many numbers of input will take, as the latest runs did."""
+        """Return the CPU time expected for this many input numbers, from the latest runs."""
         return self._runner.expected_s(numbers)
 
     async def submit(self, jobs: Sequence[Job[T]]) -> list[T | RequestError]:

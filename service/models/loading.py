@@ -58,7 +58,7 @@ def load_model(
 
     Args:
         directory: `models/<name>/<version>`.
-        provider: Of onnxruntime, from `session.start_provider`.
+        provider: Provider of onnxruntime, from `session.start_provider`.
         limits: How the model is run.
         meters: Count what it does; nobody does if left out.
         manifest_sha256: What a probe has passed. The manifest has the digests of all other files.

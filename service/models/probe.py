@@ -161,7 +161,7 @@ def allows(allowed: ProbeLimits) -> str:
 def start_child(settings: Settings) -> Child | None:
     """Return a child process that tries the newest version of every model; None if there are none, or none can be read.
 
-    Whoever asks for it later compares what it looks at with what is there by then.
+    A later reader compares what it describes with what is there by then.
     """
     try:
         versions_by_name = list_versions(settings.models_dir)

@@ -48,7 +48,7 @@ class Registry:
 
     Args:
         models_dir: `<name>/<version>/manifest.json` below it; names starting with a dot are skipped.
-        provider: Of onnxruntime, from `session.start_provider`.
+        provider: Provider of onnxruntime, from `session.start_provider`.
         limits: How models are run.
         meters: Count what they do.
         allowed: What the child process that tries a version may use.
@@ -109,7 +109,7 @@ class Registry:
         return model
 
     def refuse_if_empty(self) -> None:
-        """Nothing, while something is live.
+        """Raise `NotReady` if no model is live.
 
         Raises:
             NotReady: Nothing is, or not yet.

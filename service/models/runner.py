@@ -11,7 +11,7 @@ from service.models.job import Inputs, Outputs, Queued, is_wanted
 from service.telemetry.counters import GraphMeter, Spent
 
 _FORGETTING = 0.9  # of earlier runs, at every one that is timed
-# Numbers; of runs on fewer, one in so many: a look at the clock is a system call.
+# Numbers. Of runs on fewer, only some are timed: reading the clock is a system call.
 _ALWAYS_TIMED, _TIMED_EVERY = 65_536, 16
 _FIRST_GUESS_S = 1e-6  # for a number of the input, before anything has run
 
@@ -28,7 +28,7 @@ class Runner:
         max_pixels: About how many numbers are held decoded at a time.
         max_batch_pixels: Most pixels (height x width) in one inference of several images.
         cell: Pixels a side of what the first input has one place for.
-        name: Of the graph, in messages.
+        name: Name of the graph, in messages.
         meter: Whether it has scores.
     """
 
@@ -55,7 +55,7 @@ class Runner:
         self._ran_numbers, self._ran_s = 1.0, _FIRST_GUESS_S  # of late; what a number costs is their quotient
 
     def expected_s(self, numbers: int) -> float:
-        """Return the CPU time that so many numbers of input will take, as the latest runs did."""
+        """Return the CPU time expected for this many input numbers, from the latest runs."""
         return numbers * self._ran_s / self._ran_numbers
 
     def work(self, batch: list[Queued]) -> tuple[list[object], Spent]:

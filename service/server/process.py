@@ -68,7 +68,7 @@ class Beat(Protocol):
 
 
 def heed(handler: Callable[[int, FrameType | None], object]) -> None:
-    """Call `handler` at every stop signal, but for those that whoever started us ignores, as nohup does."""
+    """Call `handler` at every stop signal, except those that the parent process ignores, as nohup does."""
     for number in STOP_SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
@@ -84,10 +84,10 @@ def serve(
     """Serve until a signal says stop. Where requests are cut off by that, the process ends here.
 
     Args:
-        settings: Of this service.
+        settings: Settings of this service.
         listener: From `listen`.
         first: From `probe.start_child`.
-        board: Of all workers, where there are several.
+        board: Board of all workers, where there are several.
         beat: Where their parent looks for signs of life.
 
     Raises:

@@ -40,7 +40,7 @@ class Answer:
     """One file's result, ready to send.
 
     Attributes:
-        media_type: Of `content`.
+        media_type: Media type of `content`.
         content: The body.
         value: What `content` was made from, where several results are sent as one: a document or an array. With a
             picture, what else there is to say of it.

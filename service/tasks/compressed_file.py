@@ -107,13 +107,13 @@ def write_file(
     """Write the file of a request's images.
 
     Args:
-        manifest: Of the model whose decoder reads it.
+        manifest: Manifest of the model whose decoder reads it.
         rate: Index of the rate it was written at.
         sizes: Height and width of every image, or one where they all have it; none where it is the model's own.
         payload: The coded symbols.
         symbols: Those that `payload` holds, for their checksum.
         count: Images.
-        planes: Of each image, where the model has a grid of symbols.
+        planes: Planes of each image, where the model has a grid of symbols.
     """
     decoder, tables = digests_of(manifest)
     return write_container(

@@ -42,8 +42,8 @@ def cost_of_pictures(
 
     Args:
         files: Image files or arrays.
-        manifest: Of the model.
-        batcher: Of the graph.
+        manifest: Manifest of the model.
+        batcher: Batcher of the graph.
         limits: On pixels; all files of a request share them.
         scale: How much larger the answer is.
         passes: How often every pixel runs.
@@ -76,7 +76,7 @@ def cost_of_rows(rows: int, numbers: int, values: int, batcher: Batcher) -> Cost
         rows: How many.
         numbers: In each of them.
         values: In the picture that each becomes.
-        batcher: Of the graph.
+        batcher: Batcher of the graph.
     """
     return Cost(rows * (4 * numbers + _BYTES_A_VALUE * values), batcher.expected_s(rows * numbers))
 

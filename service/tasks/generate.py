@@ -50,8 +50,8 @@ class Draw(OneJob):
 
     Args:
         body: What is wanted.
-        seed: Of everything that is random here.
-        manifest: Of a model with the task.
+        seed: Seed of everything that is random here.
+        manifest: Manifest of a model with the task.
         limits: On images and pixels.
         accept: The header.
         view: The images, or one sheet of all.
@@ -130,7 +130,7 @@ def choose_labels(
 
 
 def refuse_too_many(count: int, manifest: Manifest, limits: InputLimits) -> None:
-    """Nothing, if so many images of a model may be drawn in one request.
+    """Raise an error if one request asks for too many images.
 
     Raises:
         TooManyImages, TooManyPixels: With the limit.

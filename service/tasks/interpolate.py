@@ -37,7 +37,7 @@ class Interpolate(OneJob):
         ends: Two latents: (2, D), or the body that they came in.
         steps: Images, with both ends.
         way: Straight, or along an arc.
-        manifest: Of a model that decodes.
+        manifest: Manifest of a model that decodes.
         limits: On images and pixels.
         accept: The header.
         view: What the answer looks like; by `accept` alone if None.

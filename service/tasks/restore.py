@@ -181,7 +181,7 @@ class Tile:
     """A job, submitted until it is done: one part of one image of a restoration.
 
     It runs once for every orientation of a `thorough` restoration, and for every plane where one fills an inference:
-    whoever else waits gets in between.
+    other requests get in between.
     """
 
     whole: Restoration

@@ -50,7 +50,7 @@ class Board:
         return together([state, *(other for other in others if other is not None)])
 
     def _path(self, place: int) -> Path:
-        assert self.directory is not None  # noqa: S101  for the type checker: whoever asks has looked
+        assert self.directory is not None  # noqa: S101  for the type checker: callers have checked
         return self.directory / f"{place}.json"
 
 

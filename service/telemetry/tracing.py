@@ -45,7 +45,7 @@ class Tracer:
         return get_current() if trace.get_current_span().is_recording() else None
 
     def trace_id(self) -> str | None:
-        """Of the current request, as it stands in other programs' logs."""
+        """Return the trace id of the current request, as other programs log it."""
         context = trace.get_current_span().get_span_context()
         return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
@@ -60,9 +60,9 @@ class Tracer:
 
         Args:
             origins: When each file came, by `perf_counter`, and where its request is in a trace.
-            started_at: Of the batch, by `perf_counter`.
+            started_at: Start of the batch, by `perf_counter`.
             stages: Seconds of each stage, one after the other.
-            attributes: Of every span.
+            attributes: Attributes of every span.
         """
         to_epoch_ns = time.time_ns() - time.perf_counter_ns()
         tracer = trace.get_tracer("hourglass")

@@ -294,7 +294,7 @@ def test_beside_puts_another_run_among_the_baselines_of_a_finished_one(
     (mse,) = (m for m in manifest_of(tmp_path / "models" / "digits" / "1").metrics if m.name == "denoise_mse")
     assert mse.baselines["recipe other"] == mse.value  # the same recipe and seed
     assert fit(idx_folder, tmp_path, "--name", "mild", "corruption.options={sigma=0.1}", *beside) == 1
-    assert "has another corruption, so its figures cannot stand beside" in capsys.readouterr().err
+    assert "has another corruption, so its figures cannot be compared with those of" in capsys.readouterr().err
 
 
 @pytest.mark.slow

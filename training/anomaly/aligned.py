@@ -77,7 +77,7 @@ def learn_aligned_detector(
 
     Args:
         train: Normal images, bytes.
-        seed: Of everything random.
+        seed: Seed of everything random.
         progress: Whether a bar is shown.
     """
     with torch.random.fork_rng(devices=[]):
@@ -105,5 +105,5 @@ def learn_aligned_detector(
 
 
 def steps_for(images: int) -> int:
-    """Return how many steps so many images are learnt from."""
+    """Return the number of steps for a number of images."""
     return min(MOST_STEPS, max(FEWEST_STEPS, PASSES * images // BATCH_SIZE))

@@ -20,7 +20,7 @@ def coreset(rows: Rows, entries: int, generator: Generator) -> Float[Tensor, "en
     Args:
         rows: Features of positions, all of them if memory allows.
         entries: How many are kept; all, if there are no more.
-        generator: Of the projection and the first entry.
+        generator: Generator of the projection and the first entry.
     """
     if len(rows) <= entries:
         return rows

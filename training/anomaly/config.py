@@ -28,7 +28,7 @@ class PartsConfig(Section):
     source: str = ""
     """Where the images come from, for the card."""
     licence: str = ""
-    """Of the images, for the card."""
+    """Licence of the images, for the card."""
     channels: Literal["auto", 1, 3] = "auto"
     """1 grey, 3 colour; auto: 1 if all images are grey."""
     size: Annotated[int, Field(ge=16, le=2048)] = 256
@@ -65,7 +65,7 @@ class AnomalyRecipe(Section):
     target_fpr: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.01
     """Share of normal images that the anomaly threshold may flag."""
     seed: int = 0
-    """Of the split, the autoencoder and the synthetic anomalies."""
+    """Seed of the split, the autoencoder and the synthetic anomalies."""
     data: PartsConfig = PartsConfig()
     detector: DetectorConfig = DetectorConfig()
     limits: tuple[str, ...] = ()

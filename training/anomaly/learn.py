@@ -39,7 +39,7 @@ FOLDS = 10  # detectors that each leave out a tenth of the images
 PATCHES = 400_000  # positions of good images that the bank is chosen from: all of 390 images of 256x256
 SAMPLED = 40_000  # positions that the projection is learnt from
 POSITION_DIRECTIONS = 48  # of the features, in the Gaussian of every position
-POSITION_PRIOR = 10.0  # images: as if so many had shown that all positions are alike
+POSITION_PRIOR = 10.0  # images, as if these had shown that all positions are alike
 POSITION_SHRINKAGE = 0.01
 LEAST_LENGTH = 0.001  # of the longest direction
 TEXTURE_SHRINKAGE = 0.01  # of the mean variance
@@ -103,9 +103,9 @@ def learn_detector(
 
     Args:
         images: Good ones, bytes or pixels, at least two, in the order in which they were taken.
-        groups: Of each, what must not be on both sides of a fold: several images of one part. At least two.
+        groups: Group of each image. A group is never on both sides of a fold. At least two.
         config: See `DetectorConfig`.
-        seed: Of everything random.
+        seed: Seed of everything random.
         progress: Whether bars are shown.
     """
     features = build_features(config, images).eval()

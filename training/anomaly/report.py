@@ -76,7 +76,7 @@ def figures(good: Answer, anomalous: Answer, masks: NDArray[np.bool_] | None) ->
 
     Args:
         good: Scores and maps of good images by detectors that they did not teach, at least one.
-        anomalous: Of images with defects.
+        anomalous: Scores of images with defects.
         masks: Where their defects are.
     """
     found = {"auroc": auroc(good[0], anomalous[0]), "f1_max": f1_max(good[0], anomalous[0])}
@@ -121,10 +121,10 @@ def operating_points(
     """Return what thresholds for several rates flag: of good images, and of defects where there are some.
 
     A fifth of the good images at a time is judged by a threshold from the others, since one from all of them flags the
-    asked share of them by construction. Rates that so many images cannot promise are left out, but for the asked one.
+    asked share of them by construction. Rates that the images cannot promise are left out, except the one asked for.
 
     Args:
-        scores: Of good images by detectors that they did not teach, in an order that says nothing.
+        scores: Scores of good images by detectors that they did not teach, in an order that says nothing.
         defects: Scores of images with defects.
         asked: The rate that the model is published with.
         data: Which images they are.

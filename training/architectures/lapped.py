@@ -43,7 +43,7 @@ class LappedAutoencoder(nn.Module):
         symbols ->[ * step, transposed conv 16x16, stride 8 ]-> (N,1,H,W) ->[ + 3x3 convs at half the size ]-> x_hat
 
     Args:
-        steps: Of quantisation, for pixels in [0, 1]: one per rate of luma, falling, and as many for chroma.
+        steps: Steps of quantisation, for pixels in [0, 1]: one per rate of luma, falling, and as many for chroma.
         width: Channels of the network.
         depth: Its convolutions.
     """

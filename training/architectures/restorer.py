@@ -19,12 +19,12 @@ class Restorer(nn.Module):
 
     A level of the network sees half the resolution of the one above. To denoise (`scale=1`), 2x2 pixels are first
     folded into channels, which quarters the cost (Zhang et al., FFDNet, 2018, https://arxiv.org/abs/1710.04026), and a
-    plane of constant `sigma` stands beside them if `takes_sigma`. To enhance, the network works on the small image, and
+    plane of constant `sigma` is added if `takes_sigma`. To enhance, the network works on the small image, and
     what it adds to its bicubic enlargement is unfolded at the end (Shi et al., 2016, https://arxiv.org/abs/1609.05158).
 
     Args:
         channels: 1 or 3.
-        scale: The output is so many times larger.
+        scale: Factor on width and height.
         takes_sigma: Whether `forward` wants the noise level.
         widths: Channels of each level, from the top.
         blocks: Residual blocks of each level, on the way down and again on the way up; once at the lowest.

@@ -15,7 +15,7 @@ class CompressionTraining(OptimisationConfig):
     muon_learning_rate: PositiveFloat = 1.5e-2
     """Muon's peak."""
     prior_learning_rate: PositiveFloat = 2e-2
-    """Of what learns how likely symbols are."""
+    """Learning rate of the probabilities of symbols."""
     batch_size: PositiveInt = 256
     """Images in a batch, over all processes."""
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -23,7 +23,7 @@ class CompressionTraining(OptimisationConfig):
     gradient_clip: Annotated[float, Field(ge=0.0)] = 0.0
     """Largest norm of the gradient, which is large, as the loss is a sum over pixels; 0 turns it off."""
     warmup_share: Share = 0.03
-    """Of the steps: they lead up to the peak."""
+    """Share of the steps that lead up to the peak."""
     epochs: PositiveInt = 20
     """Passes over the training images."""
 

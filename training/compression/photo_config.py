@@ -22,7 +22,7 @@ class PlanesConfig(Section):
     """Which pictures. `validation` is how many are kept back and measured, or a regular expression of their names."""
 
     licence: str = ""
-    """Of the pictures, for the card."""
+    """Licence of the pictures, for the card."""
     validation: Validation = 20
     """How many are kept back and measured, evenly by name, at most a third; or a regular expression of their names."""
     test: Held = 0
@@ -41,15 +41,15 @@ class PhotoCodecTraining(OptimisationConfig):
     learning_rate: PositiveFloat = 2e-3
     """Peak of the network behind the transform."""
     kernel_learning_rate: PositiveFloat = 4e-4
-    """Of the transform, which begins where it is good already."""
+    """Learning rate of the transform, which starts from a good one."""
     prior_learning_rate: PositiveFloat = 2e-2
-    """Of what learns how likely symbols are."""
+    """Learning rate of the probabilities of symbols."""
     gradient_clip: Annotated[float, Field(ge=0.0)] = 0.0
     """Largest norm of the gradient, which is large, as the loss is a sum over pixels; 0 turns it off."""
     warmup_share: Share = 0.1
-    """Of the steps: they lead up to the peak."""
+    """Share of the steps that lead up to the peak."""
     ema_decay: Share = 0.999
-    """Of the moving average of the weights, which is what is exported; 0 turns it off."""
+    """Decay of the moving average of the weights, which is what is exported; 0 turns it off."""
     batch_size: PositiveInt = 16
     """Patches in a batch, over all processes: half of luma, half of chroma."""
     patch: Annotated[int, Field(ge=16, multiple_of=8)] = 96

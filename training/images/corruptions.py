@@ -62,8 +62,8 @@ def one_of(
 
     Args:
         x: Clean images.
-        generator: Of the draw, and of the corruptions.
-        names: Of the corruptions, equally likely.
+        generator: Generator of the draw, and of the corruptions.
+        names: Names of the corruptions, equally likely.
         options: Name to its options, where they are not the defaults.
     """
     drawn = torch.randint(len(names), (len(x), 1, 1, 1), generator=generator)

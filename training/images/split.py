@@ -22,8 +22,8 @@ def split(groups: Sequence[Hashable], shares: tuple[float, ...], *, seed: int) -
 
     Args:
         groups: The group of every image; all different where every image stands alone.
-        shares: Of the images, one for each part behind training. A share above 0 gets at least one image.
-        seed: Of the shuffle.
+        shares: Shares of the images, one for each part behind training. A share above 0 gets at least one image.
+        seed: Seed of the shuffle.
 
     Returns:
         The numbers of the images of every part.
@@ -55,7 +55,7 @@ def keep_back(free: Sequence[int], names: Sequence[str], groups: Sequence[Hashab
 
     Args:
         free: Numbers of images.
-        names: Of all images.
+        names: Names of all images.
         groups: The group of every image.
         rule: How many, at most a third, every k-th in the order of `free`; or a regular expression of names.
 

@@ -1,4 +1,4 @@
-"""What costs nothing: figures that every trained network must stand beside."""
+"""Methods that cost nothing: figures to compare every trained network with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ class PictureMetric:
     """A metric of one picture, and how tables and cards name it.
 
     Attributes:
-        title: Of its column.
+        title: Title of its column.
         unit: What a mean over pictures of it is.
         digits: Behind the point, in tables.
         of: (x_hat, x) -> its value; both (1, C, H, W), pixels in [0, 1]. Larger is better.

@@ -96,7 +96,7 @@ def bicubic(x: Image, scale: int) -> Image:
 
 
 def baselines(recipe: RestorationRecipe) -> dict[str, Restore]:
-    """Return what costs nothing, by name."""
+    """Return the baselines by name."""
     if recipe.kind == "enhance":
         return {"bicubic": lambda x, _: bicubic(x, recipe.scale)}
     return {"as it comes": lambda x, _: x, "median 3x3": lambda x, _: median_filter(x)}

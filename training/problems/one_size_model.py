@@ -198,7 +198,9 @@ ONE_SIZE = Problem(
 def _open(directory: Path) -> OneSizeRun:
     begun = read_run_file(directory)
     if not isinstance(begun.recipe, Recipe):
-        raise RunError(f"{directory} is a run of kind {begun.recipe.kind}, whose figures cannot stand beside others")
+        raise RunError(
+            f"{directory} is a run of kind {begun.recipe.kind}, whose figures cannot be compared with others"
+        )
     return Run(directory, begun.name, begun.recipe, partial(read, begun.recipe, begun.sources, False))
 
 

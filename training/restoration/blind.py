@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 HIDDEN_SHARE = 0.015  # of pixels in a patch; more would leave too little to predict them from
-REACH = 2  # what stands in for a hidden pixel comes from the 5x5 around it
+REACH = 2  # the replacement of a hidden pixel comes from the 5x5 around it
 
 Images = Float[Tensor, "batch _ height width"]
 

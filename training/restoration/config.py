@@ -29,7 +29,7 @@ class PhotosConfig(Section):
     channels: Literal[1, 3] = 3
     """1 grey, 3 colour."""
     licence: str = ""
-    """Of the pictures, for the card."""
+    """Licence of the pictures, for the card."""
     validation: Validation = 20
     """How many are kept back, evenly by name, at most a third; or a regular expression of their names."""
     test: Held = 0
@@ -56,7 +56,7 @@ class DegradationConfig(Section):
 
 
 class LevelConfig(Section):
-    """The estimator of the level for whom gives none: fitted on so many `patches`, restored at every level; 0: none."""
+    """The estimator of the noise level, fitted on `patches` patches restored at every level; 0: none."""
 
     patches: Annotated[int, Field(ge=0)] = 1000
     """Patches that the estimator of the noise level is fitted on, each restored at every level; 0: no estimator."""
@@ -73,7 +73,7 @@ class RestorationTraining(OptimisationConfig):
     muon_learning_rate: Annotated[float, Field(gt=0.0)] = 1e-2
     """Muon's peak."""
     ema_decay: Share = 0.999
-    """Of the moving average of the weights, which is what is exported; 0 turns it off."""
+    """Decay of the moving average of the weights, which is what is exported; 0 turns it off."""
     batch_size: PositiveInt = 32
     """Patches in a batch, over all processes."""
     patch: PositiveInt = 64
@@ -104,7 +104,7 @@ class RestorationRecipe(Section):
     default_for: tuple[Task, ...] = ()
     """Tasks that it answers when a request names no model."""
     scale: Annotated[int, Field(ge=2, le=8)] = 2
-    """Of enhance: how many times larger the answer is. `--scale` sets it."""
+    """For enhance: factor on width and height. `--scale` sets it."""
     network: NetworkConfig = NetworkConfig()
     data: PhotosConfig = PhotosConfig()
     degradation: DegradationConfig = DegradationConfig()

@@ -195,7 +195,7 @@ def through_jpeg(image: Image, quality: int, subsampling: int) -> Image:
     Args:
         image: (1 or 3, H, W).
         quality: As libjpeg counts, 1 to 100.
-        subsampling: Of the colour, one of `SUBSAMPLINGS`.
+        subsampling: Subsampling of the colour, one of `SUBSAMPLINGS`.
     """
     levels, file = (image * SIGMA_UNIT).round().byte().numpy(), io.BytesIO()
     picture = PillowImage.fromarray(levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, 2))

@@ -58,7 +58,7 @@ def latent_space(study: Study) -> str:
         [
             "## 6. Exercise 2: the latent space",
             "Encoder and decoder are two graphs and work apart (`/encode`, `/decode`). With two latents the whole space can be "
-            "looked at; nobody told the network which digit is which.",
+            "looked at. The network never saw a label.",
             by_digit,
             _decoded(study, plane, z, since_s),
             "The silhouette says how much closer a digit is to its own kind than to the next (1 at best, 0 where kinds touch); "

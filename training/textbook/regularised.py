@@ -16,7 +16,7 @@ from training.textbook.study import CONVOLUTIONAL, Study, Trained
 NAMES = {"l1": "L1, as LASSO", "l2": "L2, as RIDGE"}
 STRENGTHS, QUICK_STRENGTHS = (0.01, 0.1, 0.3, 1.0, 3.0), (0.01, 1.0)
 GALLERY = 10_000  # training images with labels, for the neighbours
-MISSED, ASKED = 0.01, 2000  # a rise of the error by so much, over so many test images: the decoder misses a latent
+MISSED, ASKED = 0.01, 2000  # relative rise of the error over this many test images: the decoder misses a latent
 
 
 def regularised(study: Study) -> str:

@@ -82,9 +82,9 @@ class Study:
         """Return a network trained by a recipe; what an earlier study has trained is taken from its run.
 
         Args:
-            name: Of the run.
+            name: Name of the run.
             recipe_name: See `python -m training --help`.
-            overrides: Of its fields.
+            overrides: Overrides of its fields.
             epochs: How long.
             quick_epochs: How long in a quick study.
         """
@@ -128,7 +128,7 @@ class Study:
         """Return a picture in the page with its origin below.
 
         Args:
-            name: Of its file, without `textbook-`.
+            name: Name of its file, without `textbook-`.
             png: Its content.
             caption: What it shows.
             since_s: `spent_s()` when the work for it began.

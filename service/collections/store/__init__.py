@@ -103,7 +103,7 @@ class Bounds:
 class Store(Protocol):
     """A database of collections. Every method is one transaction, blocks, and may be called from any thread.
 
-    What `put` has returned for is there for every process, and after a crash. All methods raise `StoreUnavailable`
+    Once `put` has returned, every process sees the item, also after a crash. All methods raise `StoreUnavailable`
     where the database does not answer, and `CollectionNotFound` for a name that is none unless they say otherwise.
     """
 

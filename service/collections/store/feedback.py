@@ -66,7 +66,7 @@ class Feedback:
     """The table.
 
     Args:
-        transaction: Of the database.
+        transaction: Transaction of the database.
         table: Its name there.
         blob: What the database calls bytes.
     """

@@ -66,7 +66,7 @@ class SqliteStore:
     Each thread has a connection of its own, so that searches do not wait for one another.
 
     Args:
-        path: Of the file. It needs a local file system: SQLite's locks do not work on most network ones.
+        path: Path of the file. It needs a local file system: SQLite's locks do not work on most network ones.
 
     Raises:
         StoreUnavailable: It cannot be opened, or is no database of this program.

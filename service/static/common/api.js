@@ -68,7 +68,7 @@ export function problemOf(status, text) {
   return problem;
 }
 
-/** Shows a problem in the element that is there for it, or hides the element where there is none. */
+/** Show a problem in its element, or hide the element if there is none. */
 export function tell(element, error) {
   if (error?.name === "AbortError") return;
   if (error && !(error instanceof Problem)) console.error(error);

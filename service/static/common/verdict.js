@@ -1,7 +1,7 @@
 /** What a score means, in sentences that are true however few images a model was calibrated with. */
 
 /**
- * How a score stands among the calibration scores.
+ * How a score compares with the calibration scores.
  *
  * @param {number} above Calibration scores at or above the score.
  * @param {number} n Calibration scores in all.

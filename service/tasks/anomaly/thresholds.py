@@ -17,7 +17,7 @@ def p_value(score: float, calibration: Sequence[float]) -> float:
     probability at most p (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005).
 
     Args:
-        score: Of the image.
+        score: Score of the image.
         calibration: Scores of n normal images the model has not seen, ascending.
     """
     above = len(calibration) - bisect_left(calibration, score)
@@ -33,7 +33,7 @@ def score_threshold(calibration: Calibration, max_fpr: float | None) -> float:
     """Return the score from which an image is anomalous, so that at most about `max_fpr` of normal images are.
 
     Args:
-        calibration: Of the model.
+        calibration: Calibration of the model.
         max_fpr: None for the manifest's own threshold.
 
     Raises:
@@ -56,7 +56,7 @@ def map_threshold(calibration: Calibration, max_fpr: float | None) -> float | No
     Where the calibration is too small for the rate, no normal image of it has.
 
     Args:
-        calibration: Of the model.
+        calibration: Calibration of the model.
         max_fpr: None for the manifest's own rate.
 
     Returns:

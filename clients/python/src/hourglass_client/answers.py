@@ -23,7 +23,7 @@ class Picture:
 
     Attributes:
         content: The file.
-        media_type: Of `content`: image/png, application/x-npy, application/zip ...
+        media_type: Media type of `content`: image/png, application/x-npy, application/zip ...
         model: "name/version" of who made it.
         resize: What was done to the size on the way, or None.
         seed: Draws it again, if it was drawn.
@@ -108,7 +108,7 @@ class Verdict:
         max_fpr: The share of normal images that are flagged at this threshold.
         map_threshold: From where on a place in the map is unusual; None where the model does not know.
         calibration_images: How many normal images the model was calibrated with.
-        smallest_fpr: The smallest `max_fpr` that so many can promise.
+        smallest_fpr: The smallest `max_fpr` that this many images can promise.
         verdict: "good", "review" or "anomalous".
         unlike_training: In what it is of another kind than the images learnt: its score then says little.
     """

@@ -49,7 +49,7 @@ class Attempts(Generic[T]):
     Args:
         call: What is asked.
         retry: How often and when to ask again.
-        url: Of the service, for messages.
+        url: URL of the service, for messages.
     """
 
     def __init__(self, call: Call[T], retry: Retry, url: httpx.URL) -> None:

@@ -29,7 +29,7 @@ class Problem(ClientError):
     """The service refused, and said why (RFC 9457).
 
     Attributes:
-        status: Of HTTP.
+        status: HTTP status.
         code: Stable, for programs: "broken-image". docs/errors.md lists them.
         detail: What happened, with which value, and what would work.
         request_id: What to look for in the service's log; None where it sent none.

@@ -33,8 +33,8 @@ class Retry:
 
         Args:
             attempt: The one that failed, from 0.
-            status: Of the answer; None if there was none.
-            headers: Of the answer, in lower case.
+            status: Status of the answer; None if there was none.
+            headers: Headers of the answer, in lower case.
         """
         if attempt >= self.times or (status is not None and status not in _REPEATABLE):
             return None

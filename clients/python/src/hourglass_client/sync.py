@@ -32,11 +32,11 @@ class Hourglass:
 
     Args:
         url: Where it is.
-        key: Of the API, where the service wants one.
+        key: Key of the API, where the service wants one.
         timeout_s: For connecting, and for each pause between bytes of an answer.
         retry: How often to ask again when the service is busy or the connection fails.
-        layout: Of arrays, sent and answered: "chw", or "hwc" as OpenCV and scikit-image have them.
-        channels: Of colour arrays: "rgb", or "bgr" as OpenCV has them.
+        layout: Layout of arrays, sent and answered: "chw", or "hwc" as OpenCV and scikit-image have them.
+        channels: Channels of colour arrays: "rgb", or "bgr" as OpenCV has them.
         transport: Instead of the network, for tests.
     """
 

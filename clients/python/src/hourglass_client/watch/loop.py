@@ -169,7 +169,7 @@ class Watch:
 
     async def _draw(self, content: bytes, file: Path) -> None:
         picture = await self._hourglass.heatmap(content, **self._query)
-        assert self._heatmaps is not None  # noqa: S101  whoever calls has looked
+        assert self._heatmaps is not None  # noqa: S101  callers have checked
         target = self._heatmaps / f"{self._folder.name_of(file)}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, picture.content)

@@ -24,7 +24,7 @@ class Part:
     Args:
         id: Counts up in the order of the verdicts; 0 before the history has given one.
         file: Its path below the folder, with slashes.
-        stamp: Of the file that was judged.
+        stamp: Stamp of the file that was judged.
         seen: When, ISO 8601 in UTC.
         word: normal, anomalous, or failed for a file that is no image the model takes.
         verdict: What the service says, None if it failed.
