@@ -18,7 +18,9 @@ class BenchmarkError(Exception):
     """Something is missing or answers wrongly; the message says what."""
 
 
-def run_command(package: str, about: str, summary_by_name: Mapping[str, str], words: Sequence[str] | None) -> int:
+def run_command(
+    package: str, about: str, summary_by_name: Mapping[str, str], words: Sequence[str] | None, *, page: Path = PAGE
+) -> int:
     """Run the command that the first word names, print what it measured, and return its exit status.
 
     Args:
@@ -26,6 +28,7 @@ def run_command(package: str, about: str, summary_by_name: Mapping[str, str], wo
         about: What the package is for.
         summary_by_name: A line for each command.
         words: After `python -m benchmarks.PACKAGE`; those of this process if None.
+        page: Where `--write` puts it.
     """
     words = sys.argv[1:] if words is None else list(words)
     width = max(map(len, summary_by_name))
@@ -37,7 +40,7 @@ def run_command(package: str, about: str, summary_by_name: Mapping[str, str], wo
         epilog=f"names (each has a --help of its own):\n{names}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--write", action="store_true", help=f"also between the markers NAME of {PAGE.name}")
+    parser.add_argument("--write", action="store_true", help=f"also between the markers NAME of {page.name}")
     parser.add_argument("name", choices=summary_by_name, metavar="NAME", help="one of those below")
     end = 1 + next((i for i, word in enumerate(words) if not word.startswith("-")), len(words))
     chosen = parser.parse_args(words[:end])
@@ -47,16 +50,18 @@ def run_command(package: str, about: str, summary_by_name: Mapping[str, str], wo
         text: str = module.measure(words[end:])
         return text
 
-    return report(measured, marker=chosen.name if chosen.write else None, command=" ".join([package, *words]))
+    marker = chosen.name if chosen.write else None
+    return report(measured, marker=marker, command=" ".join([package, *words]), page=page)
 
 
-def report(measure: Callable[[], str], *, marker: str | None, command: str) -> int:
+def report(measure: Callable[[], str], *, marker: str | None, command: str, page: Path | None = None) -> int:
     """Print the Markdown of a measurement and return the exit status.
 
     Args:
         measure: Returns it.
-        marker: Where it also goes in docs/performance.md, with a line that says how it was made; None is nowhere.
+        marker: Where it also goes in a page, with a line that says how it was made; None is nowhere.
         command: What comes after `python -m benchmarks.`, for that line.
+        page: That page; docs/performance.md if None.
 
     Returns:
         0, 1 for an error whose message was printed, 130 after Ctrl-C.
@@ -72,5 +77,5 @@ def report(measure: Callable[[], str], *, marker: str | None, command: str) -> i
         return INTERRUPTED
     print(text)
     if marker:
-        write_between(PAGE, marker, [text, f"`python -m benchmarks.{command}`: {summary()}."])
+        write_between(page or PAGE, marker, [text, f"`python -m benchmarks.{command}`: {summary()}."])
     return 0

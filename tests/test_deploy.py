@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +222,39 @@ def test_the_service_image_has_no_pytorch() -> None:
 
     assert "training]" not in text
     assert json.dumps(re.findall(r"pip install.*", text)).count("torch") == 0
+
+
+REQUIREMENTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("*/requirements*.txt"))
+
+
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_what_an_image_installs_has_one_version_and_a_hash(name: str) -> None:
+    constraints = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    version_by_name = {key.lower().replace("_", "-"): version for key, version in constraints.items()}
+    text = (ROOT / name).read_text().replace("\\\n", " ")
+
+    pins = [re.fullmatch(r"([a-z0-9.-]+)==(\S+) +--hash=sha256:[0-9a-f]{64}", line) for line in text.splitlines()[1:]]
+
+    assert pins
+    assert all(pins)
+    for pin in pins:
+        assert pin is not None
+        assert pin[2] == version_by_name.get(pin[1], pin[2]) or "build" in name, pin[0]
+
+
+@pytest.mark.parametrize(("name", "extras"), [("service", ["tracing", "postgres"]), ("training", ["training"])])
+def test_the_hashes_cover_what_the_project_asks_for(name: str, extras: list[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    found = set(re.findall(r"^([a-z0-9.-]+)==", (ROOT / name / "requirements.txt").read_text(), re.MULTILINE))
+
+    names = {re.split(r"[\[;<>=! ]", line)[0].lower().replace("_", "-") for line in asked}
+    assert names - found == ({"torch"} if name == "training" else set())
+
+
+def test_images_install_nothing_without_a_hash() -> None:
+    service = re.findall(r"pip install (.*)", (ROOT / "service" / "Dockerfile").read_text())
+    training = re.findall(r"pip install (.*)", (ROOT / "training" / "Dockerfile").read_text())
+
+    assert all("--require-hashes" in line or "--no-deps /wheels/" in line for line in service)
+    assert [line for line in training if "--require-hashes" not in line] == ["--no-cache-dir -c constraints.txt torch"]

@@ -3,10 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from benchmarks.commands import run_command
+from benchmarks.commands import PAGE, run_command
 
 COMMANDS = {
     "bombs": "requests that are small as bytes and large as work",
+    "cost": "what the budget expects of requests, beside what they take",
     "overload": "five times more requests than it can do",
     "slow-clients": "connections held open in every slow way",
     "sigterm": "SIGTERM while everybody asks",
@@ -16,7 +17,8 @@ COMMANDS = {
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one and return its exit status."""
-    return run_command("reliability", "Loads that want to break a service.", COMMANDS, words)
+    page = PAGE.with_name("reliability.md")
+    return run_command("reliability", "Loads that want to break a service.", COMMANDS, words, page=page)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+"""What a service does while a request is under way, seen from outside: its memory, its CPU time, and its health."""
+
+import contextlib
+import http.client
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+TIMEOUT_S = 120.0
+
+
+@dataclass
+class Watch:
+    """Looks at a service for the length of a `with` block.
+
+    Attributes:
+        port: Of the service.
+        pid: Of its process.
+        peak_bytes: The most memory that it held.
+        stall_s: The longest time that another client's /health/live took, or, where that is less, the CPU time that the
+            service used meanwhile: a service that waits for a core on a busy machine does not stall.
+    """
+
+    port: int
+    pid: int
+    peak_bytes: int = 0
+    stall_s: float = 0.0
+    _is_over: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> "Watch":
+        self._threads = [threading.Thread(target=work) for work in (self._health, self._memory)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _health(self) -> None:
+        while not self._is_over.is_set():
+            started, cpu_started = time.perf_counter(), cpu_s(self.pid)
+            with contextlib.suppress(OSError):  # it was killed, or hangs: what it has used says which
+                ask(self.port, "GET", "/health/live", None, {})
+            took_s = min(time.perf_counter() - started, cpu_s(self.pid) - cpu_started)
+            self.stall_s = max(self.stall_s, took_s)
+            time.sleep(0.02)
+
+    def _memory(self) -> None:
+        while not self._is_over.is_set():
+            self.peak_bytes = max(self.peak_bytes, memory_bytes(self.pid))
+            time.sleep(0.01)
+
+
+def memory_bytes(pid: int) -> int:
+    """Return what a process holds now; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+def cpu_s(pid: int) -> float:
+    """Return what a process has used since it began; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def ask(port: int, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
+    """Return status and body of one answer, on a connection of its own.
+
+    Raises:
+        OSError: There is none.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    try:
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except http.client.HTTPException as error:
+        raise OSError("no answer") from error
+    finally:
+        connection.close()
