@@ -59,6 +59,10 @@ def test_a_folder_of_good_images_becomes_a_model_with_the_anomaly_task_alone(wor
     assert (manifest.input.height, manifest.input.width, manifest.input.channels) == (28, 32, 1)
     assert manifest.anomaly is not None
     assert len(manifest.anomaly.scores) == len(manifest.anomaly.map_peaks) == 60
+    learnt = manifest.anomaly.learnt
+    assert learnt is not None
+    assert (learnt.widths, learnt.heights) == ((32, 32), (28, 28))
+    assert 0.45 < learnt.looks["brightness"][0] < learnt.looks["brightness"][1] < 0.55
     assert manifest.provenance.data.split.train == manifest.provenance.data.images == 60
 
 
@@ -115,6 +119,23 @@ def test_without_defects_no_figure_says_how_well_they_are_found(workshop: Path) 
     assert status == 0
     assert {m.name for m in manifest.metrics} == {f"flagged_at_{rate}" for rate in ("0.01", "0.02", "0.05", "0.1")}
     assert any("was not measured" in limit for limit in manifest.limits)
+
+
+def test_what_may_vary_is_learnt_and_every_picture_still_counts_once(tmp_path: Path) -> None:
+    write_stripes(tmp_path / "good", 20, seed=0)
+    status = main([
+        "fit", "anomaly", "--data", str(tmp_path / "good"), "--name", "lit", "--runs", str(tmp_path / "runs"),
+        "--models", str(tmp_path / "models"), "--quiet", "vary.light=0.4", "vary.copies=2", *QUICK,
+    ])  # fmt: skip
+
+    manifest = read_manifest(tmp_path / "models/lit/1")
+    assert status == 0
+    assert manifest.anomaly is not None
+    assert manifest.anomaly.learnt is not None
+    assert len(manifest.anomaly.scores) == manifest.provenance.data.images == 20
+    low, high = manifest.anomaly.learnt.looks["brightness"]
+    assert low < 0.4
+    assert high > 0.6
 
 
 def test_without_a_folder_the_message_says_which_option_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

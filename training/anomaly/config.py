@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from service.contract.fields import Name
 from service.contract.manifest import Task
 from training.anomaly.learn import DetectorConfig
+from training.anomaly.vary import VaryConfig
 from training.config import Section
 
 Side = Annotated[int, Field(ge=0)]  # pixels; 0 is chosen from the images
@@ -67,6 +68,7 @@ class AnomalyRecipe(Section):
     seed: int = 0
     """Seed of the split, the autoencoder and the synthetic anomalies."""
     data: PartsConfig = PartsConfig()
+    vary: VaryConfig = VaryConfig()
     detector: DetectorConfig = DetectorConfig()
     limits: tuple[str, ...] = ()
     """Sentences for the card: what it cannot do."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Real
 from torch import Tensor
 from tqdm import tqdm
@@ -17,11 +18,13 @@ from training.anomaly.backbone import MULTIPLE_OF
 from training.anomaly.config import AnomalyRecipe, PartsConfig
 from training.anomaly.learn import SMALL_SIDE
 from training.anomaly.looks import looks_of
+from training.anomaly.vary import varied
 from training.config import DataConfig
 from training.errors import DataError
 from training.images.dataset import SMALLEST_DATASET
 from training.images.folder import Skipped, is_of_system, read_files
-from training.images.reader import SUFFIXES, peek
+from training.images.pixels import stack, to_pixels
+from training.images.reader import SUFFIXES, peek, place, read_pixels
 from training.images.split import groups_of
 
 SMALL_MULTIPLE_OF = 4  # the autoencoder halves twice
@@ -30,13 +33,15 @@ FEWEST_GROUPS = 2  # one is scored by what the other taught
 NOT_GOOD = ("test", "ground_truth")  # folders of MVTec's layout that hold defects and masks
 
 Images = Real[Tensor, "_ channel height width"]
+Copies = Real[Tensor, "_ _ channel height width"]
 
 
 @dataclass(frozen=True)
 class Parts:
     """Good images of one size, how they were read, and of each what it must not be separated from.
 
-    `sha256` is over the bytes of all images in reading order, `learnt` what they look like.
+    `sha256` is over the bytes of all images in reading order, `learnt` what they look like. `copies` are as they may
+    vary besides, (copies, N, C, H, W).
     """
 
     name: str
@@ -44,6 +49,7 @@ class Parts:
     learnt: Learnt
     sha256: str
     images: Images
+    copies: Copies
     groups: tuple[str, ...]
     skipped: tuple[Skipped, ...]
 
@@ -68,15 +74,32 @@ def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
         raise DataError(
             f"{len(groups)} images in {len(set(groups))} groups: at least {FEWEST_GROUPS}; check data.groups"
         )
+    copies = _copies(found.paths, config, recipe, found.images)
     return Parts(
         name=folder.resolve().name,
         input=config,
-        learnt=looks_of(found.paths, found.images),
+        learnt=looks_of(found.paths, torch.cat([found.images[None], copies]).flatten(0, 1)),
         sha256=hashlib.sha256(found.images.numpy().tobytes()).hexdigest(),
         images=found.images,
+        copies=copies,
         groups=tuple(groups),
         skipped=found.skipped,
     )
+
+
+def _copies(paths: Sequence[Path], config: DataConfig, recipe: AnomalyRecipe, images: Images) -> Copies:
+    """Every image varied some times, before it is brought to the model's size."""
+    vary = recipe.vary
+    if not vary.is_used:
+        return images.new_empty((0, *images.shape))
+    rng = np.random.default_rng(recipe.seed)
+    copies = [
+        place(varied(pixels, vary, rng), config)
+        for pixels in (read_pixels(path, config.channels) for path in paths)
+        for _ in range(vary.copies)
+    ]
+    whole = stack(copies).reshape(len(paths), vary.copies, *images.shape[1:]).transpose(0, 1)
+    return whole if whole.dtype == images.dtype else to_pixels(whole)
 
 
 def find_good(folder: Path) -> list[Path]:

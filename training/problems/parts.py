@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Real
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -95,28 +97,32 @@ def finish(run: PartsRun, places: Places) -> Finished:
     """Learn the detector, export it, calibrate it on every image that taught it, and measure it on defects if given."""
     recipe, parts, directory = run.recipe, run.data.parts, run.path(MODEL)
     wall, cpu = time.perf_counter(), time.process_time()
-    learnt = learn_detector(parts.images, parts.groups, recipe.detector, seed=recipe.seed, progress=places.progress)
+    count, shots = len(parts.images), 1 + len(parts.copies)
+    images = torch.cat([parts.images[None], parts.copies]).flatten(0, 1) if len(parts.copies) else parts.images
+    learnt = learn_detector(images, parts.groups * shots, recipe.detector, seed=recipe.seed, progress=places.progress)
     detector = learnt.detector
     report = {
         "device": "CPU",
         "parameters": sum(t.numel() for t in [*detector.parameters(), *detector.buffers()]),
-        "images_seen": len(parts.images),
+        "images_seen": len(images),
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - cpu,
     }
     run.write(REPORT, report)
     graph, golden = export_detector(detector, parts.images, directory)
-    peaks = learnt.maps.max(axis=(1, 2))
+    # Of an image and its copies the highest: it is one image, and none of them is to be flagged.
+    scores = learnt.scores.reshape(shots, count).max(axis=0)
+    peaks = learnt.maps.max(axis=(1, 2)).reshape(shots, count).max(axis=0)
     calibration = calibration_of(
-        Answers(learnt.scores, peaks), recipe.target_fpr, score=detector.description, learnt=parts.learnt
+        Answers(scores, peaks), recipe.target_fpr, score=detector.description, learnt=parts.learnt
     )
-    good, defects = (learnt.scores, learnt.maps), run.data.defects
+    good, defects = (learnt.scores[:count], learnt.maps[:count]), run.data.defects
     answer = judge_of(directory / GRAPH)(defects.images) if defects else None
     with write_atomically(directory / PICTURE) as file:
         file.write(picture(calibration, parts.images, good, defects, answer))
     with write_atomically(directory / SEEN) as file:
         file.write("".join(f"{d}\n" for d in sorted(map(digest, parts.images))).encode())
-    metrics = _metrics(recipe, parts, good, defects, answer)
+    metrics = _metrics(recipe, parts, good, scores, defects=defects, answer=answer)
     limits = _limits(recipe, calibration, defects)
     say(metrics)
     for limit in limits:
@@ -152,12 +158,18 @@ def digest(image: Real[Tensor, "c h w"]) -> str:
 
 
 def _metrics(
-    recipe: AnomalyRecipe, parts: Parts, good: Answer, defects: Defects | None, answer: Answer | None
+    recipe: AnomalyRecipe,
+    parts: Parts,
+    good: Answer,
+    calibrated: NDArray[np.float32],
+    *,
+    defects: Defects | None,
+    answer: Answer | None,
 ) -> list[Metric]:
     count = len(parts.images)
     data = f"{count} good images, each by a detector that it did not teach"
     if defects is None or answer is None:
-        return operating_points(good[0], None, asked=recipe.target_fpr, data=data)
+        return operating_points(calibrated, None, asked=recipe.target_fpr, data=data)
     data += f", and {len(defects.images)} images of {defects.name}"
     fold_of = folds_of(parts.groups)
     peer_good = (np.zeros_like(good[0]), np.zeros_like(good[1]))
@@ -167,7 +179,7 @@ def _metrics(
     found = figures(good, answer, defects.masks)
     beside = {PixelPca.name: figures(peer_good, _pca(parts.images)(defects.images), defects.masks)}
     metrics = as_metrics(found, beside, good=count, defects=len(defects.images), data=data)
-    return [*metrics, *operating_points(good[0], answer[0], asked=recipe.target_fpr, data=data)]
+    return [*metrics, *operating_points(calibrated, answer[0], asked=recipe.target_fpr, data=data)]
 
 
 def _pca(images: Real[Tensor, "_ c h w"]) -> PixelPca:

@@ -1,0 +1,82 @@
+"""Copies of good images as they will vary: turned, moved, brighter or darker, saved as JPEG."""
+
+import io
+from typing import Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from pydantic import Field, PositiveInt
+from torch.nn import functional as F
+
+from training.config import Section
+from training.images.pixels import Kept
+
+
+class VaryConfig(Section):
+    """What may vary in good images although the given ones do not show it: copies that do so teach and calibrate, too.
+
+    Where all are 0 there are no copies.
+    """
+
+    turn: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
+    """Degrees that a part may be turned by, either way."""
+    shift: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+    """Share of a side that it may lie further left, right, up or down."""
+    light: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share that a picture may be brighter or darker by."""
+    jpeg: Annotated[int, Field(ge=0, le=95)] = 0
+    """Lowest JPEG quality that a picture may be saved with; 0: it is not saved again."""
+    copies: PositiveInt = 3
+    """Copies of every image."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything varies."""
+        return bool(self.turn or self.shift or self.light or self.jpeg)
+
+
+def varied(image: Kept, config: VaryConfig, rng: np.random.Generator) -> Kept:
+    """Vary an image; each kind of change has an even chance, and ends of its range are likelier than the middle.
+
+    Args:
+        image: (C, H, W), bytes or pixels in [0, 1], as it lies in the file.
+        config: What may vary.
+        rng: Draws how.
+    """
+    turn, shift_x, shift_y, light, jpeg = np.cos(rng.uniform(0.0, np.pi, 5)) * (rng.random(5) < 0.5)  # in [-1, 1]
+    top = 255.0 if image.dtype == np.uint8 else 1.0
+    x = image.astype(np.float32) / np.float32(top)
+    x = _moved(x, config.turn * turn, config.shift * shift_x, config.shift * shift_y)
+    x = np.clip(x * np.float32(1.0 + config.light * light), 0.0, 1.0)
+    if config.jpeg and jpeg:
+        x = _saved(x, round(config.jpeg + (95 - config.jpeg) * (1.0 - abs(jpeg))))
+    if image.dtype != np.uint8:
+        return x
+    whole: NDArray[np.uint8] = np.rint(x * 255).astype(np.uint8)
+    return whole
+
+
+def _moved(x: NDArray[np.float32], degrees: float, right: float, down: float) -> NDArray[np.float32]:
+    """Turn around the middle and move by shares of the sides; what comes in from outside goes on as the edge."""
+    if not (degrees or right or down):
+        return x
+    height, width = x.shape[1:]
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    matrix = [[cos, -sin * height / width, -2 * right], [sin * width / height, cos, -2 * down]]
+    grid = F.affine_grid(torch.tensor([matrix], dtype=torch.float32), [1, 1, height, width], align_corners=False)
+    moved: NDArray[np.float32] = F.grid_sample(
+        torch.from_numpy(x)[None], grid, padding_mode="border", align_corners=False
+    )[0].numpy()
+    return moved
+
+
+def _saved(x: NDArray[np.float32], quality: int) -> NDArray[np.float32]:
+    """Save as JPEG and read again."""
+    values = np.rint(x * 255).astype(np.uint8).transpose(1, 2, 0)
+    file = io.BytesIO()
+    PillowImage.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(file, "JPEG", quality=quality)
+    with PillowImage.open(file) as image:
+        again = np.asarray(image, np.float32).reshape(values.shape).transpose(2, 0, 1) / np.float32(255)
+    return np.ascontiguousarray(again)
