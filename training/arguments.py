@@ -35,6 +35,7 @@ OF_SOME_KINDS = (
     "feedback",
     "scale",
     "size",
+    "look",
     "beside",
 )  # options of `fit` that not every kind of recipe has a use for
 
@@ -77,7 +78,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.error("--feedback and --data: calibrate on one of them; a second command can follow with the other")
     options.overrides = rest
     if options.stage == "fit":
-        said = {"scale": options.scale, "data.size": options.size}
+        said = {"scale": options.scale, "data.size": options.size, "data.look": options.look}
         options.overrides = [*(f"{field}={value}" for field, value in said.items() if value), *rest]
     return options
 
@@ -113,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--clean", type=Path, help="restore: folder of good pictures")
     fit.add_argument("--scale", type=_count, default=0, help="enhance: how many times larger, 2 to 8 (default: 2)")
     fit.add_argument("--size", type=_count, default=0, help="anomaly: side of the square whose area images are seen at")
+    fit.add_argument("--look", default="", metavar="MASK", help="anomaly: a picture, white where parts are looked at")
     fit.add_argument("--defects", type=Path, help="anomaly: folder of images with defects, for the figures alone")
     fit.add_argument("--masks", type=Path, help="anomaly: folder of masks, named as in --defects, defects white")
     _add_feedback(fit, "anomaly: pictures that people called fine on the page of this service, beside --data if given")

@@ -116,6 +116,23 @@ def test_an_image_is_scored_by_a_detector_that_neither_it_nor_its_group_taught()
     assert alone[3] < together[3]
 
 
+def test_what_happens_outside_of_where_it_looks_changes_nothing() -> None:
+    images, look = stripes(20, 0), torch.zeros(32, 32, dtype=torch.bool)
+    look[:, 16:] = True
+    groups = [str(i) for i in range(20)]
+    learnt = learn_detector(images, groups, SMALL, seed=0, look=look, progress=False)
+    x = stripes(2, 5) / 255
+    left, right = x.clone(), x.clone()
+    left[:, :, 12:20, 2:10] = 0.5
+    right[:, :, 12:20, 20:28] = 0.5
+
+    score, anomaly_map = learnt.detector(x)
+
+    torch.testing.assert_close(learnt.detector(left), (score, anomaly_map))
+    assert (learnt.detector(right)[0] > score + 1).all()
+    assert anomaly_map[:, :, :8].max() < 1  # nothing is marked there
+
+
 def test_folds_keep_groups_whole_and_are_about_as_large_as_each_other() -> None:
     groups = [f"part {i // 3}" for i in range(60)]
 

@@ -138,6 +138,19 @@ def test_what_may_vary_is_learnt_and_every_picture_still_counts_once(tmp_path: P
     assert high > 0.6
 
 
+def test_a_black_mask_to_look_through_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_stripes(tmp_path / "good", 20, seed=0)
+    Image.new("L", (32, 28)).save(tmp_path / "look.png")
+
+    status = main([
+        "fit", "anomaly", "--data", str(tmp_path / "good"), "--look", str(tmp_path / "look.png"), "--runs",
+        str(tmp_path / "runs"), "--models", str(tmp_path / "models"), "--quiet",
+    ])  # fmt: skip
+
+    assert status == 1
+    assert "look.png is black: nothing would be looked at" in capsys.readouterr().err
+
+
 def test_without_a_folder_the_message_says_which_option_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "anomaly"]) == 1
     assert "--data FOLDER" in capsys.readouterr().err

@@ -40,6 +40,10 @@ class PartsConfig(Section):
     """Pixels, a multiple of 32; 0: as `height`."""
     resize: Literal["auto", "exact", "fit"] = "auto"
     """exact stretches, fit pads; auto: exact if all have nearly the same proportions."""
+    look: str = ""
+    """A mask of the images' proportions, white where it is looked at: what happens elsewhere changes nothing. `--look`
+    sets it.
+    """
     groups: str = ""
     """Which images belong together: `folder`, a CSV file with the columns file and group, or a regular expression whose
     first group is the same in their names.

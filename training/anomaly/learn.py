@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Real
+from jaxtyping import Bool, Float, Int64, Real
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
@@ -28,6 +28,7 @@ from training.anomaly.detector import (
     pooled,
 )
 from training.anomaly.features import Gradients
+from training.anomaly.look import Looking
 from training.config import Section
 from training.images.pixels import to_pixels
 from training.randomness import generator_for
@@ -94,7 +95,13 @@ class Found:
 
 @torch.no_grad()
 def learn_detector(
-    images: Images, groups: Sequence[str], config: DetectorConfig, *, seed: int, progress: bool = True
+    images: Images,
+    groups: Sequence[str],
+    config: DetectorConfig,
+    *,
+    seed: int,
+    look: Bool[Tensor, "rows columns"] | None = None,
+    progress: bool = True,
 ) -> Learnt:
     """Learn a detector, in evaluation mode on the CPU; the same images and seed give the same weights on one machine.
 
@@ -106,9 +113,12 @@ def learn_detector(
         groups: Group of each image. A group is never on both sides of a fold. At least two.
         config: See `DetectorConfig`.
         seed: Seed of everything random.
+        look: (H,W), False where images say nothing; None: they are looked at as a whole.
         progress: Whether bars are shown.
     """
     features = build_features(config, images).eval()
+    if look is not None:
+        features = Looking(features, look)
     found = feature_maps(features, images, progress=progress)
     return learn_from_features(features, found, groups, images.shape[2:], config, seed=seed, progress=progress)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Real
+from jaxtyping import Bool, Real
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,6 +18,7 @@ from training.anomaly.backbone import MULTIPLE_OF
 from training.anomaly.config import AnomalyRecipe, PartsConfig
 from training.anomaly.learn import SMALL_SIDE
 from training.anomaly.looks import looks_of
+from training.anomaly.masks import read_mask
 from training.anomaly.vary import varied
 from training.config import DataConfig
 from training.errors import DataError
@@ -50,6 +51,7 @@ class Parts:
     sha256: str
     images: Images
     copies: Copies
+    look: Bool[Tensor, "rows columns"] | None  # where it is looked at; None: everywhere
     groups: tuple[str, ...]
     skipped: tuple[Skipped, ...]
 
@@ -82,9 +84,20 @@ def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
         sha256=hashlib.sha256(found.images.numpy().tobytes()).hexdigest(),
         images=found.images,
         copies=copies,
+        look=_look(recipe.data.look, config),
         groups=tuple(groups),
         skipped=found.skipped,
     )
+
+
+def _look(file: str, config: DataConfig) -> Bool[Tensor, "rows columns"] | None:
+    """Where it is looked at, at the model's size."""
+    if not file:
+        return None
+    look = read_mask(Path(file), config)
+    if not look.any():
+        raise DataError(f"--look {file} is black: nothing would be looked at; make white what counts")
+    return torch.from_numpy(look)
 
 
 def _copies(paths: Sequence[Path], config: DataConfig, recipe: AnomalyRecipe, images: Images) -> Copies:

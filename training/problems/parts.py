@@ -99,7 +99,14 @@ def finish(run: PartsRun, places: Places) -> Finished:
     wall, cpu = time.perf_counter(), time.process_time()
     count, shots = len(parts.images), 1 + len(parts.copies)
     images = torch.cat([parts.images[None], parts.copies]).flatten(0, 1) if len(parts.copies) else parts.images
-    learnt = learn_detector(images, parts.groups * shots, recipe.detector, seed=recipe.seed, progress=places.progress)
+    learnt = learn_detector(
+        images,
+        parts.groups * shots,
+        recipe.detector,
+        seed=recipe.seed,
+        look=parts.look,
+        progress=places.progress,
+    )
     detector = learnt.detector
     report = {
         "device": "CPU",
@@ -207,7 +214,7 @@ def _summary(parts: Parts) -> str:
 
 
 PARTS = Problem(
-    takes=("data", "defects", "masks", "size", "feedback"),
+    takes=("data", "defects", "masks", "size", "look", "feedback"),
     read=read,
     summary=lambda data: _summary(data.parts),
     finish=finish,
