@@ -2,6 +2,7 @@
 
 const SMALL = 64; // pixels a side: models below learnt icons or digits, not photographs
 const MOST_TIMES_LARGER = 4; // for those small models
+const AS_GOOD = 0.5; // difference of distances that says nothing
 
 /**
  * How a picture is seen by the models.
@@ -46,11 +47,12 @@ function distance({ input }, look) {
   return channels + size / 4 + shape;
 }
 
-/** The model that fits a picture best, or undefined where none does. */
+/** The models that fit a picture best: all that are as good as the first one. */
 export function bestFor(models, look) {
-  return models
+  const fitting = models
     .filter((model) => !misfit(model, look))
-    .sort((a, b) => distance(a, look) - distance(b, look) || a.name.localeCompare(b.name))[0];
+    .sort((a, b) => distance(a, look) - distance(b, look) || a.name.localeCompare(b.name));
+  return fitting.filter((model) => distance(model, look) <= distance(fitting[0], look) + AS_GOOD);
 }
 
 /**

@@ -38,7 +38,7 @@ export function setUpLook(pad, models) {
 
   const lookAtIt = latest(async (_, isOther) => {
     const sent = { clean: pad.image, file: await toPng(pad.image), look: await lookAt(pad.image) };
-    if (isOther && !judged.isChosen) judged.select.value = (bestFor(judged.models, sent.look) ?? judged.models[0])?.name ?? "";
+    if (isOther && !judged.isChosen) judged.select.value = (bestFor(judged.models, sent.look)[0] ?? judged.models[0])?.name ?? "";
     for (const { ask } of [rebuilt, judged]) (isOther ? ask.fresh : ask)(sent);
   });
 

@@ -3,14 +3,17 @@
 import { bestFor, misfit, sayInput, sayLook } from "../common/fitting.js";
 import { able, labelOf } from "../common/models.js";
 import { showPreview } from "../common/preview.js";
+import { verdictOf } from "./judge.js";
 
 const REMEMBERED = "hourglass-parts-model";
 
 /**
  * @param {object[]} models All live ones.
  * @param {(model: object?) => void} onChoice Called when another model is to judge.
- * @returns {{models: object[], chosen: () => object?, propose: (look: object?) => void}} `propose` picks the model for
- *     pictures that look so, unless one is remembered; undefined is a picture that the browser cannot read.
+ * @returns {{models: object[], chosen: () => object?, propose: (look: object?, picture: Blob) => Promise<void>}}
+ *     `propose` picks the model for pictures that look so, unless one is remembered: by size, colour and shape, and by
+ *     what the models say of the first picture where several are as good; undefined is a picture that the browser cannot
+ *     read.
  */
 export function setUpChoice(models, onChoice) {
   const list = document.getElementById("part-models");
@@ -20,6 +23,7 @@ export function setUpChoice(models, onChoice) {
   let isByHand = chosen !== undefined;
   let seen = null; // what the pictures look like
   let isUnread = false; // there are pictures, and the browser cannot tell
+  let among = ""; // how it was picked where several fit as well
 
   list.replaceChildren(
     ...fitting.map((model) => {
@@ -57,14 +61,20 @@ export function setUpChoice(models, onChoice) {
     const doubt = seen && misfit(chosen, seen);
     if (doubt) return `${labelOf(chosen)} was chosen by you, but its verdicts mean little here: ${doubt}.`;
     if (isByHand) return `${labelOf(chosen)} was chosen by you. ${knows}`;
-    return `${labelOf(chosen)} was proposed: it learnt pictures like yours (${sayInput(chosen.input)}; yours: ${seen ? sayLook(seen) : "of a format that the browser cannot read"}). ${knows} Anything else is unusual to it.`;
+    return `${labelOf(chosen)} was proposed: it learnt pictures like yours (${sayInput(chosen.input)}; yours: ${seen ? sayLook(seen) : "of a format that the browser cannot read"}). ${among}${knows} Anything else is unusual to it.`;
   }
 
-  function propose(look) {
+  async function propose(look, picture) {
     seen = look ?? null;
     isUnread = !look;
-    if (!isByHand && look) set(bestFor(fitting, look));
-    else say();
+    among = "";
+    if (isByHand || !look) return say();
+    const best = bestFor(fitting, look);
+    if (best.length < 2) return set(best[0]);
+    const pValues = await Promise.all(best.map((model) => verdictOf(model, picture).then(({ p_value: p }) => p, () => -1)));
+    if (isByHand) return say(); // chosen meanwhile
+    among = `Of the ${best.length} models for such pictures it is the one to which your first picture is the most ordinary. `;
+    return set(best[pValues.indexOf(Math.max(...pValues))]);
   }
 
   set(chosen);

@@ -37,7 +37,7 @@ export function setUpFeedback() {
     const defects = pictures.filter(({ verdict }) => verdict === "defect").length;
     kept.hidden = !pictures.length;
     kept.querySelector("span").textContent = `Kept for ${model.name}: ${pictures.length - defects} fine, ${defects} with a defect.`;
-    command.textContent = `python -m training fit ${model.name} --data good${defects ? " --defects defect" : ""}`;
+    command.textContent = `python -m training calibrate ${model.name} --feedback ${new URL(".", location.href).href.replace(/\/$/, "")}`;
   }
 
   async function give(verdict) {

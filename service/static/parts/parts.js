@@ -4,6 +4,7 @@ import { tell } from "../common/api.js";
 import { isImage, onFiles, save } from "../common/files.js";
 import { lookAt } from "../common/fitting.js";
 import { lackOf, manifestOf } from "../common/models.js";
+import { toPng } from "../common/pixels.js";
 import { figure, percent } from "../common/verdict.js";
 import { Calibration } from "./calibration.js";
 import { setUpCamera } from "./camera.js";
@@ -47,7 +48,7 @@ export async function setUp(models) {
     return;
   }
   const context = () => ({ model: choice.chosen(), calibration, step, parts });
-  const camera = setUpCamera(context, { propose: async (frame) => choice.propose(await lookAt(frame)), keep: (file) => add([file]) });
+  const camera = setUpCamera(context, { propose: async (frame) => choice.propose(await lookAt(frame), await toPng(frame)), keep: (file) => add([file]) });
   await change(choice.chosen());
   onFiles(door, add);
 
@@ -90,7 +91,7 @@ export async function setUp(models) {
     }
     const isFirst = !parts.length;
     parts.push(...added);
-    if (isFirst) choice.propose(await lookAt(added[0].file));
+    if (isFirst) await choice.propose(await lookAt(added[0].file), added[0].file);
     draw();
     judgeAll();
   }

@@ -144,6 +144,30 @@ def test_the_model_is_proposed_by_what_the_pictures_are(open_page: OpenPage, url
 
 
 @in_browser
+def test_of_models_that_fit_as_well_the_one_is_proposed_to_which_the_picture_is_ordinary(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    wide = tuple(2 * score for score in SCORES)
+    calibration = {"score": "mean of x^2", "target_fpr": 0.05, "threshold": 1.9, "scores": wide, "map_peaks": wide}
+    publish_toy(tmp_path, name="plate", channels=3, side=64, tasks=["anomaly"])
+    publish_toy(
+        tmp_path, name="tray", channels=3, side=64, tasks=["anomaly"], manifest_changes={"anomaly": calibration}
+    )
+    for name in ("plate", "tray"):
+        (tmp_path / name / "1" / "preview.png").write_bytes(png(np.full((4, 4), 128, np.uint8)))
+    with service_process(tmp_path) as process:
+        page = open_page(f"{process.url}/#parts")
+
+        open_files(page, flat("bright.png", 220, 64, is_colour=True))  # 0.50 on average: a p-value of 0.5, or of 0.75
+
+        expect(page.locator("#part-models :checked")).to_have_value("tray")
+        expect(page.locator("#part-why")).to_contain_text(
+            "Of the 2 models for such pictures it is the one to which your first picture is the most ordinary."
+        )
+        expect(page.locator("#part-progress")).to_have_text("1 of 1 pictures judged")
+
+
+@in_browser
 def test_digits_are_never_proposed_for_a_photograph(open_page: OpenPage, tmp_path: Path) -> None:
     (publish_toy(tmp_path, name="digits") / "preview.png").write_bytes(png(np.zeros((4, 4), np.uint8)))
     with service_process(tmp_path) as process:
