@@ -18,13 +18,21 @@ def set_deadline(seconds: float) -> None:
     _END.set(time.monotonic() + seconds)
 
 
-def check_deadline() -> None:
+def deadline() -> float:
+    """Return the deadline of this request on the monotonic clock; infinity where there is none."""
+    return _END.get()
+
+
+def check_deadline(end: float | None = None) -> None:
     """Raise `DeadlineExceeded` if the deadline has passed.
 
+    Args:
+        end: From `deadline`, in a thread that works for several requests; by default that of this request.
+
     Raises:
-        DeadlineExceeded: There is none left, so nobody waits for a result.
+        DeadlineExceeded: There is no time left, so nobody waits for a result.
     """
-    if time.monotonic() > _END.get():
+    if time.monotonic() > (_END.get() if end is None else end):
         raise DeadlineExceeded("the time of the request is over (setting request_timeout_s)")
 
 

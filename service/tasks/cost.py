@@ -69,6 +69,15 @@ def cost_of_pictures(
     )
 
 
+def cost_of_reading(files: Sequence[ImageFile], limits: InputLimits) -> Cost:
+    """Return the cost of files that are decoded, one after another, and looked at."""
+    values = [_pixels(file, limits) * file.header.bytes_per_pixel for file in files]
+    return Cost(
+        sum(len(file.data) for file in files) + max(values, default=0) * _BYTES_A_TILED_VALUE,
+        sum(values) * _SECONDS_A_VALUE,
+    )
+
+
 def cost_of_rows(rows: int, numbers: int, values: int, batcher: Batcher) -> Cost:
     """Return the cost of latents, or tensors, that become pictures.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.contract.manifest import Manifest
+from service.deadline import check_deadline, deadline
 from service.errors import TooManyPixels
 from service.http.encoding import write_json
 from service.images.codec import DEFAULT_QUALITY, decode_image, encode_image
@@ -49,6 +50,7 @@ class ImageInput(OneJob):
     image: Image = field(init=False)
     placement: Placement = field(init=False)
     media_type: str = field(init=False)
+    end: float = field(default_factory=deadline, init=False)  # on the monotonic clock
 
     is_tiled: ClassVar[bool] = False
 
@@ -75,6 +77,8 @@ class ImageInput(OneJob):
                 f"{count} x {plan.canvas_width}x{plan.canvas_height} pixels reach the model after "
                 f"{plan.description}; the limit is {limits.max_pixels} (setting max_pixels)"
             )
+        if self.image.values.size > _SMALL_IMAGE:  # to floats takes longer than to decode
+            check_deadline(self.end)
         return plan.place(self.image.pixels(spec.channels))
 
     def head(self) -> dict[str, object]:

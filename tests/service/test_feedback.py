@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.http.budget import Budget, Hold
 from tests.service.conftest import MakeClient
 from tests.service.files import png, to_npy
 from tests.service.rawclient import ask
@@ -216,3 +217,22 @@ def test_every_acknowledged_picture_is_there_after_kill_9(tmp_path: Path) -> Non
         for name in files.namelist():
             if name.startswith("defect/"):
                 assert digest(files.read(name)) == Path(name).stem
+
+
+def test_a_picture_for_which_there_is_no_memory_beside_others_is_refused(
+    models_dir: Path, make_client: MakeClient
+) -> None:
+    publish_toy(models_dir)
+    client = make_client(max_feedback_bytes=MIB, max_memory_bytes=16 * MIB, request_timeout_s=6)
+    budget: Budget = client.app.state.service.budget  # type: ignore[attr-defined]  # the client knows an ASGI app
+    others = Hold(budget, "others")
+    others.reserve(bytes=8 * MIB)
+    more = Hold(budget, "more")
+    more.reserve(bytes=4 * MIB)
+
+    refused = give(client, picture(1, side=2000), "verdict=fine")
+    others.free()
+    kept = give(client, picture(1, side=2000), "verdict=fine")
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "queue-full")
+    assert kept.status_code == 201

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.deadline import set_deadline
 from service.images import resize
 from service.images.resize import resample
 from tests.service.conftest import MakeClient
@@ -130,3 +131,23 @@ def test_a_large_image_is_resampled_in_steps_and_comes_out_the_same(
     in_steps = resample(x, *new, is_smooth=is_smooth)
 
     np.testing.assert_allclose(in_steps, at_once, rtol=0, atol=1e-6)  # places of boxes are rounded in the last bit
+
+
+def test_a_picture_whose_time_is_over_is_not_converted_after_it_was_decoded(
+    models_dir: Path, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_toy(models_dir)
+    client = make_client()
+    seen: list[int] = []
+
+    def place(_: resize.Placement, x: np.ndarray) -> np.ndarray:
+        seen.append(x.size)
+        return x
+
+    monkeypatch.setattr(resize.Placement, "place", place)
+    monkeypatch.setattr("service.http.admission.set_deadline", lambda _: set_deadline(-1))
+
+    late = client.post("/denoise?model=toy", content=png(np.zeros((300, 300), np.uint8)))
+
+    assert (late.status_code, late.json()["code"]) == (504, "deadline-exceeded")
+    assert not seen

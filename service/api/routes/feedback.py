@@ -15,7 +15,7 @@ from service.api.openapi import FEEDBACK_BODY, NO_CONTENT, ZIP, problems, succes
 from service.api.responses import json_response
 from service.api.route import AdmittedRoute, slot_of
 from service.api.routes.common import IMAGE_ERRORS
-from service.api.service import Service, service_of
+from service.api.service import Service, reserve, service_of
 from service.collections.store import Store
 from service.collections.store.feedback import Files, Opinion, Picture, picture_of
 from service.errors import (
@@ -39,8 +39,10 @@ from service.http.multipart import split_multipart
 from service.http.negotiation import negotiate
 from service.images.codec import decode_image
 from service.images.formats import format_of
+from service.images.inspect import ImageFile
 from service.limits import InputLimits
 from service.media_types import FORM_TYPE, JSON_TYPE, ZIP_TYPE
+from service.tasks.cost import cost_of_reading
 
 router = APIRouter(prefix="/models/{name}/feedback", tags=["models"], route_class=AdmittedRoute)
 ModelName = Annotated[str, Path(min_length=1, max_length=63, description="Name of the model")]
@@ -85,6 +87,8 @@ async def give_feedback(request: Request, name: ModelName, query: Annotated[Feed
             "a mask marks a defect, and verdict is 'fine'; leave the mask out, or say verdict=defect"
         )
     slot_of(request).start(request, 1)
+    sent = [ImageFile.of(content) for content in (files.image, files.mask) if content is not None]
+    await reserve(request, cost_of_reading(sent, service.limits))
     await asyncio.to_thread(_check, files, service.limits)
     picture = picture_of(
         hashlib.sha256(files.image).hexdigest(),
@@ -93,7 +97,7 @@ async def give_feedback(request: Request, name: ModelName, query: Annotated[Feed
         query.who,
         has_mask=files.mask is not None,
     )
-    await service.store.run(lambda store: store.feedback.put(name, picture, files, max_bytes=max_bytes))
+    await service.store.write(lambda store: store.feedback.put(name, picture, files, max_bytes=max_bytes))
     response = json_response(vars(picture), headers={"X-Model": model.label})
     response.status_code = 201
     return response
@@ -144,7 +148,7 @@ async def get_feedback(request: Request, name: ModelName) -> Response:
 )
 async def delete_all_feedback(request: Request, name: ModelName) -> Response:
     """Delete all pictures of a model, also after feedback was turned off."""
-    await service_of(request).store.run(lambda store: store.feedback.clear(name))
+    await service_of(request).store.write(lambda store: store.feedback.clear(name))
     return Response(status_code=204)
 
 
@@ -158,7 +162,7 @@ async def delete_all_feedback(request: Request, name: ModelName) -> Response:
 )
 async def delete_feedback(request: Request, name: ModelName, id: PictureId) -> Response:  # noqa: A002  its name on the wire
     """Delete one picture with the opinion on it."""
-    await service_of(request).store.run(lambda store: store.feedback.remove(name, id))
+    await service_of(request).store.write(lambda store: store.feedback.remove(name, id))
     return Response(status_code=204)
 
 
