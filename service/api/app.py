@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from service import __version__
 from service.api.answer_cache import AnswerCache
-from service.api.error_handlers import HANDLERS
+from service.api.error_handlers import Problems
 from service.api.openapi import Schema, add_security
 from service.api.prometheus import Metrics
 from service.api.routes import ROUTERS
@@ -73,10 +73,9 @@ def create_app(
         redirect_slashes=False,  # to the sender's Host, and without a path prefix; `error_handlers` has better ones
         servers=[{"url": "."}],  # below the page's own address, also behind a path prefix
         lifespan=_lifespan,
-        exception_handlers=HANDLERS,
         telemetry=_telemetry(is_tracing=tracer is not None),
     )
-    app.state.service = service
+    app.service = app.state.service = service
     for router in ROUTERS.values():
         app.router.routes.extend(router.routes)  # flat: a router inside a router matches every request twice
     if _has_keys(settings):
@@ -141,12 +140,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class _App(FastAPI):
-    """FastAPI behind what every request passes first."""
+    """FastAPI's routes behind what every request passes first."""
+
+    service: Service
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Wrap the application: counting -> hosts -> CORS -> keys -> HEAD -> FastAPI's own middleware and routes."""
-        settings = self.state.service.settings
-        app: ASGIApp = HeadAsGet(super().build_middleware_stack())
+        """Wrap the routes: counting -> hosts -> CORS -> keys -> HEAD -> errors -> FastAPI's routes."""
+        settings = self.service.settings
+        app: ASGIApp = HeadAsGet(Problems(self.router))
         if _has_keys(settings):
             keys: dict[Right, Sequence[SecretStr]] = {
                 "read": settings.read_keys,
@@ -165,7 +166,7 @@ class _App(FastAPI):
         is_private = is_loopback(settings.host) and not _has_keys(settings)
         if (settings.allowed_hosts or is_private) and "*" not in settings.allowed_hosts:
             app = HostGate(app, allowed=settings.allowed_hosts)
-        service = self.state.service
+        service = self.service
         return Observing(
             app,
             routers=ROUTERS.values(),

@@ -51,6 +51,7 @@ class Budget:
 
     def __init__(self, *, max_bytes: int, max_seconds: float) -> None:
         self.limit = Load(max_bytes, max_seconds)
+        self._small = Load(int(max_bytes * _SMALL_BYTES_PART), max_seconds * _SMALL_SECONDS_PART)
         self.total = Load()
         self._dear = Load()
         self._by_client: defaultdict[str, Load] = defaultdict(Load)
@@ -75,10 +76,9 @@ class Budget:
             )
         self.replace(hold, new)
 
-    def is_small(self, load: Load) -> bool:
+    def is_small(self, size: int, seconds: float) -> bool:
         """Return whether a request takes so little that it is not counted."""
-        limit = self.limit
-        return load.bytes <= limit.bytes * _SMALL_BYTES_PART and load.seconds <= limit.seconds * _SMALL_SECONDS_PART
+        return size <= self._small.bytes and seconds <= self._small.seconds
 
     def replace(self, hold: "Hold", new: Load) -> None:
         """Count what is there already."""
@@ -119,9 +119,6 @@ class Budget:
         return QueueFull(detail, headers={"Retry-After": str(wait_s)})
 
 
-_NOTHING = Load()
-
-
 @dataclass
 class Hold:
     """What one request holds, until its answer is sent."""
@@ -136,8 +133,11 @@ class Hold:
         Raises:
             QueueFull: There is no room for it.
         """
-        new = Load(self.load.bytes if bytes is None else bytes, self.load.seconds if seconds is None else seconds)
-        if new != self.load and not (self.load == _NOTHING and self.budget.is_small(new)):
+        load = self.load
+        new_bytes, new_seconds = load.bytes if bytes is None else bytes, load.seconds if seconds is None else seconds
+        if not (load.bytes or load.seconds) and self.budget.is_small(new_bytes, new_seconds):
+            return
+        if (new := Load(new_bytes, new_seconds)) != load:
             self.budget.change(self, new)
 
     async def wait_for_room(self, *, bytes: int, seconds: float, at_most_s: float) -> None:  # noqa: A002  the unit

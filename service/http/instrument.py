@@ -23,6 +23,7 @@ CLIENT_LEFT = 499  # as nginx logs it: nobody was there to read an answer
 _SLICE_BYTES = 256 * 1024  # of an answer, handed to the connection at a time
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _REQUEST_ID = "hourglass.request_id"
+_STATUS = "hourglass.status"  # a list, which copies of a scope share: empty until an answer has begun
 # Safe in a log and in a header; any other id is replaced.
 _SOUND_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -52,7 +53,9 @@ class Observing:
         """Hand the request on. Its id is the one in `X-Request-ID`, if there is one that is safe in a log."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        started, status, hold = perf_counter(), CLIENT_LEFT, begin(scope, self._budget)
+        started, hold = perf_counter(), begin(scope, self._budget)
+        statuses: list[int] = []
+        scope[_STATUS] = statuses
         for name, value in scope["headers"]:
             if name == b"x-request-id":
                 _take_id(scope, value)
@@ -62,9 +65,8 @@ class Observing:
                 request_id(scope)
 
         async def watched(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                statuses.append(message["status"])
                 if _REQUEST_ID in scope:
                     message["headers"] = [*message["headers"], (b"x-request-id", scope[_REQUEST_ID].encode())]
             elif len(body := message.get("body", b"")) > _SLICE_BYTES:
@@ -81,7 +83,7 @@ class Observing:
             await self._app(scope, receive, watched)
         finally:
             hold.free()
-            self._note(scope, status, perf_counter() - started)
+            self._note(scope, statuses[0] if statuses else CLIENT_LEFT, perf_counter() - started)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         code: str | None = scope.get(PROBLEM)
@@ -106,6 +108,11 @@ class Observing:
                 fields["trace_id"] = self._meters.tracer.trace_id()
             what = f"{method} {route} {status}" + (f" {code}" if code else "")
             log.info("%s in %.1f ms, request %s", what, seconds * 1e3, request_id(scope), extra=fields)
+
+
+def has_begun(scope: Scope) -> bool:
+    """Return whether the answer to a request is on its way."""
+    return bool(scope[_STATUS])
 
 
 def request_id(scope: Scope) -> str:
