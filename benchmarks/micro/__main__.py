@@ -10,6 +10,7 @@ CASES = {
     "growth": "how work grows with the side of an image, and with the images of a batch",
     "images": "all work on an image beside what nobody can avoid",
     "regions": "regions of an anomaly map: ours beside scipy.ndimage",
+    "walk": "which files one request to /denoise passes, in order",
     "stages": "what the stages of one small request cost, model beside model",
     "counting": "what a request pays for being counted",
     "precision": "ways to run one graph: float32, int8, float16, bound tensors",
