@@ -51,7 +51,7 @@ format: .venv/test.stamp
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
 
-# A stamp is newer than what it was made from, so a changed pin or dependency installs again.
+#: A stamp is newer than what it was made from, so a changed pin or dependency installs again.
 .venv/pip.stamp:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Hourglass needs Python 3.11 or newer, found {sys.version}")'
 	$(PYTHON) -m venv .venv
