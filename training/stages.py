@@ -1,5 +1,6 @@
 """From a recipe and folders of images to a published model. What is done is not done again."""
 
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -164,6 +165,7 @@ def publish_stage(run: RunDirectory, places: Places) -> Path:
     target = publish(run, places.models)
     verify(target)
     tqdm.write(f"published {target}")
+    tqdm.write(f"next: python -m service --models-dir {shlex.quote(str(places.models))}")
     return target
 
 

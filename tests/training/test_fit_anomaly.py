@@ -109,7 +109,9 @@ def test_the_card_tells_that_every_image_taught_and_was_scored_by_a_detector_tha
     assert "all of them taught, and each was scored for the calibration by a detector that it did not teach" in card
 
 
-def test_without_defects_no_figure_says_how_well_they_are_found(workshop: Path) -> None:
+def test_without_defects_no_figure_says_how_well_they_are_found(
+    workshop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     status = main([
         "fit", "anomaly", "--data", str(workshop / "good"), "--name", "blind", "--runs", str(workshop / "runs"),
         "--models", str(workshop / "models"), "--quiet", *QUICK,
@@ -117,6 +119,7 @@ def test_without_defects_no_figure_says_how_well_they_are_found(workshop: Path) 
 
     manifest = read_manifest(workshop / "models/blind/1")
     assert status == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"next: python -m service --models-dir {workshop / 'models'}"
     assert {m.name for m in manifest.metrics} == {f"flagged_at_{rate}" for rate in ("0.01", "0.02", "0.05", "0.1")}
     assert any("was not measured" in limit for limit in manifest.limits)
 
