@@ -25,6 +25,7 @@
         ├── CollectionNotFound      404
         ├── ItemNotFound            404  the collection is there
         ├── FeedbackNotFound        404
+        ├── JobNotFound             404
         ├── MethodNotAllowed        405  with Allow
         ├── NotAcceptable           406  the endpoint cannot answer in what Accept asks for
         ├── RequestTimeout          408  body_timeout_s
@@ -34,6 +35,7 @@
         ├── CollectionFull          409  max_collections, max_items
         ├── FeedbackOff             409  max_feedback_bytes is 0
         ├── FeedbackFull            409  max_feedback_bytes
+        ├── JobNotDone              409  its result is not there yet
         ├── BodyTooLarge            413  max_body_bytes, max_json_bytes
         ├── TooManyPixels           413  max_pixels
         ├── TooManyImages           413  max_images
@@ -52,9 +54,11 @@
         ├── NonFiniteResult         422  the model's answer to this input is not a number
         ├── HeadersTooLarge         431  max_header_bytes
         ├── InternalError           500  our fault; the log has the details under the request id
+        ├── JobLost                 500  its workers went away, one after the other
         ├── NotReady                503  no model is live yet
         ├── QueueFull               503  max_queue_images
         ├── StoreUnavailable        503  collections_url
+        ├── JobsFull                503  max_jobs, max_jobs_bytes
         ├── Draining                503  the service is stopping
         └── DeadlineExceeded        504  request_timeout_s
 
@@ -257,6 +261,20 @@ class FeedbackFull(RequestError):
         "the pictures of all feedback would take 1073812480 bytes, the most are 1073741824 (setting "
         "max_feedback_bytes); export them, then DELETE /models/digits/feedback"
     )
+
+
+class JobNotFound(RequestError):
+    """No job has that id. It was deleted, has expired, or belongs to another key."""
+
+    status, code, title = 404, "job-not-found", "No such job"
+    example = "there is no job 'q83vEjRWeJo'; ended ones are forgotten after the setting job_keep_s"
+
+
+class JobNotDone(RequestError):
+    """The job is waiting or running and has no result yet. Retry after `Retry-After`."""
+
+    status, code, title = 409, "job-not-done", "The job has not ended"
+    example = "job 'q83vEjRWeJo' is running, 3 of 20 steps are done; its events say when it ends"
 
 
 class ModelConflict(RequestError):
@@ -469,6 +487,16 @@ class InternalError(RequestError):
     example = "something went wrong on our side; the log has it under request id 4bf92f3577b34da6"
 
 
+class JobLost(RequestError):
+    """The processes that worked on the job ended before it was done."""
+
+    status, code, title = 500, "job-lost", "The job's workers ended"
+    example = (
+        "3 workers began this job, and none of them lived to say how it ended; send less at once, or ask the operator "
+        "what the log says"
+    )
+
+
 class NotReady(RequestError):
     """No model is live yet. Retry after `Retry-After`."""
 
@@ -496,6 +524,13 @@ class StoreUnavailable(RequestError):
     )
 
 
+class JobsFull(RequestError):
+    """Over `max_jobs` or `max_jobs_bytes`. Nothing was kept; retry after `Retry-After`."""
+
+    status, code, title = 503, "jobs-full", "No room for more jobs"
+    example = "1000 jobs are kept, the most are 1000 (setting max_jobs); DELETE /jobs/{id} makes room"
+
+
 class Draining(RequestError):
     """The service is shutting down. Retry on a new connection."""
 
@@ -504,11 +539,14 @@ class Draining(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """There was no answer within `request_timeout_s`. Queued work of the request was dropped."""
+    """There was no answer within `request_timeout_s`, or the longer time of long work.
+
+    Queued work of the request was dropped.
+    """
 
     status, code, title = 504, "deadline-exceeded", "No answer in time"
     example = (
-        "the answer was not there 30 s after the request (setting request_timeout_s); "
+        "the answer was not there 30 s after the request (setting request_timeout_s, and more for long work); "
         "what was queued of it has been dropped"
     )
 

@@ -1,13 +1,23 @@
 """The settings of the service: every field is an environment variable `HOURGLASS_<NAME>` and a flag `--<name>`."""
 
 import argparse
+import base64
 import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import ErrorDetails
 
 from service.errors import InvalidSettings, shown
@@ -15,7 +25,7 @@ from service.errors import InvalidSettings, shown
 PREFIX = "HOURGLASS_"
 MIB = 2**20
 MIN_KEY_LENGTH = 16
-_SECRET = {"api_keys", "write_keys", "read_keys", "collections_url"}  # never part of a message
+_SECRET = {"api_keys", "write_keys", "read_keys", "collections_url", "webhook_secret"}  # never part of a message
 
 
 def _split(value: object) -> object:
@@ -56,6 +66,33 @@ def _check_store(url: SecretStr) -> SecretStr:
             "it is sqlite:///FOLDER/FILE (sqlite:////FOLDER/FILE from the root) or postgresql://USER:PASSWORD@HOST/NAME"
         )
     return url
+
+
+def _check_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    try:
+        size = len(base64.b64decode(text.removeprefix("whsec_"), validate=True))
+    except ValueError:
+        size = 0
+    if text and (not text.startswith("whsec_") or not 24 <= size <= 64):
+        raise ValueError(
+            "it is whsec_ and 24 to 64 random bytes in base64; make one with `python -c 'import base64, secrets; "
+            "print(base64.b64encode(secrets.token_bytes(32)).decode())'` and put whsec_ before it"
+        )
+    return secret
+
+
+def _check_target(host: str) -> str:
+    if not re.fullmatch(r"((\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?", host):
+        raise ValueError("a host is a name with or without a port, such as hooks.example:8443, or *.example")
+    return host
+
+
+def _need_secret(hosts: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    secret: SecretStr | None = info.data.get("webhook_secret")
+    if hosts and secret is not None and not secret.get_secret_value():
+        raise ValueError(f"calls of webhooks are signed; set {PREFIX}WEBHOOK_SECRET, too")
+    return hosts
 
 
 class Settings(BaseModel):
@@ -205,6 +242,36 @@ class Settings(BaseModel):
         default=0,
         description="Most bytes of images left with `POST /models/{name}/feedback`, over all models, in the "
         "database of the collections. 0 keeps none. Over it: 409.",
+    )
+    max_jobs: Annotated[int, Field(ge=0, le=10**6)] = Field(
+        default=1000,
+        description="Most jobs, waiting or ended, over all workers. Over it: 503. 0 takes none, and `Prefer: "
+        "respond-async` is ignored.",
+    )
+    max_jobs_bytes: Annotated[int, Field(ge=2**20, le=2**44)] = Field(
+        default=1024 * MIB,
+        description="Most bytes of the bodies and results of all jobs. They are stored beside the collections. Over "
+        "it: 503.",
+    )
+    job_keep_s: Annotated[float, Field(gt=0, le=30 * 86400)] = Field(
+        default=3600.0, description="Seconds that a job and its result are kept after the job has ended."
+    )
+    job_lease_s: Annotated[float, Field(ge=1, le=3600)] = Field(
+        default=15.0, description="Seconds without a sign of life after which another worker takes over a job."
+    )
+    job_timeout_s: Annotated[float, Field(gt=0, le=7 * 86400)] = Field(
+        default=3600.0, description="Seconds that running a job may take. Long work gets more."
+    )
+    webhook_secret: Annotated[SecretStr, AfterValidator(_check_secret)] = Field(
+        default=SecretStr(""),
+        description="Key that signs webhook calls: `whsec_` and 24 to 64 random bytes in base64. Never logged.",
+    )
+    webhook_hosts: Annotated[
+        tuple[Annotated[str, AfterValidator(_check_target)], ...], BeforeValidator(_split), AfterValidator(_need_secret)
+    ] = Field(
+        default=(),
+        description="Hosts that `webhook=` may name, separated by commas: `hooks.example`, `hooks.example:8443`, or "
+        "`*.example` for all below one. Only a host named itself may have a private address. Empty: none.",
     )
     api_keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_check_key)], ...], BeforeValidator(_split)] = Field(
         default=(),

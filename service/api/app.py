@@ -15,10 +15,13 @@ from starlette.types import ASGIApp
 from service import __version__
 from service.api.answer_cache import AnswerCache
 from service.api.error_handlers import Problems
+from service.api.jobs.runner import JobRunner
+from service.api.jobs.webhook import WebhookSender
 from service.api.openapi import Schema, add_security
 from service.api.prometheus import Metrics
 from service.api.routes import ROUTERS
 from service.api.service import Service
+from service.collections.store import open_jobs, open_store
 from service.collections.store.threads import StoreThreads
 from service.cores import plan
 from service.http.admission import Admission
@@ -109,7 +112,8 @@ def _make_service(settings: Settings, first: Child | None, board: Board, tracer:
         InputLimits(settings.max_pixels, settings.max_images, settings.max_frames),
         admission,
         Metrics(meters, board, registry, admission, budget, answers),
-        StoreThreads(settings.collections_url.get_secret_value()),
+        StoreThreads(settings.collections_url.get_secret_value(), open_store),
+        StoreThreads(settings.collections_url.get_secret_value(), open_jobs),
         budget,
         plan(settings.workers, settings.threads),
         answers,
@@ -128,11 +132,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if loading.done():
         loading.result()
     tasks = [asyncio.create_task(_watch(registry, loading, service.settings.watch_interval_s))]
+    runner = JobRunner(service, app, app.state.routes)
+    jobs = asyncio.create_task(runner.run())
+    if service.settings.webhook_hosts:
+        tasks.append(asyncio.create_task(WebhookSender(service).run()))
     if service.metrics.board.directory is not None:
         tasks.append(asyncio.create_task(_share(service.metrics)))
     yield
+    runner.stop()
+    await jobs
     registry.close()
     await asyncio.to_thread(service.store.close)
+    await asyncio.to_thread(service.jobs.close)
     for task in tasks:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -148,6 +159,7 @@ class _App(FastAPI):
         """Wrap the routes: counting -> hosts -> CORS -> keys -> HEAD -> errors -> FastAPI's routes."""
         settings = self.service.settings
         app: ASGIApp = HeadAsGet(Problems(self.router))
+        self.state.routes = app  # a job has passed everything before it when it was taken
         if _has_keys(settings):
             keys: dict[Right, Sequence[SecretStr]] = {
                 "read": settings.read_keys,
@@ -160,8 +172,12 @@ class _App(FastAPI):
                 app,
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST", "PUT", "DELETE"],
-                allow_headers=["Authorization", "X-API-Key", "Accept", "Content-Type", "X-Metadata", "X-Request-Id"],
-                expose_headers=["X-Model", "X-Resize", "X-Sigma", "X-Seed", "X-Request-Id", "Retry-After"],
+                allow_headers=[
+                    *("Authorization", "X-API-Key", "Accept", "Content-Type", "Prefer", "X-Metadata", "X-Request-Id"),
+                ],
+                expose_headers=[
+                    *("Location", "X-Model", "X-Resize", "X-Sigma", "X-Seed", "X-Request-Id", "Retry-After"),
+                ],
             )
         is_private = is_loopback(settings.host) and not _has_keys(settings)
         if (settings.allowed_hosts or is_private) and "*" not in settings.allowed_hosts:

@@ -6,9 +6,11 @@ from typing import Any
 from service.errors import (
     PROBLEM_JSON,
     InternalError,
+    JobsFull,
     KeyNotEnough,
     MissingApiKey,
     RequestError,
+    StoreUnavailable,
     TooManyGuesses,
     WrongApiKey,
     problem_head,
@@ -32,6 +34,9 @@ MARKDOWN: dict[str, Schema] = {"text/markdown": {"schema": {"type": "string"}}}
 TEXT: dict[str, Schema] = {
     kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")
 }
+
+ANY: dict[str, Schema] = {"*/*": {"schema": BINARY}}
+EVENTS: dict[str, Schema] = {"text/event-stream": {"schema": {"type": "string"}}}
 
 IMAGE_BODY: Schema = {
     "requestBody": {
@@ -179,11 +184,21 @@ _HEADERS: Schema = {
         "description": "What was done to the size, width x height: `fit 640x480 -> 28x21 in 28x28`; absent if nothing",
         "schema": {"type": "string"},
     },
+    "Location": {"description": "Where the job is", "schema": {"type": "string"}},
+    "Preference-Applied": {"description": "Which preference was heeded", "schema": {"type": "string"}},
     "X-Seed": {"description": "Draws the same images again", "schema": {"type": "string"}},
     "X-Sigma": {
         "description": "How noisy the image was taken to be, 0-255 units; absent where the model does not ask",
         "schema": {"type": "string"},
     },
+}
+
+_PREFER: Schema = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`respond-async` makes the request a job: 202, and Location says where it is",
+    "schema": {"type": "string"},
 }
 
 NO_CONTENT: dict[int | str, Schema] = {204: {"description": "Done", "content": {}}}
@@ -212,6 +227,32 @@ def success(
     if content is not None:
         answer["content"] = content
     return {200: answer}
+
+
+def with_job(
+    responses: dict[int | str, Schema], extra: Schema | None, job: type
+) -> tuple[dict[int | str, Schema], Schema]:
+    """Describe that a request may also become a job.
+
+    Args:
+        responses: Responses of the endpoint.
+        extra: What is said of it beside types.
+        job: Type of a job.
+
+    Returns:
+        Both, with the 202, the problems of jobs, and the header that asks for one.
+    """
+    accepted: dict[int | str, Schema] = {
+        202: success("The request has become a job.", model=job, headers=["Location", "Preference-Applied"])[200]
+    }
+    busy = problems(JobsFull, StoreUnavailable)[503]
+    known = responses.get(503)
+    if known is not None:
+        examples = known["content"][PROBLEM_JSON]["examples"] | busy["content"][PROBLEM_JSON]["examples"]
+        content = {PROBLEM_JSON: {**known["content"][PROBLEM_JSON], "examples": examples}}
+        busy = {"description": f"{known['description']}; {busy['description']}", "content": content}
+    parameters = [*(extra or {}).get("parameters", []), _PREFER]
+    return {**responses, **accepted, 503: busy}, {**(extra or {}), "parameters": parameters}
 
 
 def problems(*errors: type[RequestError]) -> dict[int | str, Schema]:

@@ -8,11 +8,11 @@ from starlette.responses import Response
 
 from service.api.answer_cache import key_of
 from service.api.responses import several_response, single_response
-from service.api.route import slot_of
 from service.api.schemas import ModelQuery
 from service.api.service import reserve, service_of
 from service.contract.manifest import Manifest, Task
 from service.errors import RequestError
+from service.http.admission import slot_of
 from service.http.body import file_cap, read_files
 from service.http.negotiation import negotiate
 from service.images.inspect import ImageFile

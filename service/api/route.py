@@ -15,12 +15,14 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.job_schemas import JobAnswer
+from service.api.jobs.accept import or_job
+from service.api.openapi import with_job
 from service.api.schemas import StrictQuery
 from service.api.service import service_of
 from service.errors import RequestError
-from service.http.admission import Slot
+from service.http.admission import SLOT
 
-_SLOT = "hourglass.slot"  # where a request's scope holds its place in the queue
 _LONGEST_QUERY = 256  # bytes; longer ones are not worth remembering
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
 
@@ -60,6 +62,16 @@ class AdmittedRoute(APIRoute):
         return app
 
 
+class JobRoute(AdmittedRoute):
+    """A route whose requests become jobs where they ask for that."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401  FastAPI's
+        options["responses"], options["openapi_extra"] = with_job(
+            options["responses"], options.get("openapi_extra"), JobAnswer
+        )
+        super().__init__(path, or_job(endpoint), **options)
+
+
 async def _admitted(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
     try:
         slot = service_of(request).admission.admit()
@@ -67,16 +79,10 @@ async def _admitted(request: Request, answer: Coroutine[Any, Any, Response]) -> 
         answer.close()  # it never ran
         raise
     with slot:
-        request.scope[_SLOT] = slot
+        request.scope[SLOT] = slot
         if request.method in _WITHOUT_BODY:
             slot.start(request, 1)
         return await answer
-
-
-def slot_of(request: Request) -> Slot:
-    """Return the place in the queue of a request to an `AdmittedRoute`."""
-    slot: Slot = request.scope[_SLOT]
-    return slot
 
 
 def _read_query(model: type[StrictQuery], query_string: bytes) -> StrictQuery | None:

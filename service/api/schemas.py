@@ -18,7 +18,19 @@ class StrictQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)  # one instance serves equal requests
 
 
-class ModelQuery(StrictQuery):
+class JobQuery(StrictQuery):
+    """Whether the request becomes a job, and who is told of its end."""
+
+    webhook: Annotated[
+        str | None,
+        Field(
+            max_length=2000,
+            description="Makes the request a job, and calls this URL when it has ended; see the setting webhook_hosts",
+        ),
+    ] = None
+
+
+class ModelQuery(JobQuery):
     """Which model answers."""
 
     model: Annotated[
@@ -109,7 +121,7 @@ class CompressQuery(ModelQuery):
     ] = None  # fmt: skip
 
 
-class DecompressQuery(StrictQuery):
+class DecompressQuery(JobQuery):
     """How the images are written. The file itself names its model."""
 
     quality: Annotated[int, Field(ge=1, le=100, description="Of a JPEG or WebP answer")] = 95

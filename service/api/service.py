@@ -8,10 +8,13 @@ from starlette.requests import Request
 from service.api.answer_cache import AnswerCache
 from service.api.page_cache import PageCache
 from service.api.prometheus import Metrics
+from service.api.signals import Signal, Streams
+from service.collections.store import Store, jobs_file_of
+from service.collections.store.jobs import JobBounds, JobQueue
 from service.collections.store.threads import StoreThreads
 from service.cores import Plan
 from service.deadline import set_due
-from service.http.admission import Admission
+from service.http.admission import Admission, slot_of
 from service.http.budget import Budget, hold_of
 from service.limits import InputLimits
 from service.models.model import Model
@@ -29,21 +32,44 @@ class Service:
     limits: InputLimits
     admission: Admission
     metrics: Metrics
-    store: StoreThreads
+    store: StoreThreads[Store]
+    jobs: StoreThreads[JobQueue]
     budget: Budget
     plan: Plan
     answers: AnswerCache
     pages: PageCache = field(default_factory=PageCache)
+    job_signal: Signal = field(default_factory=Signal)
+    webhook_signal: Signal = field(default_factory=Signal)
+    streams: Streams = field(default_factory=Streams)
+
+    @property
+    def job_bounds(self) -> JobBounds:
+        """How many jobs are kept, and for how long."""
+        settings = self.settings
+        return JobBounds(settings.max_jobs, settings.max_jobs_bytes, settings.job_keep_s)
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether there is a queue to look at: its file is made with the first job, a server always has one."""
+        if self.settings.max_jobs == 0:
+            return False
+        file = jobs_file_of(self.settings.collections_url.get_secret_value())
+        return file is None or file.exists()
+
+
+# Times what a request is expected to need: an estimate may be half of the truth, and others have the cores, too.
+_TIMES_EXPECTED = 3
 
 
 async def reserve(request: Request, cost: Cost) -> None:
-    """Wait for room for a request whose cost is known now, and note when it is due.
+    """Wait for room for a request whose cost is known now, and note when it is due. What needs more gets more time.
 
     Raises:
         QueueFull: There is none for a third of the time that a request has.
     """
     timeout_s = service_of(request).settings.request_timeout_s
     await hold_of(request).wait_for_room(bytes=cost.bytes, seconds=cost.seconds, at_most_s=timeout_s / 3)
+    slot_of(request).allow(_TIMES_EXPECTED * cost.seconds)
     set_due(asyncio.get_running_loop().time() + cost.seconds)
 
 

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from service.api.pipeline import read_image_files
-from service.api.route import slot_of
 from service.api.schemas import ModelQuery
 from service.api.service import Service, reserve
 from service.collections.embedding import Embed, Vectors, encoder_of
 from service.collections.store import Collection, Encoder
 from service.collections.store.refusals import conflict, encoder_gone
 from service.errors import InvalidLatent, ModelConflict, ModelNotFound, RequestError, VersionNotFound, shown
+from service.http.admission import slot_of
 from service.http.body import json_cap, media_type, read_body
 from service.media_types import JSON_TYPE
 from service.models.model import Model

@@ -4,10 +4,13 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from service.deadline import set_deadline
 from service.errors import DeadlineExceeded, Draining, QueueFull
+
+TIMEOUT = "hourglass.timeout_s"  # where a request's scope holds its time, if it is not that of the settings
+SLOT = "hourglass.slot"  # where a request's scope holds its place in the queue
 
 # One look at all requests now and then, instead of timers for each: most answers are there before the first look.
 _LOOK_EVERY_S = 0.25
@@ -18,6 +21,7 @@ class Slot:
 
     def __init__(self, admission: "Admission") -> None:
         self.images = 1
+        self.timeout_s = admission.timeout_s
         self.started_at: float | None = None
         self._admission = admission
         self._task = asyncio.current_task()
@@ -52,8 +56,14 @@ class Slot:
         """
         self._admission.take(self, images)
         self._request = request
-        set_deadline(self._admission.timeout_s)
+        self.timeout_s = request.scope.get(TIMEOUT, self._admission.timeout_s)
+        set_deadline(self.timeout_s)
         self.started_at = asyncio.get_running_loop().time()
+
+    def allow(self, seconds: float) -> None:
+        """Give a request more time, as it needs so much: the deadline moves that far."""
+        self.timeout_s += seconds
+        set_deadline(self.timeout_s)
 
     def end(self, reason: Exception) -> None:
         """Stop waiting: the request fails with `reason`, and its jobs that have not started are dropped."""
@@ -164,11 +174,11 @@ class Admission:
         for slot in tuple(self._slots):
             if slot.started_at is None:  # its body is still on the way, and has a time of its own
                 continue
-            if now >= slot.started_at + self.timeout_s:
+            if now >= slot.started_at + slot.timeout_s:
                 slot.end(
                     DeadlineExceeded(
-                        f"the answer was not there {self.timeout_s:g} s after the request (setting request_timeout_s); "
-                        "what was queued of it has been dropped"
+                        f"the answer was not there {slot.timeout_s:.3g} s after the request (setting "
+                        "request_timeout_s, and more for long work); what was queued of it has been dropped"
                     )
                 )
             slot.listen()
@@ -181,6 +191,12 @@ class Admission:
             "(setting max_queue_images)",
             headers={"Retry-After": "1"},
         )
+
+
+def slot_of(request: HTTPConnection) -> Slot:
+    """Return the place in the queue of an admitted request."""
+    slot: Slot = request.scope[SLOT]
+    return slot
 
 
 def _draining(detail: str) -> Draining:

@@ -23,7 +23,7 @@ CLIENT_LEFT = 499  # as nginx logs it: nobody was there to read an answer
 _SLICE_BYTES = 256 * 1024  # of an answer, handed to the connection at a time
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _REQUEST_ID = "hourglass.request_id"
-_STATUS = "hourglass.status"  # a list, which copies of a scope share: empty until an answer has begun
+STATUS = "hourglass.status"  # a list, which copies of a scope share: empty until an answer has begun
 # Safe in a log and in a header; any other id is replaced.
 _SOUND_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -55,7 +55,7 @@ class Observing:
             return await self._app(scope, receive, send)
         started, hold = perf_counter(), begin(scope, self._budget)
         statuses: list[int] = []
-        scope[_STATUS] = statuses
+        scope[STATUS] = statuses
         for name, value in scope["headers"]:
             if name == b"x-request-id":
                 _take_id(scope, value)
@@ -112,7 +112,7 @@ class Observing:
 
 def has_begun(scope: Scope) -> bool:
     """Return whether the answer to a request is on its way."""
-    return bool(scope[_STATUS])
+    return bool(scope[STATUS])
 
 
 def request_id(scope: Scope) -> str:

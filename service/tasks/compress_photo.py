@@ -26,6 +26,7 @@ from service.limits import InputLimits
 from service.media_types import HOURGLASS_TYPE, NPY_TYPE
 from service.models.batcher import Batcher
 from service.models.job import Inputs, Outputs
+from service.progress import advance, expect
 from service.tasks.answer import Answer
 from service.tasks.compressed_file import (
     array_answer,
@@ -89,12 +90,15 @@ class CompressPlanes:
         point = compression.rates[rate]
         height, width = plane.shape
         symbols = np.empty((CHANNELS, *places_of(height, width)), np.int32)
-        for rows, columns in plan(height, width, self.manifest.input):
+        tiles = list(plan(height, width, self.manifest.input))
+        expect(len(tiles))
+        for rows, columns in tiles:
             tile = PixelTile(
                 plane, rows, columns, rate + (len(compression.rates) if number else 0), symbols,
                 point.chroma if number else point.tables,
             )  # fmt: skip
             await batcher.answer(tile)  # one at a time: others get in between, and memory is that of one
+            advance()
         return symbols
 
     def _write(self, rate: int) -> Answer:
@@ -156,8 +160,11 @@ class DecompressPlanes:
     async def _plane(self, symbols: Symbols, number: int, size: tuple[int, int], batcher: Batcher) -> Plane:
         rate = self.file.rate + (len(compression_of(self.manifest).rates) if number else 0)
         plane = np.empty(size, np.float32)
-        for rows, columns in plan(*size, self.manifest.input):
+        tiles = list(plan(*size, self.manifest.input))
+        expect(len(tiles))
+        for rows, columns in tiles:
             await batcher.answer(SymbolTile(symbols, rows, columns, rate, plane))
+            advance()
         return plane
 
 

@@ -22,6 +22,7 @@ from service.limits import InputLimits
 from service.media_types import NPY_TYPE
 from service.models.batcher import Batcher
 from service.models.job import Inputs, Outputs
+from service.progress import advance, expect
 from service.tasks.answer import Answer
 from service.tasks.cost import Cost, cost_of_pictures
 from service.tasks.image_input import read_image
@@ -103,9 +104,12 @@ class Restoration:
             RequestError: The file cannot be read, or a tile fails.
         """
         await asyncio.to_thread(self.read)
-        for tile in self.tiles():  # one at a time: others get in between, and memory is that of one
+        tiles = list(self.tiles())
+        expect(len(tiles) * self.passes)
+        for tile in tiles:  # one at a time: others get in between, and memory is that of one
             while not tile.is_done:
                 await batcher.answer(tile)
+                advance()
         return await asyncio.to_thread(self.write)
 
     def read(self) -> None:

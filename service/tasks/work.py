@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 from service.images.inspect import ImageFile
 from service.models.batcher import Batcher
 from service.models.job import Job
+from service.progress import advance, expect
 from service.tasks.answer import Answer
 from service.tasks.cost import Cost
 
@@ -43,4 +44,7 @@ class OneJob:
 
     async def run(self: Job[Answer], batcher: Batcher) -> Answer:
         """Return the answer of this job."""
-        return await batcher.answer(self)
+        expect(1)
+        answer = await batcher.answer(self)
+        advance()
+        return answer

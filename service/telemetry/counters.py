@@ -57,6 +57,7 @@ FAMILIES: dict[str, Family] = {
     "hourglass_encode_seconds": Family("histogram", "Making the answers of a batch, seconds.", _GRAPH, _FINE_S),
     "hourglass_batch_images": Family("histogram", "Images in one inference.", _GRAPH, _BATCH),
     "hourglass_anomaly_score": Family("histogram", "Anomaly scores that were given out.", ("model",), _SCORES),
+    "hourglass_jobs": Family("counter", "Jobs that left a worker: done, failed, cancelled, given back.", ("outcome",)),
     "hourglass_queue_images": Family("gauge", "Images taken and not yet answered.", ()),
     "hourglass_queue_limit_images": Family("gauge", "The most there may be of them: max_queue_images per worker.", ()),
     "hourglass_held_bytes": Family("gauge", "Bodies, decoded pictures and answers that are not sent yet.", ()),

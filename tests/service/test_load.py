@@ -121,15 +121,23 @@ def test_every_request_of_a_crowd_gets_one_whole_answer(service: Process) -> Non
     assert is_halved(post(service.port, DENOISE, SMALL))
 
 
+def test_work_that_is_known_to_be_long_gets_the_time_for_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("models")
+    publish_slow(directory, sines=1)  # far less than what is expected before it has ever run: 1 s for a megapixel
+
+    with service_process(directory, "--request-timeout-s", "0.001") as process:
+        assert is_halved(post(process.port, "/denoise?model=slow", flat_png(2000)))
+
+
 def test_a_request_that_takes_too_long_is_504_and_leaves_no_trace(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     directory = tmp_path_factory.mktemp("models")
     publish_toy(directory)
-    publish_slow(directory)
+    publish_slow(directory, sines=200, copies=100)  # many times what is expected before it has ever run
 
     with service_process(directory, "--max-queue-images", "1", "--request-timeout-s", "0.1") as process:
-        late = post(process.port, "/denoise?model=slow", flat_png(1500))
+        late = post(process.port, "/denoise?model=slow", flat_png(200))
 
         assert (late.status, late.code) == (504, "deadline-exceeded")
         until(lambda: is_halved(post(process.port, DENOISE, SMALL)))

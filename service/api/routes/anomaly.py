@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.pipeline import answer_files
-from service.api.route import AdmittedRoute
+from service.api.route import JobRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.schemas import AnomaliesAnswer, AnomalyAnswer, AnomalyQuery, Problem
 from service.errors import UnreachableRate
@@ -14,7 +14,7 @@ from service.images.formats import PICTURE_TYPES
 from service.media_types import JSON_TYPE, NPY_TYPE, ZIP_TYPE
 from service.tasks.anomaly.job import MASK_TYPES, Anomaly, View
 
-router = APIRouter(tags=["images"], route_class=AdmittedRoute)
+router = APIRouter(tags=["images"], route_class=JobRoute)
 _PICTURES: dict[str, str | None] = {ZIP_TYPE: "image/png", **{kind: kind for kind in PICTURE_TYPES}}
 _MASKS: dict[str, str | None] = {ZIP_TYPE: "image/png", **{kind: kind for kind in MASK_TYPES}}
 _ARRAY: dict[str, str | None] = {NPY_TYPE: NPY_TYPE}

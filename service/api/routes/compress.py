@@ -5,14 +5,14 @@ from fastapi import APIRouter, Query, Request, Response
 from service.api.openapi import HOURGLASS, IMAGE_BODY, problems, success
 from service.api.pipeline import read_image_files
 from service.api.responses import single_response
-from service.api.route import AdmittedRoute
+from service.api.route import JobRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.schemas import CompressQuery
 from service.api.service import reserve, service_of
 from service.tasks.compress import compressor
 from service.tasks.cost import cost_of_pictures
 
-router = APIRouter(tags=["images"], route_class=AdmittedRoute)
+router = APIRouter(tags=["images"], route_class=JobRoute)
 
 
 @router.post(

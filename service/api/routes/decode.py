@@ -4,18 +4,19 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import LATENT_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.responses import single_response
-from service.api.route import AdmittedRoute, slot_of
+from service.api.route import JobRoute
 from service.api.routes.common import MODEL_ERRORS
 from service.api.schemas import ModelQuery
 from service.api.service import reserve, service_of
 from service.errors import InvalidLatent, UnsupportedMediaType, shown
+from service.http.admission import slot_of
 from service.http.body import media_type, read_latents
 from service.media_types import JSON_TYPE, NPY_TYPE
 from service.tasks.cost import cost_of_drawing
 from service.tasks.decode import Decode
 from service.tasks.latents import count_latents
 
-router = APIRouter(tags=["images"], route_class=AdmittedRoute)
+router = APIRouter(tags=["images"], route_class=JobRoute)
 _TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
 
 

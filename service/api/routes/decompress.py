@@ -4,18 +4,19 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import HOURGLASS_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.responses import single_response
-from service.api.route import AdmittedRoute, slot_of
+from service.api.route import JobRoute
 from service.api.routes.common import MODEL_ERRORS
 from service.api.schemas import DecompressQuery
 from service.api.service import reserve, service_of
 from service.contract.container import read_container
 from service.errors import BrokenContainer, OtherDecoder, UnsupportedMediaType, shown
+from service.http.admission import slot_of
 from service.http.body import file_cap, media_type, read_body
 from service.media_types import HOURGLASS_TYPE
 from service.tasks.compress import decompressor
 from service.tasks.compressed_file import cost_of_file
 
-router = APIRouter(tags=["images"], route_class=AdmittedRoute)
+router = APIRouter(tags=["images"], route_class=JobRoute)
 _TYPES = {"", HOURGLASS_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
 
 

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.pipeline import answer_files
-from service.api.route import AdmittedRoute
+from service.api.route import JobRoute
 from service.api.routes.common import IMAGE_ERRORS, RESTORED_HEADERS
 from service.api.schemas import DenoiseQuery
 from service.images.formats import PICTURE_TYPES
@@ -13,7 +13,7 @@ from service.media_types import NPY_TYPE, ZIP_TYPE
 from service.tasks.denoise import denoiser
 from service.tasks.restore import Options
 
-router = APIRouter(tags=["images"], route_class=AdmittedRoute)
+router = APIRouter(tags=["images"], route_class=JobRoute)
 SEVERAL: dict[str, str | None] = {ZIP_TYPE: None, **{kind: kind for kind in PICTURE_TYPES}, NPY_TYPE: NPY_TYPE}
 
 

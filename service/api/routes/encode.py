@@ -4,13 +4,13 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import IMAGE_BODY, NPY, problems, success
 from service.api.pipeline import answer_files
-from service.api.route import AdmittedRoute
+from service.api.route import JobRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.schemas import LatentAnswer, LatentsAnswer, ModelQuery, Problem
 from service.media_types import JSON_TYPE, NPY_TYPE
 from service.tasks.encode import Encode
 
-router = APIRouter(tags=["images"], route_class=AdmittedRoute)
+router = APIRouter(tags=["images"], route_class=JobRoute)
 SEVERAL: dict[str, str | None] = {JSON_TYPE: JSON_TYPE, NPY_TYPE: NPY_TYPE}
 
 

@@ -5,13 +5,13 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.pipeline import answer_files
-from service.api.route import AdmittedRoute
+from service.api.route import JobRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.routes.denoise import SEVERAL
 from service.api.schemas import EnhanceQuery
 from service.tasks.restore import Options, Restoration
 
-router = APIRouter(tags=["images"], route_class=AdmittedRoute)
+router = APIRouter(tags=["images"], route_class=JobRoute)
 
 
 @router.post(

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from service.api.feedback_schemas import FeedbackAnswer, FeedbackQuery, KeptPicture
 from service.api.openapi import FEEDBACK_BODY, NO_CONTENT, ZIP, problems, success
 from service.api.responses import json_response
-from service.api.route import AdmittedRoute, slot_of
+from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS
 from service.api.service import Service, reserve, service_of
 from service.collections.store import Store
@@ -34,6 +34,7 @@ from service.errors import (
     StoreUnavailable,
     shown,
 )
+from service.http.admission import slot_of
 from service.http.body import file_cap, media_type, read_body, read_files
 from service.http.multipart import split_multipart
 from service.http.negotiation import negotiate

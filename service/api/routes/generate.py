@@ -6,17 +6,18 @@ from pydantic import ValidationError
 
 from service.api.openapi import GENERATE_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.responses import single_response
-from service.api.route import AdmittedRoute, slot_of
+from service.api.route import JobRoute
 from service.api.routes.common import MODEL_ERRORS
 from service.api.schemas import GenerateQuery
 from service.api.service import reserve, service_of
 from service.errors import InvalidParameter, UnsupportedMediaType, shown
+from service.http.admission import slot_of
 from service.http.body import ORDER_CAP, complaint, media_type, parse_json, read_plain_body
 from service.media_types import JSON_TYPE
 from service.tasks.cost import cost_of_drawing
 from service.tasks.generate import Draw, GenerateBody
 
-router = APIRouter(tags=["images"], route_class=AdmittedRoute)
+router = APIRouter(tags=["images"], route_class=JobRoute)
 _TYPES = {"", JSON_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
 _NEW_SEEDS = 2**32  # short enough to be typed
 

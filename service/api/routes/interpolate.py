@@ -6,11 +6,12 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import ANIMATIONS, ENDS_BODY, NPY, PICTURES, ZIP, problems, success
 from service.api.responses import single_response
-from service.api.route import AdmittedRoute, slot_of
+from service.api.route import JobRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.schemas import InterpolateQuery
 from service.api.service import Service, reserve, service_of
 from service.errors import InvalidLatent, MalformedBody, RequestError, UnsupportedMediaType, shown
+from service.http.admission import slot_of
 from service.http.body import file_cap, media_type, read_files, read_latents
 from service.images.inspect import ImageFile
 from service.media_types import FORM_TYPE, JSON_TYPE, NPY_TYPE
@@ -19,7 +20,7 @@ from service.tasks.cost import cost_of_drawing, cost_of_pictures
 from service.tasks.encode import Encode
 from service.tasks.interpolate import Interpolate, Vector
 
-router = APIRouter(tags=["images"], route_class=AdmittedRoute)
+router = APIRouter(tags=["images"], route_class=JobRoute)
 _LATENT_TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-www-form-urlencoded"}
 
 

@@ -13,10 +13,11 @@ from fastapi import APIRouter, Depends, Request, Response
 from service import __version__
 from service.api.open_inference import LENGTH_HEADER, Infer, InferAnswer, json_length
 from service.api.responses import json_response
-from service.api.route import AdmittedRoute, slot_of
+from service.api.route import AdmittedRoute
 from service.api.service import Service, reserve, service_of
 from service.contract.manifest import TASKS, Task, TensorSpec
 from service.errors import InvalidParameter, MalformedBody, ModelNotFound, UnloadRefused, shown
+from service.http.admission import slot_of
 from service.http.body import ORDER_CAP, check_size, file_cap, json_cap, parse_json, read_raw_body
 from service.http.content_coding import choose, decode
 from service.media_types import JSON_TYPE

@@ -3,12 +3,16 @@
     open_store("sqlite:///collections/items.db")     one file, for any number of processes on one machine
     open_store("postgresql://host/name")             for many machines; needs the extension pgvector
 
-A database is imported when it is opened: a service whose collections nobody asks for never loads one.
+The queue of jobs lies in the same PostgreSQL database, or in an SQLite file of its own beside the collections, so that
+large results hold up nobody who searches.
+
+A database is imported when it is opened: a service with SQLite whose collections and jobs nobody asks for loads none.
 """
 
 from collections.abc import Collection as Names
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from service.collections.store.feedback import Feedback
+from service.collections.store.jobs import JobQueue
 
 Vector = NDArray[np.float32]
 
@@ -176,12 +181,35 @@ def open_store(url: str) -> Store:
     Raises:
         StoreUnavailable: Its package is not installed, or it cannot be opened.
     """
-    if url.startswith("sqlite:///"):
-        from pathlib import Path  # noqa: PLC0415
-
+    if (path := _file_of(url)) is not None:
         from service.collections.store.sqlite import SqliteStore  # noqa: PLC0415
 
-        return SqliteStore(Path(url.removeprefix("sqlite:///")))
+        return SqliteStore(path)
     from service.collections.store.postgres import PostgresStore  # noqa: PLC0415
 
     return PostgresStore(url)
+
+
+def open_jobs(url: str) -> JobQueue:
+    """Open the queue of jobs that belongs to a URL of the setting `collections_url`.
+
+    Raises:
+        StoreUnavailable: Its package is not installed, or it cannot be opened.
+    """
+    if (path := jobs_file_of(url)) is not None:
+        from service.collections.store.sqlite_jobs import open_queue  # noqa: PLC0415
+
+        return open_queue(path)
+    from service.collections.store.postgres import PostgresStore  # noqa: PLC0415
+
+    return PostgresStore(url).jobs()
+
+
+def jobs_file_of(url: str) -> Path | None:
+    """Return the file of the queue, `items-jobs.db` beside `items.db`; None where a server has it."""
+    path = _file_of(url)
+    return None if path is None else path.with_name(f"{path.stem}-jobs{path.suffix}")
+
+
+def _file_of(url: str) -> Path | None:
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None

@@ -11,7 +11,8 @@ import numpy as np
 import psycopg
 
 from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
-from service.collections.store.feedback import Ask, Feedback
+from service.collections.store.feedback import Ask, Feedback, Transaction
+from service.collections.store.jobs import Dialect, JobQueue
 from service.collections.store.refusals import (
     conflict,
     no_collection,
@@ -47,7 +48,15 @@ CREATE TABLE IF NOT EXISTS hourglass_items (
     PRIMARY KEY (collection, id)
 );
 """
+_JOBS = Dialect(
+    table="hourglass_jobs",
+    blob="bytea",
+    identity="bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    now="extract(epoch FROM clock_timestamp())::float8",
+    skip_locked="FOR UPDATE SKIP LOCKED",
+)
 _FEEDBACK_LOCK = 7103442  # so that transactions of the feedback go one after another
+_JOBS_LOCK = 7103443  # the same for those that ask how many bytes the jobs take
 _LOCK = 7103441  # so that one process makes the tables, or a new collection; any number that others do not use
 _SELECT = "SELECT number, name, model, version, sha256, dim, items, changes, created FROM hourglass_collections"
 _CONNECT_S = 5
@@ -202,14 +211,31 @@ class PostgresStore:
 
     @property
     def feedback(self) -> Feedback:
-        return Feedback(self._ask_alone, table="hourglass_feedback", blob="bytea")
+        return Feedback(self._alone(_FEEDBACK_LOCK), table="hourglass_feedback", blob="bytea")
 
-    def _ask_alone(self, work: Callable[[Ask], T]) -> T:
-        def ask_with(db: Connection) -> T:
-            db.execute("SELECT pg_advisory_xact_lock(%s)", (_FEEDBACK_LOCK,))
-            return work(lambda sql, *values: _fetch(db, sql.replace("?", "%s"), values))
+    def jobs(self) -> JobQueue:
+        """Return the queue of jobs, for which workers take rows that no other one is taking."""
+        alone = self._alone(_JOBS_LOCK)
 
-        return self._run(ask_with)
+        def make_table(ask: Ask) -> None:
+            for statement in _JOBS.schema:
+                ask(statement)
+
+        alone(make_table)
+        return JobQueue(self._alone(None), alone, _JOBS, self.close)
+
+    def _alone(self, lock: int | None) -> Transaction:
+        """Return what runs some work in a transaction, beside no other one with the same lock."""
+
+        def transaction(work: Callable[[Ask], T]) -> T:
+            def ask_with(db: Connection) -> T:
+                if lock is not None:
+                    db.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
+                return work(lambda sql, *values: _fetch(db, sql.replace("?", "%s"), values))
+
+            return self._run(ask_with)
+
+        return transaction
 
     def _run(self, ask: Callable[[Connection], T]) -> T:
         is_new = getattr(self._mine, "connection", None) is None

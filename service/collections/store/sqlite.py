@@ -6,11 +6,8 @@ collection has a table of vectors of its own, as their lengths differ. A search 
 The file is not mapped into memory: replacing it, as restoring a backup does, would end every process that has it.
 """
 
-import contextlib
 import json
-import shutil
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Collection as Names
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,35 +26,13 @@ from service.collections.store.refusals import (
     too_many_items,
 )
 from service.collections.store.rows import now, read_metadata, write_metadata
-from service.collections.store.sqlite_file import (
-    BUSY_MS,
-    BUSY_READING_MS,
-    RESERVE_BYTES,
-    identity_of,
-    keep_in_reserve,
-    open_file,
-    rows_of,
-    size_of,
-)
-from service.errors import CollectionNotFound, HourglassError, StoreUnavailable, reason_of
+from service.collections.store.sqlite_file import SqliteFile, rows_of
+from service.collections.store.sqlite_schema import prepare, size_of
+from service.errors import CollectionNotFound
 
 T = TypeVar("T")
 
 _SELECT = "SELECT number, name, model, version, sha256, dim, items, changes, created FROM collections"
-# What a database file can do to us. Anything else is a fault of ours, and a 500.
-_UNAVAILABLE = (
-    apsw.BusyError,
-    apsw.LockedError,
-    apsw.FullError,
-    apsw.ReadOnlyError,
-    apsw.CantOpenError,
-    apsw.IOError,
-    apsw.CorruptError,
-    apsw.NotADBError,
-    apsw.ProtocolError,
-    apsw.PermissionsError,
-    OSError,
-)
 
 
 class SqliteStore:
@@ -73,23 +48,18 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path.absolute()
-        self._mine = threading.local()
-        self._all: dict[int, apsw.Connection] = {}
-        self._lock = threading.Lock()
-        with self._transaction(is_writing=False):
-            pass
+        self._file = SqliteFile(path, prepare, what="the collections")
 
     def collections(self) -> list[Collection]:
-        with self._transaction(is_writing=False) as db:
+        with self._file.transaction(is_writing=False) as db:
             return [_collection(row) for row in rows_of(db, f"{_SELECT} WHERE name NOT LIKE '%~%' ORDER BY name")]
 
     def collection(self, name: str) -> Collection:
-        with self._transaction(is_writing=False) as db:
+        with self._file.transaction(is_writing=False) as db:
             return _find(db, name)[1]
 
     def put(self, name: str, encoder: Encoder, items: Sequence[Item], bounds: Bounds) -> int:
-        with self._transaction(is_writing=True) as db:
+        with self._file.transaction(is_writing=True) as db:
             try:
                 number, found = _find(db, name)
             except CollectionNotFound:
@@ -111,7 +81,7 @@ class SqliteStore:
             return new
 
     def get(self, name: str, item_id: str) -> tuple[Item, str]:
-        with self._transaction(is_writing=False) as db:
+        with self._file.transaction(is_writing=False) as db:
             number, _ = _find(db, name)
             rows = rows_of(
                 db,
@@ -126,7 +96,7 @@ class SqliteStore:
         return Item(item_id, np.frombuffer(z, np.float32), label, read_metadata(metadata)), updated
 
     def remove(self, name: str, item_id: str) -> None:
-        with self._deleting() as db:
+        with self._file.deleting() as db:
             number, _ = _find(db, name)
             rows = rows_of(db, "DELETE FROM items WHERE collection = ? AND id = ? RETURNING number", number, item_id)
             if not rows:
@@ -135,7 +105,7 @@ class SqliteStore:
             rows_of(db, "UPDATE collections SET items = items - 1, changes = changes + 1 WHERE number = ?", number)
 
     def entries(self, name: str, *, after: str, limit: int) -> list[Entry]:
-        with self._transaction(is_writing=False) as db:
+        with self._file.transaction(is_writing=False) as db:
             number, _ = _find(db, name)
             rows = rows_of(
                 db,
@@ -149,7 +119,7 @@ class SqliteStore:
             ]
 
     def known(self, name: str, ids: Names[str]) -> set[str]:
-        with self._transaction(is_writing=False) as db:
+        with self._file.transaction(is_writing=False) as db:
             rows = rows_of(
                 db,
                 "SELECT i.id FROM items i JOIN collections c ON c.number = i.collection "
@@ -160,11 +130,11 @@ class SqliteStore:
             return {item_id for (item_id,) in rows}
 
     def drop(self, name: str) -> None:
-        with self._deleting() as db:
+        with self._file.deleting() as db:
             _drop(db, _find(db, name)[0])
 
     def replace(self, name: str, new: str, *, changes: int) -> bool:
-        with self._transaction(is_writing=True) as db:
+        with self._file.transaction(is_writing=True) as db:
             number, found = _find(db, name)
             if found.changes != changes:
                 return False
@@ -173,7 +143,7 @@ class SqliteStore:
             return True
 
     def search(self, name: str, vector: Vector, *, k: int, is_labelled: bool = False) -> list[Neighbour]:
-        with self._transaction(is_writing=False) as db:
+        with self._file.transaction(is_writing=False) as db:
             number, _ = _find(db, name)
             only = "AND has_label = 1" if is_labelled else ""
             rows = rows_of(
@@ -191,71 +161,11 @@ class SqliteStore:
         return Feedback(self._ask_alone, table="feedback", blob="BLOB")
 
     def _ask_alone(self, work: Callable[[Ask], T]) -> T:
-        with self._transaction(is_writing=True) as db:
+        with self._file.transaction(is_writing=True) as db:
             return work(lambda sql, *values: rows_of(db, sql, *values))
 
     def close(self) -> None:
-        with self._lock:
-            connections, self._all = list(self._all.values()), {}
-        for connection in connections:
-            connection.close()
-
-    @contextlib.contextmanager
-    def _transaction(self, *, is_writing: bool) -> Iterator[apsw.Connection]:
-        try:
-            connection = self._connection()
-            connection.set_busy_timeout(BUSY_MS if is_writing else BUSY_READING_MS)
-            connection.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-        except HourglassError:
-            raise
-        except _UNAVAILABLE as error:
-            self._forget()
-            raise StoreUnavailable(
-                f"the collections in {self._path} cannot be used: {_reason(error)}", headers={"Retry-After": "1"}
-            ) from error
-
-    @contextlib.contextmanager
-    def _deleting(self) -> Iterator[apsw.Connection]:
-        """Provide a transaction that makes room: on a full disk it gets what was kept in reserve for it."""
-        reserve = self._path.with_name(f"{self._path.name}-reserve")
-        try:
-            if shutil.disk_usage(self._path.parent).free < RESERVE_BYTES:
-                reserve.unlink(missing_ok=True)
-            with self._transaction(is_writing=True) as connection:
-                yield connection
-        finally:
-            with contextlib.suppress(OSError):  # there is no room for it yet
-                keep_in_reserve(reserve)
-
-    def _connection(self) -> apsw.Connection:
-        connection: apsw.Connection | None = getattr(self._mine, "connection", None)
-        if connection is not None and self._mine.file == identity_of(self._path):
-            return connection
-        self._forget()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = open_file(self._path)
-        with contextlib.suppress(OSError):  # a full disk, or one that may not be written to
-            keep_in_reserve(self._path.with_name(f"{self._path.name}-reserve"))
-        self._mine.connection, self._mine.file = connection, identity_of(self._path)
-        with self._lock:
-            self._all[id(connection)] = connection
-        return connection
-
-    def _forget(self) -> None:
-        """Open the file again at the next call: the fault may be over, or it may be another file by then."""
-        connection: apsw.Connection | None = getattr(self._mine, "connection", None)
-        if connection is not None:
-            with self._lock:
-                self._all.pop(id(connection), None)
-            self._mine.connection = None
-            connection.close(force=True)
+        self._file.close()
 
 
 def _vectors(number: int) -> str:
@@ -319,8 +229,3 @@ def _drop(db: apsw.Connection, number: int) -> None:
 def _collection(row: tuple[Any, ...]) -> Collection:
     _, name, model, version, sha256, dim, items, changes, created = row
     return Collection(name, Encoder(model, version, sha256, dim), items, changes, created)
-
-
-def _reason(error: Exception) -> str:
-    text = reason_of(error)
-    return f"{text.removeprefix(f'{type(error).__name__}: ')}; is there room, and may the service write there?"

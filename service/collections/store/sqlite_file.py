@@ -1,98 +1,165 @@
-"""The file of a `SqliteStore`: opened with its tables, its size, and the room kept in reserve beside it."""
+"""One SQLite file for any number of threads and processes: connections, transactions, and what a disk can do to it."""
 
+import contextlib
 import os
 import shutil
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
-import sqlite_vec
 
-from service.errors import StoreUnavailable
+from service.errors import HourglassError, StoreUnavailable, reason_of
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE collections (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    model TEXT NOT NULL, version INTEGER NOT NULL, sha256 TEXT NOT NULL, dim INTEGER NOT NULL,
-    items INTEGER NOT NULL DEFAULT 0,
-    changes INTEGER NOT NULL DEFAULT 0,
-    created TEXT NOT NULL
-) STRICT;
-CREATE TABLE items (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    collection INTEGER NOT NULL REFERENCES collections ON DELETE CASCADE,
-    id TEXT NOT NULL,
-    label TEXT,
-    metadata TEXT,
-    updated TEXT NOT NULL,
-    UNIQUE (collection, id)
-) STRICT;
-"""
-BUSY_MS = 5000  # a writer waits so long for another one; each writes for a few milliseconds
-BUSY_READING_MS = 300  # readers wait for nobody, unless someone locks the whole file; a request may read three times
-RESERVE_BYTES = 2**22  # given up on a full disk, so that deleting, which needs some room, can make more
+_BUSY_MS = 5000  # a writer waits so long for another one; each writes for a few milliseconds
+_BUSY_READING_MS = 300  # readers wait for nobody, unless someone locks the whole file; a request may read three times
+_RESERVE_BYTES = 2**22  # given up on a full disk, so that deleting, which needs some room, can make more
+
+# What a database file can do to us. Anything else is a fault of ours, and a 500.
+_UNAVAILABLE = (
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.FullError,
+    apsw.ReadOnlyError,
+    apsw.CantOpenError,
+    apsw.IOError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.ProtocolError,
+    apsw.PermissionsError,
+    OSError,
+)
 
 
-def open_file(path: Path) -> apsw.Connection:
-    """Open the file, and make its tables if it has none.
+class SqliteFile:
+    """A database file, which is made with its folder if it is not there. Each thread has a connection of its own.
+
+    Args:
+        path: Path of the file. It needs a local file system: SQLite's locks do not work on most network ones.
+        prepare: Makes the tables, if they are not there, on every connection that is opened.
+        what: Is in it, for messages: "the collections".
 
     Raises:
-        StoreUnavailable: Its tables are of another version of the service.
+        StoreUnavailable: It cannot be opened, or is no database of this program.
     """
-    connection = apsw.Connection(str(path))
-    try:
-        connection.set_busy_timeout(BUSY_READING_MS)
-        connection.enable_load_extension(True)
-        connection.load_extension(sqlite_vec.loadable_path())
-        connection.enable_load_extension(False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged outlives a power failure, too
-        connection.execute("PRAGMA foreign_keys = ON")
-        if _form(connection) == 0:
-            connection.set_busy_timeout(BUSY_MS)
-            connection.execute("BEGIN IMMEDIATE")  # one worker makes the tables, those that waited for it do not
-            if _form(connection) == 0:
-                connection.execute(_SCHEMA)
-                connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            connection.execute("COMMIT")
-        found = _form(connection)
-    except BaseException:
-        connection.close(force=True)
-        raise
-    if found != _SCHEMA_VERSION:
-        connection.close()
-        raise StoreUnavailable(
-            f"{path} has collections of form {found}, this version of the service reads form {_SCHEMA_VERSION}; "
-            "set collections_url to another file"
-        )
-    return connection
+
+    def __init__(self, path: Path, prepare: Callable[[apsw.Connection, Path], None], *, what: str) -> None:
+        self._path = path.absolute()
+        self._prepare = prepare
+        self._what = what
+        self._mine = threading.local()
+        self._all: dict[int, apsw.Connection] = {}
+        self._lock = threading.Lock()
+        with self.transaction(is_writing=False):
+            pass
+
+    def close(self) -> None:
+        """End all connections."""
+        with self._lock:
+            connections, self._all = list(self._all.values()), {}
+        for connection in connections:
+            connection.close()
+
+    @contextlib.contextmanager
+    def transaction(self, *, is_writing: bool) -> Iterator[apsw.Connection]:
+        """Run the block in one transaction. Those that write go one after another.
+
+        Raises:
+            StoreUnavailable: The file cannot be used.
+        """
+        try:
+            connection = self._connection()
+            connection.set_busy_timeout(_BUSY_MS if is_writing else _BUSY_READING_MS)
+            connection.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except HourglassError:
+            raise
+        except _UNAVAILABLE as error:
+            self._forget()
+            raise StoreUnavailable(
+                f"{self._what} in {self._path} cannot be used: {_reason(error)}", headers={"Retry-After": "1"}
+            ) from error
+
+    @contextlib.contextmanager
+    def deleting(self) -> Iterator[apsw.Connection]:
+        """Run the block in a transaction that makes room: on a full disk it gets what was kept in reserve for it."""
+        reserve = self._path.with_name(f"{self._path.name}-reserve")
+        try:
+            if shutil.disk_usage(self._path.parent).free < _RESERVE_BYTES:
+                reserve.unlink(missing_ok=True)
+            with self.transaction(is_writing=True) as connection:
+                yield connection
+        finally:
+            with contextlib.suppress(OSError):  # there is no room for it yet
+                _keep_in_reserve(reserve)
+
+    def _connection(self) -> apsw.Connection:
+        connection: apsw.Connection | None = getattr(self._mine, "connection", None)
+        if connection is not None and self._mine.file == _identity(self._path):
+            return connection
+        self._forget()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = self._open()
+        with contextlib.suppress(OSError):  # a full disk, or one that may not be written to
+            _keep_in_reserve(self._path.with_name(f"{self._path.name}-reserve"))
+        self._mine.connection, self._mine.file = connection, _identity(self._path)
+        with self._lock:
+            self._all[id(connection)] = connection
+        return connection
+
+    def _open(self) -> apsw.Connection:
+        connection = apsw.Connection(str(self._path))
+        try:
+            connection.set_busy_timeout(_BUSY_READING_MS)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged outlives a power failure, too
+            self._prepare(connection, self._path)
+        except BaseException:
+            connection.close(force=True)
+            raise
+        return connection
+
+    def _forget(self) -> None:
+        """Let the next call open the file again: what was wrong may be over, or it may be another file by then."""
+        connection: apsw.Connection | None = getattr(self._mine, "connection", None)
+        if connection is not None:
+            with self._lock:
+                self._all.pop(id(connection), None)
+            self._mine.connection = None
+            connection.close(force=True)
 
 
-def keep_in_reserve(path: Path) -> None:
+@contextlib.contextmanager
+def alone(connection: apsw.Connection) -> Iterator[None]:
+    """Run the block in a transaction that waits for other writers."""
+    connection.set_busy_timeout(_BUSY_MS)
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    connection.execute("COMMIT")
+
+
+# Any: what a row holds.
+def rows_of(db: apsw.Connection, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
+    """Return the rows of a statement."""
+    return list(db.execute(sql, values))
+
+
+def _keep_in_reserve(path: Path) -> None:
     """Write a file that takes room on the disk, where there is plenty."""
-    if path.exists() or shutil.disk_usage(path.parent).free < 4 * RESERVE_BYTES:
+    if path.exists() or shutil.disk_usage(path.parent).free < 4 * _RESERVE_BYTES:
         return
-    path.write_bytes(os.urandom(2**16) * (RESERVE_BYTES // 2**16))  # nothing that a file system would leave out
+    path.write_bytes(os.urandom(2**16) * (_RESERVE_BYTES // 2**16))  # nothing that a file system would leave out
 
 
-def size_of(db: apsw.Connection) -> int:
-    """Count the bytes of the file, without what is free in it."""
-    ((pages,),), ((free,),), ((page_bytes,),) = (
-        rows_of(db, f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * page_bytes)
-
-
-def _form(connection: apsw.Connection) -> int:
-    """Of the tables in a file; 0 where there are none."""
-    ((found,),) = rows_of(connection, "PRAGMA user_version")
-    return int(found)
-
-
-def identity_of(path: Path) -> tuple[int, int] | None:
-    """Return which file a path leads to: a database that was removed stays writable for those who have it open."""
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file a path leads to: a database that was removed stays writable for those who have it open."""
     try:
         status = os.stat(path)  # noqa: PTH116  every request asks, and this costs half of Path.stat
     except OSError:
@@ -100,7 +167,6 @@ def identity_of(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-# Any: what a row holds; the tables are STRICT.
-def rows_of(db: apsw.Connection, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
-    """Run a statement and return its rows."""
-    return list(db.execute(sql, values))
+def _reason(error: Exception) -> str:
+    text = reason_of(error)
+    return f"{text.removeprefix(f'{type(error).__name__}: ')}; is there room, and may the service write there?"

@@ -4,9 +4,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from service.collections.store import Store, open_store
 from service.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -14,21 +13,33 @@ T = TypeVar("T")
 _READERS, _WRITERS = 4, 2  # threads; writers wait for the disk, and for one another
 
 
-class StoreThreads:
+class Closable(Protocol):
+    """What can be opened and closed."""
+
+    def close(self) -> None:
+        """End all connections."""
+
+
+S = TypeVar("S", bound=Closable)
+
+
+class StoreThreads(Generic[S]):
     """A database for coroutines.
 
     Args:
         url: From the setting `collections_url`.
+        open_store: Opens what is asked for there: the collections, or the jobs.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, open_store: Callable[[str], S]) -> None:
         self._url = url
-        self._store: Store | None = None
+        self._open_store = open_store
+        self._store: S | None = None
         self._opening = threading.Lock()
         self._readers: ThreadPoolExecutor | None = None
         self._writers: ThreadPoolExecutor | None = None
 
-    async def run(self, ask: Callable[[Store], T]) -> T:
+    async def run(self, ask: Callable[[S], T]) -> T:
         """Return what the database answers. Cancelling drops the question if its turn has not come.
 
         Raises:
@@ -38,7 +49,7 @@ class StoreThreads:
             self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="collections")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._ask, ask)
 
-    async def write(self, ask: Callable[[Store], T]) -> T:
+    async def write(self, ask: Callable[[S], T]) -> T:
         """Return the same for what changes something: behind a lock it holds up no reader.
 
         Raises:
@@ -57,16 +68,16 @@ class StoreThreads:
             self._store.close()
         self._readers = self._writers = self._store = None
 
-    def _ask(self, ask: Callable[[Store], T]) -> T:
+    def _ask(self, ask: Callable[[S], T]) -> T:
         if self._store is None:
             with self._opening:
                 if self._store is None:
                     self._store = self._open()
         return ask(self._store)
 
-    def _open(self) -> Store:
+    def _open(self) -> S:
         try:
-            return open_store(self._url)
+            return self._open_store(self._url)
         except ImportError as error:
             raise StoreUnavailable(
                 f"the setting collections_url names a database whose package is not installed ({error.name}); "

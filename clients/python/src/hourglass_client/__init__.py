@@ -21,6 +21,7 @@ from hourglass_client.errors import (
     TooLate,
     Unreachable,
 )
+from hourglass_client.jobs import Job
 from hourglass_client.sync import Hourglass
 from hourglass_client.tables import verdict_frame
 
@@ -33,6 +34,7 @@ __all__ = [
     "Classification",
     "ClientError",
     "Hourglass",
+    "Job",
     "Latent",
     "Model",
     "Neighbour",

@@ -10,7 +10,7 @@ import httpx
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from hourglass_client import calls
+from hourglass_client import calls, jobs
 from hourglass_client.answers import Classification, Latent, Model, Neighbour, Picture, Verdict
 from hourglass_client.arrays import ArrayOrder, Channels, Layout
 from hourglass_client.bodies import ImageLike
@@ -19,12 +19,14 @@ from hourglass_client.concurrency import ask_each_async
 from hourglass_client.connection import Answered, Attempts, Repeat, http_options
 from hourglass_client.errors import ClientError
 from hourglass_client.folders import find_images
+from hourglass_client.jobs import Job, Result
 from hourglass_client.retry import Retry
 
 T = TypeVar("T")
 
 _PATIENCE = Retry()
 _SILENT_S = 2.0  # a progress bar is for what takes longer
+_FIRST_LOOK_S, _LONGEST_LOOK_S = 0.1, 2.0  # pauses between two looks at a job
 
 
 class AsyncHourglass:
@@ -304,6 +306,62 @@ class AsyncHourglass:
             async for file, result in ask_each_async(ask, files, at_once):
                 bar.update()
                 yield file, result
+
+    async def submit(
+        self,
+        endpoint: str,
+        image: ImageLike,
+        *,
+        accept: str | None = None,
+        webhook: str | None = None,
+        **query: object,
+    ) -> Job:
+        """Submit an image as a job, which outlives this connection and the process that works on it.
+
+        Args:
+            endpoint: "denoise", "enhance", "anomaly", "encode" or "compress".
+            image: As for the method of that name.
+            accept: Form of the result.
+            webhook: URL that the service calls when the job has ended.
+            query: Other parameters of the endpoint, such as `thorough=True`.
+
+        Raises:
+            Problem: The service refuses. A job whose answer was lost on the way may run twice.
+        """
+        return await self.send(
+            jobs.submit(endpoint, image, accept=accept, webhook=webhook, query=query, order=self._order)
+        )
+
+    async def job(self, job: Job) -> Job:
+        """Ask how far a job is.
+
+        Raises:
+            NotFound: It was cancelled, or has expired.
+        """
+        return await self.send(jobs.look(job))
+
+    async def wait(self, job: Job) -> Result:
+        """Wait for a job with a progress bar, and return its result, which the service then forgets.
+
+        Raises:
+            Problem: The job has failed.
+            NotFound: It was cancelled, or has expired.
+        """
+        pause_s = _FIRST_LOOK_S
+        with tqdm(desc=f"job {job.id[:6]}", unit=" tiles", delay=_SILENT_S, disable=None, leave=False) as bar:
+            while not job.has_ended:
+                bar.total = job.of or None
+                bar.update(job.done - bar.n)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_LOOK_S)
+                job = await self.job(job)
+        result = await self.send(jobs.result(job))
+        await self.cancel(job)
+        return result
+
+    async def cancel(self, job: Job) -> None:
+        """Cancel a job. The result of one that has ended is forgotten."""
+        await self.send(calls.delete(f"/jobs/{job.id}"))
 
     async def send(self, call: Call[T]) -> T:
         """Return the answer to a call, after as many attempts as `retry` allows.

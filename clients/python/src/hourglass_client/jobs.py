@@ -1,0 +1,109 @@
+"""Jobs: requests that the service takes now and answers later."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hourglass_client import calls
+from hourglass_client.answers import Latent, Picture, Verdict
+from hourglass_client.arrays import ArrayOrder
+from hourglass_client.bodies import ImageLike
+from hourglass_client.calls import Call, Headers
+
+Result = Picture | Latent | Verdict
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, as the service last described it.
+
+    Attributes:
+        id: Id of the job. Keep it to ask for the job from another process.
+        state: "queued", "running", "done" or "failed".
+        done: Tiles that are done.
+        of: Tiles of all files that have been read so far.
+        position: Number of jobs that wait before it, or None once it has left the queue.
+        detail: What went wrong, if it has failed.
+        read: Reads the result.
+    """
+
+    id: str
+    state: str
+    done: int
+    of: int
+    position: int | None
+    detail: str | None
+    read: Callable[[Headers, bytes], Result]
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}, {self.state}, {self.done} of {self.of} tiles>"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job is done or has failed."""
+        return self.state in {"done", "failed"}
+
+
+def submit(
+    endpoint: str,
+    image: ImageLike,
+    *,
+    accept: str | None,
+    webhook: str | None,
+    query: Mapping[str, object],
+    order: ArrayOrder,
+) -> Call[Job]:
+    """Make the call that submits a job. Its answer is a `Job` that knows how to read the result.
+
+    Raises:
+        ValueError: `endpoint` takes no single image.
+    """
+    call: Call[Any]  # of one of `Result`
+    match endpoint:
+        case "denoise" | "enhance":
+            call = calls.picture(f"/{endpoint}", image, accept=accept, query=query, order=order)
+        case "anomaly" if accept is not None or "view" in query:
+            call = calls.picture("/anomaly", image, accept=accept, query=query, order=order)
+        case "anomaly":
+            call = calls.anomaly(image, query=query, order=order)
+        case "encode":
+            call = calls.encode(image, query=query, order=order)
+        case "compress":
+            call = calls.compress(image, query=query, order=order)
+        case _:
+            raise ValueError(f"{endpoint!r} takes no jobs here; denoise, enhance, anomaly, encode and compress do")
+    result_of = call.read
+
+    def read(_: Headers, content: bytes) -> Job:
+        return _read_job(content, result_of)
+
+    headers = {**call.headers, "Prefer": "respond-async"}
+    return Call(call.method, call.path, read, {**call.query, **_said(webhook)}, headers, call.content)
+
+
+def _said(webhook: str | None) -> dict[str, str]:
+    return {} if webhook is None else {"webhook": webhook}
+
+
+def look(job: Job) -> Call[Job]:
+    """Make the call that asks how far a job is."""
+    return Call("GET", f"/jobs/{job.id}", lambda _, content: _read_job(content, job.read))
+
+
+def result(job: Job) -> Call[Result]:
+    """Make the call that gets the result of a job that has ended."""
+    return Call("GET", f"/jobs/{job.id}/result", job.read)
+
+
+def _read_job(content: bytes, read: Callable[[Headers, bytes], Result]) -> Job:
+    found = json.loads(content)
+    return Job(
+        id=found["id"],
+        state=found["state"],
+        done=found["progress"]["done"],
+        of=found["progress"]["of"],
+        position=found["position"],
+        detail=found["problem"] and found["problem"]["detail"],
+        read=read,
+    )

@@ -1,0 +1,146 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from time import monotonic
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Path, Request, Response
+from starlette.responses import StreamingResponse
+
+from service.api.job_schemas import JobAnswer, job_document
+from service.api.jobs.stored import StoredAnswer
+from service.api.openapi import ANY, EVENTS, NO_CONTENT, problems, success
+from service.api.responses import json_response
+from service.api.route import AdmittedRoute
+from service.api.service import Service, service_of
+from service.collections.store.jobs import Job, JobQueue
+from service.errors import (
+    PROBLEM_JSON,
+    DeadlineExceeded,
+    Draining,
+    HeadersTooLarge,
+    InvalidParameter,
+    JobLost,
+    JobNotDone,
+    JobNotFound,
+    MalformedRequest,
+    QueueFull,
+    RequestError,
+    StoreUnavailable,
+    shown,
+)
+from service.http.api_keys import owner_of
+from service.http.encoding import write_json
+
+router = APIRouter(prefix="/jobs/{id}", tags=["jobs"], route_class=AdmittedRoute)
+T = TypeVar("T")
+JobId = Annotated[str, Path(pattern="^[A-Za-z0-9_-]{1,64}$", description="From the answer that took the job")]
+_ERRORS: tuple[type[RequestError], ...] = (
+    *(JobNotFound, MalformedRequest, InvalidParameter, HeadersTooLarge),
+    *(StoreUnavailable, QueueFull, Draining, DeadlineExceeded),
+)
+_LOOK_EVERY_S = 0.5
+_COMMENT_EVERY_S = 15.0  # so that no proxy takes a silent connection for a dead one
+_MAX_STREAMS = 256  # in each worker
+
+
+@router.get(
+    "",
+    operation_id="get_job",
+    summary="How far a job is",
+    response_class=Response,
+    responses={**success("The job.", model=JobAnswer), **problems(*_ERRORS)},
+)
+async def get_job(request: Request, id: JobId) -> Response:  # noqa: A002  its name in the path
+    """Say whether a job waits, runs or has ended; how many wait before it; and how many of its tiles are done."""
+    return json_response(job_document(await _ask(request, id, lambda queue, owner: queue.job(id, owner))))
+
+
+@router.get(
+    "/result",
+    operation_id="get_job_result",
+    summary="The answer to a job",
+    response_class=Response,
+    responses={
+        **success("What the request would have been answered with.", ANY),
+        **problems(*_ERRORS, JobNotDone, JobLost),
+    },
+)
+async def get_job_result(request: Request, id: JobId) -> Response:  # noqa: A002
+    """Answer as the request itself would have been: a failed job with its problem. Before the end it is a 409."""
+    job, head, content = await _ask(request, id, lambda queue, owner: queue.result(id, owner))
+    if job.problem is not None:
+        problem = json.loads(job.problem)
+        return Response(job.problem, status_code=problem["status"], media_type=PROBLEM_JSON)
+    answer = StoredAnswer.from_json(head)
+    return Response(content, status_code=answer.status, headers=answer.headers)
+
+
+@router.get(
+    "/events",
+    operation_id="watch_job",
+    summary="A job as it goes on",
+    response_class=Response,
+    responses={**success("Server-sent events.", EVENTS), **problems(*_ERRORS)},
+)
+async def watch_job(request: Request, id: JobId) -> Response:  # noqa: A002
+    """Send an event `job` with what `GET /jobs/{id}` says whenever that changes, until the job ends.
+
+    An event `gone` says that the job was cancelled or forgotten.
+    """
+    service, owner = service_of(request), owner_of(request.scope)
+    job = await _ask(request, id, lambda queue, owner: queue.job(id, owner))
+    if service.streams.count >= _MAX_STREAMS:
+        raise QueueFull(
+            f"{service.streams.count} jobs are being watched, the limit is {_MAX_STREAMS}; ask GET /jobs/{id} instead",
+            headers={"Retry-After": "5"},
+        )
+    return StreamingResponse(
+        _events(service, job, owner),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.delete(
+    "",
+    operation_id="delete_job",
+    summary="Cancel a job",
+    status_code=204,
+    response_class=Response,
+    responses={**NO_CONTENT, **problems(*_ERRORS)},
+)
+async def delete_job(request: Request, id: JobId) -> Response:  # noqa: A002
+    """Cancel a job that waits or runs; of one that has ended, forget the result."""
+    await _ask(request, id, lambda queue, owner: queue.remove(id, owner))
+    return Response(status_code=204)
+
+
+async def _ask(request: Request, job_id: str, ask: Callable[[JobQueue, str | None], T]) -> T:
+    service, owner = service_of(request), owner_of(request.scope)
+    if not service.has_jobs:  # no database is made for a question
+        raise JobNotFound(f"there is no job {shown(job_id)}; ended ones are forgotten after the setting job_keep_s")
+    return await service.jobs.run(lambda queue: ask(queue, owner))
+
+
+async def _events(service: Service, job: Job, owner: str | None) -> AsyncIterator[bytes]:
+    with service.streams.one():
+        told, told_at = b"", monotonic()
+        while True:
+            event = b"event: job\ndata: " + write_json(job_document(job)) + b"\n\n"
+            if event != told:
+                yield event
+                told, told_at = event, monotonic()
+            elif monotonic() - told_at > _COMMENT_EVERY_S:
+                yield b": still so\n\n"
+                told_at = monotonic()
+            if job.has_ended or service.admission.is_draining:
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                job = await service.jobs.run(lambda queue: queue.job(job.id, owner))  # noqa: B023  it is awaited here
+            except JobNotFound:
+                yield b"event: gone\ndata: {}\n\n"
+                return
+            except StoreUnavailable:  # the next look may find it
+                continue

@@ -1,0 +1,425 @@
+"""The queue of jobs: one table, the same in every database.
+
+    queued -> running -> done | failed          a job that is cancelled is gone
+
+A worker leases a job and says now and then that it is still there. A lease that runs out lets another worker take the
+job; what the first one then brings is refused. So a job is done once, or is said to have failed. Moments are those of
+the database's clock, as workers may run on several machines.
+"""
+
+# ruff: noqa: S608  what is put into SQL here are constants
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from service.collections.store.feedback import Ask, Transaction
+from service.errors import JobLost, JobNotDone, JobNotFound, JobsFull, RequestError, problem_bytes, shown
+
+T = TypeVar("T")
+State = Literal["queued", "running", "done", "failed"]
+
+OVERHEAD_BYTES = 1024  # of a row and its indices, generously
+_COLUMNS = (
+    "id, kind, state, owner, done, steps, attempts, created, ended, problem, webhook_state, "
+    "CASE WHEN state = 'queued' THEN (SELECT count(*) FROM {table} other WHERE other.kind = {table}.kind "
+    "AND other.state = 'queued' AND other.number < {table}.number) END"
+)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What differs between databases.
+
+    Attributes:
+        table: Name of the table.
+        blob: What bytes are called.
+        identity: The type of a column that counts rows.
+        now: The moment, seconds since 1970.
+        skip_locked: Ends a SELECT that leaves out rows which other workers are taking.
+    """
+
+    table: str
+    blob: str
+    identity: str
+    now: str
+    skip_locked: str
+
+    @property
+    def schema(self) -> tuple[str, ...]:
+        """Statements that make the table where it is not there."""
+        return (
+            f"CREATE TABLE IF NOT EXISTS {self.table} (number {self.identity}, id TEXT NOT NULL UNIQUE, "
+            "kind TEXT NOT NULL, state TEXT NOT NULL, owner TEXT, "
+            f"payload {self.blob}, head TEXT, result {self.blob}, problem TEXT, bytes BIGINT NOT NULL, "
+            "done INTEGER NOT NULL DEFAULT 0, steps INTEGER NOT NULL DEFAULT 0, "
+            "attempts INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL, "
+            "lease TEXT, leased_until DOUBLE PRECISION, created DOUBLE PRECISION NOT NULL, ended DOUBLE PRECISION, "
+            "webhook TEXT, webhook_state TEXT, webhook_tries INTEGER NOT NULL DEFAULT 0, webhook_at DOUBLE PRECISION)",
+            f"CREATE INDEX IF NOT EXISTS {self.table}_waiting ON {self.table} (kind, state, number)",
+            f"CREATE INDEX IF NOT EXISTS {self.table}_webhooks ON {self.table} (webhook_at)",
+            f"CREATE INDEX IF NOT EXISTS {self.table}_bytes ON {self.table} (bytes)",  # its sum is asked for often
+        )
+
+
+@dataclass(frozen=True)
+class JobBounds:
+    """How many jobs are kept, waiting or ended, how many bytes they take, and for how long ended ones stay.
+
+    Attributes:
+        max_jobs: Most jobs.
+        max_bytes: Most bytes of their payloads and results.
+        keep_s: Seconds after its end that a job and its result are kept.
+    """
+
+    max_jobs: int
+    max_bytes: int
+    keep_s: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is known of a job.
+
+    Attributes:
+        owner: Who may see it; None for everyone who knows its id.
+        done, steps: Progress: steps that are done, of all that are known so far.
+        attempts: How many workers have begun it.
+        created, ended: Seconds since 1970.
+        problem: JSON, of one that has failed.
+        webhook_state: "waiting", "delivered" or "failed"; None without a webhook.
+        position: How many of its kind wait before it; None once it has left the queue.
+    """
+
+    id: str
+    kind: str
+    state: State
+    owner: str | None
+    done: int
+    steps: int
+    attempts: int
+    created: float
+    ended: float | None
+    problem: str | None
+    webhook_state: str | None
+    position: int | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is done or has failed."""
+        return self.state in {"done", "failed"}
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A job that a worker has taken. `token` tells its lease from those of others."""
+
+    id: str
+    token: str
+    kind: str
+    payload: bytes
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """A webhook that is to be called: the attempt counts from 1."""
+
+    job: Job
+    url: str
+    attempt: int
+
+
+def new_id() -> str:
+    """Return an id that nobody can guess."""
+    return secrets.token_urlsafe(16)
+
+
+class JobQueue:
+    """The table. Every method is one transaction, and blocks.
+
+    Args:
+        transaction: Runs some work in one transaction.
+        alone: The same, and no other one of this kind beside it: bounds are kept exactly.
+        dialect: What differs between databases.
+        close: Ends its connections.
+    """
+
+    def __init__(
+        self, transaction: Transaction, alone: Transaction, dialect: Dialect, close: Callable[[], None]
+    ) -> None:
+        self._transaction = transaction
+        self._alone = alone
+        self._now = dialect.now
+        self._skip = dialect.skip_locked
+        self._table = dialect.table
+        self._select = f"SELECT {_COLUMNS.format(table=dialect.table)} FROM {dialect.table}"
+        self.close = close
+
+    def submit(
+        self,
+        kind: str,
+        payload: bytes,
+        *,
+        bounds: JobBounds,
+        owner: str | None = None,
+        webhook: str | None = None,
+        max_attempts: int = 3,
+    ) -> Job:
+        """Put a job at the end of the queue.
+
+        Args:
+            kind: Which workers take it.
+            payload: What they need.
+            bounds: Of all jobs.
+            owner: Who may see it; None for everyone who knows its id.
+            webhook: URL that is told of its end.
+            max_attempts: Most workers that may begin it; after them it has failed.
+
+        Raises:
+            JobsFull: There is no room for it.
+        """
+        job_id, size = new_id(), len(payload) + OVERHEAD_BYTES
+
+        def submit(ask: Ask) -> Job:
+            self._expire(ask, bounds)
+            count, total = self._total(ask)
+            if count >= bounds.max_jobs:
+                raise _full(
+                    f"{count} jobs are kept, the most are {bounds.max_jobs} (setting max_jobs)",
+                )
+            if total + size > bounds.max_bytes:
+                raise _full(
+                    f"jobs take {total} bytes and {size} more do not fit, the most are {bounds.max_bytes} (setting "
+                    "max_jobs_bytes)"
+                )
+            ask(
+                f"INSERT INTO {self._table} (id, kind, state, owner, payload, bytes, max_attempts, created, webhook, "
+                f"webhook_state) VALUES (?, ?, 'queued', ?, ?, ?, ?, {self._now}, ?, ?)",
+                *(job_id, kind, owner, payload, size, max_attempts, webhook, webhook and "waiting"),
+            )
+            return self._find(ask, job_id)
+
+        return self._alone(submit)
+
+    def lease(self, kind: str, *, lease_s: float) -> Lease | None:
+        """Take the oldest job that waits, or whose worker has not been heard of for as long as its lease.
+
+        Returns:
+            None where there is none.
+        """
+
+        def lease(ask: Ask) -> Lease | None:
+            while rows := ask(
+                f"SELECT id, payload, attempts, max_attempts FROM {self._table} WHERE kind = ? AND (state = 'queued' "
+                f"OR (state = 'running' AND leased_until <= {self._now})) ORDER BY number LIMIT 1 {self._skip}",
+                kind,
+            ):
+                ((job_id, payload, attempts, most),) = rows
+                if attempts < most:
+                    token = secrets.token_hex(8)
+                    ask(
+                        f"UPDATE {self._table} SET state = 'running', lease = ?, attempts = attempts + 1, done = 0, "
+                        f"steps = 0, leased_until = {self._now} + ? WHERE id = ?",
+                        *(token, float(lease_s), job_id),
+                    )
+                    return Lease(job_id, token, kind, bytes(payload), attempts + 1)
+                self._end(ask, "failed", "id = ?", job_id, problem=_gave_up(attempts))
+            return None
+
+        return self._transaction(lease)
+
+    def beat(self, lease: Lease, *, lease_s: float, done: int, steps: int) -> bool:
+        """Say that a job is still worked on, and how far it is.
+
+        Returns:
+            False if it was cancelled, or another worker has it: this one must stop.
+        """
+        return bool(
+            self._transaction(
+                lambda ask: ask(
+                    f"UPDATE {self._table} SET leased_until = {self._now} + ?, done = ?, steps = ? WHERE {_MINE} "
+                    "RETURNING id",
+                    *(float(lease_s), done, steps, lease.id, lease.token),
+                )
+            )
+        )
+
+    def finish(self, lease: Lease, *, head: str, result: bytes, bounds: JobBounds, steps: int = 0) -> bool:
+        """Keep the result of a job, with what a reader of it needs to know (JSON), and how many steps it took.
+
+        Where there is no room for it, the job has failed, and says so.
+
+        Returns:
+            False, and nothing was kept, if the job was cancelled or another worker has it.
+        """
+
+        def finish(ask: Ask) -> bool:
+            self._expire(ask, bounds)
+            _, total = self._total(ask)
+            own = ask(f"SELECT bytes FROM {self._table} WHERE {_MINE}", lease.id, lease.token)
+            if not own:
+                return False
+            size = len(result) + OVERHEAD_BYTES
+            if total - own[0][0] + size > bounds.max_bytes:
+                problem = _full(
+                    f"the result has {len(result)} bytes, which do not fit beside those of other jobs, the most are "
+                    f"{bounds.max_bytes} (setting max_jobs_bytes)"
+                )
+                return self._end(ask, "failed", _MINE, lease.id, lease.token, problem=problem)
+            ask(
+                f"UPDATE {self._table} SET head = ?, result = ?, done = ?, steps = ? WHERE id = ?",
+                head,
+                result,
+                steps,
+                steps,
+                lease.id,
+            )
+            return self._end(ask, "done", _MINE, lease.id, lease.token, size=size)
+
+        return self._alone(finish)
+
+    def fail(self, lease: Lease, problem: str) -> bool:
+        """Say that a job has failed, and why: a problem document, JSON.
+
+        Returns:
+            False if the job was cancelled or another worker has it.
+        """
+        return self._transaction(lambda ask: self._end(ask, "failed", _MINE, lease.id, lease.token, problem=problem))
+
+    def release(self, lease: Lease) -> None:
+        """Give a job back that this worker cannot finish: another one begins it anew."""
+        self._transaction(
+            lambda ask: ask(
+                f"UPDATE {self._table} SET state = 'queued', lease = NULL, attempts = attempts - 1 WHERE {_MINE}",
+                *(lease.id, lease.token),
+            )
+        )
+
+    def job(self, job_id: str, owner: str | None = None) -> Job:
+        """Return what is known of a job.
+
+        Raises:
+            JobNotFound: There is none, or it is another owner's.
+        """
+        return self._transaction(lambda ask: self._find(ask, job_id, owner))
+
+    def result(self, job_id: str, owner: str | None = None) -> tuple[Job, str, bytes]:
+        """Return an ended job, the head of its result, and the result; both are empty where it has failed.
+
+        Raises:
+            JobNotFound: There is none.
+            JobNotDone: It has not ended.
+        """
+
+        def result(ask: Ask) -> tuple[Job, str, bytes]:
+            job = self._find(ask, job_id, owner)
+            if not job.has_ended:
+                raise JobNotDone(
+                    f"job {job_id!r} is {job.state}, {job.done} of {job.steps} steps are done; "
+                    "its events say when it ends",
+                    headers={"Retry-After": "1"},
+                )
+            ((head, content),) = ask(f"SELECT head, result FROM {self._table} WHERE id = ?", job_id)
+            return job, head or "{}", bytes(content or b"")
+
+        return self._transaction(result)
+
+    def remove(self, job_id: str, owner: str | None = None) -> None:
+        """Cancel a job that has not ended; forget one that has.
+
+        Raises:
+            JobNotFound: There is none.
+        """
+
+        def remove(ask: Ask) -> None:
+            self._find(ask, job_id, owner)
+            ask(f"DELETE FROM {self._table} WHERE id = ?", job_id)
+
+        self._transaction(remove)
+
+    def expire(self, bounds: JobBounds) -> None:
+        """Forget ended jobs whose time is over."""
+        self._transaction(lambda ask: self._expire(ask, bounds))
+
+    def waiting(self, kind: str) -> tuple[int, int]:
+        """Return how many jobs of a kind wait, and how many run."""
+
+        def waiting(ask: Ask) -> tuple[int, int]:
+            rows = ask(f"SELECT state, count(*) FROM {self._table} WHERE kind = ? GROUP BY state", kind)
+            count_by_state: dict[str, int] = dict(rows)
+            return count_by_state.get("queued", 0), count_by_state.get("running", 0)
+
+        return self._transaction(waiting)
+
+    def call(self, *, pause_s: Callable[[int], float]) -> Call | None:
+        """Take the webhook that is due first, and note when to call it again if nobody says that it was delivered.
+
+        Args:
+            pause_s: Seconds from an attempt, counted from 1, to the next.
+        """
+
+        def call(ask: Ask) -> Call | None:
+            rows = ask(
+                f"SELECT id, webhook, webhook_tries FROM {self._table} WHERE webhook_at <= {self._now} "
+                f"ORDER BY webhook_at LIMIT 1 {self._skip}"
+            )
+            if not rows:
+                return None
+            ((job_id, url, tries),) = rows
+            ask(
+                f"UPDATE {self._table} SET webhook_tries = ?, webhook_at = {self._now} + ? WHERE id = ?",
+                *(tries + 1, float(pause_s(tries + 1)), job_id),
+            )
+            return Call(self._find(ask, job_id), url, tries + 1)
+
+        return self._transaction(call)
+
+    def called(self, job_id: str, state: Literal["delivered", "failed"]) -> None:
+        """Say how the calls of a webhook ended: there are no more of them."""
+        self._transaction(
+            lambda ask: ask(
+                f"UPDATE {self._table} SET webhook_at = NULL, webhook_state = ? WHERE id = ?", state, job_id
+            )
+        )
+
+    def _find(self, ask: Ask, job_id: str, owner: str | None = None) -> Job:
+        rows = ask(f"{self._select} WHERE id = ?", job_id)
+        job = Job(*rows[0]) if rows else None
+        if job is None or (job.owner is not None and owner is not None and job.owner != owner):
+            raise JobNotFound(f"there is no job {shown(job_id)}; ended ones are forgotten after the setting job_keep_s")
+        return job
+
+    def _end(
+        self, ask: Ask, state: State, where: str, *values: str, problem: RequestError | str | None = None, size: int = 0
+    ) -> bool:
+        text = problem_bytes(problem.problem()).decode() if isinstance(problem, RequestError) else problem
+        rows = ask(
+            f"UPDATE {self._table} SET state = ?, ended = {self._now}, problem = ?, payload = NULL, lease = NULL, "
+            f"bytes = ?, webhook_at = CASE WHEN webhook IS NULL THEN NULL ELSE {self._now} END WHERE {where} "
+            "RETURNING id",
+            *(state, text, size or OVERHEAD_BYTES + len(text or ""), *values),
+        )
+        return bool(rows)
+
+    def _expire(self, ask: Ask, bounds: JobBounds) -> None:
+        ask(f"DELETE FROM {self._table} WHERE ended <= {self._now} - ?", float(bounds.keep_s))
+
+    def _total(self, ask: Ask) -> tuple[int, int]:
+        ((count, total),) = ask(f"SELECT count(*), coalesce(sum(bytes), 0) FROM {self._table}")
+        return int(count), int(total)
+
+
+_MINE = "id = ? AND lease = ? AND state = 'running'"
+
+
+def _full(detail: str) -> JobsFull:
+    return JobsFull(f"{detail}; DELETE /jobs/{{id}} makes room", headers={"Retry-After": "10"})
+
+
+def _gave_up(attempts: int) -> JobLost:
+    return JobLost(
+        f"{attempts} workers began this job, and none of them lived to say how it ended; send less at once, or ask the "
+        "operator what the log says"
+    )

@@ -1,0 +1,44 @@
+"""The queue of jobs in an SQLite file. Writers go one after another, so no lease is given out twice."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from service.collections.store.feedback import Ask
+from service.collections.store.jobs import Dialect, JobQueue
+from service.collections.store.sqlite_file import SqliteFile, alone, rows_of
+
+T = TypeVar("T")
+
+_DIALECT = Dialect(
+    table="jobs",
+    blob="BLOB",
+    identity="INTEGER PRIMARY KEY AUTOINCREMENT",
+    now="unixepoch('subsec')",
+    skip_locked="",
+)
+
+
+def open_queue(path: Path) -> JobQueue:
+    """Open the queue in a file, which is made with its folder if it is not there.
+
+    Raises:
+        StoreUnavailable: It cannot be opened.
+    """
+    file = SqliteFile(path, _prepare, what="the jobs")
+
+    def transaction(work: Callable[[Ask], T]) -> T:
+        with file.deleting() as db:
+            return work(lambda sql, *values: rows_of(db, sql, *values))
+
+    return JobQueue(transaction, transaction, _DIALECT, file.close)
+
+
+def _prepare(connection: apsw.Connection, _: Path) -> None:
+    if rows_of(connection, "SELECT 1 FROM sqlite_schema WHERE name = ?", f"{_DIALECT.table}_bytes"):
+        return
+    with alone(connection):
+        for statement in _DIALECT.schema:
+            connection.execute(statement)
