@@ -6,13 +6,13 @@ import { headersOf, problemOf, Problem } from "./api.js";
  * Posts a body and reports how far it is.
  *
  * @param {string} path Such as "denoise".
- * @param {{query?: object, body: Blob, accept?: string, signal: AbortSignal,
+ * @param {{query?: object, body: Blob, accept?: string, signal: AbortSignal, isPatient?: boolean,
  *     onProgress?: (phase: "upload" | "work" | "download", share?: number) => void}} options
- *     `share` is in [0, 1], undefined where nobody knows.
- * @returns {Promise<{blob: Blob, header: (name: string) => string?}>}
+ *     `share` is in [0, 1], undefined where nobody knows. With `isPatient` the service may take it as a job.
+ * @returns {Promise<{status: number, blob: Blob, header: (name: string) => string?}>}
  * @throws {Problem} As the API says it; a DOMException "AbortError" once `signal` says so.
  */
-export function transfer(path, { query = {}, body, accept, signal, onProgress = () => undefined }) {
+export function transfer(path, { query = {}, body, accept, signal, isPatient = false, onProgress = () => undefined }) {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(signal.reason);
     const request = new XMLHttpRequest();
@@ -21,6 +21,7 @@ export function transfer(path, { query = {}, body, accept, signal, onProgress = 
     for (const [name, value] of Object.entries(headersOf({ accept, type: "application/octet-stream" }))) {
       request.setRequestHeader(name, value);
     }
+    if (isPatient) request.setRequestHeader("Prefer", "respond-async");
     const abort = () => request.abort();
     signal.addEventListener("abort", abort);
     request.upload.addEventListener("progress", (event) => onProgress("upload", event.loaded / event.total));
@@ -32,8 +33,8 @@ export function transfer(path, { query = {}, body, accept, signal, onProgress = 
     request.addEventListener("abort", () => reject(signal.reason));
     request.addEventListener("error", () => reject(new Problem("No answer", "the service cannot be reached; is it still running?")));
     request.addEventListener("load", async () => {
-      if (request.status === 200) {
-        resolve({ blob: request.response, header: (name) => request.getResponseHeader(name) });
+      if (request.status === 200 || request.status === 202) {
+        resolve({ status: request.status, blob: request.response, header: (name) => request.getResponseHeader(name) });
       } else {
         reject(problemOf(request.status, await request.response.text()));
       }

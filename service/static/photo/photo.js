@@ -9,13 +9,19 @@ import { setUpSettings } from "./settings.js";
 import { setUpShelf } from "./shelf.js";
 
 const QUALITY = 95; // of the result that is shown first; the download may have another
-const SAID_BY_PHASE = { upload: "Uploading", work: "The service is at work", download: "Receiving" };
 const SAID_BY_STEP = { denoise: "Denoise", enhance: "Enlarge" };
+const SAID_BY_PHASE = {
+  upload: (share) => `uploading ${Math.round(100 * share)} %`,
+  queue: (share, { before }) => (before ? `${before} wait before it` : "next in the queue"),
+  tiles: (share, { done, of }) => `${done} of ${of} tiles done`,
+  work: () => "the service is at work",
+  download: (share) => `receiving${share === undefined ? "" : ` ${Math.round(100 * share)} %`}`,
+};
 
 /**
  * A photograph and what became of it.
  *
- * @typedef {{file: File, name: string, url: string, isShowable: boolean?, state: "waiting" | "running" | "done" |
+ * @typedef {{file: File, name: string, url: string, isShowable: boolean?, pixels: number?, state: "waiting" | "running" | "done" |
  *     "failed" | "cancelled", said: string, progress: number?, error: Error?, result: object?, resultUrl: string}} Photo
  */
 
@@ -121,7 +127,8 @@ export async function setUp(models) {
       if (photo === current) showCurrent();
     };
     if (photo.isShowable === undefined) {
-      photo.isShowable = await canShow(photo.url);
+      photo.pixels = await pixelsOf(photo.url);
+      photo.isShowable = photo.pixels !== undefined;
       if (!photo.isShowable) {
         tellOf("The browser cannot show this format; asking the service for a picture of it");
         const shown = await toShowable(photo.file, asked, signal);
@@ -133,11 +140,11 @@ export async function setUp(models) {
     const result = await restore(photo.file, asked, {
       type: firstType(photo.file),
       quality: QUALITY,
+      pixels: photo.pixels,
       signal,
-      onProgress(step, phase, share) {
-        const percent = share === undefined || phase === "work" ? "" : ` ${Math.round(100 * share)} %`;
-        const since = phase === "work" ? `, since ${new Date(started).toLocaleTimeString()}` : "";
-        tellOf(`${SAID_BY_STEP[step]}: ${SAID_BY_PHASE[phase].toLowerCase()}${percent}${since}`, phase === "work" ? undefined : share);
+      onProgress(step, phase, share, counts) {
+        const since = phase === "work" || phase === "tiles" ? `, since ${new Date(started).toLocaleTimeString()}` : "";
+        tellOf(`${SAID_BY_STEP[step]}: ${SAID_BY_PHASE[phase](share, counts)}${since}`, share);
       },
     });
     signal.throwIfAborted();
@@ -167,14 +174,14 @@ export async function setUp(models) {
   onFiles(door, add);
 }
 
-/** Whether the browser can show what is at an address. */
-async function canShow(url) {
+/** How many pixels the picture at an address has; undefined where the browser cannot show it. */
+async function pixelsOf(url) {
   const image = new Image();
   image.src = url;
   try {
     await image.decode();
-    return true;
+    return image.naturalWidth * image.naturalHeight;
   } catch {
-    return false;
+    return undefined;
   }
 }

@@ -1,8 +1,10 @@
 /** What the service is asked to make of one photograph. */
 
+import { job } from "../common/job.js";
 import { transfer } from "../common/transfer.js";
 
 const STEPS_BY_WHAT = { denoise: ["denoise"], enhance: ["enhance"], both: ["denoise", "enhance"] };
+const LARGE = 1_000_000; // pixels: smaller ones are done before anybody has read how far they are
 const SHOWABLE = ["image/png", "image/jpeg", "image/webp"]; // formats of the service that every browser shows
 
 /** The format in which a result is first asked for: that of the file, or PNG where a browser could not show it. */
@@ -15,23 +17,25 @@ export function firstType(file) {
  *
  * @param {Blob} file As it was opened; its bytes are sent as they are.
  * @param {object} settings As {@link readSettings} gives them.
- * @param {{type: string, quality: number, signal: AbortSignal, onProgress: Function}} options `onProgress` is called
- *     with the step's name, its phase and its share, as in {@link transfer}.
+ * @param {{type: string, quality: number, pixels?: number, signal: AbortSignal, onProgress: Function}} options
+ *     `pixels` is how many there are, if that is known; `onProgress` is called with the step's name, its phase, its share
+ *     and counts, as in {@link job}.
  * @returns {Promise<{blob: Blob, type: string, quality: number, said: string}>} `said` names who made it, and how.
  */
-export async function restore(file, settings, { type, quality, signal, onProgress }) {
+export async function restore(file, settings, { type, quality, pixels = Infinity, signal, onProgress }) {
   const steps = STEPS_BY_WHAT[settings.what];
   const started = performance.now();
   const parts = [];
+  const ask = pixels > LARGE || settings.isThorough ? job : transfer;
   let body = file;
   for (const [i, step] of steps.entries()) {
     const isLast = i === steps.length - 1;
-    const { blob, header } = await transfer(step, {
+    const { blob, header } = await ask(step, {
       query: queryOf(step, settings, isLast && type !== "image/png" && type !== "image/tiff" ? quality : undefined),
       body,
       accept: isLast ? type : "image/png",
       signal,
-      onProgress: (phase, share) => onProgress(step, phase, share),
+      onProgress: (...how) => onProgress(step, ...how),
     });
     const part = saidOf(step, settings, header);
     parts.push(i === 0 ? part[0].toUpperCase() + part.slice(1) : part);

@@ -165,7 +165,7 @@ def test_a_result_never_stands_under_another_photograph(open_page: OpenPage, tmp
         expect(page.locator("#compare .after img")).to_be_hidden()
         assert page.locator("#compare .after img").get_attribute("src") is None
         expect(page.locator("#photo-download button:not([type])")).to_be_disabled()
-        expect(page.locator("#photo-said")).to_have_text(re.compile("the service is at work"))
+        expect(page.locator("#photo-said")).to_have_text(re.compile("at work|next in the queue|tiles done"))
         page.get_by_role("button", name="Cancel").click()
         expect(page.locator("#photo-said")).to_have_text("Cancelled")
         page.get_by_role("button", name=re.compile(r"^small\.png")).click()
@@ -173,7 +173,32 @@ def test_a_result_never_stands_under_another_photograph(open_page: OpenPage, tmp
         assert width_of(page, "after") == 16
         page.get_by_role("button", name=re.compile(r"^large\.png")).click()
         page.get_by_role("button", name="Try again").click()
-        expect(page.locator("#photo-said")).to_contain_text("Denoised by slow/1", timeout=60_000)
+        expect(page.locator("#photo-said")).to_contain_text("Denoised by slow/1", timeout=300_000)
+
+
+@in_browser
+def test_a_large_photograph_says_how_many_tiles_are_done_and_leaves_no_job_behind(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    publish_slow(tmp_path, sines=100)
+    with service_process(tmp_path) as process:
+        page = open_page(process.url)
+        page.evaluate(
+            """() => { window.seen = []; const said = document.getElementById("photo-said");
+            new MutationObserver(() => window.seen.push(said.textContent)).observe(said, { childList: true }); }"""
+        )
+        deleted: list[str] = []
+        page.on("request", lambda r: deleted.append(r.url) if r.method == "DELETE" else None)
+
+        open_files(page, file("large.png", flat_png(1500, GREY)))
+
+        expect(page.locator("#photo-said")).to_contain_text("Denoised by slow/1", timeout=300_000)
+        tiles = [found for text in page.evaluate("seen") if (found := re.search(r"(\d+) of (\d+) tiles done", text))]
+        assert tiles
+        assert all(0 <= int(found[1]) <= int(found[2]) for found in tiles)
+        assert len({found[2] for found in tiles}) == 1
+        assert width_of(page, "after") == 1500
+        assert [url.rpartition("/")[0] for url in deleted] == [f"{process.url}/jobs"]
 
 
 @in_browser
