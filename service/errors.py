@@ -26,6 +26,7 @@
         ├── ItemNotFound            404  the collection is there
         ├── FeedbackNotFound        404
         ├── JobNotFound             404
+        ├── TrainingNotFound        404
         ├── MethodNotAllowed        405  with Allow
         ├── NotAcceptable           406  the endpoint cannot answer in what Accept asks for
         ├── RequestTimeout          408  body_timeout_s
@@ -36,6 +37,9 @@
         ├── FeedbackOff             409  max_feedback_bytes is 0
         ├── FeedbackFull            409  max_feedback_bytes
         ├── JobNotDone              409  its result is not there yet
+        ├── NoTrainingWorker        409  nobody would take a training
+        ├── TrainingBusy            409  one training of a model at a time
+        ├── TrainingNotReady        409  it has made no version to approve
         ├── BodyTooLarge            413  max_body_bytes, max_json_bytes
         ├── TooManyPixels           413  max_pixels
         ├── TooManyImages           413  max_images
@@ -275,6 +279,40 @@ class JobNotDone(RequestError):
 
     status, code, title = 409, "job-not-done", "The job has not ended"
     example = "job 'q83vEjRWeJo' is running, 3 of 20 steps are done; its events say when it ends"
+
+
+class TrainingNotFound(RequestError):
+    """The model has no training of that id: it was cancelled, discarded, or made room for newer ones."""
+
+    status, code, title = 404, "training-not-found", "No such training"
+    example = "model 'digits' has no training 'q83vEjRWeJo'; GET /models/digits/training lists them"
+
+
+class NoTrainingWorker(RequestError):
+    """No training worker has asked for work lately, so nobody would do it."""
+
+    status, code, title = 409, "no-training-worker", "No training worker is running"
+    example = (
+        "no training worker is connected to this service; start one with `python -m training worker --service URL`, or "
+        "run `python -m training calibrate digits --feedback URL` yourself"
+    )
+
+
+class TrainingBusy(RequestError):
+    """A training of the model waits or runs. There is one at a time."""
+
+    status, code, title = 409, "training-busy", "Already in training"
+    example = (
+        "model 'digits' has the training 'q83vEjRWeJo', which is queued or running; wait for it, or cancel it with "
+        "DELETE /models/digits/training/{id}"
+    )
+
+
+class TrainingNotReady(RequestError):
+    """The training has made no version yet, or its version was approved already."""
+
+    status, code, title = 409, "training-not-ready", "Nothing to approve"
+    example = "the training is 'running'; only one that is ready can be approved"
 
 
 class ModelConflict(RequestError):

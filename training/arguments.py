@@ -51,6 +51,7 @@ examples:
   python -m training fit anomaly --data parts/good --name my-part  (good images of parts, nothing else)
   python -m training calibrate my-part --data more_good --defects some  (a new version, another threshold)
   python -m training calibrate my-part --feedback http://127.0.0.1:8000  (the same, on what people called fine)
+  python -m training worker --service http://127.0.0.1:8000  (does what people ask for on its page)
   torchrun --nproc-per-node 2 -m training fit digits --threads 1"""
 
 
@@ -147,6 +148,19 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--masks", type=Path, help="masks of the defects, named as in --defects, white")
             _add_feedback(command, "calibrate anew on the pictures that people called fine on the page of this service")
         _add_shared_options(command)
+    worker = commands.add_parser(
+        "worker",
+        help="Does the trainings that people ask for on the page of a service, one at a time.",
+        description="Each makes a version that goes live once somebody has approved it on the page.",
+    )
+    worker.add_argument("--service", required=True, metavar="URL", help="the service, e.g. http://127.0.0.1:8000")
+    worker.add_argument("--key", default="", help="of that service: one of its api_keys (default: $HGCLIENT_KEY)")
+    worker.add_argument(
+        "--data", type=Path, help="folder with good pictures, DATA/NAME for model NAME, beside feedback"
+    )
+    worker.add_argument("--runs", type=Path, help="where versions wait to be approved (default: runs)")
+    worker.add_argument("--name", default="", help="of this worker, for the page (default: the machine's)")
+    _add_shared_options(worker)
     for command in commands.choices.values():
         command.set_defaults(beside=[], restart=False, runs=Path("runs"))
     for command in (fit, commands.choices["evaluate"]):

@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import socket
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from training.stages import calibrate, fit, make_version, open_run, publish_stag
 from training.textbook.page import textbook
 from training.textbook.study import Study
 from training.verify import verify
+from training.worker import Workplace, work
 
 
 def run(options: argparse.Namespace) -> None:
@@ -36,6 +38,8 @@ def run(options: argparse.Namespace) -> None:
     with process_group(find_device(options.device)):
         if options.stage == "fit":
             _fit(options)
+        elif options.stage == "worker":
+            _work(options)
         elif options.stage == "textbook":
             _write_textbook(options)
         elif options.stage == "calibrate" and (options.data is not None or options.feedback):
@@ -66,6 +70,19 @@ def _with_feedback(options: argparse.Namespace, name: str, sources: Sources) -> 
 
 def _key(options: argparse.Namespace) -> str:
     return options.key or os.environ.get("HGCLIENT_KEY", "")
+
+
+def _work(options: argparse.Namespace) -> None:
+    work(
+        Workplace(
+            service=options.service,
+            key=_key(options),
+            models=options.models,
+            runs=options.runs,
+            data=options.data,
+            name=options.name or socket.gethostname()[:100],
+        )
+    )
 
 
 def _refuse_useless(recipe: AnyRecipe, options: argparse.Namespace) -> None:

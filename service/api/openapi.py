@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from service.errors import (
     PROBLEM_JSON,
     InternalError,
@@ -176,6 +178,13 @@ VECTOR_BODY: Schema = {
         },
     }
 }
+
+
+def json_body(model: type[BaseModel]) -> Schema:
+    """Describe the body of an endpoint that reads it itself."""
+    content = {JSON_TYPE: {"schema": model.model_json_schema()}}
+    return {"requestBody": {"required": True, "description": model.__doc__ or "", "content": content}}
+
 
 _HEADERS: Schema = {
     "X-Model": {"description": "The model that answered: name/version", "schema": {"type": "string"}},

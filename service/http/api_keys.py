@@ -46,7 +46,7 @@ def is_open(path: str) -> bool:
 
 Right = Literal["read", "write", "admin"]
 RIGHTS: tuple[Right, ...] = get_args(Right)  # each may do what those before it may
-_ADMIN = re.compile(r"/v2/repository/models/|/models/[^/]+/aliases/")
+_ADMIN = re.compile(r"/v2/repository/models/|/models/[^/]+/(aliases|training)(/|$)|/training/")
 _WRITING_METHODS = {"PUT", "PATCH", "DELETE"}
 
 _MAX_GUESSES, _GUESSES_FOR_S = 10, 60.0

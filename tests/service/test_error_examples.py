@@ -130,6 +130,23 @@ def broken_image(place: Place) -> str:
     return place.ask("POST", "/denoise?model=digits", DIGIT[:at] + bytes([DIGIT[at] ^ 1]) + DIGIT[at + 1 :])
 
 
+def second_training(place: Place) -> str:
+    place.client.post("/training/lease", json={"worker": "bench"})
+    first = place.client.post("/models/digits/training?work=fit").json()["id"]
+    detail = place.ask("POST", "/models/digits/training?work=fit")
+    place.client.delete(f"/models/digits/training/{first}")
+    return detail
+
+
+def early_approval(place: Place) -> str:
+    place.client.post("/training/lease", json={"worker": "bench"})
+    training = place.client.post("/models/digits/training?work=fit").json()["id"]
+    place.client.post("/training/lease", json={"worker": "bench"})
+    detail = place.ask("POST", f"/models/digits/training/{training}/approve")
+    place.client.delete(f"/models/digits/training/{training}")
+    return detail
+
+
 def not_ready(place: Place) -> str:
     (place.home / "nothing").mkdir()
     with service_over(place.home, models_dir=place.home / "nothing") as client:
@@ -203,6 +220,12 @@ PROVOKE: dict[str, Callable[[Place], str]] = {
     "collection-full": lambda at: at.ask_with(
         {"max_items": 1}, ("PUT", "/collections/parts/items/b?model=digits&version=1", DIGIT)
     ),
+    "training-not-found": lambda at: at.ask("DELETE", "/models/digits/training/q83vEjRWeJo"),
+    "no-training-worker": lambda at: at.ask_with(
+        {"collections_url": f"sqlite:///{at.home / 'idle.db'}"}, ("POST", "/models/digits/training?work=calibrate", b"")
+    ),
+    "training-busy": second_training,
+    "training-not-ready": early_approval,
     "feedback-off": lambda at: at.ask("POST", "/models/digits/feedback?verdict=fine", DIGIT),
     "feedback-full": lambda at: at.ask_with(
         {"max_feedback_bytes": 1}, ("POST", "/models/digits/feedback?verdict=fine", DIGIT)

@@ -22,6 +22,8 @@ from service.api.routes import (
     page,
     pages,
     search,
+    training,
+    training_work,
     v2,
 )
 
@@ -40,6 +42,8 @@ ROUTERS: dict[str, APIRouter] = {
     "jobs": jobs.router,
     "models": models.router,
     "feedback": feedback.router,
+    "training": training.router,
+    "training_work": training_work.router,
     "health": health.router,
     "help_pages": help_pages.router,
     "metrics": metrics.router,

@@ -21,6 +21,7 @@ from pydantic import JsonValue
 
 from service.collections.store.feedback import Feedback
 from service.collections.store.jobs import JobQueue
+from service.collections.store.trainings import Trainings
 
 Vector = NDArray[np.float32]
 
@@ -165,6 +166,10 @@ class Store(Protocol):
     @property
     def feedback(self) -> Feedback:
         """The pictures that people gave their opinion on."""
+
+    @property
+    def trainings(self) -> Trainings:
+        """The trainings that people asked for."""
 
     def close(self) -> None:
         """End all connections."""

@@ -22,6 +22,7 @@ from service.collections.store.refusals import (
     too_many_items,
 )
 from service.collections.store.rows import now, read_metadata, write_metadata
+from service.collections.store.trainings import Trainings
 from service.errors import CollectionNotFound, StoreUnavailable, reason_of
 
 T = TypeVar("T")
@@ -212,6 +213,10 @@ class PostgresStore:
     @property
     def feedback(self) -> Feedback:
         return Feedback(self._alone(_FEEDBACK_LOCK), table="hourglass_feedback", blob="bytea")
+
+    @property
+    def trainings(self) -> Trainings:
+        return Trainings(self._alone(_FEEDBACK_LOCK), table="hourglass_trainings")
 
     def jobs(self) -> JobQueue:
         """Return the queue of jobs, for which workers take rows that no other one is taking."""

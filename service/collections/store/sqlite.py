@@ -28,6 +28,7 @@ from service.collections.store.refusals import (
 from service.collections.store.rows import now, read_metadata, write_metadata
 from service.collections.store.sqlite_file import SqliteFile, rows_of
 from service.collections.store.sqlite_schema import prepare, size_of
+from service.collections.store.trainings import Trainings
 from service.errors import CollectionNotFound
 
 T = TypeVar("T")
@@ -159,6 +160,10 @@ class SqliteStore:
     @property
     def feedback(self) -> Feedback:
         return Feedback(self._ask_alone, table="feedback", blob="BLOB")
+
+    @property
+    def trainings(self) -> Trainings:
+        return Trainings(self._ask_alone, table="trainings")
 
     def _ask_alone(self, work: Callable[[Ask], T]) -> T:
         with self._file.transaction(is_writing=True) as db:

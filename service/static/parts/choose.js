@@ -10,33 +10,35 @@ const REMEMBERED = "hourglass-parts-model";
 /**
  * @param {object[]} models All live ones.
  * @param {(model: object?) => void} onChoice Called when another model is to judge.
- * @returns {{models: object[], chosen: () => object?, propose: (look: object?, picture: Blob) => Promise<void>}}
- *     `propose` picks the model for pictures that look so, unless one is remembered: by size, colour and shape, and by
- *     what the models say of the first picture where several are as good; undefined is a picture that the browser cannot
- *     read.
+ * @returns {{models: object[], chosen: () => object?, propose: (look: object?, picture: Blob) => Promise<void>,
+ *     renew: (model: object) => void}} `propose` picks the model for pictures that look so, unless one is remembered: by
+ *     size, colour and shape, and by what the models say of the first picture where several are as good; undefined is a
+ *     picture that the browser cannot read. `renew` puts another version of a model in its place.
  */
 export function setUpChoice(models, onChoice) {
   const list = document.getElementById("part-models");
   const why = document.getElementById("part-why");
-  const fitting = able(models, "anomaly");
+  let fitting = able(models, "anomaly");
   let chosen = fitting.find(({ name }) => name === localStorage.getItem(REMEMBERED));
   let isByHand = chosen !== undefined;
   let seen = null; // what the pictures look like
   let isUnread = false; // there are pictures, and the browser cannot tell
   let among = ""; // how it was picked where several fit as well
 
-  list.replaceChildren(
-    ...fitting.map((model) => {
-      const { card, radio, picture } = cardOf(model);
-      radio.addEventListener("change", () => {
-        isByHand = true;
-        localStorage.setItem(REMEMBERED, model.name);
-        set(model);
-      });
-      showPreview(picture, model);
-      return card;
-    }),
-  );
+  function drawList() {
+    list.replaceChildren(
+      ...fitting.map((model) => {
+        const { card, radio, picture } = cardOf(model);
+        radio.addEventListener("change", () => {
+          isByHand = true;
+          localStorage.setItem(REMEMBERED, model.name);
+          set(model);
+        });
+        showPreview(picture, model);
+        return card;
+      }),
+    );
+  }
 
   function set(model) {
     const isOther = model !== chosen;
@@ -77,8 +79,16 @@ export function setUpChoice(models, onChoice) {
     return set(best[pValues.indexOf(Math.max(...pValues))]);
   }
 
+  /** Another version of a model is live. */
+  function renew(model) {
+    fitting = fitting.map((one) => (one.name === model.name ? model : one));
+    drawList();
+    set(chosen?.name === model.name ? model : chosen);
+  }
+
+  drawList();
   set(chosen);
-  return { models: fitting, chosen: () => chosen, propose };
+  return { models: fitting, chosen: () => chosen, propose, renew };
 }
 
 function cardOf(model) {

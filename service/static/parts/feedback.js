@@ -3,6 +3,7 @@
 import { call, tell } from "../common/api.js";
 import { save } from "../common/files.js";
 import { setUpBrush } from "./brush.js";
+import { CHANGED, keptOf, pathOf } from "./kept.js";
 
 const NAME = "hourglass-who";
 
@@ -12,13 +13,13 @@ const NAME = "hourglass-who";
 export function setUpFeedback() {
   const root = document.getElementById("part-feedback");
   const [off, on, said, kept, problem] = [".off", ".on", ".given", ".given-so-far", ".problem"].map((what) => root.querySelector(what));
-  const [mark, regions, who, command] = ["mark", "mark-regions", "who", "command"].map((id) => document.getElementById(`feedback-${id}`));
+  const [mark, regions, who] = ["mark", "mark-regions", "who"].map((id) => document.getElementById(`feedback-${id}`));
   const buttons = [...root.querySelectorAll("button")];
   const brush = setUpBrush(document.getElementById("brush"));
   let [part, model, labelShown] = [null, null, ""];
   who.value = localStorage.getItem(NAME) ?? "";
 
-  const path = () => `models/${encodeURIComponent(model.name)}/feedback`;
+  const path = () => `${pathOf(model)}/feedback`;
 
   async function attempt(work) {
     for (const button of buttons) button.disabled = true;
@@ -32,12 +33,10 @@ export function setUpFeedback() {
   }
 
   async function refresh() {
-    const { is_kept: isKept, pictures } = await (await call(path(), { accept: "application/json" })).json();
+    const { isKept, fine, defects } = await keptOf(model);
     [off.hidden, on.hidden] = [isKept, !isKept];
-    const defects = pictures.filter(({ verdict }) => verdict === "defect").length;
-    kept.hidden = !pictures.length;
-    kept.querySelector("span").textContent = `Kept for ${model.name}: ${pictures.length - defects} fine, ${defects} with a defect.`;
-    command.textContent = `python -m training calibrate ${model.name} --feedback ${new URL(".", location.href).href.replace(/\/$/, "")}`;
+    kept.hidden = !(fine || defects);
+    kept.querySelector("span").textContent = `Kept for ${model.name}: ${fine} fine, ${defects} with a defect.`;
   }
 
   async function give(verdict) {
@@ -56,6 +55,7 @@ export function setUpFeedback() {
       await call(path(), { query, body, type: mask ? undefined : "application/octet-stream" });
       about.opinion = `You said: ${verdict === "fine" ? "fine" : "a defect"}${mask ? ", and marked it" : ""}. It is kept for the next version of ${model.name}.`;
       await refresh();
+      document.dispatchEvent(new Event(CHANGED));
       if (about === part) draw();
     });
   }
@@ -81,6 +81,7 @@ export function setUpFeedback() {
       attempt(async () => {
         await call(path(), { method: "DELETE" });
         await refresh();
+        document.dispatchEvent(new Event(CHANGED));
       });
     }
   });

@@ -3,7 +3,7 @@
 import { tell } from "../common/api.js";
 import { isImage, onFiles, save } from "../common/files.js";
 import { lookAt } from "../common/fitting.js";
-import { lackOf, manifestOf } from "../common/models.js";
+import { lackOf, liveModels, manifestOf } from "../common/models.js";
 import { toPng } from "../common/pixels.js";
 import { figure, percent } from "../common/verdict.js";
 import { Calibration } from "./calibration.js";
@@ -16,6 +16,7 @@ import { drawHistogram } from "./histogram.js";
 import { eachOf, verdictOf } from "./judge.js";
 import { toCsv, toReport } from "./report.js";
 import { thumbOf } from "./thumb.js";
+import { setUpTraining } from "./training.js";
 
 /**
  * A picture and what became of it.
@@ -47,6 +48,7 @@ export async function setUp(models) {
     for (const part of door.querySelectorAll(".drop, .part-model-panel")) part.hidden = true;
     return;
   }
+  const training = setUpTraining(judgeWith);
   const context = () => ({ model: choice.chosen(), calibration, step, parts });
   const camera = setUpCamera(context, { propose: async (frame) => choice.propose(await lookAt(frame), await toPng(frame)), keep: (file) => add([file]) });
   await change(choice.chosen());
@@ -57,6 +59,7 @@ export async function setUp(models) {
     judging.abort();
     for (const part of parts) forget(part);
     [calibration, step] = [null, null];
+    training.show(model);
     draw();
     if (!model) return;
     try {
@@ -71,6 +74,13 @@ export async function setUp(models) {
     } catch (error) {
       tell(problem, error);
     }
+  }
+
+  /** The newest version of a model judges from now on; false if the service has not loaded it yet. */
+  async function judgeWith({ model: name, version }) {
+    const live = (await liveModels()).find((one) => one.name === name && one.version >= version);
+    if (live) choice.renew(live);
+    return Boolean(live);
   }
 
   function forget(part) {

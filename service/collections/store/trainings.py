@@ -1,0 +1,258 @@
+"""Trainings that people asked for: what became of each, with its log, and the card of the version that it made.
+
+    queued -> running -> ready -> approved -> live           any of them may turn into failed
+
+The queue of jobs decides which worker has a training. This table keeps what people read, for longer than a job is
+kept: a version may wait for days until somebody approves it. It is the same in every database, like `feedback.py`.
+"""
+
+# ruff: noqa: S608  what is put into SQL here are constants
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeVar
+
+from service.collections.store.feedback import Ask, Transaction
+from service.collections.store.rows import now
+from service.errors import TrainingBusy, TrainingNotFound, TrainingNotReady, shown
+
+T = TypeVar("T")
+Work = Literal["calibrate", "fit"]
+TrainingState = Literal["queued", "running", "ready", "approved", "live", "failed"]
+
+AT_WORK = ("queued", "running", "approved")
+MAX_KEPT = 20  # trainings of a model; the oldest make room
+MAX_LOG = 64 * 1024  # characters; the beginning makes room
+_COLUMNS = "id, model, work, state, created, heard, worker, said, share, old_version, version, problem, job"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training of a model.
+
+    Attributes:
+        work: "calibrate" sets the threshold anew, "fit" learns anew.
+        created, heard: When it was asked for, and when its worker last said something: UTC, ISO 8601.
+        worker: Name of the worker that has it, or had it.
+        said, share: What it is doing, and how much of that is done, in [0, 1].
+        old_version: The version that it began with.
+        version: The one that it made, once that is live.
+        problem: Why it failed.
+        job: Its present job in the queue.
+    """
+
+    id: str
+    model: str
+    work: Work
+    state: TrainingState
+    created: str
+    heard: str | None
+    worker: str | None
+    said: str
+    share: float | None
+    old_version: int | None
+    version: int | None
+    problem: str | None
+    job: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training left to read: lines of its log, and the card of the new version as Markdown once there is one."""
+
+    log: str
+    card: str | None
+
+
+class Trainings:
+    """The table, and when each worker last asked for work.
+
+    Args:
+        transaction: runs work in the database; transactions of this table go one after another.
+        table: name of the table
+    """
+
+    def __init__(self, transaction: Transaction, *, table: str) -> None:
+        self._transaction = transaction
+        self._table = table
+        self._schema = (
+            f"CREATE TABLE IF NOT EXISTS {table} (id TEXT NOT NULL PRIMARY KEY, model TEXT NOT NULL, "
+            "work TEXT NOT NULL, state TEXT NOT NULL, created TEXT NOT NULL, heard TEXT, worker TEXT, "
+            "said TEXT NOT NULL DEFAULT '', share DOUBLE PRECISION, old_version INTEGER, version INTEGER, "
+            "problem TEXT, job TEXT, log TEXT NOT NULL DEFAULT '', card TEXT)",
+            f"CREATE TABLE IF NOT EXISTS {table}_workers (name TEXT NOT NULL PRIMARY KEY, seen TEXT NOT NULL)",
+        )
+
+    def _run(self, work: Callable[[Ask], T]) -> T:
+        def with_table(ask: Ask) -> T:
+            for statement in self._schema:
+                ask(statement)
+            return work(ask)
+
+        return self._transaction(with_table)
+
+    def begin(self, training_id: str, model: str, work: Work) -> None:
+        """Note a training that is about to be queued. The oldest ones of the model beyond 20 are forgotten.
+
+        Raises:
+            TrainingBusy: Another one of the model waits or runs.
+        """
+
+        def begin(ask: Ask) -> None:
+            rows = ask(f"SELECT id, state FROM {self._table} WHERE model = ? ORDER BY created DESC, id", model)
+            if busy := next((found for found, state in rows if state in AT_WORK), None):
+                raise TrainingBusy(
+                    f"model {shown(model)} has the training {shown(busy)}, which is queued or running; wait for it, or "
+                    f"cancel it with DELETE /models/{model}/training/{{id}}"
+                )
+            for found, _ in rows[MAX_KEPT - 1 :]:
+                ask(f"DELETE FROM {self._table} WHERE id = ?", found)
+            ask(
+                f"INSERT INTO {self._table} (id, model, work, state, created) VALUES (?, ?, ?, 'queued', ?)",
+                *(training_id, model, work, now()),
+            )
+
+        self._run(begin)
+
+    def set_job(self, training_id: str, job: str) -> None:
+        """Note under which id the queue has a training."""
+        self._set(training_id, job=job)
+
+    def of_model(self, model: str) -> list[Training]:
+        """Return the trainings of a model, the newest first."""
+        rows = self._run(
+            lambda ask: ask(f"SELECT {_COLUMNS} FROM {self._table} WHERE model = ? ORDER BY created DESC, id", model)
+        )
+        return [Training(*row) for row in rows]
+
+    def find(self, model: str, training_id: str) -> tuple[Training, Outcome]:
+        """Return one of them, with what it left.
+
+        Raises:
+            TrainingNotFound: There is none.
+        """
+
+        def find(ask: Ask) -> tuple[Training, Outcome]:
+            rows = ask(
+                f"SELECT {_COLUMNS}, log, card FROM {self._table} WHERE id = ? AND model = ?", training_id, model
+            )
+            if not rows:
+                raise _none(model, training_id)
+            return Training(*rows[0][:-2]), Outcome(*rows[0][-2:])
+
+        return self._run(find)
+
+    def start(self, training_id: str, worker: str) -> Training | None:
+        """Note that a worker has taken a training; None if there is nothing left to do for it."""
+
+        def start(ask: Ask) -> Training | None:
+            rows = ask(f"SELECT {_COLUMNS} FROM {self._table} WHERE id = ?", training_id)
+            if not rows or rows[0][3] not in AT_WORK:
+                return None
+            training = Training(*rows[0])
+            state = "approved" if training.state == "approved" else "running"
+            line = f"{worker} begins anew, as the worker before it went away\n" if training.state == "running" else ""
+            ask(
+                f"UPDATE {self._table} SET state = ?, worker = ?, heard = ?, said = '', share = NULL, log = log || ? "
+                "WHERE id = ?",
+                *(state, worker, now(), line, training_id),
+            )
+            return training
+
+        return self._run(start)
+
+    def report(self, training_id: str, *, said: str, share: float | None, lines: str) -> None:
+        """Note what a training is doing, and add to its log."""
+
+        def report(ask: Ask) -> None:
+            rows = ask(f"SELECT log FROM {self._table} WHERE id = ?", training_id)
+            if rows:
+                log = (rows[0][0] + lines)[-MAX_LOG:]
+                ask(
+                    f"UPDATE {self._table} SET said = ?, share = ?, heard = ?, log = ? WHERE id = ?",
+                    *(said, share, now(), log, training_id),
+                )
+
+        self._run(report)
+
+    def set_ready(self, training_id: str, *, card: str, old_version: int) -> None:
+        """Note that a version is made, and waits to be approved."""
+        self._set(training_id, state="ready", card=card, old_version=old_version, said="", share=None)
+
+    def set_live(self, training_id: str, *, version: int) -> None:
+        """Note that the version is published."""
+        self._set(training_id, state="live", version=version, said="", share=None)
+
+    def set_failed(self, training_id: str, problem: str, *, job: str | None = None) -> None:
+        """Note why there will be no version; with `job`, only if that still is the training's job."""
+        self._run(
+            lambda ask: ask(
+                f"UPDATE {self._table} SET state = 'failed', problem = ?, said = '', share = NULL "
+                f"WHERE id = ? AND job = coalesce(?, job) AND state IN {AT_WORK}",
+                *(problem, training_id, job),
+            )
+        )
+
+    def approve(self, model: str, training_id: str) -> None:
+        """Note that the version may go live.
+
+        Raises:
+            TrainingNotFound: There is no such training.
+            TrainingNotReady: It has made no version, or that was approved already.
+        """
+
+        def approve(ask: Ask) -> None:
+            rows = ask(f"SELECT state FROM {self._table} WHERE id = ? AND model = ?", training_id, model)
+            if not rows:
+                raise _none(model, training_id)
+            if rows[0][0] != "ready":
+                raise TrainingNotReady(f"the training is {rows[0][0]!r}; only one that is ready can be approved")
+            ask(f"UPDATE {self._table} SET state = 'approved', job = NULL WHERE id = ?", training_id)
+
+        self._run(approve)
+
+    def remove(self, model: str, training_id: str) -> Training:
+        """Forget a training, and return what was known of it.
+
+        Raises:
+            TrainingNotFound: There is none.
+        """
+
+        def remove(ask: Ask) -> Training:
+            rows = ask(f"DELETE FROM {self._table} WHERE id = ? AND model = ? RETURNING {_COLUMNS}", training_id, model)
+            if not rows:
+                raise _none(model, training_id)
+            return Training(*rows[0])
+
+        return self._run(remove)
+
+    def see(self, worker: str) -> None:
+        """Note that a worker is there."""
+
+        def see(ask: Ask) -> None:
+            ask(f"DELETE FROM {self._table}_workers WHERE name = ? OR seen < ?", worker, _ago(86_400))
+            ask(f"INSERT INTO {self._table}_workers (name, seen) VALUES (?, ?)", worker, now())
+
+        self._run(see)
+
+    def workers(self, *, within_s: float) -> list[str]:
+        """Return the names of the workers that were there lately."""
+        rows = self._run(
+            lambda ask: ask(f"SELECT name FROM {self._table}_workers WHERE seen >= ? ORDER BY name", _ago(within_s))
+        )
+        return [name for (name,) in rows]
+
+    def _set(self, training_id: str, **values: Any) -> None:  # noqa: ANN401  what a row holds
+        columns = ", ".join(f"{name} = ?" for name in values)
+        self._run(lambda ask: ask(f"UPDATE {self._table} SET {columns} WHERE id = ?", *values.values(), training_id))
+
+
+def _none(model: str, training_id: str) -> TrainingNotFound:
+    return TrainingNotFound(
+        f"model {shown(model)} has no training {shown(training_id)}; GET /models/{model}/training lists them"
+    )
+
+
+def _ago(seconds: float) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds")

@@ -1,0 +1,17 @@
+/** What people have said of a model's pictures, as far as it is kept. */
+
+import { call } from "../common/api.js";
+
+/** The event on the document that says that there is more of it, or less. */
+export const CHANGED = "feedback-changed";
+
+export function pathOf(model) {
+  return `models/${encodeURIComponent(model.name)}`;
+}
+
+/** @returns {Promise<{isKept: boolean, fine: number, defects: number}>} */
+export async function keptOf(model) {
+  const { is_kept: isKept, pictures } = await (await call(`${pathOf(model)}/feedback`, { accept: "application/json" })).json();
+  const defects = pictures.filter(({ verdict }) => verdict === "defect").length;
+  return { isKept, fine: pictures.length - defects, defects };
+}
