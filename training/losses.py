@@ -28,4 +28,9 @@ def psnr(x_hat: Images, x: Images) -> Float[Tensor, ""]:
     return torch.log((x_hat - x).square().mean(dim=(1, 2, 3)) + PSNR_FLOOR).mean()
 
 
-LOSSES: dict[str, Callable[[Images, Images], Float[Tensor, ""]]] = {"l1": l1, "mse": mse, "psnr": psnr}
+def rmse(x_hat: Images, x: Images) -> Float[Tensor, ""]:
+    """Average the root of each image's mean squared error: weak and strong noise pull with the same force."""
+    return ((x_hat - x).square().mean(dim=(1, 2, 3)) + PSNR_FLOOR).sqrt().mean()
+
+
+LOSSES: dict[str, Callable[[Images, Images], Float[Tensor, ""]]] = {"l1": l1, "mse": mse, "psnr": psnr, "rmse": rmse}

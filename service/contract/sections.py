@@ -47,7 +47,8 @@ class LevelEstimator(Frozen):
 class Noise(Frozen):
     """The noise levels a denoiser was trained for: standard deviations in 0-255 units.
 
-    Without `estimator` the level of white noise is estimated, from the finest differences.
+    A blind model has `untold`. For other models the level is estimated: by `estimator`, or as that of white noise, from
+    the finest differences.
     """
 
     min_sigma: Annotated[float, Field(ge=0.0, le=255.0)]
@@ -56,6 +57,14 @@ class Noise(Frozen):
     """Strongest noise."""
     estimator: LevelEstimator | None = None
     """Estimates the level if a request names none."""
+    untold: Annotated[float, Field(lt=0.0, ge=-255.0)] | None = None
+    """Given to the graph as its sigma if a request names none; the graph then decides alone."""
+
+    @model_validator(mode="after")
+    def _one_way_without_a_level(self) -> Self:
+        if self.estimator is not None and self.untold is not None:
+            raise ValueError("estimator and untold are two answers to one question: give one")
+        return self
 
 
 class Enhance(Frozen):

@@ -14,12 +14,15 @@ _MOST_ROWS = 512  # pairs of rows looked at; more change nothing
 
 
 def level_of(image: Image, noise: Noise, *, channels: int) -> float:
-    """Return the noise level for a model with this many channels, within its range, in 0-255 units.
+    """Return the noise level to give a model with this many channels, if nobody has given one.
 
-    By the model's own estimator, as the mean over tiles; by the white noise in the image where it has none, or where
-    the image says too little: it is tiny, or grey where the model has learnt from colour.
+    A blind model decides alone and gets its `untold`, which is below zero. Other models get a level in their range
+    (0-255 units): that of their estimator, as the mean over tiles, or that of white noise if they have none. Tiny
+    images and grey ones for a model of colour get the level of white noise, too: neither was seen in training.
     """
     estimator = noise.estimator
+    if noise.untold is not None and image.channels >= channels:
+        return noise.untold
     if estimator is None or min(image.size) < LEAST_SIDE or image.channels < channels:
         level = estimate_sigma(image)
     else:

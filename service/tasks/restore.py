@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.contract.manifest import Manifest
+from service.contract.noise import UNIT as SIGMA_UNIT
 from service.errors import InvalidParameter, TooManyPixels
 from service.http.negotiation import negotiate
 from service.images.codec import DEFAULT_QUALITY, encode_image, image_types
@@ -56,6 +57,7 @@ class Restoration:
     result: Values = field(init=False)
     media_type: str = field(init=False)
     sigmas: list[float] = field(init=False)
+    removed: float = 0.0
     planes: Planes = field(init=False)
 
     @property
@@ -145,7 +147,7 @@ class Restoration:
 
     def write(self) -> Answer:
         """Return the answer, once all tiles have run."""
-        sigma = self.sigmas[0] if self.takes_sigma else None
+        sigma = self._found() if self.takes_sigma else None
         image, alpha = self.image, self.image.alpha
         if self.enlarged_alpha is not None:
             self.result, alpha = self.result[:, :-1], self._to_alpha(self.result[0, -1])
@@ -173,6 +175,11 @@ class Restoration:
                 f"{noise.max_sigma:g} (0-255 units)"
             )
         return self.options.sigma
+
+    def _found(self) -> float:
+        """The noise level of the first image: what the graph was told, or the RMS of what it took away unasked."""
+        told = self.sigmas[0]
+        return told if told >= 0 else SIGMA_UNIT * math.sqrt(self.removed / math.prod(self.result.shape[1:]))
 
     def _to_alpha(self, values: Values) -> NDArray[np.uint8]:
         return (
@@ -229,9 +236,13 @@ class Tile:
         height, width = (self.rows.stop - self.rows.start) * s, (self.columns.stop - self.columns.start) * s
         inner = (slice(None), slice(top, top + height), slice(left, left + width))
         planes = whole.planes.join(x_hat, self._part(), inner, s)
-        if whole.options.strength < 1:
+        strength, is_blind = whole.options.strength, whole.sigmas[self.number] < 0
+        if strength < 1 or is_blind:
             sent = Image(self._cut(*((span.start, span.stop) for span in (self.rows, self.columns))))
-            planes = whole.options.strength * planes + (1 - whole.options.strength) * sent.pixels(sent.channels)[0]
+            x = sent.pixels(sent.channels)[0]
+            if is_blind and self.number == 0:
+                whole.removed += float(np.square(planes - x).sum())
+            planes = planes if strength == 1 else strength * planes + (1 - strength) * x
         at = (slice(self.rows.start * s, self.rows.stop * s), slice(self.columns.start * s, self.columns.stop * s))
         values = np.clip(planes, 0, 1) if whole.result.dtype == np.float32 else whole.image.to_depth(planes)
         whole.result[self.number, :, at[0], at[1]] = values

@@ -10,10 +10,11 @@ from starlette.testclient import TestClient
 
 from service.contract.noise import features, root_level, white_level
 from service.contract.sections import LevelEstimator, Noise
+from service.images import tiles as tiling
 from service.images.image import Image
 from service.images.noise import estimate_sigma, level_of, tiles
 from tests.service.conftest import MakeClient
-from tests.service.files import png
+from tests.service.files import pixels_of, png
 from tests.service.toymodels import publish_blur
 
 RNG = np.random.default_rng(3)
@@ -147,3 +148,59 @@ def test_the_answer_says_the_level_that_the_estimator_chose(models_dir: Path, ma
 
     assert left_out.headers["x-sigma"] == "25.5"
     assert told.headers["x-sigma"] == "5"
+
+
+def taken_away(picture: NDArray[np.uint8]) -> float:
+    """The RMS of what the toy changes when it is told -51: it answers 1.1 times the mean of 5x5."""
+    height, width = picture.shape  # multiples of 4, so that nothing is filled up
+    padded = np.pad(picture.astype(np.float64), 2)
+    mean = sum(padded[i : i + height, j : j + width] for i in range(5) for j in range(5)) / 25
+    return float(np.sqrt(np.square(1.1 * mean - picture).mean()))
+
+
+def test_a_blind_model_is_told_that_nobody_knows_and_the_answer_says_what_it_took_away(
+    models_dir: Path, make_client: MakeClient
+) -> None:
+    publish_blur(models_dir, name="alone", default_for=["denoise"], untold=-51.0)
+    client: TestClient = make_client()
+    flat = np.full((40, 52), 100, np.uint8)
+
+    left_out, half, told = (
+        client.post(f"/denoise{q}", content=png(flat)) for q in ("", "?strength=0.5", "?sigma=25.5")
+    )
+
+    assert pixels_of(left_out.content)[20, 26] == 110  # 100 * (1 + 51 / 510)
+    assert pixels_of(half.content)[20, 26] == 105
+    rms = taken_away(flat)
+    assert float(left_out.headers["x-sigma"]) == pytest.approx(rms, rel=1e-3)
+    assert half.headers["x-sigma"] == left_out.headers["x-sigma"]  # what it found, however much of it is taken
+    assert told.headers["x-sigma"] == "25.5"
+
+
+def test_what_a_blind_model_took_away_is_the_same_in_tiles(
+    models_dir: Path, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_blur(models_dir, name="alone", default_for=["denoise"], untold=-51.0)
+    client: TestClient = make_client()
+    picture = RNG.integers(0, 256, (72, 88), np.uint8)
+    monkeypatch.setattr(tiling, "TILE", 16)
+    monkeypatch.setattr(tiling, "UNTILED_PIXELS", 0)
+
+    said = float(client.post("/denoise", content=png(picture)).headers["x-sigma"])
+
+    assert said == pytest.approx(taken_away(picture), rel=1e-3)
+
+
+def test_a_blind_model_of_colour_gets_a_level_for_grey_images() -> None:
+    told = Noise(min_sigma=0.0, max_sigma=50.0, untold=-50.0)
+
+    assert level_of(Image(noise(3, 20)[None]), told, channels=3) == -50.0
+    assert level_of(Image(noise(1, 20)[None]), told, channels=3) == pytest.approx(20, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "change", [{"untold": 0.0}, {"untold": -300.0}, {"untold": -50.0, "estimator": always(4.0, 3).model_dump()}]
+)
+def test_a_blind_model_has_one_way_without_a_level_and_a_number_that_is_no_level(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Noise.model_validate({"min_sigma": 0.0, "max_sigma": 50.0, **change})

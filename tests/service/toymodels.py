@@ -112,6 +112,7 @@ def publish_blur(
     default_for: Sequence[Task] = (),
     weights: np.ndarray[Any, Any] | None = None,
     estimator: LevelEstimator | None = None,
+    untold: float | None = None,
 ) -> Path:
     """A model of any size that sees two pixels far: the mean of 5x5, times 1 - sigma/510; or enlarged `scale` times.
 
@@ -145,7 +146,7 @@ def publish_blur(
             "one": np.array(1, np.float32),
         }
         graph = make_graph(nodes, {"x": image, "sigma": ["n"]}, {"x_hat": image}, constants)
-        beside = {"noise": Noise(min_sigma=0.0, max_sigma=50.0, estimator=estimator).model_dump()}
+        beside = {"noise": Noise(min_sigma=0.0, max_sigma=50.0, estimator=estimator, untold=untold).model_dump()}
     source = {"channels": channels, "height": None, "width": None, "multiple_of": 4, "halo": 2, "resize": "reject"}
     task: Task = "enhance" if scale > 1 else "denoise"
     return publish_toy(

@@ -13,6 +13,7 @@ from tests.training.pictures import fit, published, recipe
 from training.__main__ import main
 from training.restoration.level import LEVELS, Known, look, lost_at, lost_by
 from training.restoration.level import fit as fit_estimator
+from training.restoration.patches import UNTOLD, Patches
 from training.restoration.photos import Pair, read_photos
 
 RNG = np.random.default_rng(5)
@@ -108,3 +109,32 @@ def test_fit_denoise_publishes_an_estimator_unless_told_not_to(tmp_path: Path, p
     assert (manifest.noise.estimator is not None) == bool(patches)
     assert any(m.name == "denoise_db_lost_by_estimate" for m in manifest.metrics) == bool(patches)
     assert Manifest.model_validate_json((directory / "manifest.json").read_bytes()) == manifest
+
+
+def test_a_network_that_is_not_always_told_decides_alone_and_is_measured_so(tmp_path: Path, photos: Path) -> None:
+    assert fit(tmp_path, "denoise", "--data", str(photos), "--name", "mine", "degradation.untold=0.5") == 0
+
+    manifest, _ = published(tmp_path, "mine")
+    assert manifest.noise is not None
+    assert (manifest.noise.untold, manifest.noise.estimator) == (UNTOLD, None)
+    figures = {m.name.removeprefix("denoise_psnr_db_"): m for m in manifest.metrics}
+    assert {f"untold_{s}" for s in (15, 25, 50)} | {f"jpeg_{q}" for q in (10, 30, 50)} <= figures.keys()
+    assert figures["untold_25"].baselines == {"told the level": figures["sigma_25"].value}
+    assert figures["jpeg_10"].baselines["as it comes"] < figures["jpeg_50"].baselines["as it comes"]
+    code = main(["calibrate", "mine", "--data", str(photos), "--models", str(tmp_path / "models"), "--quiet"])
+    assert code != 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_so_many_patches_come_without_a_level(photos: Path, share: float) -> None:
+    made = recipe("denoise", f"degradation.untold={share}", "training.batch_size=64")
+    pairs = read_photos(photos, 3, validation=2, least_side=16, progress=False).train
+    patches = Patches(pairs, made)
+
+    batches = [patches.draw(torch.Generator().manual_seed(i)) for i in range(5)]
+
+    sigma = torch.cat([batch.sigma for batch in batches])
+    assert (sigma == UNTOLD).float().mean().item() == pytest.approx(share, abs=0.1)  # 3.6 sigma of 320
+    assert ((sigma == UNTOLD) | (sigma >= 0)).all()
+    plain = Patches(pairs, recipe("denoise", "training.batch_size=64")).draw(torch.Generator().manual_seed(0))
+    assert torch.equal(plain.x_in, batches[0].x_in)  # the noise is the same

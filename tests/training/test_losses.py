@@ -19,6 +19,7 @@ def test_the_losses_of_two_images_by_hand() -> None:
     assert float(LOSSES["mse"](X_HAT, X)) == pytest.approx((0.1**2 + 0.3**2) / 4)
     assert float(LOSSES["l1"](X_HAT, X)) == pytest.approx((0.1 + 0.3) / 4)
     assert float(LOSSES["psnr"](X_HAT, X)) == pytest.approx((math.log(first) + math.log(second)) / 2, rel=1e-5)
+    assert float(LOSSES["rmse"](X_HAT, X)) == pytest.approx((first**0.5 + second**0.5) / 2, rel=1e-5)
 
 
 def test_the_losses_are_the_same_from_both_sides() -> None:
@@ -26,11 +27,12 @@ def test_the_losses_are_the_same_from_both_sides() -> None:
         assert float(loss(X, X_HAT)) == pytest.approx(float(loss(X_HAT, X)))
 
 
-def test_a_perfect_image_costs_nothing_and_for_psnr_the_error_of_rounding() -> None:
+def test_a_perfect_image_costs_nothing_and_per_image_the_error_of_rounding() -> None:
     """A twelfth of the square of a step of 1/255: the variance of what rounding to 8 bits does."""
     assert pytest.approx(1 / 255**2 / 12) == PSNR_FLOOR
     assert float(LOSSES["mse"](X, X)) == float(LOSSES["l1"](X, X)) == 0.0
     assert float(LOSSES["psnr"](X, X)) == pytest.approx(math.log(PSNR_FLOOR))
+    assert float(LOSSES["rmse"](X, X)) == pytest.approx(PSNR_FLOOR**0.5)
 
 
 @pytest.mark.parametrize(("mse", "decibels"), [(1.0, 0.0), (0.1, 10.0), (1e-4, 40.0), (0.5, 3.0103)])

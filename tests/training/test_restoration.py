@@ -265,9 +265,10 @@ def test_the_psnr_loss_weighs_a_decibel_of_every_picture_the_same() -> None:
     assert (pull[1].mean() / pull[0].mean()).item() == pytest.approx(10, rel=0.02)
 
 
-def test_a_recipe_without_clean_pictures_takes_no_psnr_loss() -> None:
+@pytest.mark.parametrize("loss", ["psnr", "rmse"])
+def test_a_recipe_without_clean_pictures_takes_no_loss_of_whole_images(loss: str) -> None:
     with pytest.raises(RecipeError, match="take mse or l1"):
-        recipe("blind", "training.loss=psnr")
+        recipe("blind", f"training.loss={loss}")
 
 
 def test_recipes_of_both_kinds_are_checked() -> None:

@@ -18,10 +18,13 @@ from training.measure.psnr import TEST_NOISE_SEED, hidden_error
 from training.randomness import generator_for
 from training.restoration.blind import mean_of_neighbours
 from training.restoration.config import RestorationRecipe
-from training.restoration.patches import prepare, resized
+from training.restoration.degradations import through_jpeg
+from training.restoration.patches import UNTOLD, prepare, resized
 from training.restoration.photos import Pair, Photos
 
 SIGMAS = (15.0, 25.0, 50.0)  # 0-255 units
+QUALITIES = (10, 30, 50)  # of JPEG, as libjpeg counts
+HALVED = 2  # Pillow's name of 4:2:0
 # From full-range luma to that of ITU-R BT.601 with 219 steps, on which the literature on enlarging measures.
 STUDIO_DB = 20 * np.log10(255 / 219)
 
@@ -82,7 +85,7 @@ def means(restore: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, 
     """Measure every metric of METRICS, mean over pictures; enlarged ones lose a border of `scale` pixels."""
     values = []
     for x_in, x in noisy_pairs(pairs, recipe, sigma):
-        x_hat = restore(x_in, sigma).clamp(0.0, 1.0)
+        x_hat = restore(x_in, sigma)
         edge = recipe.factor if recipe.factor > 1 else 0
         inner = (..., slice(edge, x.shape[2] - edge), slice(edge, x.shape[3] - edge))
         values.append([metric.of(x_hat[inner], x[inner]) for metric in METRICS.values()])
@@ -125,7 +128,33 @@ def measure(graph: Restore, photos: Photos, recipe: RestorationRecipe) -> tuple[
             )
             for key, metric in METRICS.items()
         ]
+    if recipe.degradation.untold:
+        metrics += _blind(graph, pairs, recipe, data=f"{len(pairs)} {part} pictures of {photos.name}")
     return tuple(metrics)
+
+
+def _blind(graph: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, *, data: str) -> Iterator[Metric]:
+    """Measure a network that is told nothing: beside the level told, and on JPEG beside the file as it comes."""
+
+    def alone(x: Image, _: float) -> Image:
+        return graph(x, UNTOLD)
+
+    def figure(name: str, value: float, of: str, baselines: dict[str, float]) -> Metric:
+        return Metric(
+            name=f"denoise_psnr_db_{name}", task="denoise", value=value, unit="dB, mean over pictures",
+            data=f"{data}, {of}", higher_is_better=True, baselines=baselines,
+        )  # fmt: skip
+
+    for sigma in SIGMAS:
+        told = {"told the level": means(graph, pairs, recipe, sigma)["psnr_db"]}
+        of = f"Gaussian noise of {sigma:g}, level not told"
+        yield figure(f"untold_{sigma:g}", means(alone, pairs, recipe, sigma)["psnr_db"], of, told)
+    psnr = METRICS["psnr_db"].of
+    for quality in QUALITIES:
+        files = [(through_jpeg(x[0], quality, HALVED)[None], x) for _, x in noisy_pairs(pairs, recipe, 0.0)]
+        free = {"as it comes": float(np.mean([psnr(x_in, x) for x_in, x in files]))}
+        value = float(np.mean([psnr(alone(x_in, 0.0), x) for x_in, x in files]))
+        yield figure(f"jpeg_{quality}", value, f"JPEG of quality {quality} in 4:2:0", free)
 
 
 def _of_hidden_pixels(graph: Restore, photos: Photos) -> Metric:

@@ -53,6 +53,8 @@ class DegradationConfig(Section):
         default={"gaussian": 1.0}, min_length=1
     )
     """Kinds of noise in these proportions; see degradations.py."""
+    untold: Share = 0.0
+    """Of the patches: the network is not told the level, and learns to decide alone. The service then asks it so."""
 
 
 class LevelConfig(Section):
@@ -68,8 +70,8 @@ class RestorationTraining(OptimisationConfig):
     Each patch is the one with the most detail of `candidates`: photographs are mostly sky and blur, which teach little.
     """
 
-    loss: Literal["l1", "mse", "psnr"] = "l1"
-    """l1 or mse, means over pixels; psnr: mean logarithm of each patch's squared error."""
+    loss: Literal["l1", "mse", "psnr", "rmse"] = "l1"
+    """l1 or mse, means over pixels; psnr or rmse: mean logarithm or root of each patch's squared error."""
     muon_learning_rate: Annotated[float, Field(gt=0.0)] = 1e-2
     """Muon's peak."""
     ema_decay: Share = 0.999
@@ -115,8 +117,10 @@ class RestorationRecipe(Section):
 
     @model_validator(mode="after")
     def _blind_has_no_psnr(self) -> "RestorationRecipe":
-        if self.kind == "blind" and self.training.loss == "psnr":
-            raise ValueError("training.loss=psnr wants clean pictures, and kind=blind has none; take mse or l1")
+        if self.kind == "blind" and self.training.loss in ("psnr", "rmse"):
+            raise ValueError(
+                f"training.loss={self.training.loss} wants clean pictures, and kind=blind has none; take mse or l1"
+            )
         return self
 
     @property

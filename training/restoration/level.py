@@ -21,7 +21,7 @@ from service.contract.sections import LevelEstimator, Noise
 from training.measure.pictures import Restore
 from training.randomness import generator_for
 from training.restoration.config import RestorationRecipe
-from training.restoration.patches import Patches
+from training.restoration.patches import UNTOLD, Patches
 from training.restoration.photos import Pair, Photos
 from training.trainer import descend_on
 
@@ -61,9 +61,11 @@ def noise_of(
     """Return the manifest's part on noise levels, and what its estimator loses on the pictures kept back.
 
     The estimator is fitted on `recipe.level.patches` patches of the pictures of training. There is none if that is 0,
-    or if all pictures are tiny.
+    if all pictures are tiny, or if the network has learnt to do without.
     """
     noise, count = Noise(min_sigma=0.0, max_sigma=recipe.degradation.max_sigma), recipe.level.patches
+    if recipe.degradation.untold:
+        return noise.model_copy(update={"untold": UNTOLD}), ()
     known = look(restore, photos.train, recipe, count=count, progress=progress) if count else None
     if known is None:
         return noise, ()

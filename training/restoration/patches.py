@@ -18,6 +18,7 @@ from training.restoration.photos import Pair, Photo
 Images = Float[Tensor, "batch _ _ _"]  # (N, C, H, W)
 Sigmas = Float[Tensor, " batch"]
 VALIDATION_SIGMA = 25.0  # 0-255 units
+UNTOLD = -50.0  # what stands for a level that nobody gives: far from every real one
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Patches:
         if self._recipe.kind != "denoise":
             return Batch(x_in, sigma, x)
         noisy, told = spoil(x_in, sigma, self._recipe.degradation.kinds, generator)
+        if untold := self._recipe.degradation.untold:
+            told = torch.where(torch.rand(len(x), generator=generator) < untold, UNTOLD, told)
         return Batch(noisy, told, x)
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from service.contract.manifest import Manifest
 from service.contract.sections import Noise
-from training.errors import DataError
+from training.errors import DataError, RunError
 from training.measure.pictures import SizedGraph
 from training.publish import publish, write_card_and_manifest
 from training.restoration.config import DegradationConfig, LevelConfig, PhotosConfig, RestorationRecipe
@@ -38,10 +38,13 @@ def recalibrate_level(version: Path, folder: Path, *, models: Path, command: str
 
     Raises:
         DataError: The pictures cannot be used.
+        RunError: The model decides alone.
         VerifyError, PublishError: The version is broken, or cannot be written.
     """
     old = verify(version)
     assert old.noise is not None  # noqa: S101  the caller has looked
+    if old.noise.untold is not None:
+        raise RunError(f"{old.name} needs no level: it decides alone, so there is nothing to calibrate")
     recipe = _recipe(old, old.noise)
     photos = read_photos(folder, old.input.channels, validation=HELD_OUT, least_side=LEAST_SIDE, progress=progress)
     with TemporaryDirectory() as home:
