@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from service.tasks.anomaly.regions import find_regions
 from service.tasks.anomaly.thresholds import p_value
 from service.tasks.latents import read_json_latents
 
-LIMITS = {"max_pixels": 25_000_000, "max_frames": 1}
+decode = partial(decode_image, max_pixels=25_000_000, max_frames=1)
 HAZELNUT = ROOT / "tests" / "data" / "hazelnut.jpg"
 SIDE = 256  # pixels of a part
 LATENTS, DIM = 200, 32
@@ -48,8 +49,8 @@ def jobs() -> dict[str, Callable[[], object]]:
     tables = [SymbolTable(first=0, counts=_counts(41))] * DIM
     packed = pack_symbols(symbols, tables)
     return {
-        "decode a PNG": lambda: decode_image(png, **LIMITS),
-        "decode a JPEG": lambda: decode_image(jpeg, **LIMITS),
+        "decode a PNG": lambda: decode(png),
+        "decode a JPEG": lambda: decode(jpeg),
         "encode a PNG": lambda: write_png(planes),
         "resize": lambda: resample(large, SIDE // 2, SIDE // 2),
         "cut tiles": lambda: _cut(large),

@@ -15,6 +15,7 @@ from service.errors import RequestError
 from service.http.admission import slot_of
 from service.http.body import file_cap, read_files
 from service.http.negotiation import negotiate
+from service.images.form import PLAIN, Form
 from service.images.inspect import ImageFile
 from service.limits import InputLimits
 from service.models.batcher import Batcher
@@ -42,7 +43,7 @@ async def answer_files(
     """
     service, accept = service_of(request), request.headers.get("accept")
     model = await service.registry.find(task, query.model, query.version)
-    files = await read_image_files(request)
+    files = await read_image_files(request, query.form)
     if query.model is None and query.version is None:
         is_colour = any(file.header.is_colour for file in files)
         model = service.registry.snapshot.default_among(task, model, is_colour=is_colour)
@@ -68,8 +69,12 @@ async def answer_files(
     return await asyncio.to_thread(several_response, results, kind, model.label)
 
 
-async def read_image_files(request: Request) -> list[ImageFile]:
+async def read_image_files(request: Request, form: Form = PLAIN) -> list[ImageFile]:
     """Return the image and NPY files of a request, counted for its place in the queue. Its deadline runs from here.
+
+    Args:
+        request: With the files in its body.
+        form: How it says their values are laid out.
 
     Raises:
         RequestError: The body cannot be read, or its images do not fit into the queue.
@@ -77,7 +82,7 @@ async def read_image_files(request: Request) -> list[ImageFile]:
     service = service_of(request)
     limits = service.limits
     bodies = await read_files(request, file_cap(service.settings), max_files=limits.max_images)
-    files = [ImageFile.of(body) for body in bodies]
+    files = [ImageFile.of(body, form) for body in bodies]
     slot_of(request).start(request, sum(min(file.header.images, limits.max_images) for file in files))
     return files
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.contract.manifest import InputSpec, Metric, Task
 from service.errors import PROBLEMS
+from service.images.form import PLAIN, Form
 from service.tasks.generate import Look
 from service.tasks.interpolate import Way
 
@@ -40,6 +41,11 @@ class ModelQuery(JobQuery):
         int | None, Field(ge=1, lt=10**9, description="Version of the model; the newest that works if left out")
     ] = None
 
+    @property
+    def form(self) -> Form:
+        """How the files of the request are laid out."""
+        return PLAIN
+
 
 class _FileQuery(ModelQuery):
     quality: Annotated[int, Field(ge=1, le=100, description="Of a JPEG or WebP answer")] = 95
@@ -50,6 +56,17 @@ class _FileQuery(ModelQuery):
 
 
 class _RestorationQuery(_FileQuery):
+    data_range: Annotated[
+        Annotated[float, Field(gt=0, lt=1e30)] | Literal["auto"] | None,
+        Field(
+            description="Of an NPY array or a TIFF of floats: the value of white where black is 0, or `auto` for its "
+            "smallest and largest value. The answer has the same range. Left out, floats are in [0, 1]"
+        ),
+    ] = None
+    layout: Annotated[
+        Literal["chw", "hwc"],
+        Field(description="The axes of an NPY array: channels first, or last as in OpenCV and Pillow"),
+    ] = "chw"
     thorough: Annotated[
         bool,
         Field(
@@ -57,6 +74,11 @@ class _RestorationQuery(_FileQuery):
             "times the time"
         ),
     ] = False
+
+    @property
+    def form(self) -> Form:
+        """How the files of the request are laid out."""
+        return Form(self.data_range, is_channels_last=self.layout == "hwc")
 
 
 class DenoiseQuery(_RestorationQuery):

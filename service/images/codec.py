@@ -1,10 +1,12 @@
 """Image files to `pixels.Image` and back. The only file that knows Pillow; `png.py` is its fast lane."""
 
 import io
+import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +14,10 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from service.errors import BrokenImage, RequestError, UnsupportedImage, reason_of, shown
+from service.images.form import PLAIN, Form, to_unit_range
 from service.images.formats import FORMAT_BY_TYPE, FORMATS
-from service.images.image import Image, Values, to_8_bit
+from service.images.guards import jpeg
+from service.images.image import Image, Values, in_own_range, to_8_bit
 from service.images.inspect import check_data, check_size, inspect
 from service.images.png import read_deep_png, read_png, write_png
 
@@ -22,16 +26,21 @@ warnings.filterwarnings("error", category=PillowImage.DecompressionBombWarning)
 
 _FRAME_MS, _END_MS = 80, 640  # how long the pictures of an animation stay; the first and the last are to be looked at
 
-# What a TIFF may be compressed with. Codecs that hide another image format in a strip would get around its guards.
+# What a TIFF may be compressed with. Of the codecs that hide another format in a strip, JPEG alone has its guard here.
 _TIFF_COMPRESSIONS = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "group3", "group4"} | {
-    "tiff_ccitt"
+    "tiff_ccitt",
+    "jpeg",
 }
+_JPEG_INSIDE = "jpeg"
+_PARTS_TAGS = ((273, 279), (324, 325))  # where strips or tiles begin, and how many bytes they have
 _TILE_SIZE_TAGS, _BITS_TAG, _PHOTOMETRIC_TAG, _ORIENTATION_TAG = (322, 323), 258, 262, 274
 _WHITE_IS_ZERO, _MOST_BITS = 0, 16
 _MOST_DPI = 65_535  # what JPEG can hold
 _ONE_BIT = {"PNG", "TIFF"}  # formats that are written with one bit per pixel
 _SAME_AS = {"MPO": "JPEG"}  # what phones write: a JPEG, and more of them behind it
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N"}
+_FLOATS = "F"
+_PRECISE = {*_SIXTEEN_BIT, _FLOATS}
 # EXIF orientation -> how (..., H, W) is turned upright; 1 and what is no orientation stay as they are
 _UPRIGHT: dict[object, Callable[[Values], Values]] = {
     2: lambda values: values[..., ::-1],
@@ -69,22 +78,27 @@ def allow_pixels(max_pixels: int) -> None:
     PillowImage.MAX_IMAGE_PIXELS = max(max_pixels, PillowImage.MAX_IMAGE_PIXELS or 0)
 
 
-def decode_image(data: bytes, *, max_pixels: int, max_frames: int) -> Image:
+def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = PLAIN) -> Image:
     """Return the first frame of a PNG, JPEG, WebP, GIF, BMP or TIFF file, upright as its EXIF orientation says.
 
-    Grey, RGB, 16-bit grey, one-bit and transparency are kept. Palettes and CMYK become RGB. Colour profiles are not
-    applied.
+    Grey, RGB, 16-bit grey, grey floats, one-bit and transparency are kept. Palettes and CMYK become RGB. Colour
+    profiles are not applied.
 
     Args:
         data: The file.
         max_pixels: Largest width x height; checked before anything is allocated.
         max_frames: Most frames or pages.
+        form: The range of a file of floats.
 
     Raises:
+        InvalidParameter: `form` says what this file has no use for.
+        InvalidArray: Its floats do not fit their range.
         UnsupportedMediaType, BrokenImage, UnsupportedImage, TooManyPixels, TooManyImages: With what is wrong.
     """
     outline = inspect(data, max_pixels=max_pixels, max_frames=max_frames)
     check_data(outline)
+    if outline.format != "TIFF":
+        form.refuse_for(outline.format)
     if outline.is_plain and outline.width and outline.height:
         pixels = read_png(data, width=outline.width, height=outline.height)
         if pixels is not None:
@@ -92,19 +106,20 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int) -> Image:
     try:
         with PillowImage.open(io.BytesIO(data), formats=[outline.format]) as picture:
             check_size(*picture.size, max_pixels=max_pixels)
-            _check_tiff(picture, max_pixels=max_pixels)
+            _check_tiff(picture, data, max_pixels=max_pixels)
             if outline.is_deep_colour:
                 return _with_what_it_says(_read_deep(data, picture.getexif().get(_ORIENTATION_TAG)), picture)
+            form.refuse_for(outline.format, has_floats=picture.mode == _FLOATS)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
-            return _with_what_it_says(_read(picture), picture)
+            return _with_what_it_says(_read(picture, form), picture)
     except RequestError:
         raise
     except Exception as error:  # decoders raise anything from struct.error to RecursionError on hostile files
         raise BrokenImage(f"{outline.format}: {reason_of(error)}") from error
 
 
-def _check_tiff(picture: PillowImage.Image, *, max_pixels: int) -> None:
+def _check_tiff(picture: PillowImage.Image, data: bytes, *, max_pixels: int) -> None:
     if picture.format != "TIFF":
         return
     compression = picture.info.get("compression", "raw")
@@ -113,14 +128,30 @@ def _check_tiff(picture: PillowImage.Image, *, max_pixels: int) -> None:
             f"TIFF: compression {shown(compression)}; these work: {', '.join(sorted(_TIFF_COMPRESSIONS))}"
         )
     tags = getattr(picture, "tag_v2", {})
+    if compression == _JPEG_INSIDE:
+        _check_jpegs(tags, data, max_pixels=max_pixels)
     tile = [tags.get(tag, 1) for tag in _TILE_SIZE_TAGS]
     check_size(int(tile[0]), int(tile[1]), max_pixels=max_pixels)
     bits = tags.get(_BITS_TAG, (8,))
-    if max(bits if isinstance(bits, tuple) else (bits,)) > 8 and picture.mode not in _SIXTEEN_BIT:
+    if max(bits if isinstance(bits, tuple) else (bits,)) > 8 and picture.mode not in _PRECISE:
         raise UnsupportedImage(
             f"TIFF: {max(bits)} bits per sample in mode {picture.mode} would lose precision; "
-            "send 8 bits, 16-bit grey, or an NPY array"
+            "send 8 bits, 16-bit grey, 32-bit floats of grey, or an NPY array"
         )
+
+
+def _check_jpegs(tags: Mapping[int, Any], data: bytes, *, max_pixels: int) -> None:
+    """Walk the JPEGs in the strips or tiles of a TIFF as those in files of their own."""
+    where = next((found for found in _PARTS_TAGS if all(tag in tags for tag in found)), None)
+    starts, sizes = (tags[tag] for tag in where) if where else ((), ())
+    if not starts or len(starts) != len(sizes):
+        raise BrokenImage("TIFF: it does not say where its JPEG data is")
+    for start, size in zip(starts, sizes, strict=True):
+        try:
+            part = jpeg.walk(data[start : start + size])
+        except (struct.error, IndexError) as error:
+            raise BrokenImage("TIFF: a JPEG in it was cut off or damaged") from error
+        check_size(part.width or 0, part.height or 0, max_pixels=max_pixels)
 
 
 def _read_deep(data: bytes, orientation: object) -> Image:
@@ -133,8 +164,11 @@ def _read_deep(data: bytes, orientation: object) -> Image:
     return Image(np.ascontiguousarray(planes)[None])
 
 
-def _read(picture: PillowImage.Image) -> Image:
+def _read(picture: PillowImage.Image, form: Form) -> Image:
     mode = picture.mode
+    if mode == _FLOATS:
+        values, own_range = to_unit_range(np.array(picture), form.data_range)
+        return Image(values[None, None], own_range=own_range)
     if mode in _SIXTEEN_BIT:
         return Image(_whole_scale(np.array(picture).astype(np.uint16), picture)[None, None])
     if mode not in _READ_AS:
@@ -222,6 +256,8 @@ def image_types(image: Image) -> tuple[str, ...]:
     """Return the media types that hold this image without losing depth or transparency: its own, then the best."""
     if len(image.values) != 1:
         return ()
+    if image.is_float_file:
+        return ("image/tiff",) if image.channels == 1 else ()
     is_16_bit, has_alpha = image.values.dtype == np.uint16, image.alpha is not None
     kinds = _types_for(is_16_bit, image.channels == 3, has_alpha, image.media_type)
     longest = max(image.size)
@@ -250,7 +286,11 @@ def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALIT
         media_type: One of `image_types(image)`.
         quality: Quality of a lossy format, 1 to 100.
     """
-    values = image.values[0] if image.values.dtype == np.uint16 else to_8_bit(image.values[0])
+    values: Values
+    if image.is_float_file:
+        values = in_own_range(image.values[0], image)
+    else:
+        values = image.values[0] if image.values.dtype == np.uint16 else to_8_bit(image.values[0])
     if image.alpha is not None:
         values = np.concatenate([values, image.alpha[None]])
     if media_type == "image/png" and not image.is_one_bit:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 Values = NDArray[Any]  # Any: uint8, uint16 or float32, which NumPy's types cannot say without a cast per line
 Pixels = NDArray[np.float32]
 
+ValueRange = tuple[float, float]  # what stands for black, and for white
+
 _BLOCK = 1 << 15  # values worked on at a time
 _ZERO = np.float32(0)
 _TOP = {np.uint8: np.float32(255), np.uint16: np.float32(65535)}
@@ -22,7 +24,8 @@ class Image:
     """One file, or one array of equally large images.
 
     Attributes:
-        values: (N, C, H, W), C is 1 (grey) or 3 (RGB): uint8, uint16, or float32 in [0, 1]. A file has N = 1.
+        values: (N, C, H, W), C is 1 (grey) or 3 (RGB): uint8, uint16, or float32 in [0, 1], which the noise of an
+            array with a range of its own may leave. A file has N = 1.
         alpha: (H, W), uint8; None where everything is opaque. Models never see it, results get it back.
         is_one_bit: The file had one bit per pixel; `values` are 0 and 255, and so are those of a result.
         array_rank: 2, 3 or 4 if it came as an array of that many axes; None for a file.
@@ -30,6 +33,8 @@ class Image:
         icc: Its colour profile, if that is of its kind of pixels.
         exif: What else the file says of it, without the orientation, which has been applied.
         dpi: Pixels per inch across and down, where the file says so.
+        is_channels_last: It came as an array with the channels behind height and width.
+        own_range: What black and white were in what was sent, if not 0 and 1 or the ends of an integer type.
     """
 
     values: Values
@@ -40,6 +45,8 @@ class Image:
     icc: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
+    is_channels_last: bool = False
+    own_range: ValueRange | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -50,6 +57,11 @@ class Image:
     def channels(self) -> int:
         """1 or 3."""
         return int(self.values.shape[1])
+
+    @property
+    def is_float_file(self) -> bool:
+        """Whether it came as a file of floats, and is answered as one."""
+        return self.array_rank is None and self.values.dtype == np.float32
 
     def pixels(self, channels: int) -> Pixels:
         """Return what a model with that many channels gets: float32 in [0, 1], (N, channels, H, W).
@@ -129,7 +141,15 @@ def grey(values: Values) -> Values:
 
 
 def as_sent(image: Image) -> NDArray[np.float32]:
-    """Float pixels with as many axes as the array that was sent; (C, H, W) for a file."""
+    """Return float pixels with the axes and the range of the array that was sent; (C, H, W) for a file."""
     axes_added = {None: 1, 2: 2, 3: 1, 4: 0}[image.array_rank]
-    values: NDArray[np.float32] = image.values.reshape(image.values.shape[axes_added:])
-    return values
+    values: NDArray[np.float32] = in_own_range(image.values.reshape(image.values.shape[axes_added:]), image)
+    return np.ascontiguousarray(np.moveaxis(values, -3, -1)) if image.is_channels_last else values
+
+
+def in_own_range(values: NDArray[np.float32], image: Image) -> NDArray[np.float32]:
+    """Return float pixels between the black and the white of what was sent."""
+    if image.own_range is None:
+        return values
+    black, white = image.own_range
+    return (values * (white - black) + black).astype(np.float32)

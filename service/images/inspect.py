@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from service.errors import BrokenImage, TooManyImages, TooManyPixels, UnsupportedMediaType, shown
 from service.images import npy
+from service.images.form import PLAIN, Form
 from service.images.formats import format_of
 from service.images.guards import png
 from service.images.header import Header
@@ -18,25 +19,26 @@ from service.images.outline import Outline
 _PAGED = {"TIFF"}  # of animations the first frame alone is decoded, and answers
 
 
-def peek(data: bytes) -> Header:
+def peek(data: bytes, form: Form = PLAIN) -> Header:
     """Return what the head of an image or NPY file claims. Takes microseconds, whatever the file's size."""
     if data.startswith(npy.NPY_MAGIC):
-        return npy.peek(data)
+        return npy.peek(data, is_channels_last=form.is_channels_last)
     found = format_of(data)
     return Header(None) if found is None else found.peek(data)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image or NPY file of a request, and what its head claims."""
+    """An image or NPY file of a request, what its head claims, and how the request says its values are laid out."""
 
     data: bytes
     header: Header
+    form: Form = PLAIN
 
     @classmethod
-    def of(cls, data: bytes) -> "ImageFile":
+    def of(cls, data: bytes, form: Form = PLAIN) -> "ImageFile":
         """Return the file with its head read."""
-        return cls(data, peek(data))
+        return cls(data, peek(data, form), form)
 
 
 def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidArray, TooManyImages, TooManyPixels, reason_of, shown
+from service.images.form import PLAIN, Form, to_unit_range
 from service.images.header import Header
 from service.images.image import Image
 
 NPY_MAGIC = b"\x93NUMPY"
+_MOST_ITEM_BYTES = 8
 _MAX_HEADER_BYTES = 1024  # numpy writes 118 for every array that we take
 _SHAPE = re.compile(rb"['\"]shape['\"]\s*:\s*\(\s*(\d{1,9}(?:\s*,\s*\d{1,9})*)")
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -20,29 +22,31 @@ _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.f
 AnyArray = NDArray[Any]  # Any: the dtype is what the header says, and checked right after
 
 
-def read_npy_image(data: bytes, *, max_pixels: int, max_images: int) -> Image:
+def read_npy_image(data: bytes, *, max_pixels: int, max_images: int, form: Form = PLAIN) -> Image:
     """Return the images of an NPY file.
 
     Args:
-        data: float32 in [0, 1], uint8 or uint16; (H, W), (C, H, W) or (N, C, H, W) with C = 1 or 3. Fortran order and
-            either byte order are fine.
+        data: Floats in [0, 1], uint8 or uint16, or with `form.data_range` numbers of any range; (H, W), (C, H, W) or
+            (N, C, H, W) with C = 1 or 3, or the channels last as `form` says. Fortran order and either byte order are
+            fine.
         max_pixels: Most pixels, N x H x W.
         max_images: Most images, N.
+        form: Their range, and the order of their axes.
 
     Raises:
         InvalidArray, TooManyPixels, TooManyImages: With what is wrong.
     """
     dtype, shape, is_fortran, start = read_header(data)
-    if dtype.newbyteorder("=") not in (np.float32, np.uint8, np.uint16):
-        raise InvalidArray(f"the array is {dtype}; send float32 with pixels in [0, 1], uint8, or uint16")
+    _check_type(dtype, form)
+    last = form.is_channels_last and len(shape) > 2
     if len(shape) not in {2, 3, 4}:
-        raise InvalidArray(f"the array has shape {shown_shape(shape)}; send (H, W), (C, H, W) or (N, C, H, W)")
-    count, channels, height, width = (1,) * (4 - len(shape)) + shape
+        axes = "(H, W), (H, W, C) or (N, H, W, C)" if form.is_channels_last else "(H, W), (C, H, W) or (N, C, H, W)"
+        raise InvalidArray(f"the array has shape {shown_shape(shape)}; send {axes}")
+    count, channels, height, width = _four_axes(shape, is_channels_last=last)
     if channels not in {1, 3}:
-        is_last = shape[-1] in {1, 3}
-        cure = "; channels come first: send np.moveaxis(x, -1, -3)" if is_last else ""
         raise InvalidArray(
-            f"the array has shape {shown_shape(shape)}: {channels} channels; the C of (C, H, W) is 1 or 3{cure}"
+            f"the array has shape {shown_shape(shape)}: {channels} channels; the C of "
+            f"{'(H, W, C)' if last else '(C, H, W)'} is 1 or 3{_other_layout(shape, is_channels_last=last)}"
         )
     if not count or not height or not width:
         raise InvalidArray(f"the array has shape {shown_shape(shape)}, which holds no pixels")
@@ -51,22 +55,48 @@ def read_npy_image(data: bytes, *, max_pixels: int, max_images: int) -> Image:
     if count * height * width > max_pixels:
         pixels = count * height * width
         raise TooManyPixels(f"the array holds {pixels} pixels, the limit is {max_pixels} (setting max_pixels)")
-    values = read_values(data, dtype, shape, is_fortran, start).reshape(count, channels, height, width)
-    if values.dtype == np.float32:
-        low, high = float(values.min()), float(values.max())  # NaN if there is one anywhere
-        if not (low >= 0.0 and high <= 1.0):
-            found = f"from {low} to {high}" if math.isfinite(low + high) else "with NaN or infinity"
-            raise InvalidArray(f"the array has values {found}; pixels are in [0, 1]: divide by 255, or send uint8")
-    return Image(values, array_rank=len(shape))
+    values = read_values(data, dtype, shape, is_fortran, start)
+    if last:
+        values = np.ascontiguousarray(np.moveaxis(values, -1, -3))
+    values, own_range = values.reshape(count, channels, height, width), None
+    if form.data_range is not None or values.dtype.kind == "f":
+        values, own_range = to_unit_range(values, form.data_range)
+    return Image(values, array_rank=len(shape), is_channels_last=last, own_range=own_range)
 
 
-def peek(data: bytes) -> Header:
+def _check_type(dtype: np.dtype[Any], form: Form) -> None:
+    if form.data_range is None and dtype.kind != "f" and dtype.newbyteorder("=") not in (np.uint8, np.uint16):
+        cure = "; for integers of another range say data_range" if dtype.kind in "iu" else ""
+        raise InvalidArray(f"the array is {dtype}; send float32 with pixels in [0, 1], uint8, or uint16{cure}")
+    if dtype.kind not in "fiu" or dtype.itemsize > _MOST_ITEM_BYTES:
+        raise InvalidArray(f"the array is {dtype}; send floats or integers of at most 64 bits")
+
+
+def _four_axes(shape: tuple[int, ...], *, is_channels_last: bool) -> tuple[int, int, int, int]:
+    """N, C, H and W of a shape of two to four axes."""
+    if is_channels_last:
+        shape = (*shape[:-3], shape[-1], *shape[-3:-1])
+    count, channels, height, width = (1,) * (4 - len(shape)) + shape
+    return count, channels, height, width
+
+
+def _other_layout(shape: tuple[int, ...], *, is_channels_last: bool) -> str:
+    """What to do where the axes alone are in another order than was said."""
+    if (shape[-3] if is_channels_last else shape[-1]) not in {1, 3}:
+        return ""
+    if is_channels_last:
+        return "; these come first: leave layout out"
+    return "; channels come first: send np.moveaxis(x, -1, -3), or say layout=hwc to /denoise and /enhance"
+
+
+def peek(data: bytes, *, is_channels_last: bool = False) -> Header:
     """Return what an NPY header claims of its shape; no size where it says none, or two."""
     shapes = _SHAPE.findall(data, 0, _MAX_HEADER_BYTES)
     shape = tuple(map(int, shapes[0].split(b","))) if len(shapes) == 1 else ()
     if len(shape) < 2:
         return Header("NPY", is_colour=False, shape=shape)
-    images, channels, height, width = ((1,) * 4 + shape)[-4:]
+    whole = (1,) * (4 - len(shape)) + shape  # more axes than four are refused later
+    images, channels, height, width = _four_axes(whole[-4:], is_channels_last=is_channels_last and len(shape) > 2)
     return Header(
         "NPY",
         width,

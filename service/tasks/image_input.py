@@ -35,8 +35,8 @@ def read_image(file: ImageFile, limits: InputLimits) -> Image:
         RequestError: It cannot be read, or is too large.
     """
     if file.header.kind == "NPY":
-        return read_npy_image(file.data, max_pixels=limits.max_pixels, max_images=limits.max_images)
-    return decode_image(file.data, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
+        return read_npy_image(file.data, max_pixels=limits.max_pixels, max_images=limits.max_images, form=file.form)
+    return decode_image(file.data, max_pixels=limits.max_pixels, max_frames=limits.max_frames, form=file.form)
 
 
 @dataclass

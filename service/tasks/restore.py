@@ -177,7 +177,7 @@ class Restoration:
         return self.options.sigma
 
     def _found(self) -> float:
-        """The noise level of the first image: what the graph was told, or the RMS of what it took away unasked."""
+        """Return the noise level of the first image: the one told, or the RMS of what the graph removed unasked."""
         told = self.sigmas[0]
         return told if told >= 0 else SIGMA_UNIT * math.sqrt(self.removed / math.prod(self.result.shape[1:]))
 

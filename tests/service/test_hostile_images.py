@@ -187,15 +187,14 @@ def test_a_png_that_would_lose_its_lower_bits_is_refused(depth: int, colour: int
         decode(hand_png(2, 2, bytes(2 * (1 + 2 * channels * 2)), depth=depth, colour=colour))
 
 
-@pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 70_000)])
-def test_a_tiff_of_floats_or_32_bits_is_refused_with_the_cure(mode: str, value: float) -> None:
+def test_a_tiff_of_32_bits_is_refused_with_the_cure() -> None:
     with pytest.raises(UnsupportedImage, match="NPY array"):
-        decode(save(Image.new(mode, (4, 4), value), "TIFF"))
+        decode(save(Image.new("I", (4, 4), 70_000), "TIFF"))
 
 
-def test_a_tiff_that_hides_a_jpeg_is_refused() -> None:
-    with pytest.raises(UnsupportedImage, match="compression 'jpeg'"):
-        decode(save(PHOTO, "TIFF", compression="jpeg"))
+def test_a_tiff_that_hides_a_format_without_a_guard_there_is_refused() -> None:
+    with pytest.raises(UnsupportedImage, match="compression 'webp'"):
+        decode(save(PHOTO, "TIFF", compression="webp"))
 
 
 def scan_bomb(scans: int) -> bytes:

@@ -11,7 +11,9 @@ from PIL import Image as PillowImage
 from service.errors import RequestError, TooManyImages, UnsupportedImage
 from service.images import png as png_module
 from service.images.codec import decode_image, encode_image, image_types
+from service.images.form import DataRange, Form
 from service.images.guards.png import SIGNATURE
+from service.images.image import as_sent
 from service.images.inspect import peek
 from service.images.npy import read_npy_image
 from tests.service.files import Array, pixels_of, save, to_npy
@@ -20,6 +22,7 @@ RNG = np.random.default_rng(7)
 SMOOTH = (np.add.outer(np.arange(24), np.arange(32)) * 4).astype(np.uint8)
 COLOUR = np.stack([SMOOTH, SMOOTH[::-1], SMOOTH[:, ::-1]], axis=2)
 MAX_FRAMES = 8
+LAST = Form(is_channels_last=True)
 
 
 def read(data: bytes) -> Array:
@@ -204,7 +207,137 @@ def test_arrays_of_sixteen_bits_become_floats_as_those_of_eight_do() -> None:
 
 
 def test_channels_at_the_end_are_refused_with_the_cure() -> None:
+    with pytest.raises(RequestError, match="layout=hwc"):
+        read_npy_image(to_npy(np.zeros((8, 9, 3), np.uint8)), max_pixels=100, max_images=1)
+    with pytest.raises(RequestError, match="leave layout out"):
+        read_npy_image(to_npy(np.zeros((3, 9, 8), np.uint8)), max_pixels=100, max_images=1, form=LAST)
     with pytest.raises(RequestError, match=r"np.moveaxis\(x, -1, -3\)"):
         read_npy_image(to_npy(np.zeros((8, 9, 3), np.uint8)), max_pixels=100, max_images=1)
     with pytest.raises(RequestError, match=r"is 1 or 3$"):
         read_npy_image(to_npy(np.zeros((8, 9, 7), np.uint8)), max_pixels=100, max_images=1)
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (6, 7, 1), (6, 7, 3), (2, 6, 7, 3)])
+def test_channels_last_come_and_go_as_they_are(shape: tuple[int, ...]) -> None:
+    values = RNG.random(shape).astype(np.float32)
+
+    image = read_npy_image(to_npy(values), max_pixels=100, max_images=2, form=LAST)
+
+    assert image.size == (6, 7)
+    assert image.channels == (shape[-1] if len(shape) > 2 else 1)
+    assert np.array_equal(as_sent(image), values)
+    header = peek(to_npy(values), LAST)
+    assert (header.images, header.height, header.width) == (shape[0] if len(shape) == 4 else 1, 6, 7)
+    assert header.is_colour == (shape[-1] == 3)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<i2", ">u2", "i4", "u8", "f2", "f4", ">f8"])
+@pytest.mark.parametrize(("data_range", "expected"), [(200.0, [0.0, 0.25, 0.5]), ("auto", [0.0, 0.5, 1.0])])
+def test_numbers_of_any_type_have_the_range_that_is_said(
+    dtype: str, data_range: DataRange, expected: list[float]
+) -> None:
+    values = np.array([[0, 50, 100]]).astype(dtype)
+
+    image = read_npy_image(to_npy(values), max_pixels=10, max_images=1, form=Form(data_range))
+
+    assert image.values.dtype == np.float32
+    assert image.values.ravel() == pytest.approx(expected)
+    assert as_sent(image) == pytest.approx(values.astype(np.float64))
+
+
+def test_noise_beyond_black_and_white_is_not_clipped() -> None:
+    noisy = np.array([[-0.2, 0.5, 1.3]], np.float32)
+
+    image = read_npy_image(to_npy(noisy), max_pixels=10, max_images=1, form=Form(1.0))
+
+    assert image.values.ravel() == pytest.approx([-0.2, 0.5, 1.3])
+
+
+def test_auto_takes_negative_numbers_and_a_flat_picture() -> None:
+    hounsfield, flat = np.array([[-1000, 0, 3000]], np.int16), np.full((2, 2), 7.5, np.float64)
+
+    read_one, read_flat = (
+        read_npy_image(to_npy(x), max_pixels=10, max_images=1, form=Form("auto")) for x in (hounsfield, flat)
+    )
+
+    assert read_one.values.ravel() == pytest.approx([0, 0.25, 1])
+    assert as_sent(read_one) == pytest.approx(hounsfield.astype(np.float64))
+    assert not read_flat.values.any()
+    assert as_sent(read_flat).tolist() == flat.tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "data_range", "cure"),
+    [
+        (np.array([[0.0, 255.0]], np.float32), None, "data_range=255"),
+        (np.array([[0.0, 255.0]], np.float32), 1.0, "data_range=auto"),
+        (np.array([[-3.0, 1.0]], np.float32), 1.0, "data_range=auto"),
+        (np.array([[0.0, np.nan]], np.float32), "auto", "nan_to_num"),
+        (np.array([[0.0, np.inf]], np.float32), 1.0, "nan_to_num"),
+        (np.array([[0, 5]], np.int16), None, "say data_range"),
+        (np.array([[True, False]]), "auto", "floats or integers"),
+        (np.array([[1j]]), 1.0, "floats or integers"),
+    ],
+)
+def test_values_that_do_not_fit_their_range_are_refused_with_the_cure(
+    values: Array, data_range: DataRange | None, cure: str
+) -> None:
+    with pytest.raises(RequestError, match=cure):
+        read_npy_image(to_npy(values), max_pixels=10, max_images=1, form=Form(data_range))
+
+
+@pytest.mark.parametrize("data_range", [None, 4.0, "auto"])
+def test_a_tiff_of_floats_comes_back_as_one_with_its_range(data_range: DataRange | None) -> None:
+    values = RNG.random((6, 7), np.float32)
+    if data_range is not None:
+        values = values * 3 + 0.5
+    file = save(PillowImage.fromarray(values), "TIFF")
+
+    image = decode_image(file, max_pixels=100, max_frames=1, form=Form(data_range))
+
+    assert image_types(image) == ("image/tiff",)
+    assert image.values.min() >= 0
+    assert image.values.max() <= 1
+    assert pixels_of(encode_image(image, "image/tiff")) == pytest.approx(values, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", [Form(255.0), Form("auto"), LAST])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG"])
+def test_what_says_nothing_of_a_file_of_integers_is_refused(form: Form, kind: str) -> None:
+    file = save(PillowImage.fromarray(COLOUR), kind)
+
+    with pytest.raises(RequestError, match="leave it out"):
+        decode_image(file, max_pixels=10_000, max_frames=1, form=form)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_tiff_compressed_as_jpeg_is_read(mode: str) -> None:
+    picture = PillowImage.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (48, 1))).convert(mode)
+    file = save(picture, "TIFF", compression="jpeg", quality=95)
+
+    image = decode_image(file, max_pixels=10_000, max_frames=1)
+
+    assert np.abs(image.values[0, 0].astype(int) - np.asarray(picture.convert("L"))).max() <= 6
+
+
+def with_strip(file: bytes, strip: bytes) -> bytes:
+    """A little-endian TIFF of one strip, with another one."""
+    made = bytearray(file + strip)
+    (at,) = struct.unpack_from("<I", file, 4)
+    for entry in range(at + 2, at + 2 + 12 * struct.unpack_from("<H", file, at)[0], 12):
+        (tag,) = struct.unpack_from("<H", file, entry)
+        if tag in {273, 279}:  # where it begins, and how long it is
+            struct.pack_into("<HII", made, entry + 2, 4, 1, len(file) if tag == 273 else len(strip))
+    return bytes(made)
+
+
+def test_the_jpegs_in_a_tiff_have_the_guards_of_files() -> None:
+    whole = save(PillowImage.fromarray(COLOUR), "JPEG", progressive=True)
+    scan, end = whole.index(b"\xff\xda"), whole.rindex(b"\xff\xd9")
+    many_scans = whole[:scan] + whole[scan:end] * 12 + b"\xff\xd9"
+    tiff = save(PillowImage.fromarray(COLOUR), "TIFF", compression="jpeg")
+
+    assert read(with_strip(tiff, save(PillowImage.fromarray(COLOUR), "JPEG", subsampling=0))).shape == (3, 24, 32)
+    for strip, complaint in ((many_scans, "scans"), (whole[: scan + 2], "JPEG"), (b"\0" * 50, "JPEG")):
+        with pytest.raises(RequestError, match=complaint):
+            decode_image(with_strip(tiff, strip), max_pixels=10_000, max_frames=1)

@@ -281,6 +281,21 @@ def test_several_files_come_as_a_zip_in_order(blur: TestClient) -> None:
         assert b'"sigma":3.0' in archive.read("results.json").replace(b" ", b"")
 
 
+def test_an_array_keeps_its_range_and_its_axes(blur: TestClient) -> None:
+    counts = RNG.integers(-500, 3000, (20, 24, 3)).astype(np.int16)
+    query = "/denoise?sigma=0&data_range=auto&layout=hwc"
+
+    answer = from_npy(blur.post(query, content=to_npy(counts)).content)
+
+    low, high = int(counts.min()), int(counts.max())
+    assert answer.shape == counts.shape
+    unit = (counts[..., 1].astype(np.float64) - low) / (high - low)
+    assert answer[..., 1] == pytest.approx(mean_of_5x5(unit) * (high - low) + low, abs=0.01)
+    refused = blur.post("/denoise?sigma=0&layout=hwc", content=png(np.zeros((8, 8), np.uint8)))
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid-parameter")
+    assert blur.post("/denoise?data_range=0", content=to_npy(counts)).status_code == 422
+
+
 def test_arrays_come_back_as_arrays(blur: TestClient) -> None:
     x = RNG.random((2, 3, 10, 9), np.float32)
 

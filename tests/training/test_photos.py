@@ -31,7 +31,7 @@ def test_sixteen_bits_are_read_as_grey_and_not_as_white(tmp_path: Path, suffix: 
 
 
 def test_what_has_no_range_and_what_is_no_image_format_of_ours_is_skipped(tmp_path: Path, photos: Path) -> None:
-    Image.fromarray(np.full((20, 20), 0.5, np.float32)).save(photos / "float.tiff")
+    Image.fromarray(np.full((20, 20), 127.5, np.float32)).save(photos / "float.tiff")
     (photos / "drawing.png").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\nshowpage\n"
     )
@@ -39,7 +39,7 @@ def test_what_has_no_range_and_what_is_no_image_format_of_ours_is_skipped(tmp_pa
     found = read_photos(photos, 3, validation=2, least_side=8, progress=False)
 
     reason_by_name = {skipped.path.name: skipped.reason for skipped in found.skipped}
-    assert "32 bits per sample in mode F" in reason_by_name["float.tiff"]
+    assert "pixels are in [0, 1]" in reason_by_name["float.tiff"]
     assert "which is no PNG" in reason_by_name["drawing.png"]  # Ghostscript never sees it
 
 

@@ -19,7 +19,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff",
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")
 LARGEST_PIXELS = 89_000_000  # of one file; larger ones are skipped before they are decoded
 MOST_FRAMES = 256  # of an animation, or pages; the first one is read
-GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
+GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
 
 

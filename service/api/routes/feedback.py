@@ -194,11 +194,11 @@ def _check(files: Files, limits: InputLimits) -> None:
     Raises:
         RequestError: One is no image, they differ in size, or the mask marks nothing, or nearly everything.
     """
-    options = {"max_pixels": limits.max_pixels, "max_frames": limits.max_frames}
-    height, width = decode_image(files.image, **options).size
+    decode = partial(decode_image, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
+    height, width = decode(files.image).size
     if files.mask is None:
         return
-    mask = decode_image(files.mask, **options)
+    mask = decode(files.mask)
     if mask.size != (height, width):
         raise InvalidParameter(
             f"the mask has {mask.size[1]}x{mask.size[0]} pixels, the picture {width}x{height}; send them in one size"
