@@ -81,7 +81,7 @@ def _four_axes(shape: tuple[int, ...], *, is_channels_last: bool) -> tuple[int, 
 
 
 def _other_layout(shape: tuple[int, ...], *, is_channels_last: bool) -> str:
-    """What to do where the axes alone are in another order than was said."""
+    """Say the cure where the axes alone are in another order than was said."""
     if (shape[-3] if is_channels_last else shape[-1]) not in {1, 3}:
         return ""
     if is_channels_last:
