@@ -18,7 +18,14 @@ from torch import Tensor, nn
 
 from service.contract.manifest import OPTIONAL_INPUTS_BY_TASK, TENSORS_BY_TASK, Golden, Graph, Parity, Task, TensorSpec
 from training.errors import ExportError
-from training.exported import PARITY_TOLERANCE, largest_difference, measure_parity, run_graph, served
+from training.exported import (
+    ANOMALY_PARITY_TOLERANCE,
+    PARITY_TOLERANCE,
+    largest_difference,
+    measure_parity,
+    run_graph,
+    served,
+)
 from training.files import write_atomically
 from training.quantise import chain, quantise
 
@@ -68,7 +75,8 @@ def export_graphs(
         int8: What int8 graphs are made of. None for float32.
 
     Raises:
-        ExportError: A graph is not valid, or differs from PyTorch by more than 1e-4, or int8 loses too much.
+        ExportError: A graph is not valid, or differs from PyTorch by more than 1e-4 (anomaly: 1e-3),
+            or int8 loses too much.
     """
     golden: dict[str, Array] = {}
     described: dict[Task, Graph] = {}
@@ -78,7 +86,9 @@ def export_graphs(
         content = to_onnx(network, tuple(x[:2] for x in _inputs(examples[task])), inputs, outputs)
         with write_atomically(path) as file:
             file.write(content)
-        described[task] = describe(path, content, task, measure_parity(path, network, *_inputs(examples[task])))
+        tolerance = ANOMALY_PARITY_TOLERANCE if task == "anomaly" else PARITY_TOLERANCE
+        parity = measure_parity(path, network, *_inputs(examples[task]), tolerance=tolerance)
+        described[task] = describe(path, content, task, parity)
     if int8 is not None:
         _make_int8(described, directory, int8)
     for task in graph_by_task:

@@ -13,6 +13,8 @@ from service.contract.manifest import Parity
 from training.errors import ExportError
 
 PARITY_TOLERANCE = 1e-4  # float32 sums in another order; the shipped models differ by about 1e-6
+# Scores in standard deviations of good images: of pictures with hardly any contrast these are near what float32 rounds.
+ANOMALY_PARITY_TOLERANCE = 1e-3
 PARITY_BATCHES = (1, 3, 16)
 
 Array = NDArray[np.float32]
@@ -32,11 +34,11 @@ def served(graph: Path | bytes) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.from_numpy(np.asarray(session.run(None, {name: x.numpy()})[0], np.float32))
 
 
-def measure_parity(path: Path, network: nn.Module, *examples: Tensor) -> Parity:
+def measure_parity(path: Path, network: nn.Module, *examples: Tensor, tolerance: float = PARITY_TOLERANCE) -> Parity:
     """Measure the largest difference of onnxruntime to PyTorch, on real and random inputs in batches of several sizes.
 
     Raises:
-        ExportError: It is above 1e-4, relative to values above 1.
+        ExportError: It is above the tolerance, relative to values above 1.
     """
     worst = 0.0
     for batch in PARITY_BATCHES:
@@ -46,12 +48,12 @@ def measure_parity(path: Path, network: nn.Module, *examples: Tensor) -> Parity:
         worst = float(
             np.max([worst, *(largest_difference(path, network, *x) for x in (real, random))])
         )  # NaN stays NaN
-        if not worst <= PARITY_TOLERANCE:
+        if not worst <= tolerance:
             raise ExportError(
                 f"{path.name}: onnxruntime and PyTorch differ by {worst:.2e} at batch {batch}, "
-                f"more than {PARITY_TOLERANCE:.0e}"
+                f"more than {tolerance:.0e}"
             )
-    return Parity(max_abs_diff=worst, tolerance=PARITY_TOLERANCE)
+    return Parity(max_abs_diff=worst, tolerance=tolerance)
 
 
 @torch.no_grad()

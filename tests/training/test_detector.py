@@ -23,8 +23,9 @@ from training.anomaly.learn import (
     folds_of,
     learn_detector,
 )
+from training.errors import ExportError
 from training.export import export_graphs
-from training.exported import run_graph
+from training.exported import ANOMALY_PARITY_TOLERANCE, measure_parity, run_graph
 from training.measure.anomaly import auroc, pixel_auroc
 
 SMALL = DetectorConfig(features="gradients", dimensions=8, bank=200)
@@ -154,6 +155,18 @@ def test_the_exported_graph_gives_the_score_and_map_of_the_detector(learnt: Lear
     np.testing.assert_allclose(score, expected_score.numpy(), rtol=1e-3, atol=1e-4)  # float32 in another order
     np.testing.assert_allclose(anomaly_map, expected_map.numpy(), rtol=1e-3, atol=1e-4)
     assert anomaly_map.shape == (16, 32, 32)
+
+
+def test_a_score_may_differ_by_a_thousandth_of_a_deviation_from_pytorch_and_no_more(tmp_path: Path) -> None:
+    learnt, x = learn(stripes(20, 0)), (stripes(16, 3) / 255).float()
+    export_graphs({"anomaly": learnt.detector}, {"anomaly": x}, tmp_path)
+    learnt.detector.centre -= 5e-4 * learnt.detector.scale  # of every score
+
+    parity = measure_parity(tmp_path / "anomaly.onnx", learnt.detector, x, tolerance=ANOMALY_PARITY_TOLERANCE)
+
+    assert 1e-4 < parity.max_abs_diff < ANOMALY_PARITY_TOLERANCE
+    with pytest.raises(ExportError, match="more than 1e-04"):
+        measure_parity(tmp_path / "anomaly.onnx", learnt.detector, x)
 
 
 def test_a_position_is_judged_by_what_normal_images_have_there() -> None:
