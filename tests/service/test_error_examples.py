@@ -178,9 +178,10 @@ def store_unavailable(place: Place) -> str:
 def a_job(place: Place, *, leases: int) -> str:
     """The address of a job that two workers may try, after so many have taken it and gone away."""
     with contextlib.closing(open_jobs(f"sqlite:///{place.home / 'items.db'}")) as queue:
-        job = queue.submit("another", b"", bounds=JobBounds(9, 2**20, 60.0), max_attempts=2)
+        kind = f"leased-{leases}-times"  # other jobs of this place are not leased instead
+        job = queue.submit(kind, b"", bounds=JobBounds(9, 2**20, 60.0), max_attempts=2)
         for _ in range(leases):
-            queue.lease("another", lease_s=0.0)
+            queue.lease(kind, lease_s=0.0)
     return f"/jobs/{job.id}"
 
 

@@ -157,7 +157,7 @@ def test_statistics_count_what_was_asked(client: triton.InferenceServerClient, b
 def test_problems_are_told_to_the_client(client: triton.InferenceServerClient, batch: NDArray[np.float32]) -> None:
     wide = np.zeros((1, 1, 28, 29), np.float32)
     for model, x, sentence in (
-        ("digit.denoise", batch, "no model 'digit'; live models: digits, "),
+        ("digit.denoise", batch, "no model 'digit'; live models: "),
         ("digits", batch, "a name is <model>.<task>: digits.denoise, digits.encode"),
         ("digits-unet.encode", batch, "there are digits-unet.denoise"),
         ("digits.denoise", wide, "takes [-1, 1, 28, 28]"),
