@@ -14,7 +14,8 @@ START = re.compile(
 # What changes the machine, needs another program, or runs for minutes is checked and not run.
 NEVER_RUN = re.compile(
     r"(make|docker|kubectl|apt-get|npm|git|pip|\.venv/bin/pip|torchrun|unzip|deploy/|python -m benchmarks"
-    r"|.*hourglass watch|.*-m service$|.*-m service -|.*-m training\.fields|.*-m service\.api\.reference|.*build_site)"
+    r"|.*hourglass watch|.*-m training worker|.*-m service$|.*-m service -|.*-m training\.fields"
+    r"|.*-m service\.api\.reference|.*build_site)"
 )
 INLINE = re.compile(r"`((?:curl [^`]*127\.0\.0\.1:8000[^`]*)|(?:hourglass [a-z]+ [^`]+))`")
 
