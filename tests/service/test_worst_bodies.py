@@ -48,7 +48,7 @@ def unit_s() -> float:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     store = tmp_path_factory.mktemp("collections") / "items.db"
-    flags = ("--collections-url", f"sqlite:///{store}", "--request-timeout-s", "2", "--max-feedback-bytes", "1000000")
+    flags = ("--collections-url", f"sqlite:///{store}", "--request-timeout-s", "1", "--max-feedback-bytes", "1000000")
     with Service(*flags) as service:
         yield service
 
@@ -72,6 +72,7 @@ def stall_s(service: Service, method: str, path: str, body: Body) -> float:
     return min(found)
 
 
+@pytest.mark.slow
 def test_no_body_of_a_route_keeps_others_waiting(service: Service, bodies: dict[str, Body]) -> None:
     allowed_s = MOST_S * max(1.0, unit_s() / UNIT_S)
 
