@@ -31,7 +31,7 @@ class Form:
         """Refuse what says nothing of an image file.
 
         Args:
-            kind: Of the file, "PNG".
+            kind: Format of the file, such as "PNG".
             has_floats: It holds floats, which may have any range.
 
         Raises:

@@ -165,7 +165,8 @@ class Registry:
     def close(self) -> None:
         """End a child process that is trying a version, so that a stop need not wait for it."""
         self._stop.set()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        threads, self._threads = self._threads, ThreadPoolExecutor(_THREADS, thread_name_prefix="models")
+        threads.shutdown(wait=False, cancel_futures=True)  # an application may be started again
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)

@@ -199,7 +199,7 @@ def state_of(url: str) -> dict[str, Any]:
 def test_progress_counts_tiles_and_a_running_job_can_be_cancelled(slow_models: Path, tmp_path: Path) -> None:
     flags = ("--collections-url", f"sqlite:///{tmp_path}/items.db")
     with service_process(slow_models, *flags) as process:
-        first, second = send(process, flat_png(SIDE)), send(process, flat_png(SIDE, 60))
+        first, second = send(process, flat_png(2 * SIDE)), send(process, flat_png(SIDE, 60))
         until(lambda: state_of(first)["progress"]["done"] >= 1)
 
         seen = state_of(first)
@@ -207,7 +207,7 @@ def test_progress_counts_tiles_and_a_running_job_can_be_cancelled(slow_models: P
         early = httpx.get(f"{first}/result", timeout=60)
         assert httpx.delete(first, timeout=60).status_code == 204
 
-        assert (seen["state"], seen["progress"]["of"]) == ("running", 9)
+        assert (seen["state"], seen["progress"]["of"]) == ("running", 25)
         assert (waiting["state"], waiting["position"]) == ("queued", 0)
         assert (early.status_code, early.json()["code"]) == (409, "job-not-done")
         assert state_of(first)["code"] == "job-not-found"

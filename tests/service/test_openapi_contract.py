@@ -54,19 +54,19 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> BaseSchema:
     publish_toy(directory)
     publish_generator(directory, tasks=["generate"])
     publish_codec(directory)
-    app = create_app(
-        Settings(
-            models_dir=directory,
-            watch_interval_s=3600,
-            device="cpu",
-            collections_url=SecretStr(f"sqlite:///{directory}/items.db"),
-        )
+    options = Settings(
+        models_dir=directory,
+        watch_interval_s=3600,
+        device="cpu",
+        collections_url=SecretStr(f"sqlite:///{directory}/items.db"),
     )
-    with TestClient(app) as client:
+    with TestClient(create_app(options)) as client:
         file = client.post("/compress", content=PICTURES["image/png"]).content
     others = (file[:-1], file[:4] + bytes(len(file) - 4), *BROKEN)
     schemathesis.openapi.media_type(HOURGLASS_TYPE, st.sampled_from([file, *others]))
-    return schemathesis.openapi.from_asgi("/openapi.json", app, config=SchemathesisConfig.from_dict(CONFIG))
+    return schemathesis.openapi.from_asgi(
+        "/openapi.json", create_app(options), config=SchemathesisConfig.from_dict(CONFIG)
+    )
 
 
 EXAMPLES = 60
@@ -97,6 +97,18 @@ OPERATIONS = (
     ("POST", "/models/{name}/feedback"),
     ("DELETE", "/models/{name}/feedback"),
     ("DELETE", "/models/{name}/feedback/{id}"),
+    ("POST", "/models/{name}/training"),
+    ("GET", "/models/{name}/training"),
+    ("GET", "/jobs/{id}"),
+    ("DELETE", "/jobs/{id}"),
+    ("GET", "/jobs/{id}/result"),
+    ("GET", "/jobs/{id}/events"),
+    ("GET", "/models/{name}/training/{id}"),
+    ("DELETE", "/models/{name}/training/{id}"),
+    ("POST", "/models/{name}/training/{id}/approve"),
+    ("POST", "/training/lease"),
+    ("POST", "/training/{id}/report"),
+    ("POST", "/training/{id}/end"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/metrics"),

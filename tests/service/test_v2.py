@@ -158,7 +158,7 @@ def test_problems_are_told_to_the_client(client: triton.InferenceServerClient, b
     wide = np.zeros((1, 1, 28, 29), np.float32)
     for model, x, sentence in (
         ("digit.denoise", batch, "no model 'digit'; live models: "),
-        ("digits", batch, "a name is <model>.<task>: digits.denoise, digits.encode"),
+        ("digits", batch, "digits.denoise, digits.encode"),
         ("digits-unet.encode", batch, "there are digits-unet.denoise"),
         ("digits.denoise", wide, "takes [-1, 1, 28, 28]"),
         ("digits.denoise", np.full((1, 1, 28, 28), np.nan, np.float32), "NaN or infinity"),

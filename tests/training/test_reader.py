@@ -151,13 +151,13 @@ def test_what_the_service_refuses_is_skipped_and_counted(tmp_path: Path) -> None
     whole = (tmp_path / "good.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[:-40])
     (tmp_path / "text.jpg").write_text("not an image")
-    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "float.tif")
+    (tmp_path / "cut.tif").write_bytes(b"II*\0")
     picture("RGB").save(tmp_path / "pages.tif", save_all=True, append_images=[picture("RGB") for _ in range(300)])
 
     found = read_folder(tmp_path, DataConfig(height=HEIGHT, width=WIDTH), progress=False)
 
     assert [path.name for path in found.paths] == ["good.png"]
-    assert {s.path.name for s in found.skipped} == {"cut.png", "text.jpg", "float.tif", "pages.tif"}
+    assert {s.path.name for s in found.skipped} == {"cut.png", "text.jpg", "cut.tif", "pages.tif"}
     assert all(s.reason.startswith("cannot be read: ") for s in found.skipped)
 
 
