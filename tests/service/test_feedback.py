@@ -1,9 +1,9 @@
 """Feedback: pictures that people call fine or a defect, kept where the operator allows it."""
 
 import contextlib
-import http.client
 import csv
 import hashlib
+import http.client
 import io
 import itertools
 import json

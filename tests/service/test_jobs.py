@@ -207,7 +207,7 @@ def test_progress_counts_tiles_and_a_running_job_can_be_cancelled(slow_models: P
         early = httpx.get(f"{first}/result", timeout=60)
         assert httpx.delete(first, timeout=60).status_code == 204
 
-        assert (seen["state"], seen["progress"]["of"]) == ("running", 25)
+        assert (seen["state"], seen["progress"]["of"]) == ("running", 36)
         assert (waiting["state"], waiting["position"]) == ("queued", 0)
         assert (early.status_code, early.json()["code"]) == (409, "job-not-done")
         assert state_of(first)["code"] == "job-not-found"
