@@ -58,7 +58,7 @@ def quantise(graph: bytes, inputs: Array) -> bytes:
 
 
 def chain(graphs: Sequence[bytes], *, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """Return one graph from several: what one calls `z` is the `z` of the next; everything inside keeps to itself.
+    """Merge several graphs into one: what one calls `z` is the `z` of the next; everything inside keeps to itself.
 
     Args:
         graphs: ONNX files, in the order in which they run.

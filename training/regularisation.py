@@ -46,7 +46,7 @@ def l2(step: Step) -> Float[Tensor, ""]:
 
 
 def contractive(step: Step) -> Float[Tensor, ""]:
-    """Return squared norm of the encoder's Jacobian: a small change of the image changes the latents little.
+    """Return the squared norm of the encoder's Jacobian: a small change of the image changes the latents little.
 
     Rifai et al., Contractive Auto-Encoders, 2011, https://icml.cc/2011/papers/455_icmlpaper.pdf. Estimated with one
     random projection v per image, E |J'v|² = |J|², Hutchinson 1989, https://doi.org/10.1080/03610918908812806.

@@ -42,7 +42,7 @@ def fill(store: Store, x: Floats) -> None:
 
 
 def by_faiss(x: Floats, k: int) -> Search | None:
-    """Return none where FAISS is not installed."""
+    """Return a search by FAISS, or None if it is not installed."""
     faiss = optional("faiss")
     if faiss is None:
         tqdm.write("FAISS is left out: `pip install --target FOLDER faiss-cpu`, and FOLDER into PYTHONPATH")
@@ -113,7 +113,7 @@ def by_float64(x: Floats, q: Floats, k: int) -> list[int]:
 
 
 def by_store(store: Store, k: int, *, is_labelled: bool) -> Search:
-    """Return our own."""
+    """Return a search by one of our own stores."""
     return lambda q: [int(n.id) for n in store.search("c", q, k=k, is_labelled=is_labelled)]
 
 

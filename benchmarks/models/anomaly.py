@@ -155,7 +155,7 @@ class _Run:
         self.features_s = (time.process_time() - started) / len(self.found)
 
     def methods(self) -> list[Callable[[dict[str, Row]], None]]:
-        """Return what measures one method each, and adds it to the rows."""
+        """Return what measures one method each, and add it to the rows."""
         peers = [PixelPca(), BorderGrey(), Spread()]
         if AnomalibPadim.is_installed():
             peers.append(AnomalibPadim(self.features, seed=self.seed))

@@ -137,7 +137,7 @@ def _draw(prior: Prior, decode: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _pca_images(images: Dataset) -> Tensor:
-    """Return drawn from the Gaussian of the first 32 principal components: what costs nothing."""
+    """Return images drawn from the Gaussian of the first 32 principal components: what costs nothing."""
     x = to_pixels(images.train).flatten(1)
     mean, directions = principal_components(x, 32)
     spread = ((x - mean) @ directions).std(0)

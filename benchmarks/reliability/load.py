@@ -75,14 +75,14 @@ class Client:
         return Outcome(int(head[9:12]), seconds, body, is_last)
 
     def close(self) -> None:
-        """Hangs up everywhere."""
+        """Close all idle connections."""
         for _, writer in self.idle:
             writer.close()
         self.idle.clear()
 
 
 async def closed_loop(client: Client, request: bytes, *, clients: int, seconds: float) -> list[Outcome]:
-    """Return `clients` that each ask again as soon as they have their answer."""
+    """Send a request from each of `clients` again as soon as its answer is there, and return the outcomes."""
     end = time.perf_counter() + seconds
     outcomes: list[Outcome] = []
 
@@ -95,7 +95,7 @@ async def closed_loop(client: Client, request: bytes, *, clients: int, seconds: 
 
 
 async def open_loop(client: Client, request: bytes, *, rate: float, seconds: float) -> list[Outcome]:
-    """Return `rate` requests a second, whether or not earlier ones have been answered."""
+    """Send `rate` requests a second, answered or not, and return the outcomes."""
     started = time.perf_counter()
     tasks: list[asyncio.Task[Outcome]] = []
     while (passed := time.perf_counter() - started) < seconds:

@@ -124,7 +124,7 @@ def ratios(row: dict[str, Visit]) -> dict[str, dict[str, float]]:
 
 
 def versions(names: Sequence[str]) -> str:
-    """Return those of the other servers."""
+    """Return the versions of the other servers."""
     environments = {name: SERVERS[name] for name in names}
     return ", ".join(
         f"{server.shows} {pinned(server.environment)[server.shows]}"

@@ -35,7 +35,7 @@ class Slot:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
-        """Return the place back.
+        """Give the place back.
 
         Raises:
             Exception: The reason why the request was ended from outside.
@@ -124,7 +124,7 @@ class Admission:
         return Slot(self)
 
     def enter(self, slot: Slot) -> None:
-        """Count a slot, and looks at all of them from now on."""
+        """Count a slot, and look at all of them from now on."""
         self._slots.add(slot)
         self.images += 1
         if self._next_look is None:

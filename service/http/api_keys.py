@@ -80,7 +80,7 @@ class KeyGate:
         self._welcome: OrderedDict[tuple[str, bytes], None] = OrderedDict()  # right keys, and where they came from
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 401, 403 or 429, or hands the request on."""
+        """Answer 401, 403 or 429, or hand the request on."""
         if scope["type"] != "http" or is_open(scope["path"]):
             return await self._app(scope, receive, send)
         if problem := self._problem(scope):

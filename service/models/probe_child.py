@@ -58,7 +58,7 @@ def _judge(directory: Path, limits: Limits, allowed: ProbeLimits) -> Outcome:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Judge the directories on the command line and prints a outcome for each."""
+    """Judge the directories on the command line and print an outcome for each."""
     memory_bytes, timeout_s, threads, max_batch, max_pixels = (int(number) for number in argv[:5])
     allowed = ProbeLimits(memory_bytes, timeout_s)
     _limit_this_process(allowed)

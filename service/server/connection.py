@@ -79,7 +79,7 @@ class Protocol(BoundedParsing):
             self._send_refusal(self._refusal)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks: keep the sending half open?
-        """Return a client that has sent its whole request and closed its sending half still gets its answer."""
+        """Let a client that has closed its sending half after a whole request still get its answer."""
         if self._unparsed:
             self._is_half_closed = True
         elif self._reads is not None or self._is_answered:

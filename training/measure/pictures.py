@@ -43,7 +43,7 @@ class SizedGraph:
         self._multiple_of, self._scale = multiple_of, scale
 
     def __call__(self, x: Image, sigma: float) -> Image:
-        """Return restored: (1, C, scale * H, scale * W)."""
+        """Return the restored picture, (1, C, scale * H, scale * W)."""
         height, width = x.shape[2:]
         padding = ((0, 0), (0, 0), (0, -height % self._multiple_of), (0, -width % self._multiple_of))
         feed: dict[str, NDArray[np.float32]] = {"x": np.pad(x.numpy(), padding, mode="reflect")}
@@ -93,7 +93,7 @@ def means(restore: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, 
 
 
 def bicubic(x: Image, scale: int) -> Image:
-    """Return enlarged by Pillow's bicubic filter."""
+    """Return pictures enlarged by Pillow's bicubic filter."""
     height, width = (side * scale for side in x.shape[2:])
     return to_pixels(resized((x[0] * SIGMA_UNIT).round().byte(), height, width))[None]
 

@@ -52,7 +52,7 @@ def mean_average_precision(
 
 
 def _distances(queries: Features, gallery: Features) -> Float[Tensor, "query image"]:
-    """Return squared, less the query's own length: what is nearest stays nearest."""
+    """Return squared distances, less the query's own length: what is nearest stays nearest."""
     return gallery.square().sum(1) - 2.0 * queries @ gallery.T
 
 

@@ -193,7 +193,7 @@ def _tables(
 def _compression(
     served: ServedCodec, recipe: CompressionRecipe, tables: list[tuple[SymbolTable, ...]], directory: Path
 ) -> Compression:
-    """With tables and golden sample, and figures that are still to be measured."""
+    """Return tables and golden sample, with figures that are still to be measured."""
     unknown = tuple(
         RatePoint(tables=t, images_per_file=recipe.images_per_file, bytes_per_image=1.0, psnr_db=0.0) for t in tables
     )

@@ -116,7 +116,7 @@ def added(noisy: Images, x: Images) -> Sigmas:
 
 
 def to_linear(x: Tensor) -> Tensor:
-    """Return light from sRGB values (IEC 61966-2-1), both in [0, 1]."""
+    """Return linear light from sRGB values (IEC 61966-2-1), both in [0, 1]."""
     return torch.where(x <= 0.04045, x / 12.92, ((x.clamp_min(0.0) + 0.055) / 1.055) ** 2.4)
 
 

@@ -35,7 +35,7 @@ Errors are mean squared errors of pixels in [0, 1] over the test images, which n
 
 
 def textbook(study: Study) -> Path:
-    """Work through all sections, writes the page into the study's docs and returns its path."""
+    """Work through all sections, write the page into the study's docs and return its path."""
     parts = [INTRODUCTION]
     for section in tqdm(SECTIONS, desc="textbook", unit="section", disable=not study.progress):
         parts.append(section(study))

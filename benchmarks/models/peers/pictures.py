@@ -15,7 +15,7 @@ MEDIAN_WINDOW = 31  # pixels; wider than any stroke of a letter
 
 
 def denoisers(*, is_colour: bool) -> dict[str, Restore]:
-    """Return those that are told the noise level, by name; and what costs nothing."""
+    """Return the denoisers that are told the noise level, by name, and the free baseline."""
     found: dict[str, Restore] = {}
     if (bm3d := optional("bm3d")) is not None:
         run: Callable[..., np.ndarray] = bm3d.bm3d_rgb if is_colour else bm3d.bm3d

@@ -42,7 +42,7 @@ SEVERAL: dict[View | None, Mapping[str, str | None]] = {
     },
 )
 async def anomaly(request: Request, query: Annotated[AnomalyQuery, Query()]) -> Response:
-    """Score an image against what the model was trained on, and says where it is unusual.
+    """Score an image against what the model was trained on, and say where it is unusual.
 
     `Accept` chooses JSON (default), an image of the heat map, or the map as NPY: float32, (H, W) of the sent image.
     `view=heatmap` and `view=mask` ask for these pictures without a header; the mask is white where a region is, as PNG

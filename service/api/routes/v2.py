@@ -81,7 +81,7 @@ async def _find(service: Service, name: str, version: str | None) -> tuple[Model
 
 @router.get("")
 async def server() -> Response:
-    """Return who answers."""
+    """Return the name and version of the server."""
     return json_response({"name": "hourglass", "version": __version__, "extensions": _EXTENSIONS})
 
 

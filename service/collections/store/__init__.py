@@ -120,7 +120,7 @@ class Store(Protocol):
         """Return one of them."""
 
     def put(self, name: str, encoder: Encoder, items: Sequence[Item], bounds: Bounds) -> int:
-        """Add items, or replaces those with the same ids; makes the collection if there is none.
+        """Add items, or replace those with the same ids; make the collection if there is none.
 
         Returns:
             How many are new.
@@ -154,7 +154,7 @@ class Store(Protocol):
         """Remove a collection with all its items."""
 
     def replace(self, name: str, new: str, *, changes: int) -> bool:
-        """Return the collection `new` the name `name`, and removes what had it.
+        """Give the collection `new` the name `name`, and remove what had it.
 
         Returns:
             False, and nothing was done, if `name` has changed since it had that many `changes`.

@@ -60,7 +60,7 @@ class StoreThreads(Generic[S]):
         return await asyncio.get_running_loop().run_in_executor(self._writers, self._ask, ask)
 
     def close(self) -> None:
-        """Wait for what is being written, drops the rest, and ends all connections. It can be used again."""
+        """Wait for what is being written, drop the rest, and end all connections. It can be used again."""
         for threads in (self._readers, self._writers):
             if threads is not None:
                 threads.shutdown(cancel_futures=True)

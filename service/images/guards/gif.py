@@ -1,4 +1,4 @@
-"""Interpolate a GIF file: a screen, then blocks of images and extensions."""
+"""Walk a GIF file: a screen, then blocks of images and extensions."""
 
 import struct
 

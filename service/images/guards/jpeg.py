@@ -1,4 +1,4 @@
-"""Interpolate a JPEG file: markers and their segments.
+"""Walk a JPEG file: markers and their segments.
 
 Inside coded data 0xFF is followed by 0x00 or a restart marker, so no scan is counted twice.
 """

@@ -1,4 +1,4 @@
-"""Interpolate a PNG file: a signature, then chunks of length, type, data and CRC."""
+"""Walk a PNG file: a signature, then chunks of length, type, data and CRC."""
 
 import struct
 from collections.abc import Iterator, Sequence

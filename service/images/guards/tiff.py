@@ -1,4 +1,4 @@
-"""Interpolate a TIFF file: a chain of directories, one a page."""
+"""Walk a TIFF file: a chain of directories, one a page."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Interpolate a WebP file: RIFF chunks."""
+"""Walk a WebP file: RIFF chunks."""
 
 import struct
 

@@ -65,7 +65,7 @@ def _encode(hourglass: Hourglass, options: argparse.Namespace) -> int:
 
 
 def _encode_many(hourglass: Hourglass, files: list[Path], output: Path, options: argparse.Namespace) -> int:
-    """Return all latents into one table, by one version of the model: those of two versions cannot be compared."""
+    """Write all latents to one table, by one version of the model: those of two versions cannot be compared."""
     asked = {"command": "encode", "model": options.model, "version": options.version}
     with Journal(Path(f"{output}.part"), asked) as journal:
         todo = [file for file in files if journal.row(file) is None]

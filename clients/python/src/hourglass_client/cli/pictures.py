@@ -57,7 +57,7 @@ def add_commands(add: AddCommand) -> None:
 
 
 def _pictures(name: str, hourglass: Hourglass, options: argparse.Namespace) -> int:
-    """Return one image into a file; a folder or several into a folder, but for those that are there."""
+    """Write the answer for one image to a file, or for several to a folder; skip those that are there."""
     *inputs, output = map(Path, options.paths)
     if not inputs:
         raise ValueError("name the image and where to write the answer")

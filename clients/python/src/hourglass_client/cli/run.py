@@ -77,7 +77,7 @@ def for_each(
 
 
 def connection_of(options: argparse.Namespace) -> dict[str, Any]:  # Any: arguments of `Hourglass`
-    """Return where the service is, and with which key and patience it is asked."""
+    """Return the address, key and timeout for `Hourglass`, from the command line and the environment."""
     url = options.url or os.environ.get("HGCLIENT_URL") or "http://127.0.0.1:8000"
     return {"url": url, "key": os.environ.get("HGCLIENT_KEY"), "timeout_s": options.timeout_s}
 
