@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Awaitable, Callable, Hashable
 
 from service.models.model import Model
 from service.tasks.answer import Answer
@@ -31,10 +31,25 @@ class AnswerCache:
         self._answers: OrderedDict[Key, Answer] = OrderedDict()
         self.bytes = 0
 
-    @property
-    def is_on(self) -> bool:
-        """Whether anything is kept."""
-        return self._max_bytes > 0
+    async def get_or_make(
+        self, make: Callable[[], Awaitable[Answer]], data: bytes, model: Model, *parameters: Hashable
+    ) -> Answer:
+        """Return the answer that is kept, or else make it and keep it.
+
+        Args:
+            make: Makes it.
+            data: The file that it answers.
+            model: Model that does.
+            parameters: All else that the answer depends on.
+        """
+        if not self._max_bytes:
+            return await make()
+        key = await key_of(data, model, *parameters)
+        answer = self.get(key)
+        if answer is None:
+            answer = await make()
+            self.put(key, answer)
+        return answer
 
     def get(self, key: Key) -> Answer | None:
         """Return the answer that was kept for `key`, or None."""

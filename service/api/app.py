@@ -53,7 +53,7 @@ Send an image as the raw body; `Accept` chooses the form of the answer. Every er
 
 def create_app(
     settings: Settings, first: Child | None = None, board: Board | None = None, tracer: Tracer | None = None
-) -> FastAPI:
+) -> "App":
     """Return the application. Models are loaded when it starts: before the first request, unless that takes very long.
 
     Args:
@@ -66,7 +66,7 @@ def create_app(
         ProviderUnavailable: The device that was asked for is not there.
     """
     service = _make_service(settings, first, board or Board(), tracer)
-    app = _App(
+    app = App(
         title="Hourglass",
         version=__version__,
         description=_DESCRIPTION,
@@ -78,7 +78,7 @@ def create_app(
         lifespan=_lifespan,
         telemetry=_telemetry(is_tracing=tracer is not None),
     )
-    app.service = app.state.service = service
+    app.service = service
     for router in ROUTERS.values():
         app.router.routes.extend(router.routes)  # flat: a router inside a router matches every request twice
     if _has_keys(settings):
@@ -121,8 +121,8 @@ def _make_service(settings: Settings, first: Child | None, board: Board, tracer:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    service: Service = app.state.service
+async def _lifespan(app: "App") -> AsyncIterator[None]:
+    service = app.service
     registry = service.registry
     # Python's own has a thread for each core of the machine, also where a container may use half of one.
     files = ThreadPoolExecutor(service.plan.pool, thread_name_prefix="files")
@@ -132,7 +132,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if loading.done():
         loading.result()
     tasks = [asyncio.create_task(_watch(registry, loading, service.settings.watch_interval_s))]
-    runner = JobRunner(service, app, app.state.routes)
+    runner = JobRunner(service, app, app.behind_keys)
     jobs = asyncio.create_task(runner.run())
     if service.settings.webhook_hosts:
         tasks.append(asyncio.create_task(WebhookSender(service).run()))
@@ -150,16 +150,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await task
 
 
-class _App(FastAPI):
-    """FastAPI's routes behind what every request passes first."""
+class App(FastAPI):
+    """FastAPI's routes behind what every request passes first.
+
+    Attributes:
+        service: What every endpoint finds.
+        behind_keys: The part that a request reaches once its host and key are known to be right.
+    """
 
     service: Service
+    behind_keys: ASGIApp
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the routes: counting -> hosts -> CORS -> keys -> HEAD -> errors -> FastAPI's routes."""
         settings = self.service.settings
         app: ASGIApp = HeadAsGet(Problems(self.router))
-        self.state.routes = app  # a job has passed everything before it when it was taken
+        self.behind_keys = app  # a job has passed everything before it when it was taken
         if _has_keys(settings):
             keys: dict[Right, Sequence[SecretStr]] = {
                 "read": settings.read_keys,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.answer_cache import key_of
 from service.api.responses import several_response, single_response
 from service.api.schemas import ModelQuery
 from service.api.service import reserve, service_of
@@ -52,14 +51,12 @@ async def answer_files(
     each_accept = several[kind] if kind else accept
     works = [make_work(file, model.manifest, service.limits, each_accept) for file in files]
     if not kind:
-        is_kept = service.answers.is_on
-        key = await key_of(files[0].data, model, task, query, accept) if is_kept else ()
-        answer = service.answers.get(key) if is_kept else None
-        if answer is None:
+
+        async def make() -> Answer:
             await reserve(request, works[0].cost(files, batcher))
-            answer = await works[0].run(batcher)
-            if is_kept:
-                service.answers.put(key, answer)
+            return await works[0].run(batcher)
+
+        answer = await service.answers.get_or_make(make, files[0].data, model, task, query, accept)
         return single_response(answer, model.label)
     await reserve(request, works[0].cost(files, batcher))
     results = await _run_each(works, batcher)

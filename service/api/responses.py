@@ -27,9 +27,9 @@ def single_response(answer: Answer, label: str) -> Response:
     return Response(answer.content, media_type=answer.media_type, headers=headers)
 
 
-def json_response(document: object, *, headers: dict[str, str] | None = None) -> Response:
+def json_response(document: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return a document as JSON."""
-    return Response(write_json(document), media_type=JSON_TYPE, headers=headers)
+    return Response(write_json(document), status, media_type=JSON_TYPE, headers=headers)
 
 
 def several_response(results: Sequence[Answer | RequestError], media_type: str, label: str) -> Response:

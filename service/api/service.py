@@ -93,5 +93,5 @@ async def find_version(request: Request, name: str, version: int | None) -> Mode
 
 def service_of(request: Request) -> Service:
     """Return the service that a request came to."""
-    service: Service = request.scope["app"].service  # `app.state` would cost a request 1 %
+    service: Service = request.scope["app"].service  # `request.app.state` would cost a request 1 %
     return service

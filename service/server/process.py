@@ -15,10 +15,9 @@ from types import FrameType
 from typing import NoReturn, Protocol
 
 import uvicorn
-from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.api.app import create_app
+from service.api.app import App, create_app
 from service.errors import CannotListen
 from service.http.admission import Admission
 from service.models.probe import Child
@@ -96,7 +95,7 @@ def serve(
     """
     heed(_end_before_start)
     app = create_app(settings, first, board, Tracer() if is_wanted(os.environ) else None)
-    server = Server(_uvicorn_config(settings, app), app.state.service.admission, grace_s=settings.grace_s, beat=beat)
+    server = Server(_uvicorn_config(settings, app), app.service.admission, grace_s=settings.grace_s, beat=beat)
     server.run(sockets=[listener])
     if server.is_cut_off:
         log.warning("the grace period of %d s ended before every request was answered", settings.grace_s)
@@ -180,11 +179,11 @@ def _exit_now() -> NoReturn:
     os._exit(EXIT_CUT_OFF)  # not sys.exit: that waits for the threads of running inferences
 
 
-def _uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
+def _uvicorn_config(settings: Settings, app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http=protocol_for(settings, app.state.service.metrics.meters),  # type: ignore[arg-type]  # uvicorn only calls it
+        http=protocol_for(settings, app.service.metrics.meters),  # type: ignore[arg-type]  # uvicorn only calls it
         timeout_keep_alive=math.ceil(settings.keep_alive_s),
         ws="none",
         lifespan="on",

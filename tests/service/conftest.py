@@ -79,7 +79,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 
 def wait_for_models(client: TestClient) -> None:
     """Return once the models have been loaded: on a busy machine that takes longer than the service waits for it."""
-    registry = client.app.state.service.registry  # type: ignore[attr-defined]  # any ASGI application, to its type
+    registry = client.app.service.registry  # type: ignore[attr-defined]  # any ASGI application, to its type
     until(lambda: not registry.snapshot.is_loading, START_TIMEOUT_S)
 
 

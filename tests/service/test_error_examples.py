@@ -157,7 +157,7 @@ def not_ready(place: Place) -> str:
 
 def draining(place: Place) -> str:
     with service_over(place.home) as client:
-        client.app.state.service.admission.start_draining()  # type: ignore[attr-defined]  # it is a FastAPI
+        client.app.service.admission.start_draining()  # type: ignore[attr-defined]  # it is a FastAPI
         return detail_of(client.post("/denoise?model=digits", content=DIGIT).content)
 
 

@@ -225,7 +225,7 @@ def test_a_picture_for_which_there_is_no_memory_beside_others_is_refused(
 ) -> None:
     publish_toy(models_dir)
     client = make_client(max_feedback_bytes=MIB, max_memory_bytes=16 * MIB, request_timeout_s=6)
-    budget: Budget = client.app.state.service.budget  # type: ignore[attr-defined]  # the client knows an ASGI app
+    budget: Budget = client.app.service.budget  # type: ignore[attr-defined]  # the client knows an ASGI app
     others = Hold(budget, "others")
     others.reserve(bytes=8 * MIB)
     more = Hold(budget, "more")

@@ -39,7 +39,7 @@ def test_a_closed_model_answers_as_before(models_dir: Path, make_client: MakeCli
     publish_toy(models_dir)
     client = make_client(idle_model_s=0.01, watch_interval_s=0.02)
     before = answer(client)
-    registry = client.app.state.service.registry  # type: ignore[attr-defined]
+    registry = client.app.service.registry  # type: ignore[attr-defined]
     wait_until(lambda: not registry.snapshot.model_by_name["toy"].is_open)
 
     assert answer(client) == before
@@ -48,7 +48,7 @@ def test_a_closed_model_answers_as_before(models_dir: Path, make_client: MakeCli
 def test_a_graph_that_changed_while_it_was_closed_is_not_run(models_dir: Path, make_client: MakeClient) -> None:
     publish_toy(models_dir)
     client = make_client()  # looks at the directory once an hour
-    assert client.app.state.service.registry.snapshot.model_by_name["toy"].close_idle(0)  # type: ignore[attr-defined]
+    assert client.app.service.registry.snapshot.model_by_name["toy"].close_idle(0)  # type: ignore[attr-defined]
     (models_dir / "toy/1/denoise.onnx").write_bytes(b"something else")
 
     reply = client.post("/denoise", content=LEVEL)

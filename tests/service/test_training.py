@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from service.api.app import create_app
-from service.api.service import Service
+from service.api.app import App, create_app
 from service.collections.store.jobs import Lease
 from service.settings import Settings
 from tests.service.conftest import MakeClient, wait_for_models
+from tests.service.files import png
 from tests.service.toymodels import publish_toy
 
 TRAINING = "/models/toy/training"
@@ -69,8 +69,8 @@ def training(client: TestClient, training_id: str) -> dict[str, Any]:
 def lose(client: TestClient, task: dict[str, Any]) -> None:
     """The worker of a task is not heard of for longer than its lease."""
     app = client.app
-    assert isinstance(app, FastAPI)
-    service: Service = app.state.service
+    assert isinstance(app, App)
+    service = app.service
     gone = Lease(task["job"], task["token"], "train", b"", 0)
     assert client.portal is not None
     client.portal.call(service.jobs.run, lambda queue: queue.beat(gone, lease_s=-1, done=0, steps=0))
@@ -119,6 +119,24 @@ def test_a_version_goes_live_in_steps_that_people_can_follow(client: TestClient)
     assert tell(client, publication, "end", version=2)
     assert (training(client, task["id"])["state"], training(client, task["id"])["version"]) == ("live", 2)
     assert client.post(f"{TRAINING}/{task['id']}/approve").json()["code"] == "training-not-ready"
+
+
+def test_an_approval_that_finds_no_room_in_the_queue_can_be_given_again(
+    models_dir: Path, make_client: MakeClient
+) -> None:
+    publish_toy(models_dir)
+    client = make_client(max_jobs=1)
+    task = begin(client, "fit")
+    assert tell(client, task, "end", card="# toy 2", old_version=1)
+    other = client.post("/denoise", content=png(np.zeros((4, 4), np.uint8)), headers={"Prefer": "respond-async"})
+    approve = f"{TRAINING}/{task['id']}/approve"
+
+    refused = client.post(approve)
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "jobs-full")
+    assert training(client, task["id"])["state"] == "ready"
+    client.delete(other.headers["location"])
+    assert client.post(approve).json()["state"] == "approved"
 
 
 def test_one_training_of_a_model_at_a_time(client: TestClient) -> None:

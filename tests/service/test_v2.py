@@ -330,7 +330,7 @@ def test_every_error_below_v2_has_that_form(models_dir: Path, make_client: MakeC
 def test_the_queue_is_the_same_as_for_all_other_endpoints(models_dir: Path, make_client: MakeClient) -> None:
     publish_toy(models_dir)
     toy = make_client(max_queue_images=1)
-    toy.app.state.service.admission.images = 1  # type: ignore[attr-defined]  # FastAPI's
+    toy.app.service.admission.images = 1  # type: ignore[attr-defined]  # FastAPI's
 
     status, error = error_of(toy, request_of())
 

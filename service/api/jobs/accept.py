@@ -52,9 +52,7 @@ async def _accept(request: Request, service: Service, webhook: str | None) -> Re
     )
     service.job_signal.wake()
     location = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
-    response = json_response(job_document(job), headers={"Location": location})
-    response.status_code = 202
-    return response
+    return json_response(job_document(job), status=202, headers={"Location": location})
 
 
 def _prefers_job(request: Request) -> bool:

@@ -17,7 +17,7 @@ from service.api.collection_schemas import (
 from service.api.openapi import NO_CONTENT, VECTOR_BODY, problems, success
 from service.api.responses import json_response
 from service.api.route import AdmittedRoute
-from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
+from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS, STORE_ERRORS
 from service.api.service import Service, service_of
 from service.api.vectors import read_vectors, refuse_other_model
 from service.collections.embedding import Vectors, encoder_of
@@ -25,29 +25,19 @@ from service.collections.store import Bounds, Collection, Item
 from service.errors import (
     CollectionFull,
     CollectionNotFound,
-    DeadlineExceeded,
-    Draining,
-    HeadersTooLarge,
     InvalidArray,
     InvalidLatent,
     InvalidMetadata,
-    InvalidParameter,
     ItemNotFound,
     MalformedBody,
-    MalformedRequest,
     ModelConflict,
-    QueueFull,
     RequestError,
     StoreUnavailable,
 )
 from service.models.model import Model
 
 router = APIRouter(prefix="/collections", tags=["collections"], route_class=AdmittedRoute)
-_STORE_ERRORS: tuple[type[RequestError], ...] = (
-    *(MalformedRequest, InvalidParameter, HeadersTooLarge),
-    *(StoreUnavailable, QueueFull, Draining, DeadlineExceeded),
-)
-_COLLECTION_ERRORS = (*_STORE_ERRORS, CollectionNotFound)
+_COLLECTION_ERRORS = (*STORE_ERRORS, CollectionNotFound)
 
 
 @router.get(
@@ -55,7 +45,7 @@ _COLLECTION_ERRORS = (*_STORE_ERRORS, CollectionNotFound)
     operation_id="list_collections",
     summary="The collections",
     response_class=Response,
-    responses={**success("By name.", model=list[CollectionAnswer]), **problems(*_STORE_ERRORS)},
+    responses={**success("By name.", model=list[CollectionAnswer]), **problems(*STORE_ERRORS)},
 )
 async def list_collections(request: Request) -> Response:
     """List every collection with the model that makes its vectors."""
@@ -156,9 +146,8 @@ async def put_item(
         resize=vectors.resize,
     )
     headers = {"X-Model": encoder.label} | ({"X-Resize": vectors.resize} if vectors.resize else {})
-    response = json_response(answer.model_dump(exclude=None if vectors.resize else {"resize"}), headers=headers)
-    response.status_code = 201 if new else 200
-    return response
+    document = answer.model_dump(exclude=None if vectors.resize else {"resize"})
+    return json_response(document, status=201 if new else 200, headers=headers)
 
 
 @router.get(

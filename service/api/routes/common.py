@@ -1,4 +1,8 @@
-"""What endpoints that run a model have in common: what can go wrong, and their headers."""
+"""What endpoints have in common: what can go wrong in a model or the database, parameters and headers."""
+
+from typing import Annotated
+
+from fastapi import Path
 
 from service.errors import (
     BodyTooLarge,
@@ -18,6 +22,7 @@ from service.errors import (
     RequestError,
     RequestTimeout,
     SizeMismatch,
+    StoreUnavailable,
     TaskNotOffered,
     TooManyImages,
     TooManyPixels,
@@ -50,5 +55,10 @@ MODEL_ERRORS: tuple[type[RequestError], ...] = (
     DeadlineExceeded,
 )
 IMAGE_ERRORS: tuple[type[RequestError], ...] = (*MODEL_ERRORS, BrokenImage, UnsupportedImage, SizeMismatch)
+STORE_ERRORS: tuple[type[RequestError], ...] = (
+    *(MalformedRequest, InvalidParameter, HeadersTooLarge),
+    *(StoreUnavailable, QueueFull, Draining, DeadlineExceeded),
+)
+ModelName = Annotated[str, Path(min_length=1, max_length=63, description="Name of the model")]
 IMAGE_HEADERS = ("X-Model", "X-Resize")
 RESTORED_HEADERS = (*IMAGE_HEADERS, "X-Sigma")

@@ -14,23 +14,17 @@ from service.api.feedback_schemas import FeedbackAnswer, FeedbackQuery, KeptPict
 from service.api.openapi import FEEDBACK_BODY, NO_CONTENT, ZIP, problems, success
 from service.api.responses import json_response
 from service.api.route import AdmittedRoute
-from service.api.routes.common import IMAGE_ERRORS
+from service.api.routes.common import IMAGE_ERRORS, STORE_ERRORS, ModelName
 from service.api.service import Service, reserve, service_of
 from service.collections.store import Store
 from service.collections.store.feedback import Files, Opinion, Picture, picture_of
 from service.errors import (
-    DeadlineExceeded,
-    Draining,
     FeedbackFull,
     FeedbackNotFound,
     FeedbackOff,
-    HeadersTooLarge,
     InvalidParameter,
     MalformedBody,
-    MalformedRequest,
     NotAcceptable,
-    QueueFull,
-    RequestError,
     StoreUnavailable,
     shown,
 )
@@ -46,12 +40,7 @@ from service.media_types import FORM_TYPE, JSON_TYPE, ZIP_TYPE
 from service.tasks.cost import cost_of_reading
 
 router = APIRouter(prefix="/models/{name}/feedback", tags=["models"], route_class=AdmittedRoute)
-ModelName = Annotated[str, Path(min_length=1, max_length=63, description="Name of the model")]
 PictureId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the picture's file")]
-_STORE_ERRORS: tuple[type[RequestError], ...] = (
-    *(MalformedRequest, InvalidParameter, HeadersTooLarge),
-    *(StoreUnavailable, QueueFull, Draining, DeadlineExceeded),
-)
 _FOLDER_BY_VERDICT: dict[Opinion, str] = {"fine": "good", "defect": "defect"}
 _MOST_MARKED = 0.9  # share of the picture; training takes a mask of more for an inverted one
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest date a ZIP can hold: equal pictures give an equal archive
@@ -99,9 +88,7 @@ async def give_feedback(request: Request, name: ModelName, query: Annotated[Feed
         has_mask=files.mask is not None,
     )
     await service.store.write(lambda store: store.feedback.put(name, picture, files, max_bytes=max_bytes))
-    response = json_response(vars(picture), headers={"X-Model": model.label})
-    response.status_code = 201
-    return response
+    return json_response(vars(picture), status=201, headers={"X-Model": model.label})
 
 
 @router.get(
@@ -111,7 +98,7 @@ async def give_feedback(request: Request, name: ModelName, query: Annotated[Feed
     response_class=Response,
     responses={
         **success("The pictures by their ids, or all of them in folders as a ZIP.", ZIP, model=FeedbackAnswer),
-        **problems(*_STORE_ERRORS, NotAcceptable),
+        **problems(*STORE_ERRORS, NotAcceptable),
     },
 )
 async def get_feedback(request: Request, name: ModelName) -> Response:
@@ -145,7 +132,7 @@ async def get_feedback(request: Request, name: ModelName) -> Response:
     summary="Delete the feedback on a model",
     status_code=204,
     response_class=Response,
-    responses={**NO_CONTENT, **problems(*_STORE_ERRORS)},
+    responses={**NO_CONTENT, **problems(*STORE_ERRORS)},
 )
 async def delete_all_feedback(request: Request, name: ModelName) -> Response:
     """Delete all pictures of a model, also after feedback was turned off."""
@@ -159,7 +146,7 @@ async def delete_all_feedback(request: Request, name: ModelName) -> Response:
     summary="Delete one picture of the feedback",
     status_code=204,
     response_class=Response,
-    responses={**NO_CONTENT, **problems(*_STORE_ERRORS, FeedbackNotFound)},
+    responses={**NO_CONTENT, **problems(*STORE_ERRORS, FeedbackNotFound)},
 )
 async def delete_feedback(request: Request, name: ModelName, id: PictureId) -> Response:  # noqa: A002  its name on the wire
     """Delete one picture with the opinion on it."""

@@ -12,18 +12,14 @@ from service.api.jobs.stored import StoredAnswer
 from service.api.openapi import ANY, EVENTS, NO_CONTENT, problems, success
 from service.api.responses import json_response
 from service.api.route import AdmittedRoute
+from service.api.routes.common import STORE_ERRORS
 from service.api.service import Service, service_of
 from service.collections.store.jobs import Job, JobQueue
 from service.errors import (
     PROBLEM_JSON,
-    DeadlineExceeded,
-    Draining,
-    HeadersTooLarge,
-    InvalidParameter,
     JobLost,
     JobNotDone,
     JobNotFound,
-    MalformedRequest,
     QueueFull,
     RequestError,
     StoreUnavailable,
@@ -35,10 +31,7 @@ from service.http.encoding import write_json
 router = APIRouter(prefix="/jobs/{id}", tags=["jobs"], route_class=AdmittedRoute)
 T = TypeVar("T")
 JobId = Annotated[str, Path(pattern="^[A-Za-z0-9_-]{1,64}$", description="From the answer that took the job")]
-_ERRORS: tuple[type[RequestError], ...] = (
-    *(JobNotFound, MalformedRequest, InvalidParameter, HeadersTooLarge),
-    *(StoreUnavailable, QueueFull, Draining, DeadlineExceeded),
-)
+_ERRORS: tuple[type[RequestError], ...] = (JobNotFound, *STORE_ERRORS)
 _LOOK_EVERY_S = 0.5
 _COMMENT_EVERY_S = 15.0  # so that no proxy takes a silent connection for a dead one
 _MAX_STREAMS = 256  # in each worker

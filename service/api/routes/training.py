@@ -1,5 +1,6 @@
 import contextlib
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
@@ -8,25 +9,19 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from service.api.openapi import NO_CONTENT, problems, success
 from service.api.responses import json_response
 from service.api.route import AdmittedRoute
+from service.api.routes.common import STORE_ERRORS, ModelName
 from service.api.service import Service, service_of
 from service.api.training_schemas import TrainingAnswer, TrainingQuery, TrainingsAnswer, TrainingWithLog
 from service.collections.store import Store
 from service.collections.store.jobs import JobQueue, new_id
-from service.collections.store.trainings import AT_WORK, Training
+from service.collections.store.trainings import AT_WORK, Training, Trainings
 from service.errors import (
-    DeadlineExceeded,
-    Draining,
-    HeadersTooLarge,
-    InvalidParameter,
     JobNotFound,
     JobsFull,
-    MalformedRequest,
     ModelNotFound,
     NoTrainingWorker,
     NotReady,
-    QueueFull,
     RequestError,
-    StoreUnavailable,
     TaskNotOffered,
     TrainingBusy,
     TrainingNotFound,
@@ -34,16 +29,11 @@ from service.errors import (
 )
 
 router = APIRouter(tags=["training"], route_class=AdmittedRoute)
-ModelName = Annotated[str, Path(min_length=1, max_length=63, description="Name of the model")]
 TrainingId = Annotated[str, Path(min_length=1, max_length=64, description="Of the training")]
 
 KIND = "train"  # of the jobs in the queue
 SEEN_S = 30.0  # a worker asks for work every few seconds
 _MOST_WORKERS = 3  # that begin a training; after them it has failed
-_STORE_ERRORS: tuple[type[RequestError], ...] = (
-    *(MalformedRequest, InvalidParameter, HeadersTooLarge),
-    *(StoreUnavailable, QueueFull, Draining, DeadlineExceeded),
-)
 
 
 @router.get(
@@ -51,7 +41,7 @@ _STORE_ERRORS: tuple[type[RequestError], ...] = (
     operation_id="get_trainings",
     summary="The trainings of a model",
     response_class=Response,
-    responses={**success("The newest first.", model=TrainingsAnswer), **problems(*_STORE_ERRORS)},
+    responses={**success("The newest first.", model=TrainingsAnswer), **problems(*STORE_ERRORS)},
 )
 async def get_trainings(request: Request, name: ModelName) -> Response:
     """List the last 20 trainings that people asked for, and the workers that would take another one."""
@@ -70,7 +60,7 @@ async def get_trainings(request: Request, name: ModelName) -> Response:
     response_class=Response,
     responses={
         202: success("The training is queued.", model=TrainingAnswer)[200],
-        **problems(*_STORE_ERRORS, ModelNotFound, TaskNotOffered, NotReady, NoTrainingWorker, TrainingBusy, JobsFull),
+        **problems(*STORE_ERRORS, ModelNotFound, TaskNotOffered, NotReady, NoTrainingWorker, TrainingBusy, JobsFull),
     },
 )
 async def start_training(request: Request, name: ModelName, query: Annotated[TrainingQuery, Query()]) -> Response:
@@ -89,15 +79,7 @@ async def start_training(request: Request, name: ModelName, query: Annotated[Tra
         )
     training_id = new_id()
     await service.store.write(lambda store: store.trainings.begin(training_id, name, query.work))
-    try:
-        await _queue(service, training_id)
-    except RequestError:
-        await service.store.write(lambda store: store.trainings.remove(name, training_id))
-        raise
-    training, _ = await service.store.run(lambda store: store.trainings.find(name, training_id))
-    response = json_response(_describe(training))
-    response.status_code = 202
-    return response
+    return await _queued(service, name, training_id, undo=lambda trainings: trainings.remove(name, training_id))
 
 
 @router.get(
@@ -107,7 +89,7 @@ async def start_training(request: Request, name: ModelName, query: Annotated[Tra
     response_class=Response,
     responses={
         **success("What became of it, its log, and the new card.", model=TrainingWithLog),
-        **problems(*_STORE_ERRORS, TrainingNotFound),
+        **problems(*STORE_ERRORS, TrainingNotFound),
     },
 )
 async def get_training(request: Request, name: ModelName, id: TrainingId) -> Response:  # noqa: A002  its name on the wire
@@ -127,18 +109,14 @@ async def get_training(request: Request, name: ModelName, id: TrainingId) -> Res
     response_class=Response,
     responses={
         202: success("The worker publishes it.", model=TrainingAnswer)[200],
-        **problems(*_STORE_ERRORS, TrainingNotFound, TrainingNotReady, JobsFull),
+        **problems(*STORE_ERRORS, TrainingNotFound, TrainingNotReady, JobsFull),
     },
 )
 async def approve_training(request: Request, name: ModelName, id: TrainingId) -> Response:  # noqa: A002
     """Queue the publication of a version that is ready. It is live some seconds after the worker has taken it."""
     service = service_of(request)
     await service.store.write(lambda store: store.trainings.approve(name, id))
-    await _queue(service, id)
-    training, _ = await service.store.run(lambda store: store.trainings.find(name, id))
-    response = json_response(_describe(training))
-    response.status_code = 202
-    return response
+    return await _queued(service, name, id, undo=lambda trainings: trainings.withdraw(id))
 
 
 @router.delete(
@@ -147,7 +125,7 @@ async def approve_training(request: Request, name: ModelName, id: TrainingId) ->
     summary="Cancel or discard a training",
     status_code=204,
     response_class=Response,
-    responses={**NO_CONTENT, **problems(*_STORE_ERRORS, TrainingNotFound)},
+    responses={**NO_CONTENT, **problems(*STORE_ERRORS, TrainingNotFound)},
 )
 async def delete_training(request: Request, name: ModelName, id: TrainingId) -> Response:  # noqa: A002
     """Cancel a training that waits or runs, discard a version that is ready, or forget what has ended."""
@@ -162,6 +140,17 @@ async def drop_job(service: Service, job: str | None) -> None:
     if job is not None:
         with contextlib.suppress(JobNotFound):
             await service.jobs.write(lambda queue: queue.remove(job))
+
+
+async def _queued(service: Service, name: str, training_id: str, *, undo: Callable[[Trainings], object]) -> Response:
+    """Queue a job for a training and return its answer; where there is no room, `undo` what was noted of it."""
+    try:
+        await _queue(service, training_id)
+    except RequestError:
+        await service.store.write(lambda store: undo(store.trainings))
+        raise
+    training, _ = await service.store.run(lambda store: store.trainings.find(name, training_id))
+    return json_response(_describe(training), status=202)
 
 
 async def _queue(service: Service, training_id: str) -> None:

@@ -1,14 +1,15 @@
 import json
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from service.api.openapi import json_body, problems, success
 from service.api.responses import json_response
 from service.api.route import AdmittedRoute
-from service.api.routes.training import KIND, drop_job
+from service.api.routes.common import STORE_ERRORS
+from service.api.routes.training import KIND, TrainingId, drop_job
 from service.api.service import Service, service_of
 from service.api.training_schemas import EndBody, GoOnAnswer, LeaseAnswer, LeaseBody, LeasedBody, ReportBody
 from service.collections.store import Store
@@ -16,27 +17,17 @@ from service.collections.store.jobs import Lease
 from service.collections.store.trainings import Training
 from service.errors import (
     BodyTooLarge,
-    DeadlineExceeded,
-    Draining,
-    HeadersTooLarge,
     InvalidParameter,
     MalformedBody,
-    MalformedRequest,
-    QueueFull,
     RequestTimeout,
-    StoreUnavailable,
 )
 from service.http.body import complaint, json_cap, parse_json, read_plain_body
 
 router = APIRouter(prefix="/training", tags=["training"], route_class=AdmittedRoute)
-TrainingId = Annotated[str, Path(min_length=1, max_length=64, description="Of the training")]
 Body = TypeVar("Body", bound=BaseModel)
 
 _LEASE_S = 60.0  # a worker reports every few seconds
-_ERRORS = problems(
-    *(MalformedRequest, MalformedBody, InvalidParameter, HeadersTooLarge, BodyTooLarge, RequestTimeout),
-    *(StoreUnavailable, QueueFull, Draining, DeadlineExceeded),
-)
+_ERRORS = problems(*STORE_ERRORS, MalformedBody, BodyTooLarge, RequestTimeout)
 
 
 @router.post(

@@ -6,31 +6,17 @@ both over. Transactions of this table go one after another, since each may chang
 
 # ruff: noqa: S608  what is put into SQL here are constants
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 from service.collections.store.rows import now
+from service.collections.store.transaction import Ask, Transaction, with_tables
 from service.errors import FeedbackFull, FeedbackNotFound, shown
 
 T = TypeVar("T")
 Opinion = Literal["fine", "defect"]
 
 OVERHEAD_BYTES = 1024  # of a row and its indices, generously
-
-
-class Ask(Protocol):
-    """Runs one statement inside a transaction; values stand where it has a question mark."""
-
-    def __call__(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  what a row holds
-        """Return the rows."""
-
-
-class Transaction(Protocol):
-    """Runs some work in one transaction that no other one of this table runs beside."""
-
-    def __call__(self, work: Callable[[Ask], T]) -> T:
-        """Return what the work returns, once that is on disk."""
 
 
 @dataclass(frozen=True)
@@ -72,22 +58,14 @@ class Feedback:
     """
 
     def __init__(self, transaction: Transaction, *, table: str, blob: str) -> None:
-        self._transaction = transaction
         self._table = table
-        self._schema = (
+        schema = (
             f"CREATE TABLE IF NOT EXISTS {table} (model TEXT NOT NULL, id TEXT NOT NULL, verdict TEXT NOT NULL, "
             "version INTEGER NOT NULL, who TEXT, created TEXT NOT NULL, bytes BIGINT NOT NULL, "
             f"image {blob} NOT NULL, mask {blob}, PRIMARY KEY (model, id))",
             f"CREATE INDEX IF NOT EXISTS {table}_bytes ON {table} (bytes)",  # its sum is asked for with every picture
         )
-
-    def _run(self, work: Callable[[Ask], T]) -> T:
-        def with_table(ask: Ask) -> T:
-            for statement in self._schema:
-                ask(statement)
-            return work(ask)
-
-        return self._transaction(with_table)
+        self._run = with_tables(transaction, schema)
 
     def put(self, model: str, picture: Picture, files: Files, *, max_bytes: int) -> None:
         """Keep a picture. Replace it if it was kept before.

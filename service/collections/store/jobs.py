@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from service.collections.store.feedback import Ask, Transaction
+from service.collections.store.transaction import Ask, Transaction
 from service.errors import JobLost, JobNotDone, JobNotFound, JobsFull, RequestError, problem_bytes, shown
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import numpy as np
 import psycopg
 
 from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
-from service.collections.store.feedback import Ask, Feedback, Transaction
+from service.collections.store.feedback import Feedback
 from service.collections.store.jobs import Dialect, JobQueue
 from service.collections.store.refusals import (
     conflict,
@@ -23,6 +23,7 @@ from service.collections.store.refusals import (
 )
 from service.collections.store.rows import now, read_metadata, write_metadata
 from service.collections.store.trainings import Trainings
+from service.collections.store.transaction import Ask, Transaction
 from service.errors import CollectionNotFound, StoreUnavailable, reason_of
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ import apsw
 import numpy as np
 
 from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
-from service.collections.store.feedback import Ask, Feedback
+from service.collections.store.feedback import Feedback
 from service.collections.store.refusals import (
     conflict,
     no_collection,
@@ -29,6 +29,7 @@ from service.collections.store.rows import now, read_metadata, write_metadata
 from service.collections.store.sqlite_file import SqliteFile, rows_of
 from service.collections.store.sqlite_schema import prepare, size_of
 from service.collections.store.trainings import Trainings
+from service.collections.store.transaction import Ask
 from service.errors import CollectionNotFound
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import apsw
 
-from service.collections.store.feedback import Ask
 from service.collections.store.jobs import Dialect, JobQueue
 from service.collections.store.sqlite_file import SqliteFile, alone, rows_of
+from service.collections.store.transaction import Ask
 
 T = TypeVar("T")
 

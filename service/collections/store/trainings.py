@@ -8,13 +8,12 @@ kept: a version may wait for days until somebody approves it. It is the same in 
 
 # ruff: noqa: S608  what is put into SQL here are constants
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
-from service.collections.store.feedback import Ask, Transaction
 from service.collections.store.rows import now
+from service.collections.store.transaction import Ask, Transaction, with_tables
 from service.errors import TrainingBusy, TrainingNotFound, TrainingNotReady, shown
 
 T = TypeVar("T")
@@ -74,23 +73,15 @@ class Trainings:
     """
 
     def __init__(self, transaction: Transaction, *, table: str) -> None:
-        self._transaction = transaction
         self._table = table
-        self._schema = (
+        schema = (
             f"CREATE TABLE IF NOT EXISTS {table} (id TEXT NOT NULL PRIMARY KEY, model TEXT NOT NULL, "
             "work TEXT NOT NULL, state TEXT NOT NULL, created TEXT NOT NULL, heard TEXT, worker TEXT, "
             "said TEXT NOT NULL DEFAULT '', share DOUBLE PRECISION, old_version INTEGER, version INTEGER, "
             "problem TEXT, job TEXT, log TEXT NOT NULL DEFAULT '', card TEXT)",
             f"CREATE TABLE IF NOT EXISTS {table}_workers (name TEXT NOT NULL PRIMARY KEY, seen TEXT NOT NULL)",
         )
-
-    def _run(self, work: Callable[[Ask], T]) -> T:
-        def with_table(ask: Ask) -> T:
-            for statement in self._schema:
-                ask(statement)
-            return work(ask)
-
-        return self._transaction(with_table)
+        self._run = with_tables(transaction, schema)
 
     def begin(self, training_id: str, model: str, work: Work) -> None:
         """Note a training that is about to be queued. The oldest ones of the model beyond 20 are forgotten.
@@ -211,6 +202,10 @@ class Trainings:
             ask(f"UPDATE {self._table} SET state = 'approved', job = NULL WHERE id = ?", training_id)
 
         self._run(approve)
+
+    def withdraw(self, training_id: str) -> None:
+        """Take an approval back: the version waits again."""
+        self._set(training_id, state="ready")
 
     def remove(self, model: str, training_id: str) -> Training:
         """Forget a training, and return what was known of it.

@@ -1,0 +1,34 @@
+"""How work is done in a database, whichever it is: statements inside a transaction."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Ask(Protocol):
+    """Runs one statement inside a transaction; values stand where it has a question mark."""
+
+    def __call__(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  what a row holds
+        """Return the rows."""
+
+
+class Transaction(Protocol):
+    """Runs some work in one transaction that no other one of this table runs beside."""
+
+    def __call__(self, work: Callable[[Ask], T]) -> T:
+        """Return what the work returns, once that is on disk."""
+
+
+def with_tables(transaction: Transaction, schema: Sequence[str]) -> Transaction:
+    """Return `transaction` for tables that its first statements make where they are not there."""
+
+    def transaction_with_tables(work: Callable[[Ask], T]) -> T:
+        def with_tables_made(ask: Ask) -> T:
+            for statement in schema:
+                ask(statement)
+            return work(ask)
+
+        return transaction(with_tables_made)
+
+    return transaction_with_tables
