@@ -156,10 +156,8 @@ class Batcher:
             self._hand_out(batch, *done.result())
             if are_small:
                 self._start(loop)
-            else:
-                loop.call_soon(
-                    self._start, loop
-                )  # after those who have just been answered: their next tile is due first
+            else:  # after those who have just been answered: their next tile is due first
+                loop.call_soon(self._start, loop)
 
         def back_to_loop(done: ThreadFuture[tuple[list[object], Spent]]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for these answers any more

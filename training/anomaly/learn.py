@@ -106,7 +106,8 @@ def learn_detector(
     """Learn a detector, in evaluation mode on the CPU; the same images and seed give the same weights on one machine.
 
     Every image teaches and calibrates (cross-conformal, Vovk 2015, https://doi.org/10.1007/s10472-013-9368-4): a tenth
-    of the groups at a time is scored by a detector that the others taught.
+    of the groups at a time is scored by a detector that the others taught. The projection and the one Gaussian of the
+    fine features are of all images, as they are of some hundred thousand positions; the score has only the former.
 
     Args:
         images: Good ones, bytes or pixels, at least two, in the order in which they were taken.
