@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Route, expect
 
 from service.api import help_files
 from tests.service.page.browser import in_browser
@@ -38,3 +39,19 @@ def test_pages_are_dark_where_the_reader_wants_it(open_page: OpenPage, url: str)
     page = open_page(f"{url}/help/", color_scheme="dark")
 
     page.wait_for_function("document.body.getAttribute('data-md-color-scheme') === 'slate'")
+
+
+def test_search_opens_once_its_index_has_come_and_finds_a_page(open_page: OpenPage, url: str) -> None:
+    page = open_page(f"{url}/help/")
+    held: list[Route] = []
+    page.route("**/search.json", lambda route: held.append(route))  # noqa: PLW0108  Playwright takes no builtin
+    with page.expect_request("**/search.json"):
+        page.reload()
+    page.locator(".md-search__button").click()
+    box = page.get_by_role("combobox", name="Search")
+    expect(box).to_have_count(0)  # what is typed before the index is there would be lost
+
+    held[0].continue_()
+    box.fill("drain")  # waits for the box
+
+    expect(page.get_by_role("option").first).to_contain_text("drain", ignore_case=True)
