@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {".md", ".png", ".gif", ".svg", ".jpg", ".css", ".yml", ".ipynb"}
-_LINK = re.compile(r"(!?)\[([^\]\n]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
+_LINK = re.compile(r"(!?)\[((?:[^\]\n]|\n(?!\n))*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")  # a label may be wrapped
 
 
 def build_site(output: Path) -> None:
@@ -39,8 +39,10 @@ def build_site(output: Path) -> None:
 
 def stage(work: Path) -> None:
     """Write what Zensical reads into `work`: its settings, and the pages below `docs/`."""
-    shutil.copy(ROOT / "zensical.toml", work)
     sources = {path.relative_to(ROOT).as_posix(): path for path in _sources()}
+    cards = [place_of(name) for name in sources if name.startswith("models/") and name.endswith(".md")]
+    settings = (ROOT / "zensical.toml").read_text("utf-8")
+    (work / "zensical.toml").write_text(settings.replace('"Model cards" = []', f'"Model cards" = {cards}'), "utf-8")
     for name, path in sources.items():
         target = work / "docs" / place_of(name)
         target.parent.mkdir(parents=True, exist_ok=True)

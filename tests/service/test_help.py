@@ -82,6 +82,15 @@ def test_every_link_and_anchor_of_the_pages_leads_somewhere(site: Path) -> None:
     assert wrong == []
 
 
+def test_every_page_is_in_the_navigation(site: Path) -> None:
+    linked = {(site / link).resolve() for link in Addresses(site / "index.html").links if not urlsplit(link).scheme}
+
+    pages = {page for page in site.rglob("*.html") if page.name != "404.html"}
+    assert [page.relative_to(site) for page in pages - linked] == [
+        Path("clients/python/index.html")
+    ]  # client.md says more
+
+
 def test_the_type_of_every_error_opens_its_place_on_the_help_pages(helping: TestClient, site: Path) -> None:
     anchors = Addresses(site / "errors.html").anchors
 
