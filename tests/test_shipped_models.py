@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from service.contract.manifest import MANIFEST_FILE, TENSORS_BY_TASK, Manifest
 from service.contract.range_coder import pack_symbols, to_symbols
+from training.card import card
 
 MODELS = Path(__file__).parent.parent / "models"
 VERSIONS = sorted(path.parent for path in MODELS.glob(f"*/*/{MANIFEST_FILE}"))
@@ -40,10 +41,15 @@ def test_the_two_digit_models_are_shipped() -> None:
 
 
 @each_version
-def test_the_manifest_stands_in_its_own_directory(directory: Path) -> None:
+def test_the_manifest_is_in_its_own_directory(directory: Path) -> None:
     manifest = manifest_in(directory)
 
     assert (manifest.name, manifest.version) == (directory.parent.name, int(directory.name))
+
+
+@each_version
+def test_the_card_is_written_from_the_manifest(directory: Path) -> None:
+    assert (directory / "README.md").read_text("utf-8") == card(manifest_in(directory))
 
 
 @each_version

@@ -1,4 +1,4 @@
-"""The model card: what a person should know before using a model, written from its manifest alone."""
+"""The model card: what a user should know about a model, written from its manifest alone."""
 
 import shlex
 from itertools import pairwise
@@ -19,16 +19,15 @@ def card(manifest: Manifest) -> str:
         "## What it does",
         _tasks(manifest),
         "## Figures",
-        "On images that training did not see, nor calibration unless it is said beside the figure. A figure alone says "
-        "little, so methods that cost nothing are beside it.",
+        "Measured on images that were used neither for training nor, unless a figure says so, for calibration. "
+        "Baselines are simple methods on the same images.",
         _figures(manifest),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in manifest.limits)
-        or "- None known, which is not to say that there are none.",
+        "\n".join(f"- {limit}" for limit in manifest.limits) or "- None are known.",
         "## Data",
         f"{made.data.images} images of {made.data.name}: {_split(manifest)}\n"
         f"Source: {made.data.source}. Licence: {made.data.licence}.\nSHA-256 of all pixels: `{made.data.sha256}`.",
-        "## How to make it again",
+        "## Reproduce it",
         *_how_to_make(made),
         f"Architecture `{manifest.architecture}`, {made.parameters:,} parameters; seed {made.seed}; {_start(made)}"
         f"{made.images_seen:,} images seen in {made.cpu_s / 60:.0f} CPU-minutes ({made.wall_s / 60:.0f} minutes) on "
@@ -47,10 +46,12 @@ def _how_to_make(made: Provenance) -> list[str]:
     parts = []
     if folders:
         named = " and ".join(f"`{folder}`" for folder in dict.fromkeys(folders))
-        parts.append(f"Put the path of your copy of the images in the place of {named}.")
+        parts.append(f"Replace {named} by the path of your copy of the images.")
     if made.start:
         version = f"models/{made.start.name}/{made.start.version}"
-        parts.append(f"It begins with `{version}`; if that is missing, `git log -- {version}` finds it in the history.")
+        parts.append(
+            f"Training starts from `{version}`; if it is missing, `git log -- {version}` finds it in the history."
+        )
     marker = "<!-- needs: data" + (", and a version of the history" if made.start else "") + " -->"
     return [*([" ".join(parts)] if parts else []), marker, f"    {made.command}"]
 
@@ -58,16 +59,16 @@ def _how_to_make(made: Provenance) -> list[str]:
 def _split(manifest: Manifest) -> str:
     split = manifest.provenance.data.split
     if manifest.anomaly and not split.calibration:
-        return "all of them taught, and each was scored for the calibration by a detector that it did not teach."
+        return "all for training; each was scored for the calibration by a detector trained without it."
     watched = (
         ""
         if split.test or split.calibration
-        else " The figures are of the validation images: training watched them, and settings may have been compared by "
-        "them, so unseen images may fare a little worse."
+        else " The figures are of the validation images. Training monitored them, and settings may have been chosen on "
+        "them, so the figures may be slightly better than on unseen images."
     )
     return (
         f"{split.train} for training, {split.validation} for validation, {split.calibration} for calibration, "
-        f"{split.test} for the figures; no image is in two parts.{watched}"
+        f"{split.test} for testing; no image is in two parts.{watched}"
     )
 
 
@@ -76,21 +77,21 @@ def _start(made: Provenance) -> str:
         return ""
     start = made.start
     return (
-        f"it began with the weights of {start.name}, version {start.version} (SHA-256 of the graph "
+        f"started from the weights of {start.name}, version {start.version} (SHA-256 of the graph "
         f"`{start.sha256[:12]}`; {start.images_seen:,} images, {start.cpu_s / 60:.0f} CPU-minutes); then "
     )
 
 
 def _caption(manifest: Manifest) -> str:
     if set(manifest.tasks) == {"anomaly"}:
-        return "Good and unusual images, their maps as heat over them, and what is marked"
+        return "Good and unusual images, their anomaly maps as heat maps, and the marked regions"
     if manifest.compression:
-        return "Originals over what is left of them at every rate"
-    return "Originals over noisy over denoised test images"
+        return "Originals above their reconstructions at every rate"
+    return "Test images: originals above noisy above denoised"
 
 
 def _tasks(manifest: Manifest) -> str:
-    rows = ["| task | graph | in | out | precision | float32 differs from PyTorch by at most |"]
+    rows = ["| task | graph | inputs | outputs | precision | largest difference from PyTorch in float32 |"]
     rows.append("| --- | --- | --- | --- | --- | --- |")
     for task, graph in manifest.tasks.items():
         shown = [
@@ -102,14 +103,14 @@ def _tasks(manifest: Manifest) -> str:
     if any(graph.precision == "int8" for graph in manifest.tasks.values()):
         rows += [
             "",
-            "int8: weights and activations have 8 bits inside, inputs and outputs are float32. The figures are of",
+            "int8: weights and activations have 8 bits, inputs and outputs are float32. The figures are of these",
+            'graphs; compare them with "same network in float32" to see the effect of the rounding.',
         ]
-        rows += ['these graphs; what the rounding costs is seen from "same network in float32" beside them.']
     return "\n".join(rows)
 
 
 def _figures(manifest: Manifest) -> str:
-    rows = ["| figure | this model | beside it | on |", "| --- | --- | --- | --- |"]
+    rows = ["| figure | this model | baselines | measured on |", "| --- | --- | --- | --- |"]
     for m in manifest.metrics:
         beside = "<br>".join(f"{name}: {_number(value)}" for name, value in m.baselines.items())
         better = "more is better" if m.higher_is_better else "less is better"

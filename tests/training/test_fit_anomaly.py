@@ -106,7 +106,7 @@ def test_the_card_tells_that_every_image_taught_and_was_scored_by_a_detector_tha
     card = (version / "README.md").read_text()
     assert auroc.data == "60 good images, each by a detector that it did not teach, and 10 images of defects"
     assert auroc.data in card
-    assert "all of them taught, and each was scored for the calibration by a detector that it did not teach" in card
+    assert "all for training; each was scored for the calibration by a detector trained without it" in card
 
 
 def test_without_defects_no_figure_says_how_well_they_are_found(

@@ -37,7 +37,7 @@ def test_a_training_begins_with_the_weights_of_a_published_model(tmp_path: Path,
     assert start is not None
     assert (start.name, start.version, start.sha256) == ("mine", 1, before.tasks["denoise"].sha256)
     assert (start.images_seen, after.provenance.images_seen) == (24, 4)
-    assert "it began with the weights of mine, version 1" in (longer / "README.md").read_text("utf-8")
+    assert "started from the weights of mine, version 1" in (longer / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

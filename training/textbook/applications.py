@@ -30,7 +30,9 @@ KEPT, QUICK_KEPT = 1000, 100  # of them, in a collection of the service
 PHOTO_SIDE = 160  # pixels
 FILE = "application/vnd.hourglass"
 URL = "http://127.0.0.1:8000"
-INTRODUCTION = "Everything in this part was asked of the running service, `make serve`; its own CPU-seconds are not in the figures."
+INTRODUCTION = (
+    "All of this section uses a running service, `make serve`. The CPU-seconds of the service are not included."
+)
 
 
 def applications(study: Study) -> str:
@@ -52,12 +54,12 @@ def _denoise(study: Study, server: Server) -> Iterator[str]:
     x_hat = server.images("/denoise", x_noisy, model="digits")
     yield "### Denoising"
     yield (
-        f"Of {ASKED} noisy test digits the service makes digits with a PSNR of {_db(x_hat, x):.1f} dB; they came with "
-        f"{_db(x_noisy, x):.1f} dB, and a median filter makes {_db(median_filter(x_noisy), x):.1f} dB of them."
+        f"{ASKED} noisy test digits have a PSNR of {_db(x_noisy, x):.1f} dB. The service raises it to {_db(x_hat, x):.1f} dB, and a "
+        f"median filter to {_db(median_filter(x_noisy), x):.1f} dB."
     )
     yield _curl("denoise?model=digits", "noisy.png", "clean.png")
     pictures = rows_of_images({"noisy": x_noisy[:SHOWN], "denoised": x_hat[:SHOWN]})
-    yield study.figure("denoise", pictures, "Noisy digits, and as the service gives them back.", since_s)
+    yield study.figure("denoise", pictures, "Noisy digits, and the same digits denoised by the service.", since_s)
 
 
 def _anomaly(study: Study, server: Server) -> Iterator[str]:
@@ -73,15 +75,15 @@ def _anomaly(study: Study, server: Server) -> Iterator[str]:
     maps = server.images("/anomaly", bad[:SHOWN], model="digits")[:, None]
     yield "### Anomaly detection"
     yield (
-        f"A bar of 2x12 pixels is drawn somewhere over {ASKED} test digits; {ASKED} others stay whole. The score tells them apart with "
-        f"an area under the ROC curve of {auroc:.3f} (the reconstruction error of PCA with 32 components: "
-        f"{roc_auc_score(truth, errors.numpy()):.3f}); the service calls {flagged['bad']:.0%} of the damaged and {flagged['good']:.0%} of "
-        "the whole ones anomalous."
+        f"A bar of 2x12 pixels is drawn at a random place over {ASKED} test digits, and {ASKED} others stay unchanged. The score "
+        f"separates them with an AUROC of {auroc:.3f}; the reconstruction error of PCA with 32 components has "
+        f"{roc_auc_score(truth, errors.numpy()):.3f}. The service flags {flagged['bad']:.0%} of the damaged digits and "
+        f"{flagged['good']:.0%} of the others."
     )
     yield _curl("anomaly?model=digits", "digit.png", "verdict.json")
     shown = {"whole": x[ASKED:][:SHOWN], "damaged": bad[:SHOWN], "map": (maps / maps.amax((1, 2, 3), keepdim=True))}
     yield study.figure(
-        "anomaly", rows_of_images(shown), "Digits, a bar over them, and the maps of the service.", since_s
+        "anomaly", rows_of_images(shown), "Digits, the same with a bar, and the anomaly maps of the service.", since_s
     )
 
 
@@ -97,13 +99,13 @@ def _generate(study: Study, server: Server) -> Iterator[str]:
     )  # fmt: skip
     yield "### Generation"
     yield (
-        f"Latents are drawn and decoded. Asked for {ASKED // 10} of each digit, the service draws digits of which the nearest "
-        f"{len(gallery):,} training images recognise {recognised:.0%} as what was asked for; of real test digits they recognise {real:.0%}."
+        f"Random latents are decoded. The service generates {ASKED // 10} of each digit. A vote of the nearest of {len(gallery):,} "
+        f"training images finds the requested label for {recognised:.0%} of them, and the true label for {real:.0%} of real test digits."
     )
     body = '\'{"count": 10, "seed": 0, "label": "7"}\''
     yield f"    curl -d {body} -H 'Content-Type: application/json' '{URL}/generate?model=digits' -o sevens.zip"
     rows = {f"label {d}": drawn[d * (ASKED // 10) :][:SHOWN] for d in (0, 3, 7)}
-    yield study.figure("generate", rows_of_images(rows), "Digits that nobody wrote, ten of three kinds.", since_s)
+    yield study.figure("generate", rows_of_images(rows), "Generated digits, ten of three labels.", since_s)
 
 
 def _features(study: Study, server: Server) -> Iterator[str]:
@@ -127,13 +129,14 @@ def _features(study: Study, server: Server) -> Iterator[str]:
     nearest = torch.cdist(test[:SHOWN], gallery).topk(3, largest=False).indices.T  # (3, SHOWN)
     yield "### Features"
     yield (
-        f"The 32 latents are features for search and classification. Among {count:,} training digits with labels, the five nearest "
-        f"by latent vote right for {accuracy:.1%} of 500 test digits; by all 784 pixels it is {pixels:.1%}. Nobody told the encoder any label."
+        f"The 32 latents are features for search and classification. A vote of the five nearest of {count:,} training digits with "
+        f"labels is right for {accuracy:.1%} of 500 test digits by latents, and for {pixels:.1%} by all 784 pixels. The encoder was "
+        "trained without labels."
     )
     yield _curl("encode?model=digits", "digit.png", "latent.json")
     yield (
-        f"A collection of the service keeps latents with labels and does the voting. With {kept:,} digits in it, it names "
-        f"{right:.0%} of {ASKED} test digits rightly."
+        f"A collection of the service stores latents with labels and does the voting. With {kept:,} digits, it classifies "
+        f"{right:.0%} of {ASKED} test digits correctly."
     )
     yield (
         f"    curl -T seven.png '{URL}/collections/digits/items/1?label=7&model=digits'\n"
@@ -142,9 +145,7 @@ def _features(study: Study, server: Server) -> Iterator[str]:
     shown = {"asked": to_pixels(study.data.test[:SHOWN])} | {
         f"nearest {i + 1}": to_pixels(known[row]) for i, row in enumerate(nearest)
     }
-    yield study.figure(
-        "features", rows_of_images(shown), "Test digits over the training digits nearest to them.", since_s
-    )
+    yield study.figure("features", rows_of_images(shown), "Test digits above their nearest training digits.", since_s)
 
 
 def _compress(study: Study, server: Server) -> Iterator[str]:
@@ -156,7 +157,7 @@ def _compress(study: Study, server: Server) -> Iterator[str]:
     yield "### Compression"
     yield (
         f"Only the latents are stored, rounded and coded. {ASKED} test digits become one file of {len(file):,} bytes, "
-        f"{len(file) / ASKED:.1f} for each, and come back with {ours:.1f} dB. One JPEG of all of them needs {jpeg / ASKED:.1f} bytes each for "
+        f"{len(file) / ASKED:.1f} for each, with a PSNR of {ours:.1f} dB. One JPEG of all of them needs {jpeg / ASKED:.1f} bytes each for "
         f"{jpeg_db:.1f} dB."
     )
     yield _curl("compress?model=digits-compressed", "digit.png", "digit.hg")
@@ -174,8 +175,8 @@ def _enhance(study: Study, server: Server) -> Iterator[str]:
     x_hat, enlarged = server.images("/enhance", small, model="photo-x2"), bicubic(small, 2)
     yield "### Enhancement"
     yield (
-        f"A network that adds detail to a small picture. A photograph at half its size comes back with {_db(x_hat, x):.2f} dB; bicubic "
-        f"interpolation gives {_db(enlarged, x):.2f} dB."
+        f"A network adds detail to a small picture. A photograph at half its size is enlarged with a PSNR of {_db(x_hat, x):.2f} dB; "
+        f"bicubic interpolation gives {_db(enlarged, x):.2f} dB."
     )
     yield _curl("enhance", "small.jpg", "large.jpg")
     pictures = rows_of_images({"bicubic": enlarged, "enhanced": x_hat.clamp(0, 1), "original": x})

@@ -54,9 +54,9 @@ def denoising(study: Study) -> str:
     return "\n\n".join(
         [
             "## 4. Denoising",
-            "The noise is the textbook's: a normal number of mean 0.5 and deviation 0.4 is added to every pixel, and what leaves "
-            "[0, 1] is cut off. Its network is 784-128-64-32-64-128-784, trained for 5 epochs with Adam. The linear map is the "
-            "best there is of rank 32, computed and not trained.",
+            "The noise is the textbook's: a normal number of mean 0.5 and standard deviation 0.4 is added to every pixel, and the "
+            "result is clipped to [0, 1]. Its network is 784-128-64-32-64-128-784, trained for 5 epochs with Adam. The best linear "
+            "map of rank 32 is computed in closed form.",
             table(["method", "test error (MSE)", "PSNR of it, dB"], rows),
             picture,
             _over_strength(study, methods),
@@ -74,8 +74,8 @@ def _over_strength(study: Study, methods: dict[str, Callable[[Tensor], Tensor]])
     chart = lines(series, x_label="strength, times the textbook's noise", y_label="mean squared error", log_y=True)
     return "\n\n".join(
         [
-            "All of them were made for strength 1. Weaker and stronger noise is something they have not seen: how they bear it "
-            "is another figure than how good they are. (`digits` saw clean images, too, one in seven.)",
+            "All of them were trained for strength 1. The next figure shows how well they generalise to weaker and stronger noise. "
+            "(One in seven training images of `digits` was clean.)",
             study.figure(
                 "denoising-strength",
                 chart,

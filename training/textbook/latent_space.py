@@ -57,14 +57,14 @@ def latent_space(study: Study) -> str:
     return "\n\n".join(
         [
             "## 6. Exercise 2: the latent space",
-            "Encoder and decoder are two graphs and work apart (`/encode`, `/decode`). With two latents the whole space can be "
-            "looked at. The network never saw a label.",
+            "Encoder and decoder are two graphs and can be used separately (`/encode`, `/decode`). With two latents the whole space "
+            "can be plotted. The network was trained without labels.",
             by_digit,
             _decoded(study, plane, z, since_s),
-            "The silhouette says how much closer a digit is to its own kind than to the next (1 at best, 0 where kinds touch); "
+            "The silhouette measures how much closer a digit is to its own class than to the next (1 at best, 0 where classes touch); "
             f"neighbours vote with the labels of {min(GALLERY, len(gallery)):,} training images; the Rand index compares ten clusters, "
-            "found without labels, with the digits (0 is chance). Compare the rows: the plane is a picture more than a classifier. "
-            "How close do 32 latents come to all 784 pixels?",
+            "found without labels, with the digits (0 is chance). Compare the rows: the plane is better as a picture than as a "
+            "classifier. How close do 32 latents come to all 784 pixels?",
             measures,
             projection,
         ]
@@ -102,7 +102,7 @@ def _decoded(study: Study, plane: Trained, z: Vectors, since_s: float) -> str:
     pictures = rows_of_images({"middle of each": chosen, "from 0 to 1": between})
     return "\n\n".join(
         [
-            study.figure("plane-decoded", grid_of_images(grid, GRID), "What the decoder draws over that plane.", since_s),
+            study.figure("plane-decoded", grid_of_images(grid, GRID), "Reconstructions by the decoder over that plane.", since_s),
             study.figure(
                 "plane-chosen", pictures,
                 "Digits generated from chosen latents: the middle (median) of every class, and ten steps from that of 0 to that of 1.",

@@ -54,9 +54,9 @@ def pca(study: Study) -> str:
     return "\n\n".join(
         [
             "## 2. PCA",
-            "With linear layers and squared error, the best that k latents can do is the span of the first k principal "
-            "components (Baldi and Hornik, 1989). Gradient descent finds that subspace; its latents are some basis of it and not "
-            "the components themselves. The angle is the largest of the principal angles between both subspaces.",
+            "With linear layers and squared error, the optimum for k latents is the span of the first k principal "
+            "components (Baldi and Hornik, 1989). Gradient descent finds that subspace; its latents are some basis of it, not "
+            "the components themselves. The angle is the largest principal angle between the two subspaces.",
             table(["latents k", "largest angle", "test error of PCA", "of the network", "difference"], rows),
             picture,
             _nonlinear(study, fitted, x_test),

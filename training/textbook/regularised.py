@@ -40,12 +40,12 @@ def regularised(study: Study) -> str:
         [
             "## 3. Regularised autoencoders",
             "A penalty on the latents, `strength` times their mean absolute value (L1) or mean square (L2), is added to the error. It "
-            "asks the encoder to say what it has to say with small numbers, and L1, as in LASSO, with few. A latent counts as active "
-            f"if the decoder misses it: held at its mean, it makes the error rise by {MISSED:.0%} or more. Neighbours vote with "
+            "makes the latents small, and L1, as in LASSO, makes them sparse. A latent counts as active if the decoder uses it: "
+            f"fixing it at its mean raises the error by {MISSED:.0%} or more. Neighbours vote with "
             f"the labels of {min(GALLERY, len(study.digits.train)):,} training images.",
             table(["penalty", "strength", "active latents", "test error (MSE)", "accuracy of 5 neighbours"], rows),
             *charts,
-            "The decoder can enlarge what the encoder made small, so a weak penalty changes the scale of the latents and little else. "
+            "The decoder can enlarge small latents again, so a weak penalty changes their scale and little else. "
             + " ".join(_strongest(name, path) for name, path in paths.items()),
         ]
     )

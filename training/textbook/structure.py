@@ -39,14 +39,15 @@ def structure(study: Study) -> str:
     return "\n\n".join(
         [
             "## 1. The structure",
-            "An autoencoder is two functions in a row: the encoder f makes a latent y of the input x, the decoder g makes z of "
-            "y, and both are trained together to make ||z - x||² small. Only their latents must have the same size. A decoder "
-            "that mirrors the widths of the encoder is a habit, not a condition. Here is a mirror beside another pair.",
+            "An autoencoder is a pair of functions. The encoder f maps the input x to a latent y, the decoder g maps y to the "
+            "reconstruction z, and both are trained together to minimise ||z - x||². They only have to agree on the size of the "
+            "latent. A decoder that mirrors the widths of the encoder is a habit, not a requirement. The table compares a mirror "
+            "with another pair.",
             table(["network", "widths", "encoder parameters", "decoder parameters", "test error (MSE)"], rows),
             whether_mirror_matters(mirror, other),
             study.figure("structure", curves, "Losses of training and validation by epoch.", since_s),
-            "The training loss of an epoch is the mean over its steps with the weights as they then were; the validation loss "
-            "is that of the moving average of the weights at its end, so it can lie below.",
+            "The training loss of an epoch is the mean over its steps, with the weights at each step. The validation loss uses the "
+            "moving average of the weights at the end of the epoch, so it can be lower.",
         ]
     )
 

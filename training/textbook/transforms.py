@@ -47,9 +47,9 @@ def transforms(study: Study) -> str:
     return "\n\n".join(
         [
             "## 5. Exercise 1: shuffled, turned and mirrored digits",
-            "The pixels of every digit are shuffled by one fixed permutation; or it is turned by 30 degrees (its edge goes on "
-            "outwards, and what turns out is cut off); or mirrored. The network gets the changed digit and has to draw the one it was "
-            "made from, through 32 latents. `corruption.name` in any recipe does this: permute, rotate, flip, or one_of them.",
+            "Every digit is shuffled by one fixed permutation of its pixels, or turned by 30 degrees (padded by repeating its edge, "
+            "and cropped), or mirrored. The network gets the changed digit and has to reconstruct the original through 32 latents. "
+            "`corruption.name` in any recipe selects this: permute, rotate, flip, or one_of them.",
             *tables,
             study.origin(caption, since_s),
             _answer(errors, list(kinds)),
@@ -107,10 +107,10 @@ def _answer(errors: dict[str, dict[str, list[float]]], kinds: list[str]) -> str:
     return "\n\n".join(
         [
             "**Can one network handle all of them at the same time?** The network for unchanged digits has an error of up to "
-            f"{wrong:.3f} on the other kinds. A network that saw all kinds in training must find out from the image which kind it is. "
+            f"{wrong:.3f} on the other kinds. A network trained on all kinds must infer the kind from the image. "
             f"Its error, as a multiple of that of the specialist, is {costs}. {one_for_all(max(together), wrong)}",
-            "**Does a convolutional network suffer more from the permutation than a dense one?** To a dense layer the order of the "
-            "pixels means nothing: the same permutation of its weights undoes it. A convolution assumes that neighbours belong "
+            "**Does a convolutional network suffer more from the permutation than a dense one?** A dense layer ignores the order of the "
+            "pixels: the same permutation of its weights undoes it. A convolution assumes that neighbours belong "
             "together and that a stroke looks alike everywhere; after the permutation neither holds, and its first layers see noise. "
             f"The error on shuffled digits is {dense_cost:.2f} times that on unchanged ones for the dense network, and "
             f"{conv_cost:.2f} times for the convolutional one. {who_suffers(dense_cost, conv_cost)}",
