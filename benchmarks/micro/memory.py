@@ -15,8 +15,8 @@ from benchmarks.micro.case import parser_of
 from benchmarks.page import table
 from benchmarks.service import newest
 from service.limits import run_limits
+from service.memory import release_unused
 from service.models.loading import load_model
-from service.models.memory import release_unused
 from service.models.session import start_provider
 from service.settings import Settings
 

@@ -46,7 +46,11 @@ class Slot:
         if self._reason is not None and self._task is not None:
             is_ours = self._task.uncancel() <= self._cancellations  # else someone else wants the task to end, too
             if is_ours and isinstance(error, asyncio.CancelledError):
-                raise self._reason from error
+                reason, self._reason = self._reason, None
+                try:
+                    raise reason from error
+                finally:  # no circle of exception and frame, which would keep the request's pictures
+                    del reason, error
 
     def start(self, request: Request, images: int) -> None:
         """Count all images of a request whose body is there; the deadline runs, and a client that leaves is noticed.

@@ -18,6 +18,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from service.errors import QueueFull
+from service.memory import release_unused
 
 CLIENT = "hourglass.client"  # where a request's scope holds who has sent it, if a key says so
 _HOLD = "hourglass.hold"
@@ -26,6 +27,7 @@ _LOOK_EVERY_S = 0.1  # for room
 _DEAR_PART = 1 / 4  # of the budget: whatever takes more shares one half of it with others that do
 _SHARE = 1 / 2  # of the budget, for one client among others
 _LONGEST_RETRY_S = 30
+_LARGE_BYTES = 64 * 2**20  # a request that held as many gives memory back that the C library would keep
 # Of bytes and of seconds, 128 KiB and 2 ms by default: a request of less is not counted, as max_queue_images bounds how
 # many there are, and counting costs more than a small model does.
 _SMALL_BYTES_PART, _SMALL_SECONDS_PART = 1 / 4096, 1 / 15_000
@@ -126,6 +128,7 @@ class Hold:
     budget: Budget
     client: str
     load: Load = field(default_factory=Load)
+    is_large: bool = False
 
     def reserve(self, *, bytes: int | None = None, seconds: float | None = None) -> None:  # noqa: A002  the unit
         """Hold so much from now on; what is left out stays.
@@ -139,6 +142,7 @@ class Hold:
             return
         if (new := Load(new_bytes, new_seconds)) != load:
             self.budget.change(self, new)
+            self.is_large = self.is_large or new_bytes >= _LARGE_BYTES
 
     async def wait_for_room(self, *, bytes: int, seconds: float, at_most_s: float) -> None:  # noqa: A002  the unit
         """Hold so much as soon as there is room for it.
@@ -163,6 +167,8 @@ class Hold:
         """Hold nothing."""
         if self.load.bytes or self.load.seconds:
             self.budget.replace(self, Load())
+        if self.is_large:
+            asyncio.get_running_loop().run_in_executor(None, release_unused)
 
 
 def begin(scope: Scope, budget: Budget) -> Hold:

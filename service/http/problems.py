@@ -16,21 +16,22 @@ class ProblemResponse(Response):
     """
 
     def __init__(self, error: RequestError) -> None:
+        # Not the error itself: it holds the frames it came through, and they the pictures of the request.
+        self._problem, self._code, self._detail = error.problem(), error.code, error.detail
         super().__init__(
-            problem_bytes(error.problem()), status_code=error.status, headers=error.headers, media_type=PROBLEM_JSON
+            problem_bytes(self._problem), status_code=error.status, headers=error.headers, media_type=PROBLEM_JSON
         )
-        self._error = error
+        self._own_headers = error.headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[PROBLEM] = self._error.code
+        scope[PROBLEM] = self._code
         if root := scope.get("root_path"):  # mounted below a path: `type` is an address, too
-            problem = self._error.problem()
-            self.body = problem_bytes({**problem, "type": f"{root}{problem['type']}"})
+            self.body = problem_bytes({**self._problem, "type": f"{root}{self._problem['type']}"})
             self.headers["Content-Length"] = str(len(self.body))
         if not is_v2(scope["path"]):
             return await super().__call__(scope, receive, send)
-        content = problem_bytes({"error": printable(self._error.detail)})
-        response = Response(content, self.status_code, self._error.headers, JSON_TYPE)
+        content = problem_bytes({"error": printable(self._detail)})
+        response = Response(content, self.status_code, self._own_headers, JSON_TYPE)
         return await response(scope, receive, send)
 
 

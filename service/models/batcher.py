@@ -119,7 +119,10 @@ class Batcher:
         """
         (outcome,) = await self.submit([job])
         if isinstance(outcome, RequestError):
-            raise outcome
+            try:
+                raise outcome
+            finally:  # no circle of exception and frame, which would keep the job's pixels
+                del outcome
         return outcome
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -174,3 +177,7 @@ class Batcher:
             else:
                 queued.future.set_result(result)
         self._meter.record(spent, [queued.origin for queued in batch])
+        # An error holds the functions it came through, and they hold these lists: a circle that would keep all pixels
+        # of the batch until the next full garbage collection.
+        batch.clear()
+        results.clear()

@@ -23,9 +23,9 @@ from service.errors import (
     shown,
 )
 from service.limits import Limits, ProbeLimits
+from service.memory import release_unused
 from service.models.directory import Fingerprint, fingerprint_of, list_versions
 from service.models.loading import load_model
-from service.models.memory import release_unused
 from service.models.model import Model
 from service.models.probe import Child, Outcome, probe
 from service.models.snapshot import Rejected, Snapshot

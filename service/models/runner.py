@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from service.errors import NonFiniteResult
+from service.errors import NonFiniteResult, RequestError
 from service.models.job import Inputs, Outputs, Queued, is_wanted
 from service.telemetry.counters import GraphMeter, Spent
 
@@ -78,7 +78,7 @@ class Runner:
                 made = queued.job.prepare()
                 ready.append((i, made if isinstance(made, tuple) else (made,)))
             except Exception as error:  # noqa: BLE001  one request's failure is not another's
-                results[i] = error
+                results[i] = _without_frames(error)
             if sum(x[0].size for _, x in ready) >= self._max_pixels:  # decoded images must not pile up
                 spent.decode_s += time.perf_counter() - since
                 self._infer(batch, ready, results, spent)
@@ -99,7 +99,7 @@ class Runner:
                 outputs = self._run_in_chunks(together, members, spent)
             except Exception as error:  # noqa: BLE001  the batch failed, the service has not
                 for i, _ in group:
-                    results[i] = error
+                    results[i] = _without_frames(error)
                 continue
             if outputs is None:
                 continue
@@ -120,7 +120,7 @@ class Runner:
                         )
                     results[i] = batch[i].job.finish(rows)
                 except Exception as error:  # noqa: BLE001  one request's failure is not another's
-                    results[i] = error
+                    results[i] = _without_frames(error)
             spent.encode_s += time.perf_counter() - since
 
     def _run_in_chunks(self, inputs: Inputs, wanted_by: list[Queued], spent: Spent) -> Outputs | None:
@@ -147,6 +147,17 @@ class Runner:
             self._ran_numbers = _FORGETTING * self._ran_numbers + size
             self._ran_s = _FORGETTING * self._ran_s + time.thread_time() - cpu_started
         return outputs
+
+
+def _without_frames(error: Exception) -> Exception:
+    """Return an error; one that a client is told of forgets the functions that it came through.
+
+    They hold the jobs of a batch, and these hold the error: a circle that would keep all their pixels until the next
+    full garbage collection.
+    """
+    if isinstance(error, RequestError):
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 def all_finite(outputs: Outputs) -> bool:

@@ -1,9 +1,10 @@
 """The only file that knows onnxruntime: a graph's bytes become a function on NumPy arrays."""
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,9 @@ Device = Literal["auto", "cpu", "cuda"]
 Floats = NDArray[np.float32]
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_LARGE = 2**18  # numbers of an input: a run takes tens of milliseconds, and a hundred times its memory
+_CORNER = 64  # pixels a side of a small picture that every graph takes
+_ROWS = 2  # axes of latents
 _ONLY_ERRORS = 3  # onnxruntime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 
 log = logging.getLogger(__name__)
@@ -96,12 +100,13 @@ class Session:
         self._session = None
         return True
 
-    def run(self, *inputs: Floats, shrink: bool = False) -> tuple[Floats, ...]:
+    def run(self, *inputs: Floats, shrink: bool | None = None) -> tuple[Floats, ...]:
         """Return the graph's outputs, in order, for its inputs, in order.
 
         Args:
             inputs: As the graph declares them.
-            shrink: Give the memory that the run took back afterwards. It slows the next run down.
+            shrink: Give the memory that the run took back afterwards. By default large runs do, which take hundreds of
+                megabytes and so long that asking for them again costs a twentieth at most.
 
         Raises:
             MemoryError: There is not enough.
@@ -109,18 +114,27 @@ class Session:
         """
         self._used_at = time.monotonic()
         session = self._session or self.open()
+        is_large = inputs[0].size >= _LARGE
         self._options = options = ort.RunOptions()
-        if shrink and self._provider == _CPU:
+        if (is_large if shrink is None else shrink) and self._provider == _CPU:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         try:
             outputs: list[Floats] = session.run(
                 self._output_names, dict(zip(self._input_names, inputs, strict=True)), options
             )
         except Exception as error:
+            if is_large:
+                self._shrink(inputs)
             if "alloc" in str(error).lower():  # onnxruntime has no error of its own for it
                 raise MemoryError(f"a graph needs more memory than there is: {reason_of(error)}") from error
             raise
         return tuple(outputs)
+
+    def _shrink(self, inputs: Sequence[Floats]) -> None:
+        """Give back the memory of a run that failed, which only a run that succeeds can do."""
+        corner = [x[:1, ..., :_CORNER, :_CORNER] if x.ndim > _ROWS else x[:1] for x in inputs]
+        with contextlib.suppress(Exception):
+            self.run(*corner, shrink=True)
 
     def open(self) -> ort.InferenceSession:
         """Open the graph if it was closed.

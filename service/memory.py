@@ -7,7 +7,8 @@ import sys
 def release_unused() -> None:
     """Give freed memory back to the system, where the C library is glibc. Takes milliseconds.
 
-    Opening a model frees about as much as it keeps, in pieces that glibc would hold on to.
+    Opening a model frees about as much as it keeps, and a large picture leaves hundreds of megabytes, in pieces that
+    glibc would hold on to.
     """
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
