@@ -21,6 +21,7 @@
         ├── RouteNotFound           404
         ├── ModelNotFound           404
         ├── VersionNotFound         404
+        ├── AliasNotFound           404  of a model
         ├── ModelFileNotFound       404  no card, or no preview
         ├── CollectionNotFound      404
         ├── ItemNotFound            404  the collection is there
@@ -34,6 +35,8 @@
         ├── ModelConflict           409  the collection's vectors are another model version's
         ├── NoLabels                409  nothing in the collection has a label to vote with
         ├── CollectionFull          409  max_collections, max_items
+        ├── TooManyAliases          409  of one model
+        ├── NoFormerVersion         409  an alias has nothing to go back to
         ├── FeedbackOff             409  max_feedback_bytes is 0
         ├── FeedbackFull            409  max_feedback_bytes
         ├── JobNotDone              409  its result is not there yet
@@ -222,6 +225,13 @@ class VersionNotFound(RequestError):
     example = "model 'digits' has no version 7; it has 1, 2"
 
 
+class AliasNotFound(RequestError):
+    """The model has no alias of that name. The message names those that it has."""
+
+    status, code, title = 404, "alias-not-found", "No such alias"
+    example = "model 'hazelnut' has no alias 'prd'; it has prod, test"
+
+
 class ModelFileNotFound(RequestError):
     """The model was published without this file, such as its card or its preview."""
 
@@ -340,6 +350,23 @@ class CollectionFull(RequestError):
 
     status, code, title = 409, "collection-full", "No room for more"
     example = "collection 'parts' would have 1000001 items, the most are 1000000 (setting max_items); delete some"
+
+
+class TooManyAliases(RequestError):
+    """A model may have 16 aliases. Nothing was changed."""
+
+    status, code, title = 409, "too-many-aliases", "No room for more aliases"
+    example = "model 'hazelnut' has 16 aliases, the most there may be; DELETE one that nobody uses"
+
+
+class NoFormerVersion(RequestError):
+    """The alias has no candidate to take away and no version to go back to, or was rolled back already."""
+
+    status, code, title = 409, "no-former-version", "Nothing to roll back to"
+    example = (
+        "alias 'prod' of model 'hazelnut' names version 3, has no candidate and no version to go back to; PUT the "
+        "version that it should name"
+    )
 
 
 class MethodNotAllowed(RequestError):

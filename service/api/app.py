@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from service import __version__
+from service.api.aliases import read_aliases, watch_aliases
 from service.api.answer_cache import AnswerCache
 from service.api.error_handlers import Problems
 from service.api.jobs.runner import JobRunner
@@ -21,6 +22,7 @@ from service.api.openapi import Schema, add_security
 from service.api.prometheus import Metrics
 from service.api.routes import ROUTERS
 from service.api.service import Service
+from service.api.shadow import Shadows
 from service.collections.store import open_jobs, open_store
 from service.collections.store.threads import StoreThreads
 from service.cores import plan
@@ -106,10 +108,11 @@ def _make_service(settings: Settings, first: Child | None, board: Board, tracer:
     admission = Admission(max_images=settings.max_queue_images, timeout_s=settings.request_timeout_s)
     answers = AnswerCache(settings.max_cache_bytes, meters)
     budget = Budget(max_bytes=settings.max_memory_bytes, max_seconds=settings.request_timeout_s)
+    limits = InputLimits(settings.max_pixels, settings.max_images, settings.max_frames)
     return Service(
         settings,
         registry,
-        InputLimits(settings.max_pixels, settings.max_images, settings.max_frames),
+        limits,
         admission,
         Metrics(meters, board, registry, admission, budget, answers),
         StoreThreads(settings.collections_url.get_secret_value(), open_store),
@@ -117,6 +120,7 @@ def _make_service(settings: Settings, first: Child | None, board: Board, tracer:
         budget,
         plan(settings.workers, settings.threads),
         answers,
+        Shadows(registry, admission, budget, limits, meters),
     )
 
 
@@ -127,11 +131,11 @@ async def _lifespan(app: "App") -> AsyncIterator[None]:
     # Python's own has a thread for each core of the machine, also where a container may use half of one.
     files = ThreadPoolExecutor(service.plan.pool, thread_name_prefix="files")
     asyncio.get_running_loop().set_default_executor(files)
-    loading = asyncio.create_task(registry.refresh())
+    loading = asyncio.create_task(_load(service))
     await asyncio.wait([loading], timeout=_LOADING_HEAD_START_S)
     if loading.done():
         loading.result()
-    tasks = [asyncio.create_task(_watch(registry, loading, service.settings.watch_interval_s))]
+    tasks = [asyncio.create_task(_watch(service, loading))]
     runner = JobRunner(service, app, app.behind_keys)
     jobs = asyncio.create_task(runner.run())
     if service.settings.webhook_hosts:
@@ -141,6 +145,7 @@ async def _lifespan(app: "App") -> AsyncIterator[None]:
     yield
     runner.stop()
     await jobs
+    await service.shadows.stop()
     registry.close()
     await asyncio.to_thread(service.store.close)
     await asyncio.to_thread(service.jobs.close)
@@ -209,9 +214,14 @@ def _telemetry(*, is_tracing: bool) -> TelemetryConfig:
     }
 
 
-async def _watch(registry: Registry, loading: asyncio.Task[None], interval_s: float) -> None:
+async def _load(service: Service) -> None:
+    await service.registry.refresh()
+    await read_aliases(service)
+
+
+async def _watch(service: Service, loading: asyncio.Task[None]) -> None:
     await loading
-    await registry.watch(interval_s)
+    await asyncio.gather(service.registry.watch(service.settings.watch_interval_s), watch_aliases(service))
 
 
 async def _share(metrics: Metrics) -> None:

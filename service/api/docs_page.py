@@ -27,6 +27,7 @@ _TAGS = [
     {"name": "images", "description": "One image, several, or an array: see `docs/api.md`."},
     {"name": "collections", "description": "Images by their latents: the nearest ones, or a label by vote."},
     {"name": "models", "description": "What is live, how good it is, and what people say of its verdicts."},
+    {"name": "aliases", "description": "Names for versions, with a candidate, a shadow and a way back."},
     {"name": "training", "description": "The next version of a model, made from feedback by a training worker."},
     {"name": "jobs", "description": "Requests that asked to be answered later, with `Prefer: respond-async`."},
     {"name": "health", "description": "For what starts, balances and watches the service."},

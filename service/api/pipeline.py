@@ -1,6 +1,7 @@
 """The path of a request for images: find the model, read, decode, run, answer. Its route has admitted it before."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from starlette.requests import Request
@@ -8,18 +9,26 @@ from starlette.responses import Response
 
 from service.api.responses import several_response, single_response
 from service.api.schemas import ModelQuery
-from service.api.service import reserve, service_of
+from service.api.service import Service, reserve, service_of
+from service.api.shadow import Answered
 from service.contract.manifest import Manifest, Task
-from service.errors import RequestError
+from service.errors import RequestError, TaskNotOffered, VersionNotFound
 from service.http.admission import slot_of
 from service.http.body import file_cap, read_files
 from service.http.negotiation import negotiate
 from service.images.form import PLAIN, Form
 from service.images.inspect import ImageFile
 from service.limits import InputLimits
+from service.models.aliases import Alias
 from service.models.batcher import Batcher
+from service.models.model import Model
 from service.tasks.answer import Answer
+from service.tasks.difference import COMPARED
 from service.tasks.work import FileWork, Work
+
+log = logging.getLogger(__name__)
+
+_SHORT = 2**16  # bytes that are digested in 50 microseconds: a thread would cost more
 
 # file, manifest, limits, accept -> its way to an answer
 MakeWork = Callable[[ImageFile, Manifest, InputLimits, str | None], FileWork]
@@ -42,14 +51,21 @@ async def answer_files(
     """
     service, accept = service_of(request), request.headers.get("accept")
     model = await service.registry.find(task, query.model, query.version)
+    alias = _alias_of(service, task, query)
     files = await read_image_files(request, query.form)
     if query.model is None and query.version is None:
         is_colour = any(file.header.is_colour for file in files)
         model = service.registry.snapshot.default_among(task, model, is_colour=is_colour)
+    elif alias is not None:
+        model = await _choose(service, task, alias, model, files)
     batcher = model.batcher_by_task[task]
     kind = negotiate(accept, list(several)) if len(files) > 1 else ""
     each_accept = several[kind] if kind else accept
-    works = [make_work(file, model.manifest, service.limits, each_accept) for file in files]
+
+    def make_works(model: Model) -> list[FileWork]:
+        return [make_work(file, model.manifest, service.limits, each_accept) for file in files]
+
+    works = make_works(model)
     if not kind:
 
         async def make() -> Answer:
@@ -57,12 +73,16 @@ async def answer_files(
             return await works[0].run(batcher)
 
         answer = await service.answers.get_or_make(make, files[0].data, model, task, query, accept)
+        if alias is not None and alias.shadow is not None:
+            service.shadows.offer(alias, Answered(task, files, [answer], make_works))
         return single_response(answer, model.label)
     await reserve(request, works[0].cost(files, batcher))
     results = await _run_each(works, batcher)
     for result in results:
         if isinstance(result, RequestError):
             service.metrics.meters.failed(result.code)
+    if alias is not None and alias.shadow is not None:
+        service.shadows.offer(alias, Answered(task, files, results, make_works))
     return await asyncio.to_thread(several_response, results, kind, model.label)
 
 
@@ -82,6 +102,32 @@ async def read_image_files(request: Request, form: Form = PLAIN) -> list[ImageFi
     files = [ImageFile.of(body, form) for body in bodies]
     slot_of(request).start(request, sum(min(file.header.images, limits.max_images) for file in files))
     return files
+
+
+def _alias_of(service: Service, task: Task, query: ModelQuery) -> Alias | None:
+    """Return the alias whose candidate and shadow a request may meet."""
+    if query.model is None or "@" not in query.model or task not in COMPARED:
+        return None
+    return service.registry.alias(query.model)
+
+
+async def _choose(service: Service, task: Task, alias: Alias, model: Model, files: Sequence[ImageFile]) -> Model:
+    """Return who answers these files: `model`, or the candidate of the alias for its share of them."""
+    if alias.candidate is None:
+        return model
+    contents = [file.data for file in files]
+    is_small = sum(map(len, contents)) <= _SHORT
+    chooses = alias.chooses_candidate
+    is_chosen = chooses(contents) if is_small else await asyncio.to_thread(chooses, contents)
+    if is_chosen:
+        try:
+            model = await service.registry.find(task, alias.model, alias.candidate)
+        except (VersionNotFound, TaskNotOffered) as error:  # the line goes on with the version that is known to work
+            log.warning("the candidate of %s@%s does not answer: %s", alias.model, alias.name, error)
+            is_chosen = False
+    role = "candidate" if is_chosen else "version"
+    service.metrics.meters.values["hourglass_alias_requests", alias.model, alias.name, role] += 1
+    return model
 
 
 async def _run_each(works: Sequence[FileWork], batcher: Batcher) -> list[Answer | RequestError]:

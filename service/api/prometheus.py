@@ -16,7 +16,6 @@ from service.api.answer_cache import AnswerCache
 from service.http.admission import Admission
 from service.http.budget import Budget
 from service.models.registry import Registry
-from service.models.snapshot import Snapshot
 from service.tasks.anomaly.drift import drift, drift_by_chance
 from service.telemetry.counters import FAMILIES, Family, Key, Meters, State
 from service.telemetry.multiprocess import Board
@@ -28,6 +27,7 @@ OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 # With fewer scores, chance alone is as large as what one looks for: 1.36 / sqrt(100) = 0.14 (see `drift_by_chance`).
 LEAST_SCORES = 100
+_VERSION = ("model", "version")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Metrics:
 
     async def share(self) -> State:
         """Tell the other workers what this one has counted, and return the counts of all."""
-        live = [model.label for model in self.registry.snapshot.model_by_name.values()]
+        live = [model.label for model in self.registry.serving]
         state = self.meters.state(self._gauges(), live)
         return state if self.board.directory is None else await self._in_thread(lambda: self.board.share(state))
 
@@ -94,7 +94,7 @@ class _Collected(Collector):
     def collect(self) -> Iterator[Metric]:
         for name, family in FAMILIES.items():
             yield _metric(name, family, self._state)
-        yield from _live(self._registry.snapshot, self._registry.provider, self._state.scores)
+        yield from _live(self._registry, self._state.scores)
 
 
 def _metric(name: str, family: Family, state: State) -> Metric:
@@ -116,31 +116,41 @@ def _of(name: str, values: Mapping[Key, T]) -> Iterable[tuple[Key, T]]:
     return sorted((key, value) for key, value in values.items() if key[0] == name)
 
 
-def _live(snapshot: Snapshot, provider: str, scores: Mapping[str, Sequence[float]]) -> Iterator[Metric]:
+def _live(registry: Registry, scores: Mapping[str, Sequence[float]]) -> Iterator[Metric]:
     info = GaugeMetricFamily(
-        "hourglass_model_info", "1 for every model version that answers.", labels=("model", "version", "provider")
+        "hourglass_model_info", "1 for every model version that answers.", labels=(*_VERSION, "provider")
     )
     drifts = GaugeMetricFamily(
         "hourglass_anomaly_drift",
         "Kolmogorov-Smirnov distance of the latest scores' p-values from uniform: 0 as calibrated, 1 all different.",
-        labels=("model",),
+        labels=_VERSION,
     )
     chances = GaugeMetricFamily(
         "hourglass_anomaly_drift_chance",
         "What the drift stays below in 95 of 100 cases where nothing has changed.",
-        labels=("model",),
+        labels=_VERSION,
     )
-    used = GaugeMetricFamily("hourglass_anomaly_drift_scores", "How many scores that is about.", labels=("model",))
-    for name, model in sorted(snapshot.model_by_name.items()):
-        info.add_metric([name, str(model.manifest.version), provider], 1)
+    used = GaugeMetricFamily("hourglass_anomaly_drift_scores", "How many scores that is about.", labels=_VERSION)
+    named = GaugeMetricFamily(
+        "hourglass_alias_info",
+        "1 for every alias, with the versions that it names.",
+        labels=("model", "alias", "version", "candidate", "shadow"),
+    )
+    for aliases in registry.aliases.by_model.values() if registry.aliases else ():
+        for alias in aliases.values():
+            versions = (str(v or "") for v in (alias.version, alias.candidate, alias.shadow))
+            named.add_metric([alias.model, alias.name, *versions], 1)
+    for model in registry.serving:
+        labels = [model.manifest.name, str(model.manifest.version)]
+        info.add_metric([*labels, registry.provider], 1)
         recent, calibration = scores.get(model.label, ()), model.manifest.anomaly
         if calibration is not None and len(recent) >= LEAST_SCORES:
-            drifts.add_metric([name], drift(recent, calibration.scores))
-            chances.add_metric([name], drift_by_chance(len(recent), len(calibration.scores)))
-            used.add_metric([name], len(recent))
-    yield from (info, drifts, chances, used)
+            drifts.add_metric(labels, drift(recent, calibration.scores))
+            chances.add_metric(labels, drift_by_chance(len(recent), len(calibration.scores)))
+            used.add_metric(labels, len(recent))
+    yield from (info, named, drifts, chances, used)
     yield GaugeMetricFamily(
         "hourglass_rejected_versions",
         "Versions on disk that do not answer; /health/ready says why.",
-        value=len(snapshot.rejected),
+        value=len(registry.snapshot.rejected),
     )

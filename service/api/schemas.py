@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.contract.manifest import InputSpec, Metric, Task
 from service.errors import PROBLEMS
 from service.images.form import PLAIN, Form
+from service.models.aliases import MAX_REFERENCE
 from service.tasks.generate import Look
 from service.tasks.interpolate import Way
 
@@ -35,7 +36,11 @@ class ModelQuery(JobQuery):
     """Which model answers."""
 
     model: Annotated[
-        str | None, Field(max_length=63, description="Name of the model; the task's default if left out")
+        str | None,
+        Field(
+            max_length=MAX_REFERENCE,
+            description="Name of the model, or `<model>@<alias>`; the task's default if left out",
+        ),
     ] = None
     version: Annotated[
         int | None, Field(ge=1, lt=10**9, description="Version of the model; the newest that works if left out")

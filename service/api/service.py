@@ -8,8 +8,9 @@ from starlette.requests import Request
 from service.api.answer_cache import AnswerCache
 from service.api.page_cache import PageCache
 from service.api.prometheus import Metrics
+from service.api.shadow import Shadows
 from service.api.signals import Signal, Streams
-from service.collections.store import Store, jobs_file_of
+from service.collections.store import Store, collections_file_of, jobs_file_of
 from service.collections.store.jobs import JobBounds, JobQueue
 from service.collections.store.threads import StoreThreads
 from service.cores import Plan
@@ -37,10 +38,12 @@ class Service:
     budget: Budget
     plan: Plan
     answers: AnswerCache
+    shadows: Shadows
     pages: PageCache = field(default_factory=PageCache)
     job_signal: Signal = field(default_factory=Signal)
     webhook_signal: Signal = field(default_factory=Signal)
     streams: Streams = field(default_factory=Streams)
+    alias_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def job_bounds(self) -> JobBounds:
@@ -54,6 +57,12 @@ class Service:
         if self.settings.max_jobs == 0:
             return False
         file = jobs_file_of(self.settings.collections_url.get_secret_value())
+        return file is None or file.exists()
+
+    @property
+    def has_store(self) -> bool:
+        """Whether there is a database of collections to look at: its file is made when something is first put there."""
+        file = collections_file_of(self.settings.collections_url.get_secret_value())
         return file is None or file.exists()
 
 
@@ -83,6 +92,7 @@ async def find_version(request: Request, name: str, version: int | None) -> Mode
     """
     service = service_of(request)
     snapshot = service.registry.snapshot
+    name, version = service.registry.resolve(name, version)
     live = snapshot.model_by_name.get(name)
     if version is None or (live is not None and live.manifest.version == version):
         return await service.registry.find_version(snapshot, name, version)

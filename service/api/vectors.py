@@ -17,19 +17,22 @@ from service.http.admission import slot_of
 from service.http.body import json_cap, media_type, read_body
 from service.media_types import JSON_TYPE
 from service.models.model import Model
+from service.models.registry import Registry
 from service.tasks.cost import cost_of_pictures
 from service.tasks.latents import count_latents, read_json_latents, read_npy_latents
 
 
-def refuse_other_model(found: Collection, query: ModelQuery) -> None:
+def refuse_other_model(registry: Registry, found: Collection, query: ModelQuery) -> None:
     """Nothing, if the query names no other model than that of the collection.
 
     Raises:
         ModelConflict: It does.
+        RequestError: It names an alias that there is not.
     """
     encoder = found.encoder
-    if query.model not in {None, encoder.model} or query.version not in {None, encoder.version}:
-        raise conflict(found, shown(f"{query.model or encoder.model}/{query.version or encoder.version}")[1:-1])
+    model, version = registry.resolve(query.model or encoder.model, query.version)
+    if model != encoder.model or version not in {None, encoder.version}:
+        raise conflict(found, shown(f"{model}/{version or encoder.version}")[1:-1])
 
 
 async def encoder_model(service: Service, found: Collection) -> Model:

@@ -26,6 +26,7 @@ from service.collections.store import Collection, Store, building, open_store
 from service.errors import CollectionNotFound, HourglassError
 from service.images.formats import EXTENSIONS
 from service.limits import probe_limits, run_limits
+from service.models.aliases import Aliases
 from service.models.registry import Registry
 from service.models.session import start_provider
 from service.settings import PREFIX, Settings, read_settings
@@ -65,6 +66,7 @@ async def _run(options: argparse.Namespace, settings: Settings) -> int:
     )
     with contextlib.closing(open_store(settings.collections_url.get_secret_value())) as store:
         await registry.refresh()
+        registry.aliases = Aliases.of(store.aliases.all())
         command: Callable[[Indexing, argparse.Namespace], Awaitable[int]] = options.run
         return await command(Indexing(settings, registry, store), options)
 

@@ -14,9 +14,11 @@ from service.contract.fields import is_name
 from service.contract.manifest import Task
 from service.errors import (
     HourglassError,
+    InvalidParameter,
     ModelNotFound,
     ModelRejected,
     NotReady,
+    RequestError,
     TaskNotOffered,
     VersionNotFound,
     printable,
@@ -24,6 +26,7 @@ from service.errors import (
 )
 from service.limits import Limits, ProbeLimits
 from service.memory import release_unused
+from service.models.aliases import Alias, Aliases
 from service.models.directory import Fingerprint, fingerprint_of, list_versions
 from service.models.loading import load_model
 from service.models.model import Model
@@ -43,8 +46,11 @@ class Registry:
     """Models by name, version and task.
 
     The newest version that passes its checks serves; older ones are loaded when a request names them, and the
-    `old_versions` most recently used stay loaded. Each is tried in a child process before it is loaded here. A version
-    that fails is not tried again until its files change.
+    `old_versions` most recently used stay loaded, beside those that an alias names. Each is tried in a child process
+    before it is loaded here. A version that fails is not tried again until its files change.
+
+    Attributes:
+        aliases: Names for versions; None until somebody has read them.
 
     Args:
         models_dir: `<name>/<version>/manifest.json` below it; names starting with a dot are skipped.
@@ -71,6 +77,7 @@ class Registry:
     ) -> None:
         self.provider = provider
         self.snapshot = Snapshot()
+        self.aliases: Aliases | None = None
         self._models_dir = models_dir
         self._limits = limits
         self._meters = meters
@@ -91,7 +98,7 @@ class Registry:
 
         Raises:
             NotReady: Nothing is live, or not yet.
-            ModelNotFound, VersionNotFound, TaskNotOffered: The request asks for what is not there.
+            RequestError: The request asks for what is not there.
         """
         snapshot = self.snapshot
         if name is None and version is None:
@@ -118,12 +125,19 @@ class Registry:
             raise self._nothing_is_live(self.snapshot)
 
     async def find_version(self, snapshot: Snapshot, name: str, version: int | None) -> Model:
-        """Return a model by name, and by version where one is given.
+        """Return a model by name, and by version or alias where one is given.
+
+        Args:
+            snapshot: What is live.
+            name: Name of the model, or `<model>@<alias>`.
+            version: None for the newest, or that of the alias.
 
         Raises:
             NotReady: The models are still being loaded.
-            ModelNotFound, VersionNotFound: There is none.
+            ModelNotFound, VersionNotFound, AliasNotFound: There is none.
+            InvalidParameter: Both an alias and a version are given.
         """
+        name, version = self.resolve(name, version)
         live = snapshot.model_by_name.get(name)
         if live is not None and version in {None, live.manifest.version}:
             return live
@@ -131,13 +145,54 @@ class Registry:
         if version is not None and version in versions:
             return await self._load_old(snapshot, name, version)
         if live is None:
-            if snapshot.is_loading:
-                raise NotReady(_LOADING, headers={"Retry-After": "5"})
-            if not snapshot.model_by_name:  # also where the directory's volume is not mounted: it may come back
-                raise self._nothing_is_live(snapshot)
-            names = ", ".join(sorted(snapshot.model_by_name))
-            raise ModelNotFound(f"no model {shown(name)}; live models: {names}")
+            raise self._no_model(snapshot, name)
         raise VersionNotFound(f"model {name!r} has no version {version}; it has {', '.join(map(str, versions))}")
+
+    def resolve(self, name: str, version: int | None) -> tuple[str, int | None]:
+        """Return the model and version that `<model>@<alias>` means; any other name as it is.
+
+        Raises:
+            RequestError: See `find_version`.
+        """
+        if "@" not in name:
+            return name, version
+        if version is not None:
+            raise InvalidParameter(f"model {shown(name)} names a version already; leave version={version} out")
+        alias = self.alias(name)
+        return alias.model, alias.version
+
+    def alias(self, reference: str) -> Alias:
+        """Return the alias that `<model>@<alias>` names.
+
+        Raises:
+            RequestError: See `find_version`.
+        """
+        model, _, name = reference.partition("@")
+        if self.aliases is None:
+            raise NotReady("the aliases have not been read yet; ask again in a few seconds", headers=_SOON)
+        if model not in self.aliases.by_model and model not in self.snapshot.versions_by_name:
+            raise self._no_model(self.snapshot, model)
+        return self.aliases.find(model, name)
+
+    async def load_aliased(self) -> None:
+        """Load every version that an alias names, so that no request waits for one."""
+        for name, version in sorted(self._aliased):
+            try:
+                await self.find_version(self.snapshot, name, version)
+            except RequestError as error:
+                log.warning("%s/%d, which an alias names, does not answer: %s", name, version, error)
+
+    @property
+    def serving(self) -> list[Model]:
+        """The newest version of each model, and those loaded that an alias names: by name and version."""
+        aliased = self._aliased
+        models = {model.label: model for model in self.snapshot.model_by_name.values()}
+        models |= {model.label: model for key, (_, model) in self._old.items() if key in aliased}
+        return sorted(models.values(), key=lambda model: (model.manifest.name, model.manifest.version))
+
+    @property
+    def _aliased(self) -> frozenset[tuple[str, int]]:
+        return frozenset() if self.aliases is None else self.aliases.versions
 
     async def read_file(self, model: Model, name: str) -> bytes | None:
         """Read a file of a model's directory; None if it is not there, or larger than any card or preview."""
@@ -177,10 +232,17 @@ class Registry:
             await self._refresh()
 
     async def _refresh(self) -> None:
+        before = self.snapshot
         try:
             self.snapshot = await self._in_thread(lambda: self._scan(self.snapshot))
         except OSError as error:  # a network file system that is away must not take the models down
             log.warning("%s cannot be read (%s); going on with the models as they are", self._models_dir, error)
+        for name, version in self._aliased:  # a newer one is live now, and this one still answers
+            model, live = before.model_by_name.get(name), self.snapshot.model_by_name.get(name)
+            if model is not None and live is not None and live.manifest.version != model.manifest.version == version:
+                self._old[name, version] = (self._judged[name, version], model)
+        for name, live in self.snapshot.model_by_name.items():
+            self._old.pop((name, live.manifest.version), None)
         on_disk = {(name, v) for name, versions in self.snapshot.versions_by_name.items() for v in versions}
         for cache in (self._old, self._verdicts):
             for key in cache.keys() - on_disk:
@@ -290,8 +352,9 @@ class Registry:
             except HourglassError as error:
                 raise VersionNotFound(f"version {version} of model {name!r} is not served: {error}") from error
             self._old[key] = (fingerprint, model)
-            while len(self._old) > self._old_versions:
-                self._old.popitem(last=False)
+            spare = [old for old in self._old if old not in self._aliased]
+            for old in spare[: max(0, len(spare) - self._old_versions)]:
+                del self._old[old]
             return model
 
     def _name(self, snapshot: Snapshot, task: Task, name: str | None) -> str:
@@ -310,9 +373,17 @@ class Registry:
             return TaskNotOffered(f"no live model can {_VERBS[task]}; live models: {names}")
         return self._nothing_is_live(snapshot)
 
+    def _no_model(self, snapshot: Snapshot, name: str) -> NotReady | ModelNotFound:
+        if snapshot.is_loading:
+            return NotReady(_LOADING, headers=_SOON)
+        if not snapshot.model_by_name:  # also where the directory's volume is not mounted: it may come back
+            return self._nothing_is_live(snapshot)
+        names = ", ".join(sorted(snapshot.model_by_name))
+        return ModelNotFound(f"no model {shown(name)}; live models: {names}")
+
     def _nothing_is_live(self, snapshot: Snapshot) -> NotReady:
         nothing = f"no model is live in {self._models_dir}; train one with `python -m training fit digits`"
-        return NotReady(_LOADING if snapshot.is_loading else nothing, headers={"Retry-After": "5"})
+        return NotReady(_LOADING if snapshot.is_loading else nothing, headers=_SOON)
 
 
 def _read(path: Path) -> bytes | None:
@@ -328,6 +399,7 @@ def _misnamed(name: str, version: int) -> Rejected:
     return Rejected(printable(name), version, f"the folder {shown(name)} has a name that no model can have")
 
 
+_SOON = {"Retry-After": "5"}
 _LOADING = "the models are still being loaded; ask again in a few seconds"
 
 _VERBS: dict[Task, str] = {

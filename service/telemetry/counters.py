@@ -24,6 +24,7 @@ _FINE_S = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, *_WIDE_S[:12])
 _BATCH = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 # Scores of any model: powers of ten and the square roots between them.
 _SCORES = tuple(float(f"{10 ** (half / 2):.3g}") for half in range(-12, 7))
+_PSNR_DB = (10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 60.0)
 
 RECENT_SCORES = 500
 
@@ -41,6 +42,7 @@ class Family:
 
 
 _GRAPH = ("model", "task")
+_ALIAS = ("model", "alias")
 FAMILIES: dict[str, Family] = {
     "hourglass_requests": Family(
         "counter", "Requests by route, method and status; 499: the client left.", ("route", "method", "status")
@@ -57,6 +59,21 @@ FAMILIES: dict[str, Family] = {
     "hourglass_encode_seconds": Family("histogram", "Making the answers of a batch, seconds.", _GRAPH, _FINE_S),
     "hourglass_batch_images": Family("histogram", "Images in one inference.", _GRAPH, _BATCH),
     "hourglass_anomaly_score": Family("histogram", "Anomaly scores that were given out.", ("model",), _SCORES),
+    "hourglass_alias_requests": Family(
+        "counter", "Requests to an alias that a candidate could answer, by who did.", (*_ALIAS, "role")
+    ),
+    "hourglass_shadow_requests": Family(
+        "counter", "Requests that a shadow was to see: compared, dropped, failed.", (*_ALIAS, "outcome")
+    ),
+    "hourglass_shadow_verdicts": Family(
+        "counter", "Images by their verdict, and that of the shadow.", (*_ALIAS, "verdict", "shadow")
+    ),
+    "hourglass_shadow_score_difference": Family(
+        "histogram", "Distance between the score and that of the shadow.", _ALIAS, _SCORES
+    ),
+    "hourglass_shadow_psnr_db": Family(
+        "histogram", "PSNR between the answer and that of the shadow, dB; 100 where they are equal.", _ALIAS, _PSNR_DB
+    ),
     "hourglass_jobs": Family("counter", "Jobs that left a worker: done, failed, cancelled, given back.", ("outcome",)),
     "hourglass_queue_images": Family("gauge", "Images taken and not yet answered.", ()),
     "hourglass_queue_limit_images": Family("gauge", "The most there may be of them: max_queue_images per worker.", ()),

@@ -27,6 +27,7 @@ from hourglass_client import (
     NotAllowed,
     NotFound,
     Picture,
+    Problem,
     Region,
     TooLarge,
     Unreachable,
@@ -203,6 +204,20 @@ def test_the_models_are_listed(hourglass: Hourglass) -> None:
     assert hourglass.ready()["provider"] == "CPUExecutionProvider"
 
 
+def test_an_alias_is_made_used_rolled_back_and_deleted(hourglass: Hourglass, image: Path) -> None:
+    made = hourglass.set_alias("toy", "prod", 1)
+
+    assert hourglass.denoise(image, model="toy@prod").model == "toy/1"
+    assert hourglass.aliases("toy") == [made]
+    assert repr(made) == "<Alias toy@prod: version 1>"
+    with pytest.raises(NotFound, match="it has 1"):
+        hourglass.set_alias("toy", "prod", 1, candidate=2, share=0.1)
+    with pytest.raises(Problem, match="no version to go back to"):
+        hourglass.roll_back("toy", "prod")
+    hourglass.delete_alias("toy", "prod")
+    assert hourglass.aliases("toy") == []
+
+
 def test_problems_are_typed_exceptions(hourglass: Hourglass, image: Path) -> None:
     with pytest.raises(BadRequest, match="the image starts with") as broken:
         hourglass.denoise(b"no image")
@@ -290,6 +305,11 @@ def test_the_asyncio_client_does_the_same(url: str, image: Path) -> None:
             assert [model.name for model in await hourglass.models()] == ["toy", "writer"]
             assert (await hourglass.model("toy"))["version"] == 1
             assert (await hourglass.ready())["status"] == "ready"
+            assert (await hourglass.set_alias("toy", "async", 1)).version == 1
+            with pytest.raises(Problem):
+                await hourglass.roll_back("toy", "async")
+            await hourglass.delete_alias("toy", "async")
+            assert await hourglass.aliases("toy") == []
             await hourglass.put_item("async", "a", latent, label="x")
             assert (await hourglass.item("async", "a"))["label"] == "x"
             assert [found.id for found in await hourglass.search("async", image)] == ["a"]

@@ -71,6 +71,16 @@ def detail_of(content: bytes) -> str:
     return str(document["detail"] if "detail" in document else document["error"])  # below /v2 there is only `error`
 
 
+def aliased(at: Place) -> dict[str, object]:
+    """The settings of a service without aliases."""
+    (at.home / "aliases.db").unlink(missing_ok=True)
+    return {"collections_url": f"sqlite:///{at.home / 'aliases.db'}"}
+
+
+def put_alias(name: str) -> tuple[str, str, bytes]:
+    return "PUT", f"/models/digits/aliases/{name}", b'{"version": 1}'
+
+
 def service_over(home: Path, **settings: object) -> TestClient:
     options = {"models_dir": home / "models", "watch_interval_s": 3600, "device": "cpu"}
     options["collections_url"] = f"sqlite:///{home / 'items.db'}"
@@ -204,6 +214,15 @@ PROVOKE: dict[str, Callable[[Place], str]] = {
     "unload-refused": lambda at: at.ask("POST", "/v2/repository/models/digits.denoise/unload"),
     "route-not-found": lambda at: at.ask("POST", "/denoize", DIGIT),
     "model-not-found": lambda at: at.ask("POST", "/denoise?model=digit", DIGIT),
+    "alias-not-found": lambda at: at.ask_with(
+        aliased(at),
+        *(put_alias(name) for name in ("prod", "test")),
+        ("POST", "/denoise?model=digits@prd", DIGIT),
+    ),
+    "too-many-aliases": lambda at: at.ask_with(aliased(at), *(put_alias(f"a{i}") for i in range(17))),
+    "no-former-version": lambda at: at.ask_with(
+        aliased(at), put_alias("prod"), ("POST", "/models/digits/aliases/prod/rollback", b"")
+    ),
     "model-file-not-found": lambda at: at.ask("GET", "/models/digits/preview"),
     "version-not-found": lambda at: at.ask("POST", "/denoise?model=digits&version=7", DIGIT),
     "collection-not-found": lambda at: at.ask("GET", "/collections/part"),

@@ -169,14 +169,16 @@ def test_scores_and_their_drift_are_told_once_there_are_enough(toy: TestClient) 
     toy.post("/anomaly", content=IMAGE)  # its score is (100/255)^2 = 0.154; 83 of the calibration are above
     page = toy.get("/metrics").text
 
-    assert ("hourglass_anomaly_drift", (("model", "toy"),)) not in read(before)
+    assert ("hourglass_anomaly_drift", (("model", "toy"), ("version", "1"))) not in read(before)
     assert value(page, "hourglass_anomaly_score_count", model="toy") == LEAST_SCORES
     assert value(page, "hourglass_anomaly_score_bucket", model="toy", le="0.1") == LEAST_SCORES - 1
-    assert value(page, "hourglass_anomaly_drift_scores", model="toy") == LEAST_SCORES
-    assert value(page, "hourglass_anomaly_drift_chance", model="toy") == pytest.approx(
+    assert value(page, "hourglass_anomaly_drift_scores", model="toy", version="1") == LEAST_SCORES
+    assert value(page, "hourglass_anomaly_drift_chance", model="toy", version="1") == pytest.approx(
         0.1928, abs=1e-4
     )  # 1.36 sqrt(.0201)
-    assert value(page, "hourglass_anomaly_drift", model="toy") == pytest.approx(0.99)  # one p in 100 lies below 1
+    assert value(page, "hourglass_anomaly_drift", model="toy", version="1") == pytest.approx(
+        0.99
+    )  # one p in 100 lies below 1
 
 
 def test_what_the_protocol_refuses_is_counted_once(models_dir: Path) -> None:
@@ -203,7 +205,7 @@ def test_drift_is_that_of_the_scores_of_all_workers(models_dir: Path) -> None:
     with service_process(models_dir, workers=2) as process:
 
         def seen(name: str) -> float:
-            return value(get(process.port, "/metrics").body.decode(), name, model="toy")
+            return value(get(process.port, "/metrics").body.decode(), name, model="toy", version="1")
 
         for i in range(20):  # each on a connection of its own, so both workers get some
             assert post(process.port, "/anomaly", bodies[i % 2]).status == 200

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from service.api.routes import (
+    aliases,
     anomaly,
     collections,
     compress,
@@ -41,6 +42,7 @@ ROUTERS: dict[str, APIRouter] = {
     "search": search.router,
     "jobs": jobs.router,
     "models": models.router,
+    "aliases": aliases.router,
     "feedback": feedback.router,
     "training": training.router,
     "training_work": training_work.router,

@@ -199,7 +199,7 @@ async def _source(service: Service, name: str, query: PutQuery) -> Collection | 
         found = await service.store.run(lambda store: store.collection(name))
     except CollectionNotFound:
         return await service.registry.find("encode", query.model, query.version)
-    refuse_other_model(found, query)
+    refuse_other_model(service.registry, found, query)
     return found
 
 

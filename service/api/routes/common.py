@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Path
 
 from service.errors import (
+    AliasNotFound,
     BodyTooLarge,
     BrokenImage,
     DeadlineExceeded,
@@ -37,6 +38,7 @@ MODEL_ERRORS: tuple[type[RequestError], ...] = (
     MalformedRequest,
     ModelNotFound,
     VersionNotFound,
+    AliasNotFound,
     NotAcceptable,
     RequestTimeout,
     BodyTooLarge,

@@ -87,7 +87,9 @@ async def give_feedback(request: Request, name: ModelName, query: Annotated[Feed
         query.who,
         has_mask=files.mask is not None,
     )
-    await service.store.write(lambda store: store.feedback.put(name, picture, files, max_bytes=max_bytes))
+    await service.store.write(
+        lambda store: store.feedback.put(model.manifest.name, picture, files, max_bytes=max_bytes)
+    )
     return json_response(vars(picture), status=201, headers={"X-Model": model.label})
 
 

@@ -6,7 +6,7 @@ from service.api.openapi import BINARY, MARKDOWN, NOT_MODIFIED, problems, succes
 from service.api.schemas import ModelSummary, VersionQuery
 from service.api.service import find_version, service_of
 from service.contract.manifest import TASKS, Manifest
-from service.errors import InvalidParameter, ModelFileNotFound, ModelNotFound, VersionNotFound
+from service.errors import AliasNotFound, InvalidParameter, ModelFileNotFound, ModelNotFound, VersionNotFound
 from service.http.encoding import write_json
 from service.http.etag import conditional
 from service.media_types import JSON_TYPE
@@ -51,7 +51,7 @@ async def list_models(request: Request) -> Response:
             headers=["X-Model", "ETag"],
         ),
         **NOT_MODIFIED,
-        **problems(ModelNotFound, VersionNotFound, InvalidParameter),
+        **problems(ModelNotFound, VersionNotFound, AliasNotFound, InvalidParameter),
     },
 )
 async def get_model(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:
@@ -72,7 +72,7 @@ async def get_model(request: Request, name: str, query: Annotated[VersionQuery, 
     responses={
         **success("The card, as Markdown.", MARKDOWN, headers=["X-Model", "ETag"]),
         **NOT_MODIFIED,
-        **problems(ModelNotFound, VersionNotFound, ModelFileNotFound, InvalidParameter),
+        **problems(ModelNotFound, VersionNotFound, AliasNotFound, ModelFileNotFound, InvalidParameter),
     },
 )
 async def get_card(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:
@@ -88,7 +88,7 @@ async def get_card(request: Request, name: str, query: Annotated[VersionQuery, Q
     responses={
         **success("The picture.", {"image/png": {"schema": BINARY}}, headers=["X-Model", "ETag"]),
         **NOT_MODIFIED,
-        **problems(ModelNotFound, VersionNotFound, ModelFileNotFound, InvalidParameter),
+        **problems(ModelNotFound, VersionNotFound, AliasNotFound, ModelFileNotFound, InvalidParameter),
     },
 )
 async def get_preview(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:

@@ -105,7 +105,7 @@ async def _answer(
     service = service_of(request)
     negotiate(request.headers.get("accept"), [JSON_TYPE])
     found = await service.store.run(lambda store: store.collection(name))
-    refuse_other_model(found, query)
+    refuse_other_model(service.registry, found, query)
     files = await read_vectors(request, service, found.encoder, found)
     vectors = sum(len(file.z) for file in files if not isinstance(file, RequestError))
     if vectors * query.k > _MAX_NEIGHBOURS:

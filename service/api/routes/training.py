@@ -70,7 +70,7 @@ async def start_training(request: Request, name: ModelName, query: Annotated[Tra
     one that is live.
     """
     service = service_of(request)
-    await service.registry.find("anomaly", name, None)
+    name = (await service.registry.find("anomaly", name, None)).manifest.name  # it may be an alias
     if not await service.store.run(lambda store: store.trainings.workers(within_s=SEEN_S)):
         what = f"calibrate {name}" if query.work == "calibrate" else f"fit anomaly --name {name}"
         raise NoTrainingWorker(

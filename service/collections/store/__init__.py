@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from service.collections.store.aliases import AliasTable
 from service.collections.store.feedback import Feedback
 from service.collections.store.jobs import JobQueue
 from service.collections.store.trainings import Trainings
@@ -171,6 +172,10 @@ class Store(Protocol):
     def trainings(self) -> Trainings:
         """The trainings that people asked for."""
 
+    @property
+    def aliases(self) -> AliasTable:
+        """The aliases of model versions."""
+
     def close(self) -> None:
         """End all connections."""
 
@@ -186,7 +191,7 @@ def open_store(url: str) -> Store:
     Raises:
         StoreUnavailable: Its package is not installed, or it cannot be opened.
     """
-    if (path := _file_of(url)) is not None:
+    if (path := collections_file_of(url)) is not None:
         from service.collections.store.sqlite import SqliteStore  # noqa: PLC0415
 
         return SqliteStore(path)
@@ -212,9 +217,10 @@ def open_jobs(url: str) -> JobQueue:
 
 def jobs_file_of(url: str) -> Path | None:
     """Return the file of the queue, `items-jobs.db` beside `items.db`; None where a server has it."""
-    path = _file_of(url)
+    path = collections_file_of(url)
     return None if path is None else path.with_name(f"{path.stem}-jobs{path.suffix}")
 
 
-def _file_of(url: str) -> Path | None:
+def collections_file_of(url: str) -> Path | None:
+    """Return the file of the collections; None where a server has them."""
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None

@@ -11,6 +11,7 @@ import numpy as np
 import psycopg
 
 from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
+from service.collections.store.aliases import AliasTable
 from service.collections.store.feedback import Feedback
 from service.collections.store.jobs import Dialect, JobQueue
 from service.collections.store.refusals import (
@@ -218,6 +219,10 @@ class PostgresStore:
     @property
     def trainings(self) -> Trainings:
         return Trainings(self._alone(_FEEDBACK_LOCK), table="hourglass_trainings")
+
+    @property
+    def aliases(self) -> AliasTable:
+        return AliasTable(self._alone(_FEEDBACK_LOCK), table="hourglass_aliases")
 
     def jobs(self) -> JobQueue:
         """Return the queue of jobs, for which workers take rows that no other one is taking."""

@@ -16,6 +16,7 @@ import apsw
 import numpy as np
 
 from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
+from service.collections.store.aliases import AliasTable
 from service.collections.store.feedback import Feedback
 from service.collections.store.refusals import (
     conflict,
@@ -165,6 +166,10 @@ class SqliteStore:
     @property
     def trainings(self) -> Trainings:
         return Trainings(self._ask_alone, table="trainings")
+
+    @property
+    def aliases(self) -> AliasTable:
+        return AliasTable(self._ask_alone, table="aliases")
 
     def _ask_alone(self, work: Callable[[Ask], T]) -> T:
         with self._file.transaction(is_writing=True) as db:

@@ -8,7 +8,7 @@
 """
 
 from hourglass_client.aio import AsyncHourglass
-from hourglass_client.answers import Classification, Latent, Model, Neighbour, Picture, Region, Verdict
+from hourglass_client.answers import Alias, Classification, Latent, Model, Neighbour, Picture, Region, Verdict
 from hourglass_client.errors import (
     BadRequest,
     Busy,
@@ -28,6 +28,7 @@ from hourglass_client.tables import verdict_frame
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alias",
     "AsyncHourglass",
     "BadRequest",
     "Busy",

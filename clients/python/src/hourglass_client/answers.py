@@ -173,6 +173,37 @@ class Model:
         return f"<Model {self.name}/{self.version}: {', '.join(self.tasks)}>"
 
 
+@dataclass(frozen=True)
+class Alias:
+    """What `<model>@<name>` means.
+
+    Attributes:
+        version: The version that answers.
+        candidate: A version that answers a `share` of the pictures, or None.
+        shadow: A version whose answers are only compared, or None.
+        former: The version that a roll back brings back, or None.
+    """
+
+    model: str
+    name: str
+    version: int
+    candidate: int | None
+    share: float
+    shadow: int | None
+    former: int | None
+
+    def __repr__(self) -> str:
+        candidate = f", {self.share:.0%} to {self.candidate}" if self.candidate is not None else ""
+        shadow = f", shadow {self.shadow}" if self.shadow is not None else ""
+        return f"<Alias {self.model}@{self.name}: version {self.version}{candidate}{shadow}>"
+
+
+def alias_of(document: Mapping[str, Any]) -> Alias:
+    """Return one alias from the service's JSON."""
+    names = ("version", "candidate", "share", "shadow", "former")
+    return Alias(document["model"], document["alias"], *(document[name] for name in names))
+
+
 def verdict_of(document: Mapping[str, Any]) -> Verdict:
     """Return one verdict from the service's JSON. Members that are not known here are left out."""
     names = Region.__dataclass_fields__

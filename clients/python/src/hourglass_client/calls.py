@@ -16,12 +16,14 @@ from PIL import Image
 from hourglass_client.answers import (
     HOURGLASS_TYPE,
     NPY_TYPE,
+    Alias,
     Classification,
     Latent,
     Model,
     Neighbour,
     Picture,
     Verdict,
+    alias_of,
     classification_of,
     model_of,
     neighbours_of,
@@ -209,6 +211,32 @@ def item_path(collection: str, item_id: str) -> str:
     return f"{collection_path(collection)}/items/{quote(item_id)}"
 
 
+def aliases(model: str) -> Call[list[Alias]]:
+    """Return the aliases of a model."""
+
+    def read(_: Headers, content: bytes) -> list[Alias]:
+        return [alias_of(document) for document in json.loads(content)["aliases"]]
+
+    return Call("GET", f"/models/{quote(model, safe='')}/aliases", read)
+
+
+def set_alias(model: str, alias: str, meaning: Mapping[str, object]) -> Call[Alias]:
+    """Let an alias mean a version."""
+    document = {name: value for name, value in meaning.items() if value is not None}
+    headers = {"Content-Type": JSON_TYPE}
+    return Call("PUT", alias_path(model, alias), _read_alias, {}, headers, json.dumps(document).encode())
+
+
+def roll_back(model: str, alias: str) -> Call[Alias]:
+    """Take back the last change of an alias."""
+    return Call("POST", f"{alias_path(model, alias)}/rollback", _read_alias)
+
+
+def alias_path(model: str, alias: str) -> str:
+    """Return the address of an alias."""
+    return f"/models/{quote(model, safe='')}/aliases/{quote(alias, safe='')}"
+
+
 def models() -> Call[list[Model]]:
     """Return the live models."""
 
@@ -230,6 +258,10 @@ def read_picture(headers: Headers, content: bytes, *, order: ArrayOrder = SERVIC
     return Picture(
         content, kind, headers.get("x-model"), headers.get("x-resize"), None if seed is None else int(seed), order
     )
+
+
+def _read_alias(_: Headers, content: bytes) -> Alias:
+    return alias_of(json.loads(content))
 
 
 def _read_object(_: Headers, content: bytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from hourglass_client import calls, jobs
-from hourglass_client.answers import Classification, Latent, Model, Neighbour, Picture, Verdict
+from hourglass_client.answers import Alias, Classification, Latent, Model, Neighbour, Picture, Verdict
 from hourglass_client.arrays import ArrayOrder, Channels, Layout
 from hourglass_client.bodies import ImageLike
 from hourglass_client.calls import Call
@@ -272,6 +272,32 @@ class Hourglass:
     def model(self, name: str, *, version: int | None = None) -> dict[str, Any]:  # Any: JSON
         """Everything that is known about a model."""
         return self.send(calls.document(f"/models/{name}", {"version": version}))
+
+    def aliases(self, model: str) -> list[Alias]:
+        """Return the aliases of a model: `model="hazelnut@prod"` works wherever a model is named."""
+        return self.send(calls.aliases(model))
+
+    def set_alias(
+        self,
+        model: str,
+        alias: str,
+        version: int,
+        *,
+        candidate: int | None = None,
+        share: float | None = None,
+        shadow: int | None = None,
+    ) -> Alias:
+        """Let an alias mean a version; `candidate` answers a `share` of the pictures, `shadow` is only compared."""
+        meaning = {"version": version, "candidate": candidate, "share": share, "shadow": shadow}
+        return self.send(calls.set_alias(model, alias, meaning))
+
+    def roll_back(self, model: str, alias: str) -> Alias:
+        """Take the candidate of an alias away or, without one, go back to the version that it named before."""
+        return self.send(calls.roll_back(model, alias))
+
+    def delete_alias(self, model: str, alias: str) -> None:
+        """Delete an alias; its versions stay."""
+        self.send(calls.delete(calls.alias_path(model, alias)))
 
     def ready(self) -> dict[str, Any]:  # Any: JSON
         """Return what is live, and where it runs.
