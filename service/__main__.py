@@ -19,6 +19,10 @@ def main() -> int:
         from service.collections.cli import main as index  # noqa: PLC0415  the service does not need it
 
         return index(sys.argv[1:])
+    if sys.argv[1:2] == ["prune"]:
+        from service.collections.prune import main as prune  # noqa: PLC0415  as above
+
+        return prune(sys.argv[2:])
     try:
         return run(read_settings(os.environ, sys.argv[1:]))
     except StartupError as error:

@@ -359,7 +359,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m service",
         description="Serve the models of a directory over HTTP. The API page is at /docs, the manual at /help.",
         epilog=f"Every flag is also an environment variable: --max-pixels is {PREFIX}MAX_PIXELS. Flags win. "
-        "To put a folder of images into a collection: python -m service index --help",
+        "To put a folder of images into a collection: python -m service index --help. To remove old versions of "
+        "models: python -m service prune --help",
     )
     for name, field in Settings.model_fields.items():
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else None

@@ -2,9 +2,11 @@
 
 import copy
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,7 @@ def test_what_compose_mounts_and_builds_is_there() -> None:
         "gpu",
         "training",
         "monitoring",
+        "prune",
     }
     assert services["training"]["volumes"][0] == "models:/app/models"
     assert services["service"]["volumes"] == ["models:/app/models:ro", "collections:/app/collections"]
@@ -207,14 +210,92 @@ def test_a_dockerfile_copies_only_what_is_let_in_and_ends_without_root(name: str
     text = (ROOT / name / "Dockerfile").read_text()
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
 
-    copied = [
-        source for line in re.findall(r"^COPY (?!--from)(.*)", text, re.MULTILINE) for source in line.split()[:-1]
-    ]
+    lines = re.findall(r"^COPY (?!--from)(?:--chown=\S+ )?(.*)", text, re.MULTILINE)
+    copied = [source for line in lines for source in line.split()[:-1]]
     assert copied
     for source in copied:
         assert (ROOT / source).exists()
         assert source.split("/")[0] in let_in
     assert re.findall(r"^USER (.*)", text, re.MULTILINE) == ["10001:10001"]
+
+
+def owners(name: str) -> dict[str, int]:
+    """Who owns the folders below /app in an image, as its Dockerfile makes them; "USER" is who runs there."""
+    found: dict[str, int] = {}
+    text = (ROOT / name / "Dockerfile").read_text().replace("\\\n", " ")
+    for instruction, rest in re.findall(r"^(COPY|RUN|USER) (.*)", text, re.MULTILINE):
+        words = rest.split()
+        if instruction == "USER":
+            found["USER"] = int(words[0].partition(":")[0])
+        elif instruction == "COPY":
+            option = next((word for word in words if word.startswith("--chown=")), "--chown=0")
+            found.setdefault(words[-1], int(option.removeprefix("--chown=").partition(":")[0]))
+        for group in re.findall(r"mkdir ([a-z ]+?)(?: &&|$)", rest):
+            found |= dict.fromkeys(group.split(), 0)
+        for uid, group in re.findall(r"chown (\d+):\d+ ([a-z ]+?)(?: &&|$)", rest):
+            found |= dict.fromkeys(group.split(), int(uid))
+    return found
+
+
+# What `training.publish` does: a hidden folder, the files, and one rename.
+PUBLISH = (
+    "mkdir -p {home} && mkdir {home}/.tmp-1 && echo '{{}}' >{home}/.tmp-1/manifest.json && mv {home}/.tmp-1 {home}/{v}"
+)
+
+
+def test_the_training_may_publish_into_the_volume_whichever_container_has_filled_it() -> None:
+    services = load(ROOT / "docker-compose.yml")["services"]
+    mounts = {name: next((v for v in s["volumes"] if v.startswith("models:")), None) for name, s in services.items()}
+
+    assert {name for name, mount in mounts.items() if mount == "models:/app/models"} == {"training", "prune"}
+    assert {name for name, mount in mounts.items() if mount == "models:/app/models:ro"} == {"service", "service-gpu"}
+    assert owners("service")["models"] == owners("training")["models"] == owners("training")["USER"]
+    assert owners("service")["collections"] == owners("service")["USER"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as other users")
+@pytest.mark.parametrize("first", ["service", "training"])
+def test_what_the_training_publishes_is_read_by_the_service_as_their_users_are(first: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="hourglass-volume-") as folder:  # pytest's own folders let in nobody else
+        Path(folder).chmod(0o755)
+        volume = Path(folder) / "models"
+        shipped = volume / "digits" / "5"
+        shipped.mkdir(parents=True)
+        for path in (volume, shipped.parent, shipped):
+            os.chown(path, owners(first)["models"], owners(first)["models"])
+
+        def act(name: str, script: str) -> subprocess.CompletedProcess[str]:
+            uid = owners(name)["USER"]
+            as_user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "sh", "-c", script]
+            return subprocess.run(as_user, capture_output=True, text=True, check=False)
+
+        new = act("training", PUBLISH.format(home=volume / "mine", v=1))
+        next_one = act("training", PUBLISH.format(home=volume / "digits", v=6))
+        read = act("service", f"cat {volume}/mine/1/manifest.json {volume}/digits/6/manifest.json")
+        gone = act("service", f"mv {shipped} {shipped.parent}/.pruned-5 && rm -r {shipped.parent}/.pruned-5")
+
+    assert (new.stderr, next_one.stderr, read.stdout, gone.stderr) == ("", "", "{}\n{}\n", "")
+
+
+def test_new_shipped_models_are_added_to_an_old_volume_and_nothing_else_changes(tmp_path: Path) -> None:
+    image, volume = tmp_path / "image", tmp_path / "volume"
+    for version, content in (("digits/5", "old"), ("digits/6", "new"), ("scan/1", "new")):
+        (image / version).mkdir(parents=True)
+        (image / version / "manifest.json").write_text(content)
+    (volume / "digits" / "5").mkdir(parents=True)
+    (volume / "digits" / "5" / "manifest.json").write_text("mine")
+
+    command = ["sh", str(ROOT / "deploy" / "add-models.sh"), str(image), str(volume)]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+
+    assert said == ["digits/6\nscan/1\n", ""]
+    found = {path.relative_to(volume).as_posix(): path.read_text() for path in volume.rglob("*.json")}
+    assert found == {
+        "digits/5/manifest.json": "mine",
+        "digits/6/manifest.json": "new",
+        "scan/1/manifest.json": "new",
+    }
+    assert not list(volume.rglob(".*"))
 
 
 def test_the_service_image_has_no_pytorch() -> None:

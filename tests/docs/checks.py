@@ -51,6 +51,8 @@ def _check_module(module: str, words: list[str]) -> None:
                 importlib.import_module("training.recipe").load_recipe(options.recipe, tuple(options.overrides))
         elif module == "service" and words and words[0] in {"index", "rebuild"}:
             importlib.import_module("service.collections.cli")._parser().parse_args(words)
+        elif module == "service" and words[:1] == ["prune"]:
+            importlib.import_module("service.collections.prune")._parser().parse_args(words[1:])
         elif module == "service":
             importlib.import_module("service.settings")._parser().parse_args(words)
         elif module == "benchmarks.models":

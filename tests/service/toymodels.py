@@ -333,7 +333,7 @@ def publish_toy(
         ),
         "golden": {"file": "golden.npz", "sha256": _sha256(golden), "tolerance": 1e-5},
         "metrics": (),
-        "provenance": _PROVENANCE,
+        "provenance": PROVENANCE,
         "limits": ("a toy",),
         **(manifest_changes or {}),
     }
@@ -402,7 +402,7 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-_PROVENANCE = {
+PROVENANCE = {
     "data": {
         "name": "none",
         "source": "made by hand",
