@@ -315,8 +315,8 @@ class Settings(BaseModel):
     )
     access_log: bool = Field(
         default=False,
-        description="Log a line for every request: method, route, status, duration and request id, and nothing that "
-        "was sent.",
+        description="Log a line for every request: method, route, status, duration, request id, model, pixels, verdict "
+        "and the name of the key, and nothing that was sent.",
     )
 
 

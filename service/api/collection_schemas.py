@@ -6,7 +6,7 @@ import orjson
 from fastapi import Header, Path
 from pydantic import AfterValidator, BaseModel, Field, JsonValue
 
-from service.api.schemas import ModelQuery, Resize, StrictQuery
+from service.api.schemas import ModelQuery, Resize, Source, StrictQuery
 from service.collections.names import (
     ID_PATTERN,
     MAX_ID,
@@ -163,6 +163,7 @@ class _Head(BaseModel):
     model: str
     version: int
     resize: Resize = None
+    source: Source = None
 
 
 class SearchAnswer(_Head, Neighbours):

@@ -84,7 +84,12 @@ HOURGLASS_BODY: Schema = {
 
 _LATENT = {"type": "array", "items": {"type": "number"}}
 # What an answer of /encode holds beside its latents: it can be posted as it is.
-_MADE_BY: Schema = {"model": {"type": "string"}, "version": {"type": "integer"}, "resize": {"type": "string"}}
+_MADE_BY: Schema = {
+    "model": {"type": "string"},
+    "version": {"type": "integer"},
+    "resize": {"type": "string"},
+    "source": {"type": "string"},
+}
 LATENT_BODY: Schema = {
     "requestBody": {
         "required": True,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from service.contract.manifest import Manifest, Task
 from service.errors import RequestError, TaskNotOffered, VersionNotFound
 from service.http.admission import slot_of
 from service.http.body import file_cap, read_files
+from service.http.instrument import has_notes, note
 from service.http.negotiation import negotiate
 from service.images.form import PLAIN, Form
 from service.images.inspect import ImageFile
@@ -23,7 +25,7 @@ from service.models.aliases import Alias
 from service.models.batcher import Batcher
 from service.models.model import Model
 from service.tasks.answer import Answer
-from service.tasks.difference import COMPARED
+from service.tasks.difference import COMPARED, verdicts_of
 from service.tasks.work import FileWork, Work
 
 log = logging.getLogger(__name__)
@@ -75,15 +77,18 @@ async def answer_files(
         answer = await service.answers.get_or_make(make, files[0].data, model, task, query, accept)
         if alias is not None and alias.shadow is not None:
             service.shadows.offer(alias, Answered(task, files, [answer], make_works))
+        _note_verdicts(request, task, [answer])
         return single_response(answer, model.label)
     await reserve(request, works[0].cost(files, batcher))
     results = await _run_each(works, batcher)
     for result in results:
         if isinstance(result, RequestError):
             service.metrics.meters.failed(result.code)
+    _note_verdicts(request, task, results)
     if alias is not None and alias.shadow is not None:
         service.shadows.offer(alias, Answered(task, files, results, make_works))
-    return await asyncio.to_thread(several_response, results, kind, model.label)
+    names = [file.name for file in files]
+    return await asyncio.to_thread(several_response, results, kind, model.label, names)
 
 
 async def read_image_files(request: Request, form: Form = PLAIN) -> list[ImageFile]:
@@ -98,10 +103,20 @@ async def read_image_files(request: Request, form: Form = PLAIN) -> list[ImageFi
     """
     service = service_of(request)
     limits = service.limits
-    bodies = await read_files(request, file_cap(service.settings), max_files=limits.max_images)
-    files = [ImageFile.of(body, form) for body in bodies]
+    sent = await read_files(request, file_cap(service.settings), max_files=limits.max_images)
+    files = [ImageFile.of(file.content, form, file.filename) for file in sent]
+    note(request.scope, pixels=sum(file.header.pixels or 0 for file in files) or None)
     slot_of(request).start(request, sum(min(file.header.images, limits.max_images) for file in files))
     return files
+
+
+def _note_verdicts(request: Request, task: Task, results: Sequence[Answer | RequestError]) -> None:
+    """Tell the access log what was said of the images: one verdict, or how many there are of each."""
+    if task == "anomaly" and has_notes(request.scope):
+        answers = [result for result in results if isinstance(result, Answer)]
+        said = Counter(found["verdict"] for answer in answers for found in verdicts_of(answer))
+        text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(said.items()))
+        note(request.scope, verdict=text if said.total() > 1 else next(iter(said), None))
 
 
 def _alias_of(service: Service, task: Task, query: ModelQuery) -> Alias | None:

@@ -1,20 +1,32 @@
 """Answers of the tasks as HTTP responses: one as it is, several as a JSON list, one array, or a ZIP."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import JsonValue
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
 
 from service.errors import InvalidArray, RequestError, problem_bytes
 from service.http.encoding import write_json
 from service.images.formats import PICTURE_TYPES, extension_of
 from service.images.npy import write_npy
 from service.media_types import JSON_TYPE, NPY_TYPE, ZIP_TYPE
-from service.tasks.answer import Answer, Entry, write_zip
+from service.tasks.answer import Answer, Entry, entry_name, write_zip
 
 _EXTENSIONS = {NPY_TYPE: "npy"} | {kind: extension_of(kind) for kind in PICTURE_TYPES}
+
+
+class Stream(StreamingResponse):
+    """An answer that is made while it is sent. It is closed at its end, also where that is the client's leaving."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the parts, and close what makes them."""
+        assert isinstance(self.body_iterator, AsyncGenerator)  # noqa: S101  for the type checker
+        async with contextlib.aclosing(self.body_iterator):
+            await super().stream_response(send)
 
 
 def single_response(answer: Answer, label: str) -> Response:
@@ -32,7 +44,9 @@ def json_response(document: object, *, status: int = 200, headers: dict[str, str
     return Response(write_json(document), status, media_type=JSON_TYPE, headers=headers)
 
 
-def several_response(results: Sequence[Answer | RequestError], media_type: str, label: str) -> Response:
+def several_response(
+    results: Sequence[Answer | RequestError], media_type: str, label: str, names: Sequence[str | None]
+) -> Response:
     """Return one result or one problem per file, in order.
 
     Args:
@@ -40,19 +54,25 @@ def several_response(results: Sequence[Answer | RequestError], media_type: str, 
         media_type: JSON for a list; NPY for one array; anything else for a ZIP, with what happened to each file in
             `results.json`.
         label: Label of the model.
+        names: Names of the files, as the client has them; None where it has none.
 
     Raises:
         RequestError: As one array, where a file has a problem or the sizes differ.
     """
     match media_type:
         case "application/json":
-            documents = [r.problem() if isinstance(r, RequestError) else r.value for r in results]
+            documents = [_document(result, name) for result, name in zip(results, names, strict=True)]
             content, kind = write_json(documents), JSON_TYPE
         case "application/x-npy":
             content, kind = _stack(results), NPY_TYPE
         case _:
-            content, kind = _zip(results, label), ZIP_TYPE
+            content, kind = _zip(results, label, names), ZIP_TYPE
     return Response(content, media_type=kind, headers={"X-Model": label})
+
+
+def _document(result: Answer | RequestError, name: str | None) -> object:
+    found = result.problem() if isinstance(result, RequestError) else result.value
+    return {"source": name, **found} if name is not None and isinstance(found, dict) else found
 
 
 def _stack(results: Sequence[Answer | RequestError]) -> bytes:
@@ -66,17 +86,18 @@ def _stack(results: Sequence[Answer | RequestError]) -> bytes:
     return write_npy(np.stack(arrays))
 
 
-def _zip(results: Sequence[Answer | RequestError], label: str) -> bytes:
+def _zip(results: Sequence[Answer | RequestError], label: str, names: Sequence[str | None]) -> bytes:
     entries: list[Entry] = []
     rows: list[JsonValue] = []
-    for i, result in enumerate(results):
+    for i, (result, sent) in enumerate(zip(results, names, strict=True)):
+        source: dict[str, JsonValue] = {} if sent is None else {"source": sent}
         if isinstance(result, RequestError):
-            rows.append({"file": None, "problem": result.problem()})
+            rows.append({"file": None, **source, "problem": result.problem()})
             continue
-        name = f"{i:03}.{_EXTENSIONS[result.media_type]}"
+        name = entry_name(i, sent, _EXTENSIONS[result.media_type])
         entries.append(Entry(name, result.content))
         beside: dict[str, Any] = {} if result.sigma is None else {"sigma": result.sigma}
         if isinstance(result.value, dict):
             beside |= result.value
-        rows.append({"file": name, "model": label, "resize": result.resize, **beside})
+        rows.append({"file": name, **source, "model": label, "resize": result.resize, **beside})
     return write_zip([*entries, Entry("results.json", problem_bytes(rows))])

@@ -12,6 +12,7 @@ from service.tasks.generate import Look
 from service.tasks.interpolate import Way
 
 Resize = Annotated[str | None, Field(description="What was done to the size; absent if nothing was")]
+Source = Annotated[str | None, Field(description="Name of the file; only where several files of a form have names")]
 
 
 class StrictQuery(BaseModel):
@@ -171,6 +172,7 @@ class Problem(BaseModel):
     code: Annotated[str, Field(json_schema_extra={"enum": [*sorted(PROBLEMS)]})]
     detail: str
     request_id: Annotated[str | None, Field(description="In a 500: what to look for in the log")] = None
+    source: Source = None
 
 
 class LatentAnswer(BaseModel):
@@ -180,6 +182,7 @@ class LatentAnswer(BaseModel):
     version: int
     latent: list[float]
     resize: Resize = None
+    source: Source = None
 
 
 class LatentsAnswer(BaseModel):
@@ -189,6 +192,7 @@ class LatentsAnswer(BaseModel):
     version: int
     latents: list[list[float]]
     resize: Resize = None
+    source: Source = None
 
 
 class Region(BaseModel):
@@ -252,6 +256,7 @@ class _Calibrated(BaseModel):
     max_fpr: Annotated[float, Field(description="The share of normal images that it flags: as asked, or the model's")]
     calibration: CalibrationSize
     resize: Resize = None
+    source: Source = None
 
 
 class AnomalyAnswer(_Calibrated, Verdict):

@@ -53,8 +53,8 @@ async def encoder_model(service: Service, found: Collection) -> Model:
 
 async def read_vectors(
     request: Request, service: Service, encoder: Encoder, source: Collection | Model
-) -> list[Vectors | RequestError]:
-    """Return the vectors of every file of a request, or of the latents in it.
+) -> tuple[list[Vectors | RequestError], list[str | None]]:
+    """Return the vectors of every file of a request, or of the latents in it, and what the client calls the files.
 
     An NPY array with one axis is a latent; with more it is an image or several. Several latents come as JSON.
 
@@ -80,7 +80,7 @@ async def read_vectors(
             version=encoder.version,
         )
         _check_length(z)
-        return [Vectors(z, is_single)]
+        return [Vectors(z, is_single)], [None]
     files = await read_image_files(request)
     results: list[Vectors | RequestError] = [
         _latent(file.data, encoder) if len(file.header.shape) == 1 else _TO_DO for file in files
@@ -92,7 +92,7 @@ async def read_vectors(
         await reserve(request, cost_of_pictures([files[i] for i in images], model.manifest, batcher, limits))
         for i, result in zip(images, await batcher.submit(jobs), strict=True):
             results[i] = result
-    return results
+    return results, [file.name for file in files]
 
 
 _LONGEST = 1e18  # the square of twice that is just below the largest float32

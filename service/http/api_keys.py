@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import KeyNotEnough, MissingApiKey, RequestError, TooManyGuesses, WrongApiKey, shown
 from service.http.budget import CLIENT
+from service.http.instrument import note
 from service.http.problems import problem_response
 
 log = logging.getLogger("service.requests")
@@ -75,7 +76,11 @@ class KeyGate:
 
     def __init__(self, app: ASGIApp, *, keys: Mapping[Right, Sequence[str]]) -> None:
         self._app = app
-        self._known = [(_digest(key.encode()), right) for right in RIGHTS for key in keys.get(right, ())]
+        self._known = [
+            (_digest(key.encode()), right, f"{right}-{number}")
+            for right in RIGHTS
+            for number, key in enumerate(keys.get(right, ()), 1)
+        ]
         self._guesses: OrderedDict[str, tuple[int, float]] = OrderedDict()  # how many, since when, by address
         self._welcome: OrderedDict[tuple[str, bytes], None] = OrderedDict()  # right keys, and where they came from
 
@@ -105,15 +110,17 @@ class KeyGate:
             )
         # Digests have one length, and every key is compared: the time tells nothing about where a guess went wrong.
         found: Right | None = None
-        for known, right in self._known:
+        name = ""
+        for known, right, its_name in self._known:
             if hmac.compare_digest(digest, known):
-                found = right
+                found, name = right, its_name
         if found is None:
             self._note_guess(address)
             return WrongApiKey(
                 "the API key is none of this service's keys; was it mistyped or replaced?", headers=extra
             )
         scope[CLIENT] = digest.hex()
+        note(scope, key=name)
         _remember(self._welcome, (address, digest), None)
         needed = right_for(scope["method"], scope["path"])
         if RIGHTS.index(found) < RIGHTS.index(needed):

@@ -17,7 +17,7 @@ from service.errors import (
     shown,
 )
 from service.http.budget import hold_of
-from service.http.multipart import split_multipart
+from service.http.multipart import Part, split_multipart
 from service.images.npy import NPY_MAGIC
 from service.media_types import FORM_TYPE, JSON_TYPE
 from service.settings import Settings
@@ -164,7 +164,7 @@ def complaint(error: ValidationError) -> str:
     return f"{where or 'the body'}: {first['msg']}, found {shown(first['input'])}"
 
 
-async def read_files(request: Request, cap: Cap, *, max_files: int) -> list[bytes]:
+async def read_files(request: Request, cap: Cap, *, max_files: int) -> list[Part]:
     """Return the image or NPY files of a request: the raw body, or every field `file` of a form.
 
     Raises:
@@ -181,10 +181,10 @@ async def read_files(request: Request, cap: Cap, *, max_files: int) -> list[byte
         )
     body = await read_body(request, cap)
     if kind != FORM_TYPE:
-        return [body]
+        return [Part("file", body)]
     parts = split_multipart(body, request.headers["content-type"], max_parts=max_files)
     if (unknown := next((part.name for part in parts if part.name != "file"), None)) is not None:  # it may be ""
         raise InvalidParameter(f"the form has a field {shown(unknown)}; images go into 'file', which may be repeated")
     if not parts:
         raise MalformedBody("the form has no fields; send the image as the field 'file'")
-    return [part.content for part in parts]
+    return parts

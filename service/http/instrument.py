@@ -20,6 +20,7 @@ log = logging.getLogger("service.requests")
 REFUSED = "hourglass.refused"  # where a request's scope holds what the protocol has answered in our place
 CLIENT_LEFT = 499  # as nginx logs it: nobody was there to read an answer
 
+_NOTES = "hourglass.notes"  # where a request's scope holds what its line in the log says; absent where it has none
 _SLICE_BYTES = 256 * 1024  # of an answer, handed to the connection at a time
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _REQUEST_ID = "hourglass.request_id"
@@ -63,10 +64,14 @@ class Observing:
         else:
             if self._is_logging:
                 request_id(scope)
+        if self._is_logging:
+            scope[_NOTES] = {}
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
                 statuses.append(message["status"])
+                if self._is_logging:
+                    _note_model(scope, message["headers"])
                 if _REQUEST_ID in scope:
                     message["headers"] = [*message["headers"], (b"x-request-id", scope[_REQUEST_ID].encode())]
             elif len(body := message.get("body", b"")) > _SLICE_BYTES:
@@ -104,10 +109,31 @@ class Observing:
                 "seconds": round(seconds, 6),
                 "problem": code,
             }
+            notes = scope[_NOTES]
+            fields |= notes
             if self._meters.tracer is not None:
                 fields["trace_id"] = self._meters.tracer.trace_id()
             what = f"{method} {route} {status}" + (f" {code}" if code else "")
-            log.info("%s in %.1f ms, request %s", what, seconds * 1e3, request_id(scope), extra=fields)
+            said = "".join(f", {name} {value}" for name, value in notes.items())
+            log.info("%s in %.1f ms%s, request %s", what, seconds * 1e3, said, request_id(scope), extra=fields)
+
+
+def note(scope: Scope, **fields: object) -> None:
+    """Add fields to the line of a request in the access log, none of which is what was sent; None is left out."""
+    if (notes := scope.get(_NOTES)) is not None:
+        notes.update({name: value for name, value in fields.items() if value is not None})
+
+
+def has_notes(scope: Scope) -> bool:
+    """Return whether a request has a line in the access log."""
+    return _NOTES in scope
+
+
+def _note_model(scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    label = next((value.decode("latin-1") for name, value in headers if name == b"x-model"), None)
+    if label is not None:
+        model, _, version = label.rpartition("/")
+        note(scope, model=model, version=int(version))
 
 
 def has_begun(scope: Scope) -> bool:

@@ -4,17 +4,23 @@ from dataclasses import dataclass
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
-from service.errors import MalformedBody, TooManyImages, reason_of, shown
+from service.errors import MalformedBody, TooManyImages, printable, reason_of, shown
 
 _MAX_PART_HEADER_BYTES = 8192
+_MAX_FILENAME = 255  # characters
 
 
 @dataclass(frozen=True)
 class Part:
-    """One field of a form."""
+    """One field of a form.
+
+    Attributes:
+        filename: What the client calls the file, at most 255 characters; None where it does not say.
+    """
 
     name: str
     content: bytes
+    filename: str | None = None
 
 
 def split_multipart(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
@@ -50,14 +56,15 @@ def split_multipart(body: bytes, content_type: str, *, max_parts: int) -> list[P
 def _parts(body: bytes, boundary: str, max_parts: int) -> list[Part]:
     parts: list[Part] = []
     name, content = "", bytearray()
+    filename: str | None = None
     with PushMultipartParser(boundary, max_header_size=_MAX_PART_HEADER_BYTES) as parser:
         for event in parser.parse(body):
             if isinstance(event, MultipartSegment):
                 if len(parts) == max_parts:
                     raise TooManyImages(f"the form has more than {max_parts} fields (setting max_images)")
-                name, content = event.name, bytearray()
+                name, filename, content = event.name, event.filename, bytearray()
             elif event:
                 content += event
             else:  # the end of a part
-                parts.append(Part(name, bytes(content)))
+                parts.append(Part(name, bytes(content), printable(filename)[:_MAX_FILENAME] if filename else None))
     return parts

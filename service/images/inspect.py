@@ -29,16 +29,21 @@ def peek(data: bytes, form: Form = PLAIN) -> Header:
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image or NPY file of a request, what its head claims, and how the request says its values are laid out."""
+    """An image or NPY file of a request, what its head claims, and how the request says its values are laid out.
+
+    Attributes:
+        name: What the client calls it, or None.
+    """
 
     data: bytes
     header: Header
     form: Form = PLAIN
+    name: str | None = None
 
     @classmethod
-    def of(cls, data: bytes, form: Form = PLAIN) -> "ImageFile":
+    def of(cls, data: bytes, form: Form = PLAIN, name: str | None = None) -> "ImageFile":
         """Return the file with its head read."""
-        return cls(data, peek(data, form), form)
+        return cls(data, peek(data, form), form, name)
 
 
 def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:

@@ -1,6 +1,7 @@
 """The answer to one file: a picture, an array, a document, or a ZIP of several."""
 
 import io
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +16,32 @@ from service.images.image import Image, Pixels, to_levels
 from service.images.npy import write_npy
 from service.media_types import NPY_TYPE, ZIP_TYPE
 
+_MAX_STEM = 80  # characters
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest date a ZIP can hold: equal input gives equal bytes
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of an archive. Names are ours, never the client's, so none can point elsewhere."""
+    """One file of an archive, named by `entry_name` or by us, so that none can point elsewhere."""
 
     name: str
     content: bytes
+
+
+def entry_name(index: int, sent: str | None, extension: str) -> str:
+    """Return the name of a result in an archive: `007_part.png` for the eighth file, if that was `part.jpg`.
+
+    The number makes it unique and keeps the order. Of the name that was sent, letters, digits, `.`, `_` and `-` are
+    taken over, without folders.
+
+    Args:
+        index: Place of the file in the request, from 0.
+        sent: What the client calls the file, or None.
+        extension: Extension of the result, without a dot.
+    """
+    base = re.split(r"[/\\]", sent or "")[-1]
+    stem = re.sub(r"[^\w.-]+", "_", base.rpartition(".")[0] or base).strip("._")[:_MAX_STEM]
+    return f"{index:03}{stem and '_'}{stem}.{extension}"
 
 
 def write_zip(entries: Sequence[Entry]) -> bytes:

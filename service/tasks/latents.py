@@ -40,7 +40,7 @@ def read_npy_latents(data: bytes, *, dim: int, max_latents: int) -> tuple[NDArra
     return _finite_latents(z), len(shape) == 1
 
 
-_ENCODE_HEAD = {"model", "version", "resize"}  # what an answer of /encode says beside its latents
+_ENCODE_HEAD = {"model", "version", "resize", "source"}  # what an answer of /encode says beside its latents
 
 
 def read_json_latents(

@@ -10,7 +10,10 @@ import orjson
 from service.settings import Settings
 
 # Of a record, what `extra=` has put there for the JSON; the text says it in its message.
-FIELDS = ("request_id", "trace_id", "method", "route", "status", "seconds", "problem")
+FIELDS = (
+    *("request_id", "trace_id", "method", "route", "status", "seconds", "problem"),
+    *("key", "model", "version", "pixels", "verdict"),
+)
 
 
 def start_logging(settings: Settings) -> None:

@@ -365,8 +365,8 @@ def test_several_pictures_come_as_a_zip_with_their_verdicts(client: TestClient) 
         response = client.post(f"/anomaly?max_fpr=0.5{view}", files=files, headers={"Accept": accept})
 
         with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
-            assert archive.namelist() == ["000.png", "002.png", "results.json"]
-            shapes = [pixels_of(archive.read(name)).shape[:2] for name in ("000.png", "002.png")]
+            assert archive.namelist() == ["000_a.png", "002_c.png", "results.json"]
+            shapes = [pixels_of(archive.read(name)).shape[:2] for name in ("000_a.png", "002_c.png")]
             rows = json.loads(archive.read("results.json"))
         assert shapes == [(4, 4), (5, 6)]
         assert [row.get("is_anomalous") for row in rows] == [True, None, False]

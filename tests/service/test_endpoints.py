@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from service.tasks.answer import entry_name
 from tests.service.files import from_npy, pixels_of, png, to_npy
 
 DIGIT = np.arange(0, 160, 10, dtype=np.uint8).reshape(4, 4)
@@ -72,17 +73,56 @@ def test_a_form_with_one_file_is_answered_like_a_raw_body(client: TestClient) ->
 
 
 def test_several_files_give_a_zip_in_order_with_one_result_or_problem_each(client: TestClient) -> None:
-    files = [("file", ("a", png(DIGIT))), ("file", ("b", b"nonsense")), ("file", ("c", png(DIGIT[::-1])))]
+    files = [("file", ("a.bmp", png(DIGIT))), ("file", ("b", b"nonsense")), ("file", ("c", png(DIGIT[::-1])))]
 
     response = client.post("/denoise", files=files)
 
     assert response.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
-        assert archive.namelist() == ["000.png", "002.png", "results.json"]
-        np.testing.assert_array_equal(pixels_of(archive.read("002.png")), DIGIT[::-1] // 2)
+        assert archive.namelist() == ["000_a.png", "002_c.png", "results.json"]
+        np.testing.assert_array_equal(pixels_of(archive.read("002_c.png")), DIGIT[::-1] // 2)
         results = json.loads(archive.read("results.json"))
-    assert results[0] == {"file": "000.png", "model": "toy/1", "resize": None}
-    assert results[1]["problem"]["code"] == "unsupported-media-type"
+    assert results[0] == {"file": "000_a.png", "source": "a.bmp", "model": "toy/1", "resize": None}
+    assert (results[1]["source"], results[1]["problem"]["code"]) == ("b", "unsupported-media-type")
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        (None, "007.png"),
+        ("part 17 (b).jpg", "007_part_17_b.png"),
+        ("größe.tiff", "007_größe.png"),
+        ("../../etc/passwd", "007_passwd.png"),
+        ("C:\\Users\\Ann\\nut.bmp", "007_nut.png"),
+        (".htaccess", "007_htaccess.png"),
+        ("..", "007.png"),
+        ("a\0b\n.png", "007_a_b.png"),
+        ("x" * 300 + ".png", f"007_{'x' * 80}.png"),
+        ("results.json", "007_results.png"),
+    ],
+)
+def test_a_file_in_an_archive_is_named_after_what_was_sent_and_points_nowhere_else(sent: str | None, name: str) -> None:
+    assert entry_name(7, sent, "png") == name
+
+
+def test_the_same_name_twice_is_two_files(client: TestClient) -> None:
+    response = client.post("/denoise", files=[("file", ("a.png", png(DIGIT)))] * 2)
+
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        assert archive.namelist() == ["000_a.png", "001_a.png", "results.json"]
+
+
+@pytest.mark.parametrize("path", ["/anomaly", "/encode"])
+def test_each_entry_of_a_list_says_of_which_file_it_is(client: TestClient, path: str) -> None:
+    files = [("file", (name, png(DIGIT))) for name in ("a.png", "dir/b.png")]
+    files.append(("file", ("torn.png", b"torn")))
+
+    entries = client.post(path, files=files, headers={"Accept": "application/json"}).json()
+
+    assert [entry["source"] for entry in entries] == ["a.png", "dir/b.png", "torn.png"]
+    assert entries[2]["code"] == "unsupported-media-type"
+    if path == "/encode":  # and it can be posted as it is
+        assert client.post("/decode", json=entries[0]).status_code == 200
 
 
 def test_several_files_can_become_one_array(client: TestClient) -> None:

@@ -8,7 +8,8 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.api.app import App
+from service.api.responses import Stream
+from service.collections.store.jobs import JobQueue
+from service.http.head import HeadAsGet
 from tests.service.conftest import MakeClient
 from tests.service.files import pixels_of, png
 from tests.service.slowmodel import Process, flat_png, publish_slow, service_process, until
@@ -171,6 +176,38 @@ def test_events_tell_of_a_job_until_it_ends(client: TestClient) -> None:
     states = [json.loads(data.removeprefix("data: "))["state"] for name, data in events if name == "event: job"]
     assert states[-1] == "done"
     assert len(states) == len(events)
+
+
+def test_head_of_events_has_the_headers_and_does_not_wait_for_the_job(client: TestClient) -> None:
+    app = client.app
+    assert isinstance(app, App)
+    service = app.service
+    assert client.portal is not None
+    waiting = partial(JobQueue.submit, kind="none-takes-it", payload=b"", bounds=service.job_bounds)
+    job = client.portal.call(service.jobs.write, waiting)
+
+    answer = client.head(f"/jobs/{job.id}/events")
+
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    until(lambda: service.streams.count == 0)  # the stream is closed, too
+
+
+def test_head_of_any_stream_ends_after_its_headers() -> None:
+    closed: list[str] = []
+
+    async def parts() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"part"
+        finally:
+            closed.append("closed")
+
+    app = HeadAsGet(Stream(parts(), headers={"X-Model": "toy/1"}))
+    answer = TestClient(app).head("/")
+
+    assert (answer.status_code, answer.headers["x-model"], answer.content) == (200, "toy/1", b"")
+    assert closed == ["closed"]
 
 
 # A service process, a job that takes long, and what can happen meanwhile.

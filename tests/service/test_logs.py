@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from service.tasks.denoise import Denoise
 from service.telemetry.logs import JsonLines
 from tests.service.conftest import MakeClient
-from tests.service.files import png
+from tests.service.files import png, to_npy
 from tests.service.rawclient import RawClient, post
 from tests.service.slowmodel import flat_png, service_process, until
 from tests.service.toymodels import publish_toy
@@ -113,13 +113,52 @@ def test_there_is_one_json_line_per_request_without_what_was_sent(tmp_path: Path
     ]
     assert [line.get("route") for line in found] == ["/denoise", "/denoise", "other", "/denoise", "/denoise", None]
     assert [line["status"] for line in found[4:]] == [408, 400]
+    assert [(line.get("model"), line.get("version"), line.get("pixels")) for line in found[:4]] == [
+        ("toy", 1, 16),
+        *[(None, None, None)] * 3,
+    ]
     assert 0 < found[0]["seconds"] < 5
     assert "secret" not in "".join(process.lines).lower()
+
+
+def test_a_line_has_the_verdict_and_the_name_of_the_key_but_never_the_key(
+    models_dir: Path, make_client: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_toy(models_dir)
+    keys = {"admin": "a-key-of-an-admin", "old": "an-old-key-to-read", "new": "a-new-key-to-read"}
+    client = make_client(access_log=True, api_keys=[keys["admin"]], read_keys=[keys["old"], keys["new"]])
+    caplog.set_level(logging.INFO, logger="service.requests")
+
+    def line(path: str, key: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401  whatever httpx takes
+        caplog.clear()
+        client.post(path, headers={"X-API-Key": keys.get(key, key)}, **options)
+        (record,) = [record for record in caplog.records if hasattr(record, "route")]
+        return record.__dict__
+
+    white, dark = flat_png(4, 255), flat_png(4, 0)
+    one = line("/anomaly", "admin", content=white)
+    several = line("/anomaly", "new", files=[("file", ("secretname.png", file)) for file in (white, dark, dark)])
+    array = line("/anomaly", "old", content=to_npy(np.zeros((2, 1, 4, 4), np.float32)))
+    refused = line("/anomaly", "none of the keys", content=white)
+
+    assert (one["verdict"], one["key"], one["pixels"], one["model"], one["version"]) == (
+        "anomalous",
+        "admin-1",
+        16,
+        "toy",
+        1,
+    )
+    assert (several["verdict"], several["key"], several["pixels"]) == ("1 anomalous, 2 good", "read-2", 48)
+    assert (array["verdict"], array["key"], array["pixels"]) == ("2 good", "read-1", 32)
+    assert not {"verdict", "key", "model"} & refused.keys()
+    assert not any(said in caplog.text for said in (*keys.values(), "secretname"))
 
 
 def test_text_lines_are_for_people(tmp_path: Path) -> None:
     publish_toy(tmp_path)
     with service_process(tmp_path, "--access-log", "true") as process:
         post(process.port, "/denoise", flat_png(4), X_Request_ID="one")
-        pattern = r"INFO service\.requests: POST /denoise 200 in \d+\.\d ms, request one\n"
+        pattern = (
+            r"INFO service\.requests: POST /denoise 200 in \d+\.\d ms, pixels 16, model toy, version 1, request one\n"
+        )
         until(lambda: any(re.fullmatch(pattern, line) for line in process.lines))

@@ -276,7 +276,7 @@ def test_several_files_come_as_a_zip_in_order(blur: TestClient) -> None:
     response = blur.post("/denoise?sigma=3", files=files)
 
     with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
-        assert archive.namelist() == ["000.png", "002.png", "003.png", "results.json"]
+        assert archive.namelist() == ["000_0.png", "002_1.png", "003_2.png", "results.json"]
         assert [pixels_of(archive.read(name)).shape[1] for name in archive.namelist()[:3]] == [8, 9, 10]
         assert b'"sigma":3.0' in archive.read("results.json").replace(b" ", b"")
 

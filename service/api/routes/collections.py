@@ -129,7 +129,7 @@ async def put_item(
     metadata = read_metadata(x_metadata)
     source = await _source(service, collection, query)
     encoder = encoder_of(source) if isinstance(source, Model) else source.encoder
-    results = await read_vectors(request, service, encoder, source)
+    results, _ = await read_vectors(request, service, encoder, source)
     vectors = _single(results)
     item = Item(id, vectors.z[0], query.label, metadata)
     bounds = Bounds(

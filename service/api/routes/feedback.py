@@ -8,11 +8,10 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from starlette.responses import StreamingResponse
 
 from service.api.feedback_schemas import FeedbackAnswer, FeedbackQuery, KeptPicture
 from service.api.openapi import FEEDBACK_BODY, NO_CONTENT, ZIP, problems, success
-from service.api.responses import json_response
+from service.api.responses import Stream, json_response
 from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, STORE_ERRORS, ModelName
 from service.api.service import Service, reserve, service_of
@@ -117,7 +116,7 @@ async def get_feedback(request: Request, name: ModelName) -> Response:
     pictures, total = await service.store.run(lambda store: store.feedback.pictures(name))
     if kind == ZIP_TYPE:
         headers = {"Content-Disposition": 'attachment; filename="feedback.zip"'}
-        return StreamingResponse(_archive(service, name, pictures), media_type=ZIP_TYPE, headers=headers)
+        return Stream(_archive(service, name, pictures), media_type=ZIP_TYPE, headers=headers)
     document = {
         "model": name,
         "is_kept": max_bytes > 0,
@@ -165,7 +164,7 @@ async def _read(request: Request, service: Service) -> Files:
     cap = file_cap(service.settings)
     if media_type(request) != FORM_TYPE:
         (image,) = await read_files(request, cap, max_files=1)
-        return Files(image, None)
+        return Files(image.content, None)
     parts = split_multipart(await read_body(request, cap), request.headers["content-type"], max_parts=2)
     content_by_name = {part.name: part.content for part in parts}
     if (unknown := next((name for name in content_by_name if name not in {"file", "mask"}), None)) is not None:

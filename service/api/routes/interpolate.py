@@ -64,7 +64,8 @@ async def interpolate(request: Request, query: Annotated[InterpolateQuery, Query
 
 
 async def _read_images(request: Request, service: Service) -> list[bytes]:
-    return await read_files(request, file_cap(service.settings), max_files=service.limits.max_images)
+    files = await read_files(request, file_cap(service.settings), max_files=service.limits.max_images)
+    return [file.content for file in files]
 
 
 async def _read_latents(request: Request, service: Service) -> list[bytes]:

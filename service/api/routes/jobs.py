@@ -5,12 +5,11 @@ from time import monotonic
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Request, Response
-from starlette.responses import StreamingResponse
 
 from service.api.job_schemas import JobAnswer, job_document
 from service.api.jobs.stored import StoredAnswer
 from service.api.openapi import ANY, EVENTS, NO_CONTENT, problems, success
-from service.api.responses import json_response
+from service.api.responses import Stream, json_response
 from service.api.route import AdmittedRoute
 from service.api.routes.common import STORE_ERRORS
 from service.api.service import Service, service_of
@@ -88,7 +87,7 @@ async def watch_job(request: Request, id: JobId) -> Response:  # noqa: A002
             f"{service.streams.count} jobs are being watched, the limit is {_MAX_STREAMS}; ask GET /jobs/{id} instead",
             headers={"Retry-After": "5"},
         )
-    return StreamingResponse(
+    return Stream(
         _events(service, job, owner),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},

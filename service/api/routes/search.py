@@ -106,7 +106,7 @@ async def _answer(
     negotiate(request.headers.get("accept"), [JSON_TYPE])
     found = await service.store.run(lambda store: store.collection(name))
     refuse_other_model(service.registry, found, query)
-    files = await read_vectors(request, service, found.encoder, found)
+    files, names = await read_vectors(request, service, found.encoder, found)
     vectors = sum(len(file.z) for file in files if not isinstance(file, RequestError))
     if vectors * query.k > _MAX_NEIGHBOURS:
         raise TooManyImages(
@@ -118,7 +118,7 @@ async def _answer(
         for result in results:
             if isinstance(result, RequestError):
                 service.metrics.meters.failed(result.code)
-        return await asyncio.to_thread(several_response, results, JSON_TYPE, found.encoder.label)
+        return await asyncio.to_thread(several_response, results, JSON_TYPE, found.encoder.label, names)
     (result,) = results
     if isinstance(result, RequestError):
         raise result
