@@ -33,7 +33,7 @@ def check_deadline(end: float | None = None) -> None:
         DeadlineExceeded: There is no time left, so nobody waits for a result.
     """
     if time.monotonic() > (_END.get() if end is None else end):
-        raise DeadlineExceeded("the time of the request is over (setting request_timeout_s)")
+        raise DeadlineExceeded("the deadline of the request has passed (setting request_timeout_s)")
 
 
 def set_due(moment: float) -> None:

@@ -159,14 +159,14 @@ class MissingApiKey(RequestError):
     """The service requires a key (settings `api_keys`, `write_keys`, `read_keys`) and the request has none."""
 
     status, code, title = 401, "missing-api-key", "An API key is needed"
-    example = "this service wants an API key; send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+    example = "this service requires an API key; send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
 
 
 class WrongApiKey(RequestError):
     """The key of the request is none of the service's keys."""
 
     status, code, title = 403, "wrong-api-key", "Wrong API key"
-    example = "the API key is none of this service's keys; was it mistyped or replaced?"
+    example = "the API key is not valid here; was it mistyped or replaced?"
 
 
 class KeyNotEnough(RequestError):
@@ -175,9 +175,10 @@ class KeyNotEnough(RequestError):
     The message names the settings that allow it.
     """
 
-    status, code, title = 403, "key-not-enough", "The key is not for this"
+    status, code, title = 403, "key-not-enough", "Too few rights"
     example = (
-        "the key may read, and DELETE '/collections/parts' takes one that may write (setting write_keys or api_keys)"
+        "the key may only read, but DELETE '/collections/parts' needs one that may write (setting write_keys or "
+        "api_keys)"
     )
 
 
@@ -185,15 +186,15 @@ class TooManyGuesses(RequestError):
     """Ten wrong keys came from this address within a minute. Retry after `Retry-After`."""
 
     status, code, title = 429, "too-many-guesses", "Too many wrong keys"
-    example = "10 wrong keys have come from '203.0.113.7' within a minute; wait for one"
+    example = "10 wrong keys came from '203.0.113.7' within a minute; wait a minute"
 
 
 class WrongHost(RequestError):
     """The Host header names a host that is not in the setting `allowed_hosts`."""
 
-    status, code, title = 421, "wrong-host", "Not this service"
+    status, code, title = 421, "wrong-host", "Unknown host"
     example = (
-        "the request is for 'evil.example', which is no name of this service; name it in the setting allowed_hosts"
+        "the request is for 'evil.example', which is not a name of this service; add it to the setting allowed_hosts"
     )
 
 
@@ -201,7 +202,7 @@ class UnloadRefused(RequestError):
     """A client of the Open Inference Protocol asked to unload a model. Models follow their directory."""
 
     status, code, title = 403, "unload-refused", "Models follow their directory"
-    example = "models follow the directory models_dir: move 'digits' out of it, and it is gone in a few seconds"
+    example = "models follow the directory models_dir; remove 'digits' from it to unload it"
 
 
 class RouteNotFound(RequestError):
@@ -243,7 +244,7 @@ class CollectionNotFound(RequestError):
     """There is no collection of that name. The message names some that exist."""
 
     status, code, title = 404, "collection-not-found", "No such collection"
-    example = "no collection 'part'; there are: parts, screws. Putting an item into one makes it"
+    example = "no collection 'part'; existing ones: parts, screws. Storing an item creates one"
 
 
 class ItemNotFound(RequestError):
@@ -264,7 +265,7 @@ class FeedbackOff(RequestError):
     """The service keeps no pictures: the setting `max_feedback_bytes` is 0."""
 
     status, code, title = 409, "feedback-off", "Feedback is off"
-    example = "this service keeps no feedback; its operator turns it on with the setting max_feedback_bytes"
+    example = "feedback is off; the operator can turn it on with the setting max_feedback_bytes"
 
 
 class FeedbackFull(RequestError):
@@ -272,7 +273,7 @@ class FeedbackFull(RequestError):
 
     status, code, title = 409, "feedback-full", "No room for more feedback"
     example = (
-        "the pictures of all feedback would take 1073812480 bytes, the most are 1073741824 (setting "
+        "the pictures of all feedback would take 1073812480 bytes, the limit is 1073741824 (setting "
         "max_feedback_bytes); export them, then DELETE /models/digits/feedback"
     )
 
@@ -281,14 +282,14 @@ class JobNotFound(RequestError):
     """No job has that id. It was deleted, has expired, or belongs to another key."""
 
     status, code, title = 404, "job-not-found", "No such job"
-    example = "there is no job 'q83vEjRWeJo'; ended ones are forgotten after the setting job_keep_s"
+    example = "no job 'q83vEjRWeJo'; ended jobs are deleted after job_keep_s"
 
 
 class JobNotDone(RequestError):
     """The job is waiting or running and has no result yet. Retry after `Retry-After`."""
 
     status, code, title = 409, "job-not-done", "The job has not ended"
-    example = "job 'q83vEjRWeJo' is running, 3 of 20 steps are done; its events say when it ends"
+    example = "job 'q83vEjRWeJo' is running, 3 of 20 steps are done; retry later, or follow its events"
 
 
 class TrainingNotFound(RequestError):
@@ -342,14 +343,14 @@ class NoLabels(RequestError):
     """No item of the collection has a label, so `classify` has nothing to vote with."""
 
     status, code, title = 409, "no-labels", "Nothing has a label"
-    example = "no item of collection 'parts' has a label; put some with ?label="
+    example = "no item of collection 'parts' has a label; store some with ?label="
 
 
 class CollectionFull(RequestError):
     """The request would exceed `max_items`, `max_collections` or `max_collections_bytes`. Nothing was stored."""
 
     status, code, title = 409, "collection-full", "No room for more"
-    example = "collection 'parts' would have 1000001 items, the most are 1000000 (setting max_items); delete some"
+    example = "collection 'parts' would have 1000001 items, the limit is 1000000 (setting max_items); delete some"
 
 
 class TooManyAliases(RequestError):
@@ -405,7 +406,7 @@ class OtherDecoder(RequestError):
     status, code, title = 409, "other-decoder", "The file needs another decoder"
     example = (
         "the file was made by digits-compressed/1 with the decoder 3f0ab6c1, but here it has 91bb07de; "
-        "put the version that made it back into models_dir"
+        "restore the version that made it in models_dir"
     )
 
 
@@ -453,7 +454,7 @@ class UnsupportedMediaType(RequestError):
     """Neither the Content-Type nor the first bytes of the body are of a format this endpoint reads."""
 
     status, code, title = 415, "unsupported-media-type", "Unsupported media type"
-    example = "the image starts with b'%PDF-1.7', which is no PNG, JPEG, WebP, GIF, BMP or TIFF file"
+    example = "the image starts with b'%PDF-1.7', which is not a PNG, JPEG, WebP, GIF, BMP or TIFF file"
 
 
 class UnsupportedEncoding(RequestError):
@@ -498,7 +499,7 @@ class BrokenContainer(RequestError):
     """The compressed file is truncated, damaged, of a later format, or was not made by `/compress`."""
 
     status, code, title = 422, "broken-container", "The compressed file is broken"
-    example = "the file has CRC32 00c0ffee, its header says 1badb002: it is cut off or damaged"
+    example = "the file has CRC32 00c0ffee, its header says 1badb002: it is truncated or damaged"
 
 
 class SizeMismatch(RequestError):
@@ -546,10 +547,10 @@ class NonFiniteResult(RequestError):
 
 
 class InternalError(RequestError):
-    """Our fault. The log has the cause under `request_id`."""
+    """A fault of the service. The log has the cause under `request_id`."""
 
     status, code, title = 500, "internal-error", "Internal error"
-    example = "something went wrong on our side; the log has it under request id 4bf92f3577b34da6"
+    example = "an internal error; the log has the details under request id 4bf92f3577b34da6"
 
 
 class JobLost(RequestError):
@@ -557,8 +558,8 @@ class JobLost(RequestError):
 
     status, code, title = 500, "job-lost", "The job's workers ended"
     example = (
-        "3 workers began this job, and none of them lived to say how it ended; send less at once, or ask the operator "
-        "what the log says"
+        "3 workers started this job and ended before it was done; send less at once, or ask the operator to look at "
+        "the log"
     )
 
 
@@ -572,7 +573,7 @@ class NotReady(RequestError):
 class QueueFull(RequestError):
     """More images are waiting than `max_queue_images` allows. The body was not read. Retry after `Retry-After`."""
 
-    status, code, title = 503, "queue-full", "Too much to do"
+    status, code, title = 503, "queue-full", "The queue is full"
     example = "256 images are waiting and 1 more do not fit, the limit is 256 (setting max_queue_images)"
 
 
@@ -582,7 +583,7 @@ class StoreUnavailable(RequestError):
     Other endpoints still answer. Retry after `Retry-After`.
     """
 
-    status, code, title = 503, "store-unavailable", "The collections are not available"
+    status, code, title = 503, "store-unavailable", "The collections are unavailable"
     example = (
         "the collections in /data/items.db cannot be used: file is not a database; is there room, and may the "
         "service write there?"
@@ -593,14 +594,14 @@ class JobsFull(RequestError):
     """Over `max_jobs` or `max_jobs_bytes`. Nothing was kept; retry after `Retry-After`."""
 
     status, code, title = 503, "jobs-full", "No room for more jobs"
-    example = "1000 jobs are kept, the most are 1000 (setting max_jobs); DELETE /jobs/{id} makes room"
+    example = "1000 jobs are stored, the limit is 1000 (setting max_jobs); DELETE /jobs/{id} makes room"
 
 
 class Draining(RequestError):
     """The service is shutting down. Retry on a new connection."""
 
     status, code, title = 503, "draining", "The service is stopping"
-    example = "the service is stopping and takes no new requests"
+    example = "the service is stopping and accepts no new requests"
 
 
 class DeadlineExceeded(RequestError):
@@ -609,10 +610,10 @@ class DeadlineExceeded(RequestError):
     Queued work of the request was dropped.
     """
 
-    status, code, title = 504, "deadline-exceeded", "No answer in time"
+    status, code, title = 504, "deadline-exceeded", "Deadline exceeded"
     example = (
-        "the answer was not there 30 s after the request (setting request_timeout_s, and more for long work); "
-        "what was queued of it has been dropped"
+        "no answer 30 s after the request (setting request_timeout_s, and more for long work); its queued work was "
+        "dropped"
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line of `python -m training`, and the help that teaches it. Nothing here needs PyTorch."""
+"""The command line of `python -m training` and its help. Nothing here needs PyTorch."""
 
 import argparse
 import sys
@@ -15,17 +15,17 @@ from training.config import RecipeError
 
 STAGES = {
     "train": "Images -> weights.",
-    "prior": "Weights -> where the latents of the training images lie, for `generate` to draw from.",
-    "detector": "Training images -> what `anomaly` answers with; it needs no weights of the autoencoder.",
+    "prior": "Weights -> distribution of the latents of the training images, for `generate` to sample from.",
+    "detector": "Training images -> network behind `anomaly`; it needs no weights of the autoencoder.",
     "export": "Weights -> one ONNX graph per task, compared with PyTorch; int8 if the recipe says so.",
-    "evaluate": "Graphs -> figures on the test images beside free baselines.",
-    "calibrate": "Exported anomaly graph -> threshold, from normal images kept back for it.",
+    "evaluate": "Graphs -> figures on the test images, with those of simple baselines.",
+    "calibrate": "Exported anomaly graph -> threshold, from held-out normal images.",
     "verify": "Everything -> a model directory, checked with onnxruntime alone.",
-    "publish": "The checked directory -> models/<name>/<version>/, all at once.",
+    "publish": "The checked directory -> models/<name>/<version>/, atomically.",
 }
 ARCHITECTURES = {
     "conv": "Strided residual convolutions with a dense bottleneck.",
-    "linear": "One matrix down and one up: what PCA can do.",
+    "linear": "One matrix down and one up, equivalent to PCA.",
     "mlp": "Dense layers around a dense bottleneck.",
     "unet": "Convolutions with skip connections; no latent, so it only denoises.",
 }
@@ -48,17 +48,17 @@ examples:
   python -m training fit restore --noisy scans --clean clean_scans --name my-scans
   python -m training fit blind --data my_noisy_photos --name mine  (no clean pictures)
   python -m training fit enhance --data my_photos --scale 2 --name my-x2
-  python -m training fit anomaly --data parts/good --name my-part  (good images of parts, nothing else)
-  python -m training calibrate my-part --data more_good --defects some  (a new version, another threshold)
-  python -m training calibrate my-part --feedback http://127.0.0.1:8000  (the same, on what people called fine)
-  python -m training worker --service http://127.0.0.1:8000  (does what people ask for on its page)
+  python -m training fit anomaly --data parts/good --name my-part  (good parts only)
+  python -m training calibrate my-part --data more_good --defects some  (a new version with a new threshold)
+  python -m training calibrate my-part --feedback http://127.0.0.1:8000  (the same, from feedback)
+  python -m training worker --service http://127.0.0.1:8000  (runs trainings started on its page)
   torchrun --nproc-per-node 2 -m training fit digits --threads 1"""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Return what one command line asks for; overrides of a recipe's fields are in `overrides`.
+    """Parse one command line; overrides of a recipe's fields are in `overrides`.
 
-    Ends the process on mistakes.
+    Exit the process on mistakes.
 
     Args:
         arguments: The words after `python -m training`.
@@ -67,16 +67,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         if asks in {"-h", "--help"} and not field.startswith("-"):
             _explain(field)
     parser = _parser()
-    options, rest = parser.parse_known_args(arguments)  # overrides may stand between options
+    options, rest = parser.parse_known_args(arguments)  # overrides may be between options
     unknown = [word for word in rest if options.stage != "fit" or word.startswith("-")]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.stage == "calibrate" and options.data is None and (options.defects or options.masks):
-        parser.error("--defects and --masks are for a published model that is calibrated anew: give --data, too")
+        parser.error("--defects and --masks are for calibrating a published model: give --data, too")
     if getattr(options, "feedback", None) and (options.defects or options.masks):
-        parser.error("--feedback brings its own defects and masks: leave out --defects and --masks")
+        parser.error("--feedback includes defects and masks: leave out --defects and --masks")
     if options.stage == "calibrate" and options.feedback and options.data:
-        parser.error("--feedback and --data: calibrate on one of them; a second command can follow with the other")
+        parser.error("--feedback and --data: calibrate on one of them, then on the other with a second command")
     options.overrides = rest
     if options.stage == "fit":
         said = {"scale": options.scale, "data.size": options.size, "data.look": options.look}
@@ -105,78 +105,86 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser(
         "fit",
         usage="python -m training fit RECIPE [options] [section.field=value ...]",
-        help="All stages, from images to models/<name>/<version>/; goes on after a stop.",
-        description="Fields of the recipe are overridden as section.field=value, for example training.epochs=3; "
-        "--help training.epochs, or --help training, says what they mean.",
+        help="Run all stages, from images to models/<name>/<version>/; resumes after an interruption.",
+        description="Override fields of the recipe with section.field=value, for example training.epochs=3; "
+        "--help training.epochs, or --help training, explains them.",
     )
     fit.add_argument("recipe", help=f"one of {', '.join(_summaries())}, or the path of a .toml file")
-    fit.add_argument("--data", type=Path, help="folder of images (digits: of MNIST's four files; default: download)")
-    fit.add_argument("--noisy", type=Path, help="restore: folder of bad pictures, named as in --clean")
-    fit.add_argument("--clean", type=Path, help="restore: folder of good pictures")
-    fit.add_argument("--scale", type=_count, default=0, help="enhance: how many times larger, 2 to 8 (default: 2)")
-    fit.add_argument("--size", type=_count, default=0, help="anomaly: side of the square whose area images are seen at")
-    fit.add_argument("--look", default="", metavar="MASK", help="anomaly: a picture, white where parts are looked at")
-    fit.add_argument("--defects", type=Path, help="anomaly: folder of images with defects, for the figures alone")
-    fit.add_argument("--masks", type=Path, help="anomaly: folder of masks, named as in --defects, defects white")
-    _add_feedback(fit, "anomaly: pictures that people called fine on the page of this service, beside --data if given")
+    fit.add_argument(
+        "--data", type=Path, help="folder of images (digits: folder of MNIST's four files; default: download)"
+    )
+    fit.add_argument("--noisy", type=Path, help="restore: folder of degraded pictures, named as in --clean")
+    fit.add_argument("--clean", type=Path, help="restore: folder of clean pictures")
+    fit.add_argument("--scale", type=_count, default=0, help="enhance: scale factor, 2 to 8 (default: 2)")
+    fit.add_argument(
+        "--size", type=_count, default=0, help="anomaly: images are resized to the area of a square of this side"
+    )
+    fit.add_argument(
+        "--look", default="", metavar="MASK", help="anomaly: a picture that is white in the region of interest"
+    )
+    fit.add_argument("--defects", type=Path, help="anomaly: folder of images with defects, used for figures only")
+    fit.add_argument("--masks", type=Path, help="anomaly: folder of masks, white on defects, named as in --defects")
+    _add_feedback(fit, "anomaly: also train on pictures marked as fine at this service")
     fit.add_argument("--name", type=model_name, help="the model's name (default: the recipe's)")
-    fit.add_argument("--runs", type=Path, help="where runs are kept (default: runs)")
-    fit.add_argument("--restart", action="store_true", help="throw away what an earlier run of this name has done")
+    fit.add_argument("--runs", type=Path, help="directory of runs (default: runs)")
+    fit.add_argument("--restart", action="store_true", help="discard an earlier run of this name")
     _add_shared_options(fit)
     book = commands.add_parser(
         "textbook",
-        help="The chapter on autoencoders, reproduced: every claim as a command, a picture and a number.",
-        description="Writes textbook.md with its pictures. A stopped study goes on where it was.",
+        help="Reproduce a chapter on autoencoders: every claim as a command, a picture and a number.",
+        description="Write textbook.md with its pictures. An interrupted study resumes.",
     )
     book.add_argument("--data", type=Path, help="folder with MNIST's four files (default: download)")
-    book.add_argument("--quick", action="store_true", help="a small sample that comes along, in two minutes")
-    book.add_argument("--runs", type=Path, help="where networks are kept (default: runs)")
-    book.add_argument("--docs", type=Path, help="where the page goes (default: docs; quick: RUNS/textbook-quick)")
+    book.add_argument("--quick", action="store_true", help="use the included sample; takes two minutes")
+    book.add_argument("--runs", type=Path, help="directory of networks (default: runs)")
+    book.add_argument("--docs", type=Path, help="directory of the page (default: docs; quick: RUNS/textbook-quick)")
     _add_shared_options(book)
     for name, does in STAGES.items():
         command = commands.add_parser(name, help=does)
         is_calibrate = name == "calibrate"
-        also = "; with --data or --feedback the name of a published model, e.g. my-part" if is_calibrate else ""
-        command.add_argument("run", type=Path, help=f"the run's directory, e.g. runs/digits{also}")
+        also = "; with --data or --feedback, the name of a published model, e.g. my-part" if is_calibrate else ""
+        command.add_argument("run", type=Path, help=f"directory of the run, e.g. runs/digits{also}")
         if is_calibrate:
             command.add_argument(
                 "--data",
                 type=Path,
-                help="good images, or photographs for a model that is told the noise: calibrate anew on them",
+                help="calibrate on these images: good ones, or photographs for a denoiser",
             )
-            command.add_argument("--defects", type=Path, help="images with defects, for figures and charts")
-            command.add_argument("--masks", type=Path, help="masks of the defects, named as in --defects, white")
-            _add_feedback(command, "calibrate anew on the pictures that people called fine on the page of this service")
+            command.add_argument("--defects", type=Path, help="images with defects, used for figures and charts")
+            command.add_argument("--masks", type=Path, help="masks, white on defects, named as in --defects")
+            _add_feedback(command, "calibrate on the pictures marked as fine at this service")
         _add_shared_options(command)
     worker = commands.add_parser(
         "worker",
-        help="Does the trainings that people ask for on the page of a service, one at a time.",
-        description="Each makes a version that goes live once somebody has approved it on the page.",
+        help="Run the trainings that users start on the page of a service, one at a time.",
+        description="Each makes a version that goes live once it is approved on the page.",
     )
-    worker.add_argument("--service", required=True, metavar="URL", help="the service, e.g. http://127.0.0.1:8000")
-    worker.add_argument("--key", default="", help="of that service: one of its api_keys (default: $HGCLIENT_KEY)")
     worker.add_argument(
-        "--data", type=Path, help="folder with good pictures, DATA/NAME for model NAME, beside feedback"
+        "--service", required=True, metavar="URL", help="address of the service, e.g. http://127.0.0.1:8000"
     )
-    worker.add_argument("--runs", type=Path, help="where versions wait to be approved (default: runs)")
-    worker.add_argument("--name", default="", help="of this worker, for the page (default: the machine's)")
+    worker.add_argument("--key", default="", help="one of the service's api_keys (default: $HGCLIENT_KEY)")
+    worker.add_argument(
+        "--data", type=Path, help="folder of good pictures to add to feedback: DATA/NAME for model NAME"
+    )
+    worker.add_argument("--runs", type=Path, help="directory of versions to be approved (default: runs)")
+    worker.add_argument("--name", default="", help="name of this worker on the page (default: the host name)")
     _add_shared_options(worker)
     for command in commands.choices.values():
         command.set_defaults(beside=[], restart=False, runs=Path("runs"))
     for command in (fit, commands.choices["evaluate"]):
         command.add_argument(
-            "--beside", type=Path, action="append", metavar="RUN", help="another run as a baseline; repeatable"
+            "--beside", type=Path, action="append", metavar="RUN", help="also show the figures of this run; repeatable"
         )
     return parser
 
 
 def _add_feedback(parser: argparse.ArgumentParser, does: str) -> None:
     parser.add_argument("--feedback", metavar="URL", help=does)
-    parser.add_argument("--key", default="", help="of that service: a key that may write (default: $HGCLIENT_KEY)")
+    parser.add_argument("--key", default="", help="a key of the service with write access (default: $HGCLIENT_KEY)")
 
 
 def _add_shared_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--models", type=Path, default=Path("models"), help="where to publish (default: models)")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="directory to publish to (default: models)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
     parser.add_argument("--threads", type=_count, default=0, help="CPU threads (default: one per core)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -201,7 +209,7 @@ def _overview() -> str:
 
 
 def _summaries() -> dict[str, str]:
-    """Return what the recipes that come with Hourglass make, by name."""
+    """Return the summaries of the shipped recipes, by name."""
     files = sorted(resources.files("training").joinpath("recipes").iterdir(), key=lambda file: file.name)
     return {
         file.name.removesuffix(".toml"): tomllib.loads(file.read_text("utf-8"))["summary"]
@@ -211,12 +219,16 @@ def _summaries() -> dict[str, str]:
 
 
 def model_name(text: str) -> str:
-    """Return the text, if a model may have this name; ArgumentTypeError says why not."""
+    """Return the text if it is a valid model name.
+
+    Raises:
+        ArgumentTypeError: It is not.
+    """
     try:
         return TypeAdapter(Name).validate_python(text)
     except ValidationError as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} cannot name a model: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit"
+            f"{text!r} is not a valid model name: use up to 63 of a-z, 0-9, - and _, starting with a letter or digit"
         ) from error
 
 

@@ -61,22 +61,22 @@ class PutQuery(ModelQuery):
 class SearchQuery(ModelQuery):
     """How many neighbours. A model that is named must be that of the collection."""
 
-    k: Annotated[int, Field(ge=1, le=MAX_NEIGHBOURS, description="How many neighbours")] = 10
+    k: Annotated[int, Field(ge=1, le=MAX_NEIGHBOURS, description="Number of neighbours")] = 10
 
 
 class ClassifyQuery(ModelQuery):
     """How many neighbours vote. A model that is named must be that of the collection."""
 
-    k: Annotated[int, Field(ge=1, le=MAX_NEIGHBOURS, description="How many neighbours vote")] = 5
+    k: Annotated[int, Field(ge=1, le=MAX_NEIGHBOURS, description="Number of neighbours that vote")] = 5
 
 
 class ItemsQuery(StrictQuery):
     """Which page of a list."""
 
     after: Annotated[
-        str, Field(max_length=MAX_ID, pattern=r"^[^\x00]*$", description="The last id of the page before")
+        str, Field(max_length=MAX_ID, pattern=r"^[^\x00]*$", description="Last id of the previous page")
     ] = ""
-    limit: Annotated[int, Field(ge=1, le=1000, description="Most items of this page")] = 100
+    limit: Annotated[int, Field(ge=1, le=1000, description="Largest number of items on this page")] = 100
 
 
 class CollectionAnswer(BaseModel):
@@ -85,7 +85,7 @@ class CollectionAnswer(BaseModel):
     collection: str
     model: str
     version: int
-    dim: Annotated[int, Field(description="Numbers in a vector")]
+    dim: Annotated[int, Field(description="Length of a vector")]
     items: int
     created: Annotated[str, Field(description="UTC, ISO 8601")]
 
@@ -104,7 +104,7 @@ class EntriesAnswer(BaseModel):
 
     collection: str
     items: list[EntryAnswer]
-    after: Annotated[str | None, Field(description="Ask for the next page with this; null on the last one")]
+    after: Annotated[str | None, Field(description="Value of `after` for the next page; null on the last one")]
 
 
 class ItemAnswer(EntryAnswer):

@@ -46,7 +46,7 @@ def _operation(route: APIRoute, method: str, snapshot: Snapshot) -> Schema:
         ],
         "responses": {
             "200": {"description": "As the protocol has it"},
-            "default": {"description": '`{"error": "..."}`, with the status that the same mistake has elsewhere'},
+            "default": {"description": '`{"error": "..."}`, with the status of the same error elsewhere'},
         },
     }
     if route.path.endswith("/infer"):

@@ -100,7 +100,7 @@ async def _on_unforeseen(request: Request, error: Exception) -> Response:
     extra = {"request_id": found}
     log.error("request %s: %s %s failed", found, request.method, route, exc_info=error, extra=extra)
     return problem_response(
-        InternalError(f"something went wrong on our side; the log has it under request id {found}", extra=dict(extra))
+        InternalError(f"an internal error; the log has the details under request id {found}", extra=dict(extra))
     )
 
 

@@ -21,16 +21,16 @@ class JobAnswer(BaseModel):
     """What is known of a job."""
 
     id: str
-    kind: Annotated[str, Field(description="`request` for those that were sent with Prefer: respond-async")]
+    kind: Annotated[str, Field(description="`request` if it was sent with Prefer: respond-async")]
     state: State
-    position: Annotated[int | None, Field(description="How many wait before it; null once it has left the queue")]
+    position: Annotated[int | None, Field(description="Number of jobs before it; null once it has left the queue")]
     progress: JobProgress
-    attempts: Annotated[int, Field(description="Workers that have begun it; more than 1 after one went away")]
+    attempts: Annotated[int, Field(description="Number of workers that started it; more than 1 after one was lost")]
     created: str
     ended: str | None
-    problem: Annotated[Problem | None, Field(description="What went wrong, if it has failed")]
+    problem: Annotated[Problem | None, Field(description="The reason, if it has failed")]
     webhook: Annotated[
-        Literal["waiting", "delivered", "failed"] | None, Field(description="What became of its webhook, if it has one")
+        Literal["waiting", "delivered", "failed"] | None, Field(description="State of its webhook, if it has one")
     ]
 
 

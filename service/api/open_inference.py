@@ -161,7 +161,7 @@ class Infer:
                 tensor["parameters"] = {"binary_data_size": value.nbytes}
             elif value.size > MAX_JSON_NUMBERS:
                 raise TooManyPixels(
-                    f"output {name!r} has {value.size} numbers, the limit as JSON is {MAX_JSON_NUMBERS}; ask for it as "
+                    f"output {name!r} has {value.size} numbers, the limit as JSON is {MAX_JSON_NUMBERS}; request it as "
                     'bytes: "parameters": {"binary_data": true}'
                 )
             else:
@@ -197,9 +197,9 @@ class _Reader:
             value_by_name[tensor.name] = self._read(tensor, spec_by_name[tensor.name], binary[:mine])
             binary = binary[mine:]
         if len(value_by_name) != len(spec_by_name):
-            raise MalformedBody(f"an input is there twice; {self.model_name} needs each once: {names}")
+            raise MalformedBody(f"an input is given twice; {self.model_name} needs each once: {names}")
         if binary:
-            raise MalformedBody(f"{len(binary)} bytes are left behind those of the inputs")
+            raise MalformedBody(f"{len(binary)} bytes follow those of the inputs")
         values = tuple(value_by_name[name] for name in spec_by_name)
         if len({len(value) for value in values}) > 1:
             rows = ", ".join(str(len(value)) for value in values)
@@ -212,7 +212,7 @@ class _Reader:
             raise InvalidArray(f"input {name!r} is {shown(tensor.datatype)}; send FP32")
         self._check_shape(shape, spec)
         if any(key.startswith("shared_memory") for key in parameters):
-            raise MalformedBody(f"input {name!r} has parameters {shown(parameters)}; shared memory does not work here")
+            raise MalformedBody(f"input {name!r} has parameters {shown(parameters)}; shared memory is not supported")
         if "binary_data_size" in parameters:
             values = _binary(parameters["binary_data_size"], binary, shape)
         else:
@@ -265,7 +265,7 @@ def _outputs(request: _Request, offered: list[str]) -> dict[str, bool]:
     """Return which outputs are wanted, in order, and whether as bytes."""
     parameters = request.parameters or {}
     if parameters.get("sequence_id"):
-        raise MalformedBody("sequence_id: these models remember nothing between requests")
+        raise MalformedBody("sequence_id: these models are stateless")
     default = parameters.get("binary_data_output") is True
     if not request.outputs:
         return dict.fromkeys(offered, default)

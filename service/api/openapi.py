@@ -43,7 +43,7 @@ EVENTS: dict[str, Schema] = {"text/event-stream": {"schema": {"type": "string"}}
 IMAGE_BODY: Schema = {
     "requestBody": {
         "required": True,
-        "description": "The image as it is, or a form with one or more fields `file`, or an NPY array: float32 in "
+        "description": "The image itself, or a form with one or more fields `file`, or an NPY array: float32 in "
         "[0, 1] or uint8; (H, W), (C, H, W) or (N, C, H, W).",
         "content": {
             **{kind: {"schema": BINARY} for kind in IMAGES_IN},
@@ -63,7 +63,7 @@ IMAGE_BODY: Schema = {
 FEEDBACK_BODY: Schema = {
     "requestBody": {
         "required": True,
-        "description": "The picture as it is, or a form with it as `file`, and perhaps a `mask` of the same size.",
+        "description": "The picture itself, or a form with it as `file` and optionally a `mask` of the same size.",
         "content": {
             **{kind: {"schema": BINARY} for kind in IMAGES_IN},
             "multipart/form-data": {
@@ -128,13 +128,13 @@ LATENT_BODY: Schema = {
 GENERATE_BODY: Schema = {
     "requestBody": {
         "required": False,
-        "description": "What to draw; one image where there is no body.",
+        "description": "What to generate; one image if there is no body.",
         "content": {
             "application/json": {
                 "schema": GenerateBody.model_json_schema(),
                 "examples": {
                     "one": {"summary": "One image", "value": {}},
-                    "several": {"summary": "Eight images that can be drawn again", "value": {"count": 8, "seed": 1}},
+                    "several": {"summary": "Eight images, reproducible", "value": {"count": 8, "seed": 1}},
                 },
             }
         },
@@ -175,7 +175,7 @@ ENDS_BODY: Schema = {
 VECTOR_BODY: Schema = {
     "requestBody": {
         "required": True,
-        "description": "The image as it is, or a form with one or more fields `file`, or an NPY array: float32 in "
+        "description": "The image itself, or a form with one or more fields `file`, or an NPY array: float32 in "
         "[0, 1] or uint8; (H, W), (C, H, W) or (N, C, H, W). Or latents: as JSON, or one as an NPY array (D,).",
         "content": {
             **IMAGE_BODY["requestBody"]["content"],
@@ -195,14 +195,14 @@ _HEADERS: Schema = {
     "X-Model": {"description": "The model that answered: name/version", "schema": {"type": "string"}},
     "ETag": {"description": "Send it in If-None-Match: 304 if nothing has changed", "schema": {"type": "string"}},
     "X-Resize": {
-        "description": "What was done to the size, width x height: `fit 640x480 -> 28x21 in 28x28`; absent if nothing",
+        "description": "Resizing applied, width x height: `fit 640x480 -> 28x21 in 28x28`; absent if none",
         "schema": {"type": "string"},
     },
     "Location": {"description": "Where the job is", "schema": {"type": "string"}},
     "Preference-Applied": {"description": "Which preference was heeded", "schema": {"type": "string"}},
     "X-Seed": {"description": "Draws the same images again", "schema": {"type": "string"}},
     "X-Sigma": {
-        "description": "How noisy the image was taken to be, 0-255 units; absent where the model does not ask",
+        "description": "Noise level used, 0-255 units; absent if the model takes none",
         "schema": {"type": "string"},
     },
 }
@@ -211,7 +211,7 @@ _PREFER: Schema = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "description": "`respond-async` makes the request a job: 202, and Location says where it is",
+    "description": "`respond-async` makes the request a job: 202, with its address in Location",
     "schema": {"type": "string"},
 }
 

@@ -82,7 +82,7 @@ def _stack(results: Sequence[Answer | RequestError]) -> bytes:
             raise result
         arrays.append(np.asarray(result.value))
     if len({array.shape for array in arrays}) > 1:
-        raise InvalidArray("the results differ in size, so they are no single array; ask for application/zip")
+        raise InvalidArray("the results differ in size, so they do not fit one array; request application/zip")
     return write_npy(np.stack(arrays))
 
 

@@ -11,8 +11,8 @@ from service.models.aliases import MAX_REFERENCE
 from service.tasks.generate import Look
 from service.tasks.interpolate import Way
 
-Resize = Annotated[str | None, Field(description="What was done to the size; absent if nothing was")]
-Source = Annotated[str | None, Field(description="Name of the file; only where several files of a form have names")]
+Resize = Annotated[str | None, Field(description="Resizing applied; absent if none")]
+Source = Annotated[str | None, Field(description="Name of the file; only if several files of a form have names")]
 
 
 class StrictQuery(BaseModel):
@@ -28,7 +28,7 @@ class JobQuery(StrictQuery):
         str | None,
         Field(
             max_length=2000,
-            description="Makes the request a job, and calls this URL when it has ended; see the setting webhook_hosts",
+            description="Makes the request a job, and calls this URL at its end; see the setting webhook_hosts",
         ),
     ] = None
 
@@ -40,11 +40,12 @@ class ModelQuery(JobQuery):
         str | None,
         Field(
             max_length=MAX_REFERENCE,
-            description="Name of the model, or `<model>@<alias>`; the task's default if left out",
+            description="Name of the model, or `<model>@<alias>`; default: the default of the task",
         ),
     ] = None
     version: Annotated[
-        int | None, Field(ge=1, lt=10**9, description="Version of the model; the newest that works if left out")
+        int | None,
+        Field(ge=1, lt=10**9, description="Version of the model; default: the newest that passed its checks"),
     ] = None
 
     @property
@@ -54,10 +55,10 @@ class ModelQuery(JobQuery):
 
 
 class _FileQuery(ModelQuery):
-    quality: Annotated[int, Field(ge=1, le=100, description="Of a JPEG or WebP answer")] = 95
+    quality: Annotated[int, Field(ge=1, le=100, description="Quality of a JPEG or WebP answer")] = 95
     metadata: Annotated[
         Literal["drop", "keep"],
-        Field(description="Whether EXIF data (camera, time, place) of the file goes into the answer"),
+        Field(description="Whether to copy EXIF data (camera, time, place) into the answer"),
     ] = "drop"
 
 
@@ -65,19 +66,19 @@ class _RestorationQuery(_FileQuery):
     data_range: Annotated[
         Annotated[float, Field(gt=0, lt=1e30)] | Literal["auto"] | None,
         Field(
-            description="Of an NPY array or a TIFF of floats: the value of white where black is 0, or `auto` for its "
-            "smallest and largest value. The answer has the same range. Left out, floats are in [0, 1]"
+            description="Range of an NPY array or a TIFF of floats: the value of white where black is 0, or `auto` "
+            "for its smallest and largest value. The answer has the same range. Default: floats in [0, 1]"
         ),
     ] = None
     layout: Annotated[
         Literal["chw", "hwc"],
-        Field(description="The axes of an NPY array: channels first, or last as in OpenCV and Pillow"),
+        Field(description="Axes of an NPY array: channels first, or last as in OpenCV and Pillow"),
     ] = "chw"
     thorough: Annotated[
         bool,
         Field(
-            description="Average over the eight turns and mirror images of the picture: a little better, in eight "
-            "times the time"
+            description="Average over the eight rotations and reflections of the image: slightly better, eight times "
+            "slower"
         ),
     ] = False
 
@@ -92,10 +93,10 @@ class DenoiseQuery(_RestorationQuery):
 
     sigma: Annotated[
         float | None,
-        Field(ge=0, le=255, description="Standard deviation of the noise, 0-255 units; estimated if left out"),
+        Field(ge=0, le=255, description="Standard deviation of the noise, 0-255 units; estimated by default"),
     ] = None
     strength: Annotated[
-        float, Field(ge=0, le=1, description="1 gives the clean image, 0 the one that was sent, between them a blend")
+        float, Field(ge=0, le=1, description="1 returns the clean image, 0 the input, values between them a blend")
     ] = 1.0
 
 
@@ -125,17 +126,19 @@ class AnomalyQuery(ModelQuery):
 class GenerateQuery(ModelQuery):
     """Which model answers, and what the answer looks like."""
 
-    view: Annotated[Look, Field(description="Each image, or all of them in one picture")] = "images"
+    view: Annotated[Look, Field(description="Separate images, or all of them in one picture")] = "images"
 
 
 class InterpolateQuery(ModelQuery):
     """Which model answers, how many images there are, and on which way."""
 
-    steps: Annotated[int, Field(ge=2, lt=10**6, description="Images, with both ends; at most max_images")] = 9
-    path: Annotated[Way, Field(description="Straight, or along an arc around the mean of the latents")] = "linear"
+    steps: Annotated[
+        int, Field(ge=2, lt=10**6, description="Number of images, both ends included; at most max_images")
+    ] = 9
+    path: Annotated[Way, Field(description="Straight line, or arc around the mean of the latents")] = "linear"
     view: Annotated[
         Literal["strip", "frames", "animation"] | None,
-        Field(description="One picture of all, each in a ZIP or array, or one after another; by Accept if left out"),
+        Field(description="One picture, separate images in a ZIP or array, or an animation; default: by Accept"),
     ] = None
 
 
@@ -144,21 +147,23 @@ class CompressQuery(ModelQuery):
 
     rate: Annotated[
         int | None,
-        Field(ge=0, lt=256, description="Index of one of the model's rates, 0 for the smallest file; its default if "
-              "left out. `GET /models/{name}` says under `compression` what each gives"),
+        Field(ge=0, lt=256, description="Index of one of the model's rates, 0 for the smallest file. Default: the "
+              "model's. `GET /models/{name}` lists them under `compression`"),
     ] = None  # fmt: skip
 
 
 class DecompressQuery(JobQuery):
     """How the images are written. The file itself names its model."""
 
-    quality: Annotated[int, Field(ge=1, le=100, description="Of a JPEG or WebP answer")] = 95
+    quality: Annotated[int, Field(ge=1, le=100, description="Quality of a JPEG or WebP answer")] = 95
 
 
 class VersionQuery(StrictQuery):
     """Which version of a model."""
 
-    version: Annotated[int | None, Field(ge=1, lt=10**9, description="The newest that works if left out")] = None
+    version: Annotated[int | None, Field(ge=1, lt=10**9, description="Default: the newest that passed its checks")] = (
+        None
+    )
 
 
 class Problem(BaseModel):
@@ -171,7 +176,7 @@ class Problem(BaseModel):
     status: int
     code: Annotated[str, Field(json_schema_extra={"enum": [*sorted(PROBLEMS)]})]
     detail: str
-    request_id: Annotated[str | None, Field(description="In a 500: what to look for in the log")] = None
+    request_id: Annotated[str | None, Field(description="In a 500: the id in the log")] = None
     source: Source = None
 
 
@@ -214,7 +219,7 @@ class Verdict(BaseModel):
         Literal["good", "review", "anomalous"],
         Field(
             description="anomalous: score >= threshold. review: score >= review_threshold, or the image is unlike "
-            "those learnt. good: neither"
+            "the training images. good: neither"
         ),
     ]
     is_anomalous: Annotated[bool, Field(description="score >= threshold")]
@@ -222,16 +227,16 @@ class Verdict(BaseModel):
     unlike_training: Annotated[
         list[str],
         Field(
-            description="In what the image is unlike those learnt: size, brightness, contrast, sharpness. Its score "
-            "then says little"
+            description="How the image is unlike the training images: size, brightness, contrast, sharpness. Its "
+            "score is then unreliable"
         ),
     ]
     map_threshold: Annotated[
         float | None,
         Field(
-            description="From where on a place in the map is unusual: as calibrated, or half way from the map's median "
+            description="Map value from which a place is unusual: as calibrated, or half way from the map's median "
             "to its peak if the image is anomalous and its map stays below that. Null for a normal image if the "
-            "calibration has no peaks of maps"
+            "calibration has no map peaks"
         ),
     ]
     regions: Annotated[list[Region], Field(description="Largest first, at most 16; none if the image is normal")]
@@ -240,7 +245,7 @@ class Verdict(BaseModel):
 class CalibrationSize(BaseModel):
     """How sure one can be of a verdict."""
 
-    images: Annotated[int, Field(description="Normal images, never trained on, that the model was calibrated with")]
+    images: Annotated[int, Field(description="Number of held-out normal images in the calibration")]
     smallest_fpr: Annotated[
         float, Field(description="The smallest false-positive rate that this many images can promise")
     ]
@@ -251,9 +256,9 @@ class _Calibrated(BaseModel):
     version: int
     threshold: Annotated[float, Field(description="The score from which an image is anomalous")]
     review_threshold: Annotated[
-        float, Field(description="The score from which an image is to be reviewed; `threshold` without `review_fpr`")
+        float, Field(description="The score from which an image needs review; `threshold` without `review_fpr`")
     ]
-    max_fpr: Annotated[float, Field(description="The share of normal images that it flags: as asked, or the model's")]
+    max_fpr: Annotated[float, Field(description="Share of normal images that it flags: as requested, or the model's")]
     calibration: CalibrationSize
     resize: Resize = None
     source: Source = None
@@ -277,7 +282,7 @@ class ModelSummary(BaseModel):
     versions: Annotated[list[int], Field(description="All versions on disk; name one with ?version=")]
     summary: str
     tasks: list[Task]
-    default_for: Annotated[list[Task], Field(description="Tasks it answers when no model is named")]
+    default_for: Annotated[list[Task], Field(description="Tasks for which it is the default")]
     input: InputSpec
     latent_dim: int | None
     metrics: tuple[Metric, ...]
@@ -306,7 +311,7 @@ class Readiness(BaseModel):
     device: Annotated[str, Field(description="The setting")]
     provider: Annotated[str, Field(description="The onnxruntime execution provider in use")]
     cores: Annotated[float, Field(description="Cores that may be used, by affinity and cgroup quota")]
-    workers: Annotated[int, Field(description="Processes that answer")]
+    workers: Annotated[int, Field(description="Number of worker processes")]
     threads: Annotated[int, Field(description="Threads inside one inference")]
     models: list[LiveModel]
     rejected: list[RejectedModel]

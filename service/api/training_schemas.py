@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from service.api.schemas import StrictQuery
 from service.collections.store.trainings import TrainingState, Work
 
-_WORK = "calibrate sets the threshold anew by the pictures that people called fine; fit learns anew from them"
+_WORK = "calibrate sets a new threshold from the pictures marked as fine; fit trains a new detector on them"
 
 
 class TrainingQuery(StrictQuery):
-    """Which version is to be made."""
+    """How to make the next version."""
 
     work: Annotated[Work, Field(description=_WORK)]
 
@@ -23,30 +23,30 @@ class TrainingAnswer(BaseModel):
     model: str
     work: Annotated[Work, Field(description=_WORK)]
     state: Annotated[
-        TrainingState, Field(description="ready: the version waits to be approved. approved: it is being published")
+        TrainingState, Field(description="ready: the version can be approved. approved: it is being published")
     ]
     created: Annotated[str, Field(description="UTC, ISO 8601")]
-    heard: Annotated[str | None, Field(description="When its worker last said something")]
+    heard: Annotated[str | None, Field(description="Time of the last report of its worker")]
     worker: str | None
-    said: Annotated[str, Field(description="What it is doing")]
-    share: Annotated[float | None, Field(description="How much of that is done, in [0, 1]")]
-    old_version: Annotated[int | None, Field(description="The version that it began with")]
-    version: Annotated[int | None, Field(description="The one that it made, once that is live")]
-    problem: Annotated[str | None, Field(description="Why it failed")]
+    said: Annotated[str, Field(description="Current step")]
+    share: Annotated[float | None, Field(description="Share of the step that is done, in [0, 1]")]
+    old_version: Annotated[int | None, Field(description="Version that was live at the start")]
+    version: Annotated[int | None, Field(description="Version that it made, once it is live")]
+    problem: Annotated[str | None, Field(description="Reason of the failure")]
 
 
 class TrainingWithLog(TrainingAnswer):
     """A training with what it left to read."""
 
     log: str
-    card: Annotated[str | None, Field(description="Of the new version, as Markdown, once it is ready")]
+    card: Annotated[str | None, Field(description="Card of the new version as Markdown, once it is ready")]
 
 
 class TrainingsAnswer(BaseModel):
     """The trainings of a model."""
 
     model: str
-    workers: Annotated[list[str], Field(description="Workers that were there within the last 30 seconds")]
+    workers: Annotated[list[str], Field(description="Workers seen within the last 30 seconds")]
     trainings: list[TrainingAnswer]
 
 
@@ -57,7 +57,7 @@ class _Body(BaseModel):
 class LeaseBody(_Body):
     """A worker asks for work."""
 
-    worker: Annotated[str, Field(min_length=1, max_length=100, description="Its name")]
+    worker: Annotated[str, Field(min_length=1, max_length=100, description="Name of the worker")]
 
 
 class LeaseAnswer(BaseModel):
@@ -65,8 +65,8 @@ class LeaseAnswer(BaseModel):
 
     id: str
     model: str
-    work: Annotated[Literal["calibrate", "fit", "publish"], Field(description="publish: it was approved")]
-    job: Annotated[str, Field(description="With `token` it proves whose the training is")]
+    work: Annotated[Literal["calibrate", "fit", "publish"], Field(description="publish: publish an approved version")]
+    job: Annotated[str, Field(description="Id of the lease; reports need it with `token`")]
     token: str
     lease_s: Annotated[float, Field(description="Seconds until another worker gets it, unless this one reports")]
 
@@ -83,7 +83,7 @@ class ReportBody(LeasedBody):
 
     said: Annotated[str, Field(max_length=200)] = ""
     share: Annotated[float | None, Field(ge=0, le=1)] = None
-    lines: Annotated[str, Field(max_length=65536, description="For the log, each with its line break")] = ""
+    lines: Annotated[str, Field(max_length=65536, description="Lines for the log, each with its line break")] = ""
 
 
 class EndBody(LeasedBody):
@@ -98,11 +98,11 @@ class EndBody(LeasedBody):
     def _check_one_end(self) -> "EndBody":
         ends = (self.problem, self.version, self.card and self.old_version)
         if sum(end is not None for end in ends) != 1:
-            raise ValueError("it ends with problem, or version, or card and old_version")
+            raise ValueError("give problem, or version, or card and old_version")
         return self
 
 
 class GoOnAnswer(BaseModel):
     """Whether the training still is this worker's."""
 
-    go_on: Annotated[bool, Field(description="False: it was cancelled, or another worker has it; stop")]
+    go_on: Annotated[bool, Field(description="False if the training was cancelled or another worker has it: stop")]

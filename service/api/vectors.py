@@ -115,4 +115,4 @@ def _check_length(z: NDArray[np.float32]) -> None:
         InvalidLatent: They are not.
     """
     if (longest := float(np.linalg.norm(z.astype(np.float64), axis=-1).max())) > _LONGEST:
-        raise InvalidLatent(f"a latent has the length {longest:.3g}, and distances beyond {_LONGEST:g} have no number")
+        raise InvalidLatent(f"a latent has the length {longest:.3g}, and distances overflow beyond {_LONGEST:g}")

@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 async def _run(options: argparse.Namespace, settings: Settings) -> int:
     if not is_collection_name(options.collection):
-        raise ValueError(f"{options.collection!r} cannot be a collection; take a-z, 0-9, _ and -, at most 63 of them")
+        raise ValueError(f"{options.collection!r} is not a valid collection name; use up to 63 of a-z, 0-9, _ and -")
     if not options.folder.is_dir():
         raise ValueError(f"{options.folder} is not a folder")
     registry = Registry(
@@ -104,7 +104,7 @@ async def _rebuild(indexing: Indexing, options: argparse.Namespace) -> int:
         if missing:
             raise ValueError(
                 f"{missing} of {found.items} items have no file in {options.folder}; nothing was changed. Find the "
-                "files, or let go of those items with --missing drop"
+                "files, or remove those items with --missing drop"
             )
         sources = _kept(store, name, options)
         put, _, failed = await indexing.fill(
@@ -113,13 +113,13 @@ async def _rebuild(indexing: Indexing, options: argparse.Namespace) -> int:
         if not put or (failed and options.missing != "drop"):
             with contextlib.suppress(CollectionNotFound):
                 store.drop(new)
-            raise ValueError(f"{failed} files have problems; nothing was changed. To let go of them: --missing drop")
+            raise ValueError(f"{failed} files have problems; nothing was changed. To remove them: --missing drop")
         if store.replace(name, new, changes=found.changes):
             print(f"{name}: {put} items have vectors of {model.label} now, {failed} are gone")  # noqa: T201
             return EXIT_SOME_FAILED if failed else EXIT_DONE
     store.drop(new)
     raise ValueError(
-        f"{name} was changed in each of {_ROUNDS} attempts; nothing was done. Try when nobody writes to it"
+        f"{name} was changed in each of {_ROUNDS} attempts; nothing was done. Retry when no one writes to it"
     )
 
 
@@ -174,10 +174,10 @@ _FLAGS = ("models-dir", "collections-url", "device")
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
-        description="Put a folder of images into a collection, or make a collection's vectors anew.",
+        description="Store a folder of images in a collection, or recompute the vectors of a collection.",
         epilog=f"Settings of the service count here, too, such as {PREFIX}COLLECTIONS_URL and {PREFIX}MAX_ITEMS. "
         "Ends with 1 if some files had problems, each of which is a line on standard error, and with 2 if nothing was "
-        "done. The service may run meanwhile: it finds every item as soon as that is written.",
+        "done. The service may keep running: it finds every item as soon as it is written.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -186,27 +186,32 @@ def _parser() -> argparse.ArgumentParser:
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=parser.epilog
         )
         command.set_defaults(run=run)
-        command.add_argument("folder", type=Path, help="of images, deeper folders too; an id is a path below it")
-        command.add_argument("--collection", required=True, metavar="NAME", help="made if it is not there")
+        command.add_argument("folder", type=Path, help="folder of images, with its subfolders; ids are paths below it")
         command.add_argument(
-            "--model", metavar="NAME", help="that makes the vectors (default: as the collection has it)"
+            "--collection", required=True, metavar="NAME", help="name of the collection; created if missing"
+        )
+        command.add_argument(
+            "--model", metavar="NAME", help="model of the vectors (default: the model of the collection)"
         )
         for flag in _FLAGS:
-            command.add_argument(f"--{flag}", metavar=flag.rsplit("-", 1)[-1].upper(), help="as of the service")
+            command.add_argument(f"--{flag}", metavar=flag.rsplit("-", 1)[-1].upper(), help="as for the service")
         return command
 
     labels = add(
-        "index", _index, "put images into a collection, but for those that are there"
+        "index", _index, "store images in a collection, except those already there"
     ).add_mutually_exclusive_group()
-    labels.add_argument("--labels-from-folders", action="store_true", help="the folder of a file is its label")
+    labels.add_argument("--labels-from-folders", action="store_true", help="use the folder of a file as its label")
     labels.add_argument(
-        "--labels", type=Path, metavar="CSV", help="a table with the columns file and label; others become metadata"
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="table with the columns file and label; other columns become metadata",
     )
     rebuild = add("rebuild", _rebuild, "make the vectors of a collection anew with the newest version of the model")
     rebuild.add_argument(
         "--missing",
         choices=["refuse", "drop"],
         default="refuse",
-        help="what becomes of items whose file is not in the folder or is broken (default refuse: nothing is changed)",
+        help="what to do with items whose file is missing or broken (default refuse: change nothing)",
     )
     return parser

@@ -85,7 +85,7 @@ def read_container(data: bytes, *, max_images: int) -> Container:
     planes = reader.planes() if version == PLANES_VERSION else None
     model = reader.take(name_length)
     if not model or not model.isascii():
-        raise BrokenContainer(f"the file names the model {shown(model)}, which is no name")
+        raise BrokenContainer(f"the file names the model {shown(model)}, which is not a valid name")
     model_version, count = reader.number(), reader.number()
     if not model_version or not count:
         raise BrokenContainer(f"the file has {count} images by version {model_version} of a model; both begin at 1")
@@ -105,14 +105,16 @@ def _read_head(data: bytes) -> tuple[int, int, bytes, bytes, int, int, int]:
             f"the body starts with {shown(data[:8])}; a file of /compress starts with {CONTAINER_MAGIC!r}"
         )
     if len(data) < _HEAD.size:
-        raise BrokenContainer(f"the file has {len(data)} bytes, its header alone has {_HEAD.size} or more: was it cut?")
+        raise BrokenContainer(f"the file has {len(data)} bytes, fewer than a header ({_HEAD.size}): was it truncated?")
     _, version, crc32, symbols_crc32, decoder, tables, rate, kind, name_length = _HEAD.unpack_from(data)
     if version not in {ROWS_VERSION, PLANES_VERSION}:
         raise BrokenContainer(
             f"the file has format version {version}; this service reads versions {ROWS_VERSION} and {PLANES_VERSION}"
         )
     if (found := zlib.crc32(memoryview(data)[_CHECKED_FROM:])) != crc32:
-        raise BrokenContainer(f"the file has CRC32 {found:08x}, its header says {crc32:08x}: it is cut off or damaged")
+        raise BrokenContainer(
+            f"the file has CRC32 {found:08x}, its header says {crc32:08x}: it is truncated or damaged"
+        )
     return version, symbols_crc32, decoder, tables, rate, kind, name_length
 
 
@@ -136,7 +138,7 @@ class _Reader:
     def take(self, length: int) -> bytes:
         taken = self.data[self.at : self.at + length]
         if len(taken) < length:
-            raise BrokenContainer("the header goes on behind the end of the file")
+            raise BrokenContainer("the header ends after the end of the file")
         self.at += length
         return taken
 
@@ -145,12 +147,12 @@ class _Reader:
             case 1 | 3 as planes:
                 return planes
             case other:
-                raise BrokenContainer(f"the file has images of {other} planes; there are 1 and 3")
+                raise BrokenContainer(f"an image of the file has {other} planes; 1 and 3 exist")
 
     def sizes(self, kind: int, count: int, *, least: int) -> tuple[tuple[int, int], ...]:
         """Return height and width of each image, or of all, or none where they have the model's own size."""
         if not least <= kind <= _EACH_ITS_SIZE:
-            raise BrokenContainer(f"the file says its sizes in the way {kind}; there are {least} to {_EACH_ITS_SIZE}")
+            raise BrokenContainer(f"the file stores its sizes in form {kind}; forms {least} to {_EACH_ITS_SIZE} exist")
         said = (0, 1, count)[kind]
         sizes = tuple((self.number(), self.number()) for _ in range(said))
         if any(not height or not width for height, width in sizes):

@@ -158,7 +158,7 @@ def sums(read: Means) -> Means:
         left, up, corner = total[row, column - 1], total[row - 1, column], total[row - 1, column - 1]
         total[row, column] += _middle(left, up, corner)
     if len(total) and max(total.max(), -total.min()) > _LARGEST_MEAN:
-        raise BrokenContainer("the payload has a mean brightness that no image has")
+        raise BrokenContainer("the payload has an impossible mean brightness")
     return total.astype(np.int32)
 
 

@@ -83,7 +83,7 @@ def take(decoder: stream.queue.RangeDecoder, table: SymbolTable, count: int) -> 
     try:
         indices: NDArray[np.int32] = decoder.decode(entropy_model(table), count)
     except (AssertionError, ValueError) as error:  # what the coder raises
-        raise BrokenContainer(f"the payload is no sequence of symbols: {reason_of(error)}") from error
+        raise BrokenContainer(f"the payload is not a sequence of symbols: {reason_of(error)}") from error
     return indices + np.int32(table.first)
 
 

@@ -146,7 +146,7 @@ class Admission:
             Draining: It is stopping.
         """
         if self.is_draining:
-            raise _draining("the service is stopping and takes no new requests")
+            raise _draining("the service is stopping and accepts no new requests")
 
     def take(self, slot: Slot, images: int) -> None:
         """Count `images` for a slot.
@@ -181,8 +181,8 @@ class Admission:
             if now >= slot.started_at + slot.timeout_s:
                 slot.end(
                     DeadlineExceeded(
-                        f"the answer was not there {slot.timeout_s:.3g} s after the request (setting "
-                        "request_timeout_s, and more for long work); what was queued of it has been dropped"
+                        f"no answer {slot.timeout_s:.3g} s after the request (setting request_timeout_s, and more "
+                        "for long work); its queued work was dropped"
                     )
                 )
             slot.listen()

@@ -99,13 +99,13 @@ class KeyGate:
         key = _sent_key(headers)
         if key is None:
             return MissingApiKey(
-                "this service wants an API key; send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
+                "this service requires an API key; send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
                 headers={**_CHALLENGE, **extra},
             )
         digest = _digest(key)
         if (wait_s := self._wait_s(address)) and (address, digest) not in self._welcome:
             return TooManyGuesses(
-                f"{_MAX_GUESSES} wrong keys have come from {address!r} within a minute; wait for one",
+                f"{_MAX_GUESSES} wrong keys came from {address!r} within a minute; wait a minute",
                 headers={"Retry-After": str(math.ceil(wait_s)), **extra},
             )
         # Digests have one length, and every key is compared: the time tells nothing about where a guess went wrong.
@@ -116,16 +116,14 @@ class KeyGate:
                 found, name = right, its_name
         if found is None:
             self._note_guess(address)
-            return WrongApiKey(
-                "the API key is none of this service's keys; was it mistyped or replaced?", headers=extra
-            )
+            return WrongApiKey("the API key is not valid here; was it mistyped or replaced?", headers=extra)
         scope[CLIENT] = digest.hex()
         note(scope, key=name)
         _remember(self._welcome, (address, digest), None)
         needed = right_for(scope["method"], scope["path"])
         if RIGHTS.index(found) < RIGHTS.index(needed):
             return KeyNotEnough(
-                f"the key may {found}, and {scope['method']} {shown(scope['path'])} takes one that may {needed} "
+                f"the key may only {found}, but {scope['method']} {shown(scope['path'])} needs one that may {needed} "
                 f"(setting {_SETTING[needed]})",
                 headers=extra,
             )

@@ -34,7 +34,7 @@ def decode(body: bytes, coding: str, cap: Cap) -> bytes:
         raise MalformedBody(f"the body is not {coding}: {reason_of(error)}") from error
     check_size(len(content), cap)
     if not reader.eof or reader.unused_data:
-        raise MalformedBody(f"the {coding} body is cut off, or followed by something else")
+        raise MalformedBody(f"the {coding} body is truncated, or followed by other data")
     return content
 
 

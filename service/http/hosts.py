@@ -38,8 +38,8 @@ class HostGate:
         if host not in self._passed:
             if not self._is_allowed(host.decode("latin-1")):
                 error = WrongHost(
-                    f"the request is for {shown(host.decode('latin-1'))}, which is no name of this service; name it in "
-                    "the setting allowed_hosts",
+                    f"the request is for {shown(host.decode('latin-1'))}, which is not a name of this service; add it "
+                    "to the setting allowed_hosts",
                     headers={"Connection": "close"},
                 )
                 return await problem_response(error)(scope, receive, send)

@@ -41,7 +41,7 @@ def split_multipart(body: bytes, content_type: str, *, max_parts: int) -> list[P
         raise MalformedBody(f"Content-Type is {shown(content_type)}; it needs a boundary of 1 to 70 characters")
     delimiter = b"--" + boundary.encode("latin-1", "replace")
     if delimiter not in body:
-        raise MalformedBody(f"the multipart body never has its boundary {shown(delimiter)[1:]}")
+        raise MalformedBody(f"the multipart body lacks its boundary {shown(delimiter)[1:]}")
     try:
         return _parts(body, boundary, max_parts)
     except MultipartError as error:

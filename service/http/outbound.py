@@ -67,16 +67,16 @@ class AllowedHosts:
             parsed = httpx.URL(url)
             scheme, host, port = parsed.scheme, parsed.host.lower(), parsed.port
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise InvalidParameter(f"{parameter} {shown(url)} is no address: {reason_of(error)}") from error
+            raise InvalidParameter(f"{parameter} {shown(url)} is not a URL: {reason_of(error)}") from error
         if scheme not in _PORTS or not host or parsed.userinfo:
-            raise InvalidParameter(f"{parameter} {shown(url)} is no address; send https://HOST/PATH")
+            raise InvalidParameter(f"{parameter} {shown(url)} is not a URL; send https://HOST/PATH")
         port = port or _PORTS[scheme]
         written = f"[{host}]" if ":" in host else host
         named = [f"{written}:{port}"] + ([written] if port == _PORTS[scheme] else [])
         is_named = any(name in self._hosts for name in named)
         if not is_named and not any(self._is_below(pattern, named) for pattern in self._hosts):
             raise InvalidParameter(
-                f"{parameter} leads to {shown(named[0])}, which is none of the hosts that this service may ask "
+                f"{parameter} leads to {shown(named[0])}, which is not among the hosts that this service may call "
                 f"(setting {self._setting})"
             )
         return Target(parsed, port, is_named)

@@ -145,12 +145,12 @@ def _check_jpegs(tags: Mapping[int, Any], data: bytes, *, max_pixels: int) -> No
     where = next((found for found in _PARTS_TAGS if all(tag in tags for tag in found)), None)
     starts, sizes = (tags[tag] for tag in where) if where else ((), ())
     if not starts or len(starts) != len(sizes):
-        raise BrokenImage("TIFF: it does not say where its JPEG data is")
+        raise BrokenImage("TIFF: the offset of its JPEG data is missing")
     for start, size in zip(starts, sizes, strict=True):
         try:
             part = jpeg.walk(data[start : start + size])
         except (struct.error, IndexError) as error:
-            raise BrokenImage("TIFF: a JPEG in it was cut off or damaged") from error
+            raise BrokenImage("TIFF: a JPEG in it is truncated or damaged") from error
         check_size(part.width or 0, part.height or 0, max_pixels=max_pixels)
 
 

@@ -41,8 +41,8 @@ class Form:
             raise InvalidParameter(f"layout=hwc is for NPY arrays, and the file is a {kind}; leave it out")
         if self.data_range is not None and not has_floats:
             raise InvalidParameter(
-                f"data_range is for NPY arrays and TIFF files of floats, and the file is a {kind} of integers, which "
-                "says its own range; leave it out"
+                f"data_range is for NPY arrays and TIFF files of floats, and the file is a {kind} of integers, whose "
+                "range is fixed; leave it out"
             )
 
 
@@ -67,8 +67,8 @@ def to_unit_range(values: NDArray[Any], data_range: DataRange | None) -> tuple[N
     if data_range is None:
         if not (low >= 0.0 and high <= 1.0):
             raise InvalidArray(
-                f"the array has values from {low} to {high}; pixels are in [0, 1]: divide by 255, send uint8, or say "
-                "what white is: data_range=255, or data_range=auto"
+                f"the array has values from {low} to {high}; pixels are in [0, 1]: divide by 255, send uint8, or give "
+                "the value of white: data_range=255, or data_range=auto"
             )
         return values.astype(np.float32, copy=False), None
     black, white = (low, high) if data_range == "auto" else (0.0, data_range)
@@ -77,7 +77,7 @@ def to_unit_range(values: NDArray[Any], data_range: DataRange | None) -> tuple[N
         white, span = black + 1.0, 1.0
     if not np.isfinite(span) or low < black - _FURTHEST * span or high > white + _FURTHEST * span:
         raise InvalidArray(
-            f"the array has values from {low} to {high}, which do not fit data_range={shown(data_range)}: say the "
+            f"the array has values from {low} to {high}, which do not fit data_range={shown(data_range)}: give the "
             "value of white where black is 0, or data_range=auto"
         )
     x = np.subtract(values, black, dtype=np.float64) if values.dtype.itemsize > 2 else values.astype(np.float32) - black

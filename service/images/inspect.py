@@ -57,7 +57,7 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
     found = format_of(data)
     if found is None:
         raise UnsupportedMediaType(
-            f"the image starts with {shown(data[:8])}, which is no PNG, JPEG, WebP, GIF, BMP or TIFF file"
+            f"the image starts with {shown(data[:8])}, which is not a PNG, JPEG, WebP, GIF, BMP or TIFF file"
         )
     try:
         outline = found.walk(data)
@@ -67,7 +67,7 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
             raise TooManyImages(f"{found.name}: {outline.frames} pages, the limit is {max_frames} (setting max_frames)")
     except (struct.error, IndexError, OverflowError) as error:  # the walks read where the file tells them to
         raise BrokenImage(
-            f"{found.name}: a header points past the end of the file; it was cut off or damaged"
+            f"{found.name}: a header points past the end of the file; it is truncated or damaged"
         ) from error
     return outline
 

@@ -128,7 +128,7 @@ def read_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]
     if version not in _HEADER_READERS:
         raise InvalidArray(f"NPY version {version[0]}.{version[1]}; send 1.0 or 2.0, as numpy.save does")
     if len(_SHAPE.findall(data, 0, _MAX_HEADER_BYTES)) > 1:  # what was counted would not be what is read
-        raise InvalidArray("the NPY header names the shape twice; which one is meant?")
+        raise InvalidArray("the NPY header names the shape twice")
     file = io.BytesIO(data)
     file.seek(8)
     try:

@@ -109,7 +109,7 @@ def _read_again(path: Path, sha256: str) -> bytes:
     try:
         return _read_verified(path, sha256)
     except ModelRejected as error:
-        raise NotReady(f"the model was closed while nobody asked, and cannot be opened again: {error}") from error
+        raise NotReady(f"the model was closed while idle, and cannot be opened again: {error}") from error
 
 
 def _check_signature(session: Session, task: Task, graph: Graph, manifest: Manifest) -> None:
@@ -167,7 +167,7 @@ def _read_golden(directory: Path, manifest: Manifest) -> dict[str, NDArray[np.fl
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise ModelRejected(f"{manifest.golden.file} is no NPZ file: {reason_of(error)}") from error
+        raise ModelRejected(f"{manifest.golden.file} is not an NPZ file: {reason_of(error)}") from error
 
 
 def _check_golden(session: Session, task: Task, golden: dict[str, Floats], tolerance: float) -> None:

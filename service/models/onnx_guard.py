@@ -48,11 +48,11 @@ def _check_node(message: memoryview) -> None:
     node = _fields(message, "a node")
     operator, domain = _text(node, 4, "a node"), _text(node, 7, "a node")
     if domain not in _DOMAINS:
-        raise ModelRejected(f"operator {shown(f'{domain}.{operator}')} is not of ONNX; export with standard operators")
-    if operator in _WITH_SUBGRAPHS:
         raise ModelRejected(
-            f"operator {operator} runs a graph inside the graph, without a bound; export with fixed steps instead"
+            f"operator {shown(f'{domain}.{operator}')} is not an ONNX operator; export with standard operators"
         )
+    if operator in _WITH_SUBGRAPHS:
+        raise ModelRejected(f"operator {operator} runs a subgraph; export with fixed steps instead")
     for attribute in _messages(node, 5, "an attribute"):
         _check_attribute(attribute, operator)
 
@@ -61,7 +61,7 @@ def _check_attribute(message: memoryview, operator: str) -> None:
     attribute = _fields(message, "an attribute")
     where = f"attribute {shown(_text(attribute, 1, 'an attribute'))} of {shown(operator)}"
     if attribute.get(6) or attribute.get(11):
-        raise ModelRejected(f"{where} is a graph inside the graph; export with fixed steps instead")
+        raise ModelRejected(f"{where} is a subgraph; export with fixed steps instead")
     if attribute.get(22) or attribute.get(23):
         raise ModelRejected(f"{where} is a sparse tensor; export it with dense weights")
     if 5 in attribute:

@@ -144,12 +144,12 @@ def _blame(ending: int | None, allowed: ProbeLimits) -> str:
     if ending is None or ending == -getattr(signal, "SIGXCPU", 0):
         return (
             f"loading and running its golden sample takes more than {allowed.timeout_s} s (setting probe_timeout_s); "
-            "make the model smaller or allow it more"
+            "make the model smaller or raise the limit"
         )
     how = f"signal {signal.Signals(-ending).name}" if ending < 0 else f"exit status {ending}"
     return (
-        f"it ended the process that tried it out ({how}); {allows(allowed)}; make the model smaller, export it again, "
-        "or allow it more"
+        f"it ended the process that probed it ({how}); {allows(allowed)}; make the model smaller, export it again, "
+        "or raise the limit"
     )
 
 

@@ -346,7 +346,7 @@ class Registry:
                     )
                 model = await self._in_thread(lambda: self._load(key))
             except OSError as error:
-                raise VersionNotFound(f"version {version} of model {name!r} has just been removed") from error
+                raise VersionNotFound(f"version {version} of model {name!r} was just removed") from error
             except VersionNotFound:
                 raise
             except HourglassError as error:

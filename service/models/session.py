@@ -77,7 +77,7 @@ class Session:
         try:
             session = ort.InferenceSession(graph, options, providers=providers)
         except Exception as error:
-            raise ModelRejected(f"onnxruntime does not take the graph: {reason_of(error, limit=300)}") from error
+            raise ModelRejected(f"onnxruntime rejects the graph: {reason_of(error, limit=300)}") from error
         if (real := session.get_providers()[0]) != provider:
             raise ProviderUnavailable(
                 f"{provider} is offered but {real} came up; check the CUDA and cuDNN libraries and the driver, "

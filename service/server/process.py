@@ -54,7 +54,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         raise CannotListen(
-            f"{host}:{port} cannot be listened on: {error.strerror}; end what listens there, or choose another "
+            f"cannot listen on {host}:{port}: {error.strerror}; end the process that uses it, or choose another "
             "--port or --host"
         ) from error
     return listener

@@ -129,7 +129,7 @@ def _counters_directory() -> TemporaryDirectory[str]:
         return TemporaryDirectory(prefix="hourglass-", ignore_cleanup_errors=True)
     except OSError as error:
         raise NoTemporaryDirectory(
-            f"the workers need a directory for what they count: {error}; mount a writable /tmp, set TMPDIR, or run "
+            f"several workers need a directory for shared counters: {error}; mount a writable /tmp, set TMPDIR, or run "
             "one worker"
         ) from error
 

@@ -53,7 +53,7 @@ async function start() {
     keyForm.hidden = true;
     if (!live.length) {
       setTimeout(start, RETRY_MS);
-      throw new Problem("No model is live yet", "this page looks again every few seconds");
+      throw new Problem("No model is live yet", "this page checks again every few seconds");
     }
     tell(trouble, null);
     models ??= live;

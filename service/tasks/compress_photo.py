@@ -80,7 +80,7 @@ class CompressPlanes:
         pixels = sum(CELL**2 * math.prod(places_of(*size)) for size in self.sizes)
         if pixels > limits.max_pixels:
             raise TooManyPixels(
-                f"the images of the request have {pixels} pixels together, with sides filled up to multiples of "
+                f"the images of the request have {pixels} pixels together, with sides padded to multiples of "
                 f"{CELL}; the limit is {limits.max_pixels} (setting max_pixels)"
             )
         return [to_planes(Image(values[None]).pixels(image.channels)[0]) for values in image.values]

@@ -145,7 +145,7 @@ def check_file(file: Container, manifest: Manifest, limits: InputLimits) -> list
         if found != said:
             raise OtherDecoder(
                 f"the file was made by {file.model}/{file.version} with the {what} {said.hex()}, but here it has "
-                f"{found.hex()}; put the version that made it back into models_dir"
+                f"{found.hex()}; restore the version that made it in models_dir"
             )
     if file.rate >= len(compression.rates):
         raise BrokenContainer(f"the file has the rate {file.rate}, its model has 0 to {len(compression.rates) - 1}")
@@ -202,7 +202,7 @@ def image_type_of(file: Container, sizes: Sequence[tuple[int, int]], accept: str
     """
     media_type = negotiate(accept, image_offers(is_single=file.count == 1))
     if media_type == NPY_TYPE and len(set(sizes)) > 1:
-        raise InvalidArray("the images differ in size, so they are no single array; ask for application/zip")
+        raise InvalidArray("the images differ in size, so they do not fit one array; request application/zip")
     return media_type
 
 

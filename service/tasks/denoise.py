@@ -33,8 +33,8 @@ class Denoise(ImageInput):
             )
         if self.options.thorough:
             raise InvalidParameter(
-                f"thorough turns pictures of any size, but {self.manifest.name!r} knows images of one size, the right "
-                "way up; leave it out"
+                f"thorough is for models of any size, but {self.manifest.name!r} takes upright images of one size; "
+                "leave it out"
             )
         x = self.read()
         if self.options.metadata == "drop" and self.image.exif is not None:

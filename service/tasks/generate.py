@@ -119,7 +119,7 @@ def choose_labels(
     labels = generate.labels
     if label is not None and label not in labels:
         known = f"it knows {', '.join(labels)}" if labels else "it draws without labels; leave label out"
-        raise InvalidParameter(f"label is {shown(label)}, which model {model!r} cannot draw; {known}")
+        raise InvalidParameter(f"label is {shown(label)}, which model {model!r} cannot generate; {known}")
     if not labels:
         return None
     if label is not None:
@@ -136,7 +136,7 @@ def refuse_too_many(count: int, manifest: Manifest, limits: InputLimits) -> None
         TooManyImages, TooManyPixels: With the limit.
     """
     if count > limits.max_images:
-        raise TooManyImages(f"{count} images are asked for, the limit is {limits.max_images} (setting max_images)")
+        raise TooManyImages(f"{count} images were requested, the limit is {limits.max_images} (setting max_images)")
     pixels = count * (manifest.input.height or 1) * (manifest.input.width or 1)
     if count > 1 and pixels > limits.max_pixels:
         raise TooManyPixels(f"{count} images have {pixels} pixels, the limit is {limits.max_pixels} (max_pixels)")

@@ -81,7 +81,7 @@ class Interpolate(OneJob):
             model, version = self.manifest.name, self.manifest.version
             z, _ = read_json_latents(data, dim=dim, max_latents=most, model=model, version=version)
         if len(z) != 2:
-            raise InvalidLatent(f"{len(z)} latents were sent; the way leads from one to another, so send two")
+            raise InvalidLatent(f"{len(z)} latents were sent; send exactly two")
         return z
 
     def finish(self, outputs: Outputs) -> Answer:

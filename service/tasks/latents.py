@@ -59,7 +59,7 @@ def read_json_latents(
     if (made_by.get("model", model), made_by.get("version", version)) != (model, version):
         raise InvalidLatent(
             f"the latents are of model {shown(made_by.get('model', model))}, version "
-            f"{shown(made_by.get('version', version))}, but {model!r}, version {version}, would take them; name theirs "
+            f"{shown(made_by.get('version', version))}, but {model!r}, version {version}, was requested; name theirs "
             "with ?model= and &version="
         )
     if not latents:

@@ -124,8 +124,8 @@ class Restoration:
         padded = -(-height // cell) * cell * (-(-width // cell) * cell)  # a sliver may grow much
         if count * padded * scale**2 > limits.max_pixels:
             raise TooManyPixels(
-                f"the answer would have {count} x {width * scale}x{height * scale} pixels, with sides filled up to "
-                f"multiples of {cell} on the way; the limit is {limits.max_pixels} (setting max_pixels)"
+                f"the answer would have {count} x {width * scale}x{height * scale} pixels, with sides padded to "
+                f"multiples of {cell}; the limit is {limits.max_pixels} (setting max_pixels)"
             )
         kinds = image_types(replace(image, values=_shape_only(image.values, height * scale, width * scale)))
         self.media_type = negotiate(self.accept, (NPY_TYPE, *kinds) if image.array_rank else (*kinds, NPY_TYPE))

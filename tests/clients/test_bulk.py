@@ -170,7 +170,7 @@ def test_answers_are_not_written_over_the_images(url: str, folder: Path, capsys:
 
     assert run(url, "denoise", folder, folder) == 2
 
-    assert "would be written over" in capsys.readouterr().err
+    assert "would overwrite" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
 
@@ -306,7 +306,7 @@ def test_compress_takes_the_model_that_suits_and_says_why(
             grey.crop((28 * i, 60, 28 * i + 28, 88)).save(pieces / f"{i}.png")
 
     for paths, model, reason in (
-        ([digits], "digits-compressed", "digits-compressed compresses: it knows such images"),
+        ([digits], "digits-compressed", "digits-compressed fits these images"),
         ([pieces], "photo-compressed", "takes 28x28, but does not know such images"),
         ([HAZELNUT], "photo-compressed", "no other takes 192x192 in colour"),
         ([HAZELNUT, digits], "photo-compressed", "not all of one size"),

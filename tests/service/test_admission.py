@@ -114,7 +114,7 @@ def test_giving_up_ends_everything_inside_with_503() -> None:
         await asyncio.sleep(0)
         rig.admission.start_draining()
 
-        with pytest.raises(Draining, match="takes no new requests"):
+        with pytest.raises(Draining, match="accepts no new requests"):
             await rig.ask()
         rig.admission.give_up()
 

@@ -158,7 +158,7 @@ def test_accept_chooses_the_form(client: TestClient, kind: str) -> None:
             b'{"label": "7"}',
             422,
             "invalid-parameter",
-            "label is '7', which model 'prior' cannot draw; it knows dark, l",
+            "label is '7', which model 'prior' cannot generate; it knows dark, l",
         ),
         (b'{"count": 0}', 422, "invalid-parameter", "count: Input should be greater"),
         (b'{"count": true}', 422, "invalid-parameter", "count: "),

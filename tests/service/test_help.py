@@ -105,7 +105,7 @@ def test_a_program_still_gets_the_explanation_of_an_error_as_text(helping: TestC
     found = helping.get("/problems/queue-full")
 
     assert found.headers["content-type"].startswith("text/plain")
-    assert found.text.startswith("Too much to do (503 queue-full)")
+    assert found.text.startswith("The queue is full (503 queue-full)")
 
 
 def test_a_service_mounted_below_a_path_says_so_in_the_type_of_its_errors(client: TestClient) -> None:

@@ -124,7 +124,7 @@ def test_a_gif_frame_larger_than_its_screen_counts_as_its_own_size() -> None:
 def test_a_tiff_whose_pages_run_in_a_circle_is_refused() -> None:
     directory = struct.pack("<H", 1) + struct.pack("<HHII", 256, 4, 1, 4) + struct.pack("<I", 8)  # next page: itself
 
-    with pytest.raises(BrokenImage, match="circle"):
+    with pytest.raises(BrokenImage, match="cycle"):
         decode(b"II*\0" + struct.pack("<I", 8) + directory)
 
 

@@ -147,19 +147,19 @@ def huge_dimensions(model: onnx.ModelProto) -> None:
 
 
 HARMFUL = {
-    "a loop": (loop(), "operator Loop runs a graph inside the graph"),
-    "a branch": (branch(), "operator If runs a graph inside the graph"),
+    "a loop": (loop(), "operator Loop runs a subgraph"),
+    "a branch": (branch(), "operator If runs a subgraph"),
     "a subgraph in an operator without": (
         edited(
             lambda m: m.graph.node[0].attribute.append(
                 helper.make_attribute("body", onnx.load_from_string(loop()).graph)
             )
         ),
-        "attribute 'body' of 'Mul' is a graph inside the graph",
+        "attribute 'body' of 'Mul' is a subgraph",
     ),
     "an operator of another domain": (
         edited(lambda m: setattr(m.graph.node[0], "domain", "com.microsoft")),
-        "operator 'com.microsoft.Mul' is not of ONNX",
+        "operator 'com.microsoft.Mul' is not an ONNX operator",
     ),
     "a function": (edited(lambda m: m.functions.add(name="f", domain="")), "has functions"),
     "weights in another file": (edited(external), "tensor 'half' has its data in another file"),

@@ -153,7 +153,7 @@ def test_a_removed_job_stops_its_worker(queue: JobQueue) -> None:
     assert not queue.beat(lease, lease_s=LONG_S, done=0, steps=0)
     assert not queue.finish(lease, head="{}", result=b"", bounds=BOUNDS)
     for ask in (queue.job, queue.result, queue.remove):
-        with pytest.raises(JobNotFound, match="there is no job"):
+        with pytest.raises(JobNotFound, match="no job"):
             ask(job.id)
 
 
@@ -170,7 +170,7 @@ def test_a_job_is_seen_by_its_owner_alone(queue: JobQueue) -> None:
 @pytest.mark.parametrize(
     ("bounds", "match"),
     [
-        (JobBounds(2, 2**20, 3600.0), r"2 jobs are kept, the most are 2 \(setting max_jobs\)"),
+        (JobBounds(2, 2**20, 3600.0), r"2 jobs are stored, the limit is 2 \(setting max_jobs\)"),
         (JobBounds(100, 2 * (OVERHEAD_BYTES + 1), 3600.0), r"more do not fit, .*max_jobs_bytes"),
     ],
 )

@@ -138,7 +138,7 @@ def test_collections_do_not_see_one_another(store: Store) -> None:
     assert [c.name for c in store.collections()] == ["a", "b"]
     assert store.collection("b").encoder == other
     store.drop("a")
-    with pytest.raises(CollectionNotFound, match="no collection 'a'; there are: b"):
+    with pytest.raises(CollectionNotFound, match="no collection 'a'; existing ones: b"):
         store.search("a", vector(), k=1)
     assert [n.id for n in store.search("b", np.zeros(3, np.float32), k=5)] == ["x"]
     assert store.put("a", ENCODER, [item("y", 2)], BOUNDS) == 1

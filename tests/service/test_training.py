@@ -199,7 +199,7 @@ def test_a_training_that_ends_its_workers_has_failed_and_says_so(client: TestCli
     found = client.get(TRAINING).json()["trainings"][0]
 
     assert found["state"] == "failed"
-    assert "3 workers began this job" in found["problem"]
+    assert "3 workers started this job" in found["problem"]
 
 
 def test_what_a_worker_says_of_a_failure_is_kept(client: TestClient) -> None:

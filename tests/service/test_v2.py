@@ -261,14 +261,14 @@ def test_the_length_of_the_json_is_that_before_compression(toy: TestClient) -> N
         (request_of(data=["0.5"] * 16), {}, 422, "needs 16 numbers"),
         (request_of(data=[1e300] * 16), {}, 422, "too large for FP32"),
         (request_of(data=None), {}, 422, "needs 16 numbers"),
-        (request_of(parameters={"shared_memory_region": "r"}), {}, 400, "shared memory does not work"),
+        (request_of(parameters={"shared_memory_region": "r"}), {}, 400, "shared memory is not supported"),
         (request_of(parameters={"binary_data_size": 64}), {}, 422, "0 bytes follow the JSON"),
         (request_of(), {LENGTH: "many"}, 400, "'many'"),
         (request_of(), {LENGTH: "99999"}, 400, "is 99999, but the body has"),
         (request_of() + b"1234", {LENGTH: str(len(request_of()))}, 400, "4 bytes follow the JSON"),
         (request_of(), {"Content-Encoding": "br"}, 415, "'br'; send gzip, deflate"),
         (request_of(), {"Content-Encoding": "gzip"}, 400, "not gzip"),
-        (gzip.compress(request_of())[:-9], {"Content-Encoding": "gzip"}, 400, "cut off"),
+        (gzip.compress(request_of())[:-9], {"Content-Encoding": "gzip"}, 400, "truncated"),
         (gzip.compress(b" " * 5000), {"Content-Encoding": "gzip"}, 413, "4097 bytes or more, the limit is 4096"),
         (b" " * 5000, {}, 413, "the limit is 4096"),
         (json.dumps({"inputs": [tensor([0.5] * 16)], "outputs": [{"name": "y"}]}).encode(), {}, 400, "there are x_hat"),
@@ -276,7 +276,7 @@ def test_the_length_of_the_json_is_that_before_compression(toy: TestClient) -> N
             json.dumps({"inputs": [tensor([0.5] * 16)], "parameters": {"sequence_id": 1}}).encode(),
             {},
             400,
-            "remember nothing",
+            "stateless",
         ),
         (
             json.dumps(
@@ -369,7 +369,7 @@ def test_a_graph_with_two_inputs_gets_both(
         np.testing.assert_array_equal(found, session.run(values["x"], values["sigma"])[0])
         with pytest.raises(InferenceServerException, match="needs 2 inputs"):
             client.infer("blur.denoise", [asked(values["x"], is_binary=True)])
-        with pytest.raises(InferenceServerException, match="there twice"):
+        with pytest.raises(InferenceServerException, match="given twice"):
             client.infer("blur.denoise", [asked(values["x"], is_binary=True)] * 2)
         short = asked(values["sigma"][:1], is_binary=True, name="sigma")
         with pytest.raises(InferenceServerException, match="2, 1 rows"):

@@ -137,8 +137,12 @@ def test_masks_are_used_if_every_defect_has_one(home: Path, service: Process) ->
 @pytest.mark.parametrize(
     ("name", "key", "sentence"),
     [
-        ("stripes", "", "401: this service wants an API key"),
-        ("stripes", KEYS["read"], "403: the key may read, and GET '/models/stripes/feedback' takes one that may write"),
+        ("stripes", "", "401: this service requires an API key"),
+        (
+            "stripes",
+            KEYS["read"],
+            "403: the key may only read, but GET '/models/stripes/feedback' needs one that may write",
+        ),
         ("nobody", KEYS["write"], "nobody has called a picture of nobody at"),
     ],
 )

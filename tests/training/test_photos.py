@@ -40,7 +40,7 @@ def test_what_has_no_range_and_what_is_no_image_format_of_ours_is_skipped(tmp_pa
 
     reason_by_name = {skipped.path.name: skipped.reason for skipped in found.skipped}
     assert "pixels are in [0, 1]" in reason_by_name["float.tiff"]
-    assert "which is no PNG" in reason_by_name["drawing.png"]  # Ghostscript never sees it
+    assert "which is not a PNG" in reason_by_name["drawing.png"]  # Ghostscript never sees it
 
 
 def test_a_picture_under_two_names_is_in_one_part_once(photos: Path) -> None:

@@ -1,4 +1,4 @@
-/** Ask a running Hourglass service. The types of queries and answers come from its OpenAPI document. */
+/** Client for a Hourglass service. The types of queries and answers come from its OpenAPI document. */
 
 import createClient, { type Client } from "openapi-fetch";
 import type { components, paths } from "./schema.js";

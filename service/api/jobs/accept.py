@@ -68,5 +68,5 @@ def _check_webhook(service: Service, url: str | None) -> None:
     if url is None:
         return
     if service.settings.max_jobs == 0:
-        raise InvalidParameter("webhook asks for a job, and this service takes none (setting max_jobs)")
+        raise InvalidParameter("webhook requests a job, and jobs are off here (setting max_jobs)")
     AllowedHosts(service.settings.webhook_hosts, setting="webhook_hosts").target(url, parameter="webhook")

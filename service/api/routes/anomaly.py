@@ -28,7 +28,7 @@ SEVERAL: dict[View | None, Mapping[str, str | None]] = {
 @router.post(
     "/anomaly",
     operation_id="anomaly",
-    summary="Say how unusual an image is, and where",
+    summary="Detect anomalies",
     response_class=Response,
     openapi_extra=IMAGE_BODY,
     responses={
@@ -42,13 +42,13 @@ SEVERAL: dict[View | None, Mapping[str, str | None]] = {
     },
 )
 async def anomaly(request: Request, query: Annotated[AnomalyQuery, Query()]) -> Response:
-    """Score an image against what the model was trained on, and say where it is unusual.
+    """Return how unlike the training images an image is, and where.
 
     `Accept` chooses JSON (default), an image of the heat map, or the map as NPY: float32, (H, W) of the sent image.
-    `view=heatmap` and `view=mask` ask for these pictures without a header; the mask is white where a region is, as PNG
+    `view=heatmap` and `view=mask` select these pictures without a header; the mask is white in the regions, as PNG
     or TIFF of one bit, or as NPY of 0 and 1. `p_value` is the share of held-out normal images that score at least as
     high. `max_fpr` moves both thresholds, that of the score and that of the map. `review_fpr` sets a second, lower one:
-    scores between the two are to be reviewed. `unlike_training` says in what an image is of another kind.
+    scores between the two need review. `unlike_training` lists how the image differs in kind from the training images.
     """
     make_work = partial(Anomaly, max_fpr=query.max_fpr, review_fpr=query.review_fpr, view=query.view)
     return await answer_files(request, query, "anomaly", make_work, several=SEVERAL[query.view])

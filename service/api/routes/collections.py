@@ -43,7 +43,7 @@ _COLLECTION_ERRORS = (*STORE_ERRORS, CollectionNotFound)
 @router.get(
     "",
     operation_id="list_collections",
-    summary="The collections",
+    summary="List the collections",
     response_class=Response,
     responses={**success("By name.", model=list[CollectionAnswer]), **problems(*STORE_ERRORS)},
 )
@@ -57,15 +57,15 @@ async def list_collections(request: Request) -> Response:
 @router.get(
     "/{collection}",
     operation_id="get_collection",
-    summary="One collection",
+    summary="Get a collection",
     response_class=Response,
     responses={
-        **success("What is known of it.", model=CollectionAnswer),
+        **success("The collection.", model=CollectionAnswer),
         **problems(*_COLLECTION_ERRORS),
     },
 )
 async def get_collection(request: Request, collection: CollectionName) -> Response:
-    """Say how many items a collection has, and which model version makes its vectors."""
+    """Return the number of items of a collection and the model version of its vectors."""
     service = service_of(request)
     return json_response(_describe(await service.store.run(lambda store: store.collection(collection))))
 
@@ -79,7 +79,7 @@ async def get_collection(request: Request, collection: CollectionName) -> Respon
     responses={**NO_CONTENT, **problems(*_COLLECTION_ERRORS)},
 )
 async def delete_collection(request: Request, collection: CollectionName) -> Response:
-    """Delete a collection with all its items. A later item makes a new one."""
+    """Delete a collection with all its items. A later item creates a new one."""
     service = service_of(request)
     await service.store.write(lambda store: store.drop(collection))
     return Response(status_code=204)
@@ -88,7 +88,7 @@ async def delete_collection(request: Request, collection: CollectionName) -> Res
 @router.get(
     "/{collection}/items",
     operation_id="list_items",
-    summary="The items of a collection",
+    summary="List the items of a collection",
     response_class=Response,
     responses={**success("One page, by id.", model=EntriesAnswer), **problems(*_COLLECTION_ERRORS)},
 )
@@ -104,7 +104,7 @@ async def list_items(request: Request, collection: CollectionName, query: Annota
 @router.put(
     "/{collection}/items/{id:path}",
     operation_id="put_item",
-    summary="Put an image into a collection",
+    summary="Store an image in a collection",
     response_class=Response,
     openapi_extra=VECTOR_BODY,
     responses={
@@ -120,10 +120,10 @@ async def put_item(
     query: Annotated[PutQuery, Query()],
     x_metadata: MetadataHeader = None,
 ) -> Response:
-    """Keep an image's latent, with a label and metadata, under an id of your choice. The image itself is not kept.
+    """Store the latent of an image, with a label and metadata, under an id of your choice. The image is not stored.
 
-    The first item makes the collection, which from then on keeps to the model version that made it. With the answer the
-    item is on disk, and every worker finds it.
+    The first item creates the collection and fixes its model version. When the answer arrives, the item is on disk and
+    every worker finds it.
     """
     service = service_of(request)
     metadata = read_metadata(x_metadata)
@@ -153,7 +153,7 @@ async def put_item(
 @router.get(
     "/{collection}/items/{id:path}",
     operation_id="get_item",
-    summary="One item of a collection",
+    summary="Get an item of a collection",
     response_class=Response,
     responses={
         **success("The item with its latent.", model=ItemAnswer, headers=["X-Model"]),
@@ -187,14 +187,14 @@ async def get_item(request: Request, collection: CollectionName, id: ItemId) -> 
     responses={**NO_CONTENT, **problems(*_COLLECTION_ERRORS, ItemNotFound)},
 )
 async def delete_item(request: Request, collection: CollectionName, id: ItemId) -> Response:  # noqa: A002  as above
-    """Delete one item. A collection without items stays, and keeps to its model version."""
+    """Delete one item. An empty collection remains, with its model version."""
     service = service_of(request)
     await service.store.write(lambda store: store.remove(collection, id))
     return Response(status_code=204)
 
 
 async def _source(service: Service, name: str, query: PutQuery) -> Collection | Model:
-    """Return the collection, or the model that makes the vectors of a new one."""
+    """Return the collection, or the model for the vectors of a new one."""
     try:
         found = await service.store.run(lambda store: store.collection(name))
     except CollectionNotFound:

@@ -18,19 +18,19 @@ router = APIRouter(tags=["images"], route_class=JobRoute)
 @router.post(
     "/compress",
     operation_id="compress",
-    summary="Turn images into one small file",
+    summary="Compress images",
     response_class=Response,
     openapi_extra=IMAGE_BODY,
     responses={
-        **success("One file, however many images were sent.", HOURGLASS, headers=IMAGE_HEADERS),
+        **success("One file for all images.", HOURGLASS, headers=IMAGE_HEADERS),
         **problems(*IMAGE_ERRORS),
     },
 )
 async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -> Response:
-    """Write what a model keeps of images: `/decompress` makes images of it that are like them, not the same.
+    """Compress images, with loss, into a file for `/decompress`.
 
     Models for photographs keep size and colour; models of one size resize. All images of a request, files of a form or
-    rows of an array, go into one file and share its header. `rate` trades bytes for likeness. A file needs the model
+    rows of an array, go into one file and share its header. `rate` trades bytes for quality. A file needs the model
     version that made it.
     """
     service = service_of(request)

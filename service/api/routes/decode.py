@@ -23,7 +23,7 @@ _TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-ww
 @router.post(
     "/decode",
     operation_id="decode",
-    summary="Turn latents into images",
+    summary="Decode latents",
     response_class=Response,
     openapi_extra=LATENT_BODY,
     responses={
@@ -34,7 +34,7 @@ _TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "application/x-ww
     },
 )
 async def decode(request: Request, query: Annotated[ModelQuery, Query()]) -> Response:
-    """Draw what the model makes of a latent.
+    """Reconstruct images from latents.
 
     `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY: float32, (C, H, W), or (N, C, H, W) for several latents.
     """

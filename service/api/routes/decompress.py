@@ -23,7 +23,7 @@ _TYPES = {"", HOURGLASS_TYPE, "application/octet-stream", "application/x-www-for
 @router.post(
     "/decompress",
     operation_id="decompress",
-    summary="Turn a compressed file into its images",
+    summary="Decompress images",
     response_class=Response,
     openapi_extra=HOURGLASS_BODY,
     responses={
@@ -34,7 +34,7 @@ _TYPES = {"", HOURGLASS_TYPE, "application/octet-stream", "application/x-www-for
     },
 )  # fmt: skip
 async def decompress(request: Request, query: Annotated[DecompressQuery, Query()]) -> Response:
-    """Draw the images of a file of `/compress`, at the sizes that they had, by the model version that the file names.
+    """Reconstruct the images of a file of `/compress` in their original sizes, with the model version that it names.
 
     `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY: float32, (C, H, W), or (N, C, H, W) for several images of
     one size.

@@ -20,7 +20,7 @@ SEVERAL: dict[str, str | None] = {ZIP_TYPE: None, **{kind: kind for kind in PICT
 @router.post(
     "/denoise",
     operation_id="denoise",
-    summary="Clean an image",
+    summary="Denoise an image",
     response_class=Response,
     openapi_extra=IMAGE_BODY,
     responses={
@@ -33,11 +33,11 @@ SEVERAL: dict[str, str | None] = {ZIP_TYPE: None, **{kind: kind for kind in PICT
     },
 )
 async def denoise(request: Request, query: Annotated[DenoiseQuery, Query()]) -> Response:
-    """Remove the noise a model was trained on. Without `model`, the default for grey or for colour images answers.
+    """Remove the noise that the model was trained on. Without `model`, the default for grey or colour images answers.
 
-    Models for photographs take any size and any noise: `sigma` says how strong it is (standard deviation, 0-255 units),
-    or it is estimated; `X-Sigma` says what was used. `strength` blends the result with what was sent;
-    `thorough` takes eight times as long for a little less error.
+    Models for photographs take any size and noise level. `sigma` is the standard deviation of the noise in 0-255 units,
+    estimated by default; `X-Sigma` reports the level used. `strength` blends the result with the input.
+    `thorough` takes eight times as long and reduces the error slightly.
 
     The answer has the format of the file, or `Accept` chooses PNG, JPEG, WebP, TIFF or NPY. A 16-bit image stays
     16-bit, so it cannot become JPEG or WebP; an image with transparency cannot become JPEG. An NPY array is answered

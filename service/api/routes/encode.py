@@ -17,7 +17,7 @@ SEVERAL: dict[str, str | None] = {JSON_TYPE: JSON_TYPE, NPY_TYPE: NPY_TYPE}
 @router.post(
     "/encode",
     operation_id="encode",
-    summary="Turn an image into its latent",
+    summary="Encode an image",
     response_class=Response,
     openapi_extra=IMAGE_BODY,
     responses={
@@ -31,7 +31,7 @@ SEVERAL: dict[str, str | None] = {JSON_TYPE: JSON_TYPE, NPY_TYPE: NPY_TYPE}
     },
 )
 async def encode(request: Request, query: Annotated[ModelQuery, Query()]) -> Response:
-    """Return the few numbers that the model keeps of an image.
+    """Return the latent of an image: a short vector.
 
     `Accept` chooses JSON (default) or NPY: float32, (D,), or (N, D) for several images.
     """

@@ -22,7 +22,7 @@ router = APIRouter(tags=["images"], route_class=JobRoute)
     openapi_extra=IMAGE_BODY,
     responses={
         **success(
-            "The image, as many times larger as the model says: same channels, depth and transparency. Several files "
+            "The image, enlarged by the model's scale: same channels, depth and transparency. Several files "
             "come as a ZIP.",
             {**PICTURES, **NPY, **ZIP},
             headers=IMAGE_HEADERS,
@@ -31,10 +31,10 @@ router = APIRouter(tags=["images"], route_class=JobRoute)
     },
 )
 async def enhance(request: Request, query: Annotated[EnhanceQuery, Query()]) -> Response:
-    """Make an image larger with the detail that its model has learned.
+    """Enlarge an image by the scale of its model, with learned detail.
 
-    The answer has the format of the file, or `Accept` chooses PNG, JPEG, WebP, TIFF or NPY. `max_pixels` of the
-    settings bounds the answer, which is larger than what was sent.
+    The answer has the format of the file, or `Accept` chooses PNG, JPEG, WebP, TIFF or NPY. The setting `max_pixels`
+    limits the answer, which is larger than the input.
     """
     options = Options(quality=query.quality, metadata=query.metadata, thorough=query.thorough)
 

@@ -48,21 +48,21 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest date a ZIP can hold: equal pic
 @router.post(
     "",
     operation_id="give_feedback",
-    summary="Say whether a picture shows a defect",
+    summary="Give feedback on a picture",
     status_code=201,
     response_class=Response,
     openapi_extra=FEEDBACK_BODY,
     responses={
-        201: success("The picture is kept.", model=KeptPicture, headers=["X-Model"])[200],
+        201: success("The picture is stored.", model=KeptPicture, headers=["X-Model"])[200],
         **problems(*IMAGE_ERRORS, FeedbackOff, FeedbackFull, StoreUnavailable),
     },
 )
 async def give_feedback(request: Request, name: ModelName, query: Annotated[FeedbackQuery, Query()]) -> Response:
-    """Keep a picture with your opinion on it, for the next version of the model.
+    """Store a picture with an opinion on it, for the next version of the model.
 
-    An opinion on the same picture replaces the one before. A form may have a `mask` beside the `file`: an image of the
-    same size, black where the part is fine. Pictures are kept only where the operator has set `max_feedback_bytes`.
-    With the answer the picture is on disk.
+    A new opinion on the same picture replaces the old one. A form may have a `mask` in addition to the `file`: an image
+    of the same size, black where the part is fine. Pictures are stored only if the operator has set
+    `max_feedback_bytes`. When the answer arrives, the picture is on disk.
     """
     service = service_of(request)
     max_bytes = service.settings.max_feedback_bytes
@@ -73,7 +73,7 @@ async def give_feedback(request: Request, name: ModelName, query: Annotated[Feed
     files = await _read(request, service)
     if files.mask is not None and query.verdict == "fine":
         raise InvalidParameter(
-            "a mask marks a defect, and verdict is 'fine'; leave the mask out, or say verdict=defect"
+            "a mask marks a defect, but verdict is 'fine'; leave the mask out, or send verdict=defect"
         )
     slot_of(request).start(request, 1)
     sent = [ImageFile.of(content) for content in (files.image, files.mask) if content is not None]
@@ -95,7 +95,7 @@ async def give_feedback(request: Request, name: ModelName, query: Annotated[Feed
 @router.get(
     "",
     operation_id="get_feedback",
-    summary="The feedback on a model",
+    summary="List or export the feedback on a model",
     response_class=Response,
     responses={
         **success("The pictures by their ids, or all of them in folders as a ZIP.", ZIP, model=FeedbackAnswer),
@@ -103,10 +103,10 @@ async def give_feedback(request: Request, name: ModelName, query: Annotated[Feed
     },
 )
 async def get_feedback(request: Request, name: ModelName) -> Response:
-    """List the pictures that people gave their opinion on, the newest first.
+    """List the pictures with opinions, newest first.
 
-    `Accept: application/zip` exports them: `good/`, `defect/` and `masks/` as `python -m training fit NAME --data good
-    --defects defect` takes them, and `feedback.csv` with who said what and when.
+    `Accept: application/zip` exports them: folders `good/`, `defect/` and `masks/` for `python -m training fit NAME
+    --data good --defects defect`, and `feedback.csv` with verdicts, names and times.
     """
     service = service_of(request)
     max_bytes = service.settings.max_feedback_bytes
@@ -136,7 +136,7 @@ async def get_feedback(request: Request, name: ModelName) -> Response:
     responses={**NO_CONTENT, **problems(*STORE_ERRORS)},
 )
 async def delete_all_feedback(request: Request, name: ModelName) -> Response:
-    """Delete all pictures of a model, also after feedback was turned off."""
+    """Delete all pictures of a model, also while feedback is off."""
     await service_of(request).store.write(lambda store: store.feedback.clear(name))
     return Response(status_code=204)
 
@@ -150,13 +150,13 @@ async def delete_all_feedback(request: Request, name: ModelName) -> Response:
     responses={**NO_CONTENT, **problems(*STORE_ERRORS, FeedbackNotFound)},
 )
 async def delete_feedback(request: Request, name: ModelName, id: PictureId) -> Response:  # noqa: A002  its name on the wire
-    """Delete one picture with the opinion on it."""
+    """Delete one picture and the opinion on it."""
     await service_of(request).store.write(lambda store: store.feedback.remove(name, id))
     return Response(status_code=204)
 
 
 async def _read(request: Request, service: Service) -> Files:
-    """Read the picture, and its mask if it comes with one.
+    """Read the picture, and its mask if there is one.
 
     Raises:
         RequestError: The body is something else.
@@ -177,10 +177,10 @@ async def _read(request: Request, service: Service) -> Files:
 
 
 def _check(files: Files, limits: InputLimits) -> None:
-    """Decode both files: what is kept must be of use to training.
+    """Check that training can use both files, by decoding them.
 
     Raises:
-        RequestError: One is no image, they differ in size, or the mask marks nothing, or nearly everything.
+        RequestError: One is not an image, they differ in size, or the mask marks nothing, or nearly everything.
     """
     decode = partial(decode_image, max_pixels=limits.max_pixels, max_frames=limits.max_frames)
     height, width = decode(files.image).size
@@ -194,12 +194,12 @@ def _check(files: Files, limits: InputLimits) -> None:
     marked = float(mask.values.any(axis=1).mean())
     if not 0 < marked <= _MOST_MARKED:
         raise InvalidParameter(
-            f"the mask marks {marked:.0%} of the picture; it is black where the part is fine, and nowhere else"
+            f"the mask marks {marked:.0%} of the picture; it must be black exactly where the part is fine"
         )
 
 
 async def _archive(service: Service, name: str, pictures: list[Picture]) -> AsyncIterator[bytes]:
-    """Make the ZIP while it is sent: one picture at a time is in memory."""
+    """Stream a ZIP of the pictures, with one of them in memory at a time."""
     sink = _Sink()
     rows = [["file", "verdict", "version", "who", "created"]]
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
@@ -231,7 +231,7 @@ def _extension(data: bytes) -> str:
 
 
 class _Sink(io.RawIOBase):
-    """A file that a ZIP is written to, and taken from piece by piece."""
+    """A write-only file whose contents are taken piece by piece."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -244,6 +244,6 @@ class _Sink(io.RawIOBase):
         return len(data)
 
     def take(self) -> bytes:
-        """Return what was written since the last time."""
+        """Return the bytes written since the last call."""
         pieces, self._pieces = self._pieces, []
         return b"".join(pieces)

@@ -25,7 +25,7 @@ _NEW_SEEDS = 2**32  # short enough to be typed
 @router.post(
     "/generate",
     operation_id="generate",
-    summary="Draw new images",
+    summary="Generate images",
     response_class=Response,
     openapi_extra=GENERATE_BODY,
     responses={
@@ -38,11 +38,11 @@ _NEW_SEEDS = 2**32  # short enough to be typed
     },
 )
 async def generate(request: Request, query: Annotated[GenerateQuery, Query()]) -> Response:
-    """Draw images like those that the model was trained on.
+    """Generate images like those that the model was trained on.
 
     `Accept` chooses PNG (default), JPEG, WebP, TIFF or NPY: float32, (C, H, W), or (N, C, H, W) for several. `X-Seed`
-    names the seed: with the same model version, temperature and label it gives the same bytes again, and image i is the
-    same whatever `count` is.
+    returns the seed: with the same model version, temperature and label it gives the same bytes, and image i does not
+    depend on `count`.
     """
     service = service_of(request)
     model = await service.registry.find("generate", query.model, query.version)
@@ -60,7 +60,7 @@ async def generate(request: Request, query: Annotated[GenerateQuery, Query()]) -
 
 
 def _read(body: bytes) -> GenerateBody:
-    """Return what is wanted; no body is one image."""
+    """Parse the body; an empty one requests one image."""
     try:
         return GenerateBody.model_validate(parse_json(body or b"{}"))
     except ValidationError as error:

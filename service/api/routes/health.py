@@ -12,19 +12,19 @@ router = APIRouter(prefix="/health", tags=["health"])
 @router.get(
     "/live",
     operation_id="live",
-    summary="Does the process answer?",
+    summary="Check liveness",
     response_class=Response,
-    responses={**success("It does.", model=Liveness), **problems()},
+    responses={**success("The process answers.", model=Liveness), **problems()},
 )
 async def live() -> Response:
-    """Restart the process if this stays away."""
+    """Answer while the process runs. Restart it if there is no answer."""
     return json_response(Liveness(status="alive").model_dump())
 
 
 @router.get(
     "/ready",
     operation_id="ready",
-    summary="Can it do its work?",
+    summary="Check readiness",
     response_class=Response,
     responses={
         **success("At least one model is live.", model=Readiness),
@@ -32,7 +32,7 @@ async def live() -> Response:
     },
 )
 async def ready(request: Request) -> Response:
-    """Send traffic only after this is 200. Says what is live, where it runs, and which versions were rejected."""
+    """Answer 200 once at least one model is live; send traffic only then. Lists live models and rejected versions."""
     service = service_of(request)
     service.admission.refuse_if_draining()
     snapshot = service.registry.snapshot

@@ -27,7 +27,7 @@ _LATENT_TYPES = {"", JSON_TYPE, NPY_TYPE, "application/octet-stream", "applicati
 @router.post(
     "/interpolate",
     operation_id="interpolate",
-    summary="Draw the way from one image to another",
+    summary="Interpolate between two images",
     response_class=Response,
     openapi_extra=ENDS_BODY,
     responses={
@@ -43,7 +43,7 @@ async def interpolate(request: Request, query: Annotated[InterpolateQuery, Query
     """Decode the latents between those of two images, or between two latents.
 
     `view` chooses a strip (PNG, JPEG, WebP, TIFF), frames (ZIP, or NPY: float32, (steps, C, H, W)) or an animation
-    (WebP, GIF). Without it `Accept` alone does, and the default is a strip as PNG.
+    (WebP, GIF). Without it `Accept` chooses, and the default is a strip as PNG.
     """
     service = service_of(request)
     is_form = media_type(request) == FORM_TYPE
@@ -78,9 +78,9 @@ async def _read_latents(request: Request, service: Service) -> list[bytes]:
 
 
 async def _encode(request: Request, files: Sequence[bytes], model: Model, service: Service) -> tuple[Vector, str]:
-    """Return the latents of two images, (2, D), and what was done to their sizes."""
+    """Encode two images. Return their latents, (2, D), and the resizing applied to each."""
     if len(files) != 2:
-        raise MalformedBody(f"the form has {len(files)} images; the way leads from one to another, so send two")
+        raise MalformedBody(f"the form has {len(files)} images; send exactly two")
     images, batcher = [ImageFile.of(file) for file in files], model.batcher_by_task["encode"]
     await reserve(request, cost_of_pictures(images, model.manifest, batcher, service.limits))
     jobs = [Encode(image, model.manifest, service.limits, NPY_TYPE) for image in images]

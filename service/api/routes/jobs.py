@@ -29,7 +29,7 @@ from service.http.encoding import write_json
 
 router = APIRouter(prefix="/jobs/{id}", tags=["jobs"], route_class=AdmittedRoute)
 T = TypeVar("T")
-JobId = Annotated[str, Path(pattern="^[A-Za-z0-9_-]{1,64}$", description="From the answer that took the job")]
+JobId = Annotated[str, Path(pattern="^[A-Za-z0-9_-]{1,64}$", description="Id of the job")]
 _ERRORS: tuple[type[RequestError], ...] = (JobNotFound, *STORE_ERRORS)
 _LOOK_EVERY_S = 0.5
 _COMMENT_EVERY_S = 15.0  # so that no proxy takes a silent connection for a dead one
@@ -39,27 +39,27 @@ _MAX_STREAMS = 256  # in each worker
 @router.get(
     "",
     operation_id="get_job",
-    summary="How far a job is",
+    summary="Get the state of a job",
     response_class=Response,
     responses={**success("The job.", model=JobAnswer), **problems(*_ERRORS)},
 )
 async def get_job(request: Request, id: JobId) -> Response:  # noqa: A002  its name in the path
-    """Say whether a job waits, runs or has ended; how many wait before it; and how many of its tiles are done."""
+    """Return the state of a job, its position in the queue, and the number of tiles that are done."""
     return json_response(job_document(await _ask(request, id, lambda queue, owner: queue.job(id, owner))))
 
 
 @router.get(
     "/result",
     operation_id="get_job_result",
-    summary="The answer to a job",
+    summary="Get the result of a job",
     response_class=Response,
     responses={
-        **success("What the request would have been answered with.", ANY),
+        **success("The answer of the request.", ANY),
         **problems(*_ERRORS, JobNotDone, JobLost),
     },
 )
 async def get_job_result(request: Request, id: JobId) -> Response:  # noqa: A002
-    """Answer as the request itself would have been: a failed job with its problem. Before the end it is a 409."""
+    """Return the answer of the request, or the problem of a failed job. Before the end it is a 409."""
     job, head, content = await _ask(request, id, lambda queue, owner: queue.result(id, owner))
     if job.problem is not None:
         problem = json.loads(job.problem)
@@ -71,20 +71,20 @@ async def get_job_result(request: Request, id: JobId) -> Response:  # noqa: A002
 @router.get(
     "/events",
     operation_id="watch_job",
-    summary="A job as it goes on",
+    summary="Follow a job",
     response_class=Response,
     responses={**success("Server-sent events.", EVENTS), **problems(*_ERRORS)},
 )
 async def watch_job(request: Request, id: JobId) -> Response:  # noqa: A002
-    """Send an event `job` with what `GET /jobs/{id}` says whenever that changes, until the job ends.
+    """Send an event `job` with the answer of `GET /jobs/{id}` whenever it changes, until the job ends.
 
-    An event `gone` says that the job was cancelled or forgotten.
+    An event `gone` means that the job was cancelled or deleted.
     """
     service, owner = service_of(request), owner_of(request.scope)
     job = await _ask(request, id, lambda queue, owner: queue.job(id, owner))
     if service.streams.count >= _MAX_STREAMS:
         raise QueueFull(
-            f"{service.streams.count} jobs are being watched, the limit is {_MAX_STREAMS}; ask GET /jobs/{id} instead",
+            f"{service.streams.count} jobs are followed now, the limit is {_MAX_STREAMS}; poll GET /jobs/{id} instead",
             headers={"Retry-After": "5"},
         )
     return Stream(
@@ -103,7 +103,7 @@ async def watch_job(request: Request, id: JobId) -> Response:  # noqa: A002
     responses={**NO_CONTENT, **problems(*_ERRORS)},
 )
 async def delete_job(request: Request, id: JobId) -> Response:  # noqa: A002
-    """Cancel a job that waits or runs; of one that has ended, forget the result."""
+    """Cancel a queued or running job, or delete the result of one that has ended."""
     await _ask(request, id, lambda queue, owner: queue.remove(id, owner))
     return Response(status_code=204)
 
@@ -111,7 +111,7 @@ async def delete_job(request: Request, id: JobId) -> Response:  # noqa: A002
 async def _ask(request: Request, job_id: str, ask: Callable[[JobQueue, str | None], T]) -> T:
     service, owner = service_of(request), owner_of(request.scope)
     if not service.has_jobs:  # no database is made for a question
-        raise JobNotFound(f"there is no job {shown(job_id)}; ended ones are forgotten after the setting job_keep_s")
+        raise JobNotFound(f"no job {shown(job_id)}; ended jobs are deleted after job_keep_s")
     return await service.jobs.run(lambda queue: ask(queue, owner))
 
 

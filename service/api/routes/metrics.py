@@ -13,12 +13,12 @@ _OFFERS = ("text/plain", "application/openmetrics-text")
 @router.get(
     "/metrics",
     operation_id="metrics",
-    summary="What Prometheus reads",
+    summary="Get metrics for Prometheus",
     response_class=Response,
     responses={**success("Counters, gauges and histograms of all workers.", TEXT), **problems(NotAcceptable)},
 )
 async def metrics(request: Request) -> Response:
-    """Count, times and sizes since the service was started: docs/monitoring.md explains each."""
+    """Return counts, times and sizes since the start of the service; see docs/monitoring.md."""
     is_openmetrics = negotiate(request.headers.get("accept"), _OFFERS) == _OFFERS[1]
     content = await service_of(request).metrics.page(is_openmetrics=is_openmetrics)
     return Response(content, headers={"Content-Type": OPENMETRICS_TYPE if is_openmetrics else PLAIN_TYPE})

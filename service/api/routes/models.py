@@ -18,7 +18,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 @router.get(
     "",
     operation_id="list_models",
-    summary="The live models",
+    summary="List the live models",
     response_class=Response,
     responses={
         **success("One entry per model, by name.", model=list[ModelSummary], headers=["ETag"]),
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/models", tags=["models"])
     },
 )
 async def list_models(request: Request) -> Response:
-    """List what answers: the newest working version of every model, with its tasks, input and figures."""
+    """List the newest live version of every model, with its tasks, input and figures."""
     service = service_of(request)
     snapshot = service.registry.snapshot
 
@@ -42,7 +42,7 @@ async def list_models(request: Request) -> Response:
 @router.get(
     "/{name}",
     operation_id="get_model",
-    summary="One model's manifest",
+    summary="Get the manifest of a model",
     response_class=Response,
     responses={
         **success(
@@ -55,7 +55,7 @@ async def list_models(request: Request) -> Response:
     },
 )
 async def get_model(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:
-    """Return everything that is known about a model version."""
+    """Return the manifest of a model version: tensors, input, figures, calibration, provenance."""
     model = await find_version(request, name, query.version)
     page = service_of(request).pages.get(
         f"/models/{model.label}", model.manifest, lambda: write_json(model.manifest.model_dump(mode="json"))
@@ -67,7 +67,7 @@ async def get_model(request: Request, name: str, query: Annotated[VersionQuery, 
 @router.get(
     "/{name}/card",
     operation_id="get_model_card",
-    summary="One model's card",
+    summary="Get the card of a model",
     response_class=Response,
     responses={
         **success("The card, as Markdown.", MARKDOWN, headers=["X-Model", "ETag"]),
@@ -76,14 +76,14 @@ async def get_model(request: Request, name: str, query: Annotated[VersionQuery, 
     },
 )
 async def get_card(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:
-    """Return the card that training wrote: what the model is for, its figures beside their baselines, its limits."""
+    """Return the model card: purpose, figures with baselines, limits, and how to reproduce it."""
     return await _file_of(request, name, query.version, "README.md", "text/markdown; charset=utf-8")
 
 
 @router.get(
     "/{name}/preview",
     operation_id="get_model_preview",
-    summary="A picture of what one model does",
+    summary="Get the preview picture of a model",
     response_class=Response,
     responses={
         **success("The picture.", {"image/png": {"schema": BINARY}}, headers=["X-Model", "ETag"]),
@@ -92,7 +92,7 @@ async def get_card(request: Request, name: str, query: Annotated[VersionQuery, Q
     },
 )
 async def get_preview(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> Response:
-    """Return the picture of the model's card: images of the held-out data, and what the model makes of them."""
+    """Return the picture of the card: held-out images and the results of the model."""
     return await _file_of(request, name, query.version, "preview.png", "image/png")
 
 

@@ -1,4 +1,4 @@
-"""The API page, with everything it loads coming from here: it works with no internet."""
+"""The API page, which loads nothing from other sites."""
 
 import difflib
 from functools import cache
@@ -42,7 +42,7 @@ async def docs(request: Request) -> Response:
 
 @router.get("/docs/openapi.json")
 async def docs_openapi(request: Request) -> Response:
-    """Describe the API to people: with the live models, and pictures to try."""
+    """Return the OpenAPI document for the API page, with live models and sample pictures."""
     snapshot = service_of(request).registry.snapshot
     page = service_of(request).pages.get(
         "/docs/openapi.json",
@@ -54,7 +54,7 @@ async def docs_openapi(request: Request) -> Response:
 
 @router.get("/docs/{asset}")
 async def docs_asset(request: Request, asset: str) -> Response:
-    """Return the files of Swagger UI, out of the package that carries them."""
+    """Return a file of Swagger UI from its package."""
     if asset not in _TYPE_BY_ASSET:
         raise RouteNotFound(f"no page '/docs/{shown(asset)[1:-1]}'")
     headers, content = {"Cache-Control": "max-age=86400"}, _read_asset(asset)
@@ -65,7 +65,7 @@ async def docs_asset(request: Request, asset: str) -> Response:
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
-    """Return the description of the API."""
+    """Return the OpenAPI document."""
     document = request.app.openapi()
     page = service_of(request).pages.get("/openapi.json", document, lambda: write_json(document))
     return conditional(request, Response(page.content, media_type=JSON_TYPE), tag=page.tag)
@@ -73,11 +73,11 @@ async def openapi(request: Request) -> Response:
 
 @router.get("/problems/{code}")
 async def explain_problem(request: Request, code: str) -> Response:
-    """Explain what the `type` of a problem points to: to a browser on the help pages, else in plain text."""
+    """Explain a problem: redirect browsers to the help pages, answer others in plain text."""
     error = PROBLEMS.get(code)
     if error is None:
         near = difflib.get_close_matches(code[:64], PROBLEMS, n=3, cutoff=0.0)  # all of them would fill a screen
-        raise RouteNotFound(f"no problem {shown(code)}; near it are {', '.join(near)}, and /help/errors.html has all")
+        raise RouteNotFound(f"no problem {shown(code)}; similar ones: {', '.join(near)}. See /help/errors.html")
     if help_files() and "text/html" in request.headers.get("accept", ""):
         return Response(status_code=307, headers={"Location": f"../help/errors.html#{code}", "Vary": "Accept"})
     page = PlainTextResponse(

@@ -60,14 +60,14 @@ Judge = Callable[[list[Neighbour]], dict[str, object]]
     },
 )
 async def search(request: Request, collection: CollectionName, query: Annotated[SearchQuery, Query()]) -> Response:
-    """Find the items whose latents are nearest to that of an image, or to a latent: exactly, nearest first."""
+    """Find the items whose latents are nearest to that of an image, or to a given latent. The search is exact."""
     return await _answer(request, collection, query, _found, is_labelled=False)
 
 
 @router.post(
     "/{collection}/classify",
     operation_id="classify",
-    summary="Say what an image shows, by its neighbours",
+    summary="Classify an image by its neighbours",
     response_class=Response,
     openapi_extra=VECTOR_BODY,
     responses={
@@ -88,7 +88,7 @@ async def classify(request: Request, collection: CollectionName, query: Annotate
     def judge(neighbours: list[Neighbour]) -> dict[str, object]:
         votes = vote(neighbours)
         if not votes:
-            raise NoLabels(f"no item of collection {collection!r} has a label; put some with ?label=")
+            raise NoLabels(f"no item of collection {collection!r} has a label; store some with ?label=")
         labels = [{"label": label, "confidence": confidence} for label, confidence in votes]
         return {**labels[0], "labels": labels, **_found(neighbours)}
 
@@ -129,9 +129,9 @@ async def _answer(
 async def _judged(
     service: Service, found: Collection, file: Vectors | RequestError, k: int, judge: Judge, *, is_labelled: bool
 ) -> Answer | RequestError:
-    """Return one file's answer or its problem.
+    """Return the answer or the problem of one file.
 
-    Its vectors are searched for one after another, so others are not held up.
+    Its vectors are searched one after another, so that other requests run in between.
     """
     if isinstance(file, RequestError):
         return file

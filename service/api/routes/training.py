@@ -29,7 +29,7 @@ from service.errors import (
 )
 
 router = APIRouter(tags=["training"], route_class=AdmittedRoute)
-TrainingId = Annotated[str, Path(min_length=1, max_length=64, description="Of the training")]
+TrainingId = Annotated[str, Path(min_length=1, max_length=64, description="Id of the training")]
 
 KIND = "train"  # of the jobs in the queue
 SEEN_S = 30.0  # a worker asks for work every few seconds
@@ -39,12 +39,12 @@ _MOST_WORKERS = 3  # that begin a training; after them it has failed
 @router.get(
     "/models/{name}/training",
     operation_id="get_trainings",
-    summary="The trainings of a model",
+    summary="List the trainings of a model",
     response_class=Response,
     responses={**success("The newest first.", model=TrainingsAnswer), **problems(*STORE_ERRORS)},
 )
 async def get_trainings(request: Request, name: ModelName) -> Response:
-    """List the last 20 trainings that people asked for, and the workers that would take another one."""
+    """List the last 20 trainings, newest first, and the connected workers."""
     service = service_of(request)
     trainings = await service.store.run(lambda store: store.trainings.of_model(name))
     workers = await service.store.run(lambda store: store.trainings.workers(within_s=SEEN_S))
@@ -64,7 +64,7 @@ async def get_trainings(request: Request, name: ModelName) -> Response:
     },
 )
 async def start_training(request: Request, name: ModelName, query: Annotated[TrainingQuery, Query()]) -> Response:
-    """Queue a training for a worker, which is `python -m training worker --service URL`.
+    """Queue a training for a worker (`python -m training worker --service URL`).
 
     Nothing goes live before you approve it: the answer of `GET` has the card of the new version, to compare with the
     one that is live.
@@ -85,15 +85,15 @@ async def start_training(request: Request, name: ModelName, query: Annotated[Tra
 @router.get(
     "/models/{name}/training/{id}",
     operation_id="get_training",
-    summary="One training",
+    summary="Get a training",
     response_class=Response,
     responses={
-        **success("What became of it, its log, and the new card.", model=TrainingWithLog),
+        **success("The training, its log, and the new card.", model=TrainingWithLog),
         **problems(*STORE_ERRORS, TrainingNotFound),
     },
 )
 async def get_training(request: Request, name: ModelName, id: TrainingId) -> Response:  # noqa: A002  its name on the wire
-    """Return a training with its log, and the card of the version that it made."""
+    """Return a training with its log and the card of the new version."""
     service = service_of(request)
     training, left = await service.store.run(lambda store: store.trainings.find(name, id))
     if await _reconciled(service, training) is not training:  # it has ended meanwhile: so have its log and card
@@ -104,7 +104,7 @@ async def get_training(request: Request, name: ModelName, id: TrainingId) -> Res
 @router.post(
     "/models/{name}/training/{id}/approve",
     operation_id="approve_training",
-    summary="Let a new version go live",
+    summary="Approve a new version",
     status_code=202,
     response_class=Response,
     responses={
@@ -113,7 +113,7 @@ async def get_training(request: Request, name: ModelName, id: TrainingId) -> Res
     },
 )
 async def approve_training(request: Request, name: ModelName, id: TrainingId) -> Response:  # noqa: A002
-    """Queue the publication of a version that is ready. It is live some seconds after the worker has taken it."""
+    """Queue the publication of a version that is ready. It is live seconds after the worker has published it."""
     service = service_of(request)
     await service.store.write(lambda store: store.trainings.approve(name, id))
     return await _queued(service, name, id, undo=lambda trainings: trainings.withdraw(id))
@@ -128,7 +128,7 @@ async def approve_training(request: Request, name: ModelName, id: TrainingId) ->
     responses={**NO_CONTENT, **problems(*STORE_ERRORS, TrainingNotFound)},
 )
 async def delete_training(request: Request, name: ModelName, id: TrainingId) -> Response:  # noqa: A002
-    """Cancel a training that waits or runs, discard a version that is ready, or forget what has ended."""
+    """Cancel a queued or running training, discard a version that is ready, or delete the record of an ended one."""
     service = service_of(request)
     training = await service.store.write(lambda store: store.trainings.remove(name, id))
     await drop_job(service, training.job)
@@ -136,14 +136,14 @@ async def delete_training(request: Request, name: ModelName, id: TrainingId) -> 
 
 
 async def drop_job(service: Service, job: str | None) -> None:
-    """Take a job out of the queue, if it still is there."""
+    """Remove a job from the queue, if it is still there."""
     if job is not None:
         with contextlib.suppress(JobNotFound):
             await service.jobs.write(lambda queue: queue.remove(job))
 
 
 async def _queued(service: Service, name: str, training_id: str, *, undo: Callable[[Trainings], object]) -> Response:
-    """Queue a job for a training and return its answer; where there is no room, `undo` what was noted of it."""
+    """Queue a job for a training and return the answer. If there is no room, call `undo`."""
     try:
         await _queue(service, training_id)
     except RequestError:
@@ -161,7 +161,7 @@ async def _queue(service: Service, training_id: str) -> None:
 
 
 async def _reconciled(service: Service, training: Training) -> Training:
-    """Note why a training has failed whose job has ended without a word of a worker."""
+    """Record the failure of a training whose job has ended without a report."""
     job = training.job
     if training.state not in AT_WORK or job is None:
         return training

@@ -33,7 +33,7 @@ _ERRORS = problems(*STORE_ERRORS, MalformedBody, BodyTooLarge, RequestTimeout)
 @router.post(
     "/lease",
     operation_id="lease_training",
-    summary="Take a training (for workers)",
+    summary="Lease a training (for workers)",
     response_class=Response,
     openapi_extra=json_body(LeaseBody),
     responses={
@@ -43,7 +43,7 @@ _ERRORS = problems(*STORE_ERRORS, MalformedBody, BodyTooLarge, RequestTimeout)
     },
 )
 async def lease_training(request: Request) -> Response:
-    """Hand the oldest training to a worker, for as long as it reports at least once a minute."""
+    """Lease the oldest training to a worker, which keeps it by reporting at least once a minute."""
     service = service_of(request)
     worker = (await _read(request, LeaseBody)).worker
     await service.store.write(lambda store: store.trainings.see(worker))
@@ -65,13 +65,13 @@ async def lease_training(request: Request) -> Response:
 @router.post(
     "/{id}/report",
     operation_id="report_training",
-    summary="Say how far a training is (for workers)",
+    summary="Report progress of a training (for workers)",
     response_class=Response,
     openapi_extra=json_body(ReportBody),
     responses={**success("Whether to go on.", model=GoOnAnswer), **_ERRORS},
 )
 async def report_training(request: Request, id: TrainingId) -> Response:  # noqa: A002  its name on the wire
-    """Renew the lease, and keep what is said for the page."""
+    """Renew the lease and store the progress for the page."""
     service, body = service_of(request), await _read(request, ReportBody)
     is_mine = await _beat(service, body)
     if is_mine:
@@ -84,10 +84,10 @@ async def report_training(request: Request, id: TrainingId) -> Response:  # noqa
 @router.post(
     "/{id}/end",
     operation_id="end_training",
-    summary="Say how a training ended (for workers)",
+    summary="Report the end of a training (for workers)",
     response_class=Response,
     openapi_extra=json_body(EndBody),
-    responses={**success("Whether that was taken.", model=GoOnAnswer), **_ERRORS},
+    responses={**success("Whether the report was accepted.", model=GoOnAnswer), **_ERRORS},
 )
 async def end_training(request: Request, id: TrainingId) -> Response:  # noqa: A002  its name on the wire
     """End a training once: `card` and `old_version` of a version to approve, `version` of a live one, or `problem`."""

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, so that clients of Triton and KServe work here: docs/v2.md.
+"""The Open Inference Protocol, for clients of Triton and KServe: docs/v2.md.
 
 Its names are not on the API page: it has a description and clients of its own.
 """
@@ -34,7 +34,7 @@ _EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", 
 
 def _no_query(request: Request) -> None:
     if request.query_params:
-        raise InvalidParameter(f"the address has a query, {shown(str(request.query_params))}; nothing here takes one")
+        raise InvalidParameter(f"the address has a query, {shown(str(request.query_params))}; no parameter is accepted")
 
 
 router = APIRouter(prefix="/v2", include_in_schema=False, dependencies=[Depends(_no_query)])
@@ -59,7 +59,7 @@ def _of_model(method: str, suffix: str) -> Callable[[Callable[..., Any]], Callab
 
 
 async def _find(service: Service, name: str, version: str | None) -> tuple[Model, Task]:
-    """Return the model and task that `digits.denoise` means.
+    """Find the model and task of a name such as `digits.denoise`.
 
     Raises:
         ModelNotFound, VersionNotFound, NotReady: There is none, or not yet.
@@ -87,13 +87,13 @@ async def server() -> Response:
 
 @router.get("/health/live")
 async def live() -> Response:
-    """Return the process answers."""
+    """Check that the process answers."""
     return json_response({"live": True})
 
 
 @router.get("/health/ready")
 async def ready(request: Request) -> Response:
-    """At least one model is live, and the service is not stopping."""
+    """Check that at least one model is live and the service is not stopping."""
     service = service_of(request)
     service.admission.refuse_if_draining()
     service.registry.refuse_if_empty()
@@ -102,7 +102,7 @@ async def ready(request: Request) -> Response:
 
 @router.get("/models/stats")
 async def all_statistics(request: Request) -> Response:
-    """Count and times of every task of every live model."""
+    """Return counts and times of every task of every live model."""
     service = service_of(request)
     state = await service.metrics.share()
     live = sorted(service.registry.snapshot.model_by_name.items())
@@ -113,14 +113,14 @@ async def all_statistics(request: Request) -> Response:
 
 @_of_model("GET", "/ready")
 async def model_ready(request: Request, name: str, version: str | None = None) -> Response:
-    """Return the model answers."""
+    """Check that the model is live."""
     await _find(service_of(request), name, version)
     return json_response({"name": name, "ready": True})
 
 
 @_of_model("GET", "")
 async def model_metadata(request: Request, name: str, version: str | None = None) -> Response:
-    """Return its versions and tensors; -1 is any size."""
+    """Return the versions and tensors of a model; -1 is any size."""
     service = service_of(request)
     model, task = await _find(service, name, version)
     graph = model.manifest.tasks[task]
@@ -137,7 +137,7 @@ async def model_metadata(request: Request, name: str, version: str | None = None
 
 @_of_model("GET", "/config")
 async def model_config(request: Request, name: str, version: str | None = None) -> Response:
-    """Return what Triton would have in its config.pbtxt. The first axis is the batch and not among `dims`."""
+    """Return the configuration as in Triton's config.pbtxt. `dims` leaves out the first axis, the batch."""
     service = service_of(request)
     model, task = await _find(service, name, version)
     graph, settings = model.manifest.tasks[task], service.settings
@@ -161,7 +161,7 @@ async def model_config(request: Request, name: str, version: str | None = None) 
 
 @_of_model("POST", "/infer")
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
-    """Return the graph's outputs for a tensor."""
+    """Run the graph on the inputs and return its outputs."""
     service = service_of(request)
     model, task = await _find(service, name, version)
     length = json_length(request.headers.get(LENGTH_HEADER))
@@ -193,7 +193,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
 
 @_admitted("POST", "/repository/index")
 async def repository_index(request: Request) -> Response:
-    """Return every task of every live model, and what was rejected."""
+    """List every task of every live model, and the rejected versions."""
     wanted = await _read_order(request)
     snapshot = service_of(request).registry.snapshot
     index: list[Json] = [
@@ -211,9 +211,9 @@ async def repository_index(request: Request) -> Response:
 
 @_admitted("POST", "/repository/models/{name}/load")
 async def load(request: Request, name: str) -> Response:
-    """Look at the directory now, instead of in a few seconds. 200 if the model is live then."""
+    """Scan the models directory now. 200 if the model is live afterwards."""
     if (await _read_order(request)).get("parameters"):
-        raise MalformedBody("a model is loaded as it lies in its directory; `parameters` cannot change that")
+        raise MalformedBody("a model is loaded from its directory; `parameters` are not supported")
     service = service_of(request)
     await service.registry.refresh()
     await _find(service, name, None)
@@ -222,24 +222,21 @@ async def load(request: Request, name: str) -> Response:
 
 @_admitted("POST", "/repository/models/{name}/unload")
 async def unload(request: Request, name: str) -> Response:
-    """Is refused: the directory says what lives, to all workers and after every start."""
+    """Refuse: the live models follow the directory, for all workers and after every restart."""
     model, _ = await _find(service_of(request), name, None)
-    raise UnloadRefused(
-        f"models follow the directory models_dir: move {model.manifest.name!r} out of it, and it is gone in a few "
-        "seconds"
-    )
+    raise UnloadRefused(f"models follow the directory models_dir; remove {model.manifest.name!r} from it to unload it")
 
 
 @_of_model("GET", "/stats")
 async def statistics(request: Request, name: str, version: str | None = None) -> Response:
-    """Count and times of one."""
+    """Return counts and times of one task of a model."""
     service = service_of(request)
     model, task = await _find(service, name, version)
     return json_response({"model_stats": [_stats(await service.metrics.share(), model, task)]})
 
 
 async def _read_order(request: Request) -> Json:
-    """Return the body, where it may be empty."""
+    """Parse the JSON body; an empty body is an empty object."""
     document = parse_json(await read_raw_body(request, ORDER_CAP) or b"{}")
     slot_of(request).start(request, 1)
     if not isinstance(document, dict):
@@ -266,7 +263,7 @@ def _tensor(spec: TensorSpec) -> Json:
 
 
 def _stats(state: State, model: Model, task: Task) -> Json:
-    """Of all versions of the model together, and all workers, since the service was started."""
+    """Return the statistics of a task, over all versions and workers since the start of the service."""
     labels = (model.manifest.name, task)
 
     def of(stage: str) -> tuple[int, int]:

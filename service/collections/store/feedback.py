@@ -80,7 +80,7 @@ class Feedback:
             total = _total(ask, self._table) + size
             if total > max_bytes:
                 raise FeedbackFull(
-                    f"the pictures of all feedback would take {total} bytes, the most are {max_bytes} (setting "
+                    f"the pictures of all feedback would take {total} bytes, the limit is {max_bytes} (setting "
                     f"max_feedback_bytes); export them, then DELETE /models/{model}/feedback"
                 )
             ask(

@@ -187,11 +187,11 @@ class JobQueue:
             count, total = self._total(ask)
             if count >= bounds.max_jobs:
                 raise _full(
-                    f"{count} jobs are kept, the most are {bounds.max_jobs} (setting max_jobs)",
+                    f"{count} jobs are stored, the limit is {bounds.max_jobs} (setting max_jobs)",
                 )
             if total + size > bounds.max_bytes:
                 raise _full(
-                    f"jobs take {total} bytes and {size} more do not fit, the most are {bounds.max_bytes} (setting "
+                    f"jobs take {total} bytes and {size} more do not fit, the limit is {bounds.max_bytes} (setting "
                     "max_jobs_bytes)"
                 )
             ask(
@@ -264,7 +264,7 @@ class JobQueue:
             size = len(result) + OVERHEAD_BYTES
             if total - own[0][0] + size > bounds.max_bytes:
                 problem = _full(
-                    f"the result has {len(result)} bytes, which do not fit beside those of other jobs, the most are "
+                    f"the result has {len(result)} bytes, which do not fit beside other jobs, the limit is "
                     f"{bounds.max_bytes} (setting max_jobs_bytes)"
                 )
                 return self._end(ask, "failed", _MINE, lease.id, lease.token, problem=problem)
@@ -318,7 +318,7 @@ class JobQueue:
             if not job.has_ended:
                 raise JobNotDone(
                     f"job {job_id!r} is {job.state}, {job.done} of {job.steps} steps are done; "
-                    "its events say when it ends",
+                    "retry later, or follow its events",
                     headers={"Retry-After": "1"},
                 )
             ((head, content),) = ask(f"SELECT head, result FROM {self._table} WHERE id = ?", job_id)
@@ -388,7 +388,7 @@ class JobQueue:
         rows = ask(f"{self._select} WHERE id = ?", job_id)
         job = Job(*rows[0]) if rows else None
         if job is None or (job.owner is not None and owner is not None and job.owner != owner):
-            raise JobNotFound(f"there is no job {shown(job_id)}; ended ones are forgotten after the setting job_keep_s")
+            raise JobNotFound(f"no job {shown(job_id)}; ended jobs are deleted after job_keep_s")
         return job
 
     def _end(
@@ -420,6 +420,6 @@ def _full(detail: str) -> JobsFull:
 
 def _gave_up(attempts: int) -> JobLost:
     return JobLost(
-        f"{attempts} workers began this job, and none of them lived to say how it ended; send less at once, or ask the "
-        "operator what the log says"
+        f"{attempts} workers started this job and ended before it was done; send less at once, or ask the operator "
+        "to look at the log"
     )

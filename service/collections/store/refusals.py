@@ -9,7 +9,7 @@ from service.errors import CollectionFull, CollectionNotFound, ItemNotFound, Mod
 def no_collection(name: str, names: Sequence[str]) -> CollectionNotFound:
     """There is none of that name; `names` are some that there are."""
     return CollectionNotFound(
-        f"no collection {shown(name)}; there are: {', '.join(names) or 'none'}. Putting an item into one makes it"
+        f"no collection {shown(name)}; existing ones: {', '.join(names) or 'none'}. Storing an item creates one"
     )
 
 
@@ -42,15 +42,15 @@ def rebuild(found: Collection) -> str:
 def too_many_collections(name: str, bounds: Bounds) -> CollectionFull:
     """There is no room for one more."""
     return CollectionFull(
-        f"there are {bounds.max_collections} collections, the most there may be (setting max_collections), so {name!r} "
-        "cannot be made; delete one"
+        f"there are {bounds.max_collections} collections, the limit (setting max_collections), so {name!r} "
+        "cannot be created; delete one"
     )
 
 
 def too_many_items(name: str, items: int, bounds: Bounds) -> CollectionFull:
     """There is no room for one more in this one."""
     return CollectionFull(
-        f"collection {name!r} would have {items} items, the most are {bounds.max_items} (setting max_items); "
+        f"collection {name!r} would have {items} items, the limit is {bounds.max_items} (setting max_items); "
         "delete some"
     )
 

@@ -47,7 +47,7 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
                 connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
     if (found := _form(connection)) != _SCHEMA_VERSION:
         raise StoreUnavailable(
-            f"{path} has collections of form {found}, this version of the service reads form {_SCHEMA_VERSION}; "
+            f"{path} has schema version {found}, this service reads version {_SCHEMA_VERSION}; "
             "set collections_url to another file"
         )
 

@@ -45,7 +45,7 @@ def walk(data: bytes) -> Outline:
         position += 1
         steps += 1
         if steps > most:
-            raise BrokenImage(f"GIF: more than {most} blocks, which only a file made to be slow has")
+            raise BrokenImage(f"GIF: more than {most} blocks")
         if frames and position >= len(data):
             break  # a missing trailer is common and harmless
     return Outline("GIF", width, height, max(1, frames))

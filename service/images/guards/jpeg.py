@@ -51,7 +51,7 @@ def walk(data: bytes) -> Outline:
     for _ in range(MAX_SEGMENTS):
         start = _search(_MARKER, data, position)
         if start is None:
-            raise BrokenImage(f"JPEG: no marker behind byte {position}; the file was cut off or damaged")
+            raise BrokenImage(f"JPEG: no marker behind byte {position}; the file is truncated or damaged")
         marker, position = data[start.end() - 1], start.end()
         if marker == _EOI:
             break
@@ -66,13 +66,13 @@ def walk(data: bytes) -> Outline:
         if marker == _SOS:
             scans += 1
             if scans > MAX_SCANS:
-                raise BrokenImage(f"JPEG: more than {MAX_SCANS} scans, which only a decompression bomb has")
+                raise BrokenImage(f"JPEG: more than {MAX_SCANS} scans, as in a decompression bomb")
             found = _search(_MARKER_IN_CODED_DATA, data, position)
             if found is None:
-                raise BrokenImage("JPEG: the image data has no end; the file was cut off")
+                raise BrokenImage("JPEG: the image data has no end; the file is truncated")
             position = found.start()
     else:
-        raise BrokenImage(f"JPEG: more than {MAX_SEGMENTS} segments, which no photograph has")
+        raise BrokenImage(f"JPEG: more than {MAX_SEGMENTS} segments")
     if not scans:
         raise BrokenImage("JPEG: there is no image data")
     return Outline("JPEG", width, height)

@@ -97,7 +97,7 @@ def check_data(bodies: Sequence[memoryview], expected: int) -> None:
     except zlib.error as error:  # type: ignore[misc]  # isal's stub does not say that it is an exception
         raise BrokenImage(f"PNG: the image data does not inflate ({error}); the file is damaged") from error
     if size < expected:
-        raise BrokenImage(f"PNG: the image data ends after {size} of {expected} bytes; the file was cut off")
+        raise BrokenImage(f"PNG: the image data ends after {size} of {expected} bytes; the file is truncated")
 
 
 def _raw_bytes(width: int, height: int, depth: int, colour: int, interlace: int) -> int:

@@ -40,7 +40,7 @@ def walk(data: bytes) -> Outline:
     seen: set[int] = set()
     while offset:
         if offset in seen or len(seen) > MAX_PAGES_WALKED:
-            raise BrokenImage("TIFF: the chain of pages runs in a circle")
+            raise BrokenImage("TIFF: the chain of pages has a cycle")
         seen.add(offset)
         (entries,) = struct.unpack_from(order + count_format, data, offset)
         after = offset + struct.calcsize(order + count_format) + entries * entry_bytes

@@ -27,7 +27,7 @@ def walk(data: bytes) -> Outline:
     """
     (size,) = struct.unpack_from("<I", data, 4)
     if len(data) < size + 8:
-        raise BrokenImage(f"WEBP: {len(data)} of {size + 8} bytes are there; the file was cut off")
+        raise BrokenImage(f"WEBP: {len(data)} of {size + 8} bytes; the file is truncated")
     found: tuple[int, int] | None = None
     frames, chunks, position = 0, 0, 12
     while position + 8 <= min(len(data), size + 8):
@@ -36,7 +36,7 @@ def walk(data: bytes) -> Outline:
         frames += kind == b"ANMF"
         chunks += 1
         if chunks > MAX_CHUNKS:
-            raise BrokenImage(f"WEBP: more than {MAX_CHUNKS} chunks, which only a file made to be slow has")
+            raise BrokenImage(f"WEBP: more than {MAX_CHUNKS} chunks")
         position += 8 + length + (length & 1)
     if found is None:
         raise BrokenImage("WEBP: there is no image in the file")

@@ -31,10 +31,10 @@ export function misfit({ input }, look) {
   const side = Math.max(input.height ?? 0, input.width ?? 0);
   const own = Math.max(look.width, look.height);
   if (side && side < SMALL && own > MOST_TIMES_LARGER * side) {
-    return `it learnt pictures of ${input.width}x${input.height} pixels, and this one has ${look.width}x${look.height}`;
+    return `it was trained on pictures of ${input.width}x${input.height} pixels, and this one has ${look.width}x${look.height}`;
   }
-  if (side && own < side / 4) return `it learnt pictures of ${input.width}x${input.height} pixels, and this one has only ${look.width}x${look.height}`;
-  if (input.channels === 1 && look.isColour) return "it learnt grey pictures, and this one is in colour";
+  if (side && own < side / 4) return `it was trained on pictures of ${input.width}x${input.height} pixels, and this one has only ${look.width}x${look.height}`;
+  if (input.channels === 1 && look.isColour) return "it was trained on grey pictures, and this one is in colour";
   return "";
 }
 

@@ -16,7 +16,7 @@ function itemOf(model) {
   const name = document.createElement("h4");
   name.textContent = labelOf(model);
   const picture = document.createElement("img");
-  picture.alt = `What ${model.name} does to images that it had not seen`;
+  picture.alt = `Examples of ${model.name} on images that it was not trained on`;
   picture.className = "preview";
   showPreview(picture, model);
   const summary = document.createElement("p");

@@ -36,7 +36,7 @@ export async function setUpGenerate(pad, models) {
       const response = await post("generate", body, { query: asking(chosen()), accept: "application/x-npy" });
       const used = response.headers.get("X-Seed");
       showDrawn(pad, await readNpy(response));
-      said.replaceChildren(`Seed ${used} draws these again. `, reuse(seed, used), " A click on one puts it on the bench.");
+      said.replaceChildren(`Seed ${used} draws these again. `, reuse(seed, used), " Click an image to look at it above.");
       tell(problem, null);
     } catch (error) {
       said.textContent = "";

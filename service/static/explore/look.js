@@ -138,7 +138,7 @@ async function denoise({ model, signal, file, clean, sigma }) {
   const response = await call("denoise", { query: asking(model), body: file, type: "image/png", signal });
   const blob = await response.blob();
   const found = response.headers.get("X-Sigma");
-  const guess = found ? `, which took the noise for ${Number(found).toFixed(0)}` : "";
+  const guess = found ? `, which estimated the noise at ${Number(found).toFixed(0)}` : "";
   if (sigma === 0) return { blob, said: `By ${labelOf(model)}${guess}` };
   const gained = psnrDb(clean, await readImage(blob));
   return { blob, said: `PSNR ${gained.toFixed(1)} dB, by ${labelOf(model)}${guess}` };
@@ -167,7 +167,7 @@ async function judge({ model, signal, file, look }) {
   const blob = await picture.blob();
   const limits = `Score ${figure(verdict.score)}, limit ${figure(verdict.threshold)}, by ${labelOf(model)}`;
   const why = misfit(model, look);
-  const doubt = why ? ` This says little: ${why}.` : "";
+  const doubt = why ? ` This result is unreliable: ${why}.` : "";
   return { blob, said: `${verdict.is_anomalous ? "Unusual" : "Normal"}. ${rankOf(verdict)}. ${limits}.${doubt}` };
 }
 
@@ -183,7 +183,7 @@ function drawNeck(canvas, latent, { mean, std }) {
     const length = Math.max(-1, Math.min(1, units / 3)) * (middle - 1);
     context.fillRect((i * width) / latent.length + 1, middle, width / latent.length - 2, -length || 1);
   });
-  canvas.ariaLabel = `${latent.length} latents, in deviations from their mean between -3 and 3`;
+  canvas.ariaLabel = `${latent.length} latents, in standard deviations from their mean between -3 and 3`;
 }
 
 /** Few pixels are shown as squares, many as a picture. */

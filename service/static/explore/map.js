@@ -128,7 +128,7 @@ export async function setUpMap(models) {
 
   function hideWay() {
     wayPicture.hidden = true;
-    way.textContent = "Way between the last two";
+    way.textContent = "Path between the last two";
   }
 
   canvas.addEventListener("pointermove", (event) => go(chart.toLatent(event.clientX, event.clientY)));

@@ -69,8 +69,8 @@ export async function setUpSliders(pad, models) {
     model = fitting.find(({ name }) => name === select.value);
     axes = axesOf((await manifestOf(model)).latent);
     what.textContent = axes.isPrincipal
-      ? `Each slider turns ${model.name} along one principal direction of its ${model.latent_dim} latents, the strongest first, in deviations of the training images.`
-      : `Each slider turns one of the ${model.latent_dim} latents of ${model.name}, in deviations of the training images.`;
+      ? `Each slider moves along one principal direction of the ${model.latent_dim} latents of ${model.name}, the strongest first, in standard deviations of the training images.`
+      : `Each slider sets one of the ${model.latent_dim} latents of ${model.name}, in standard deviations of the training images.`;
     list.replaceChildren(...axes.directions.map((_, k) => rowOf(k, axes.isPrincipal, decode)));
     more.hidden = axes.directions.length <= FIRST;
     more.textContent = `${axes.directions.length - FIRST} more`;

@@ -53,7 +53,7 @@ export function setUpCamera(context, { propose, keep }) {
 
   async function start() {
     try {
-      if (!navigator.mediaDevices) throw new Problem("No camera", "browsers only lend it to pages over https or on localhost");
+      if (!navigator.mediaDevices) throw new Problem("No camera", "browsers allow it only on https or localhost");
       stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     } catch (error) {
       root.hidden = false;

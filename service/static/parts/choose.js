@@ -55,15 +55,15 @@ export function setUpChoice(models, onChoice) {
 
   function reason() {
     if (!chosen) {
-      if (isUnread) return "The browser cannot read this picture, so choose the model that is to judge it.";
-      if (!seen) return "The model that fits is proposed when you open a picture.";
-      return `No model here was made for such pictures (${sayLook(seen)}). Choose one to try it all the same, or train your own: python -m training fit NAME --data FOLDER.`;
+      if (isUnread) return "The browser cannot read this picture, so choose a model for it.";
+      if (!seen) return "Open a picture, and a model that fits is proposed.";
+      return `No live model was made for such pictures (${sayLook(seen)}). Choose one anyway, or train your own: python -m training fit NAME --data FOLDER.`;
     }
-    const knows = `What it learnt: ${chosen.summary}.`;
+    const knows = `Its description: ${chosen.summary}.`;
     const doubt = seen && misfit(chosen, seen);
     if (doubt) return `${labelOf(chosen)} was chosen by you, but its verdicts mean little here: ${doubt}.`;
     if (isByHand) return `${labelOf(chosen)} was chosen by you. ${knows}`;
-    return `${labelOf(chosen)} was proposed: it learnt pictures like yours (${sayInput(chosen.input)}; yours: ${seen ? sayLook(seen) : "of a format that the browser cannot read"}). ${among}${knows} Anything else is unusual to it.`;
+    return `${labelOf(chosen)} was proposed: it was trained on pictures like yours (${sayInput(chosen.input)}; yours: ${seen ? sayLook(seen) : "of a format that the browser cannot read"}). ${among}${knows} Anything else is unusual to it.`;
   }
 
   async function propose(look, picture) {
@@ -75,7 +75,7 @@ export function setUpChoice(models, onChoice) {
     if (best.length < 2) return set(best[0]);
     const pValues = await Promise.all(best.map((model) => verdictOf(model, picture).then(({ p_value: p }) => p, () => -1)));
     if (isByHand) return say(); // chosen meanwhile
-    among = `Of the ${best.length} models for such pictures it is the one to which your first picture is the most ordinary. `;
+    among = `Of the ${best.length} models that fit, it finds your first picture the most ordinary. `;
     return set(best[pValues.indexOf(Math.max(...pValues))]);
   }
 

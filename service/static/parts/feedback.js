@@ -53,7 +53,7 @@ export function setUpFeedback() {
       localStorage.setItem(NAME, name);
       const query = { verdict, version: model.version, who: name };
       await call(path(), { query, body, type: mask ? undefined : "application/octet-stream" });
-      about.opinion = `You said: ${verdict === "fine" ? "fine" : "a defect"}${mask ? ", and marked it" : ""}. It is kept for the next version of ${model.name}.`;
+      about.opinion = `Marked as ${verdict === "fine" ? "fine" : "a defect"}${mask ? ", with a mask" : ""}. Stored for the next version of ${model.name}.`;
       await refresh();
       document.dispatchEvent(new Event(CHANGED));
       if (about === part) draw();

@@ -158,7 +158,7 @@ export async function setUp(models) {
       document.getElementById("part-high").textContent = figure(high);
       const unusual = scores.filter((score) => score >= step.threshold).length;
       const least = step.k === 1 ? `, the lowest rate that ${calibration.n} good pictures can promise` : "";
-      said.textContent = `About ${percent(step.rate)} of good pictures would be called unusual${least}: limit ${figure(step.threshold)}. Here it is ${unusual} of ${scores.length}.`;
+      said.textContent = `About ${percent(step.rate)} of good pictures would be flagged${least}: limit ${figure(step.threshold)}. Here ${unusual} of ${scores.length} are flagged.`;
       slider.setAttribute("aria-valuetext", percent(step.rate));
       ownButton.hidden = step === calibration.own;
     }

@@ -36,7 +36,7 @@ export async function toReport(parts, { model, calibration, step, histogram }) {
       `<title>${escape(title)}</title><style>${STYLE}</style><h1>${escape(title)}</h1>`,
       `<p>Judged by ${escape(`${model.name}/${model.version}`)} (${escape(model.summary)}) on ${escape(new Date().toLocaleString())}.`,
       ` A score of ${figure(step.threshold)} or more is unusual: about ${percent(step.rate)} of good pictures have one,`,
-      ` by the ${calibration.n} good pictures that the model was checked against.</p>`,
+      ` judging by the ${calibration.n} good pictures of the calibration.</p>`,
       `${histogram.outerHTML}<p class="key">Above: these pictures. Below: the good ones. The line is the limit.</p>`,
       ...items,
       "</html>",

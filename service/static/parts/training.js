@@ -52,8 +52,8 @@ export function setUpTraining(judgeWith) {
     title.textContent = `The next version of ${model.name}`;
     const isBusy = AT_WORK.includes(training?.state);
     lead.textContent = kept.fine
-      ? `From ${kept.fine} ${kept.fine === 1 ? "picture" : "pictures"} that people called fine${kept.defects ? ` and ${kept.defects} with a defect` : ""}. Recalibrating sets the limit anew; training learns anew.`
-      : "Say “fine” of some ordinary pictures first: the next version is made from them.";
+      ? `From ${kept.fine} ${kept.fine === 1 ? "picture" : "pictures"} marked as fine${kept.defects ? ` and ${kept.defects} as defects` : ""}. Recalibrate sets a new limit; Train on these trains a new detector.`
+      : "Mark some ordinary pictures as fine first: the next version is made from them.";
     [here.hidden, absent.hidden] = [!workers.length || !kept.fine, Boolean(workers.length) || !kept.fine];
     for (const button of [calibrate, fit]) button.disabled = isBusy;
     for (const [work, code] of [["calibrate", "training-command-calibrate"], ["fit", "training-command-fit"]]) {
@@ -79,7 +79,7 @@ export function setUpTraining(judgeWith) {
     if (carded === training.id) return;
     carded = training.id;
     const [before, after] = cards.querySelectorAll("pre");
-    cards.querySelector("h4").textContent = `${model.name}/${training.old_version}, which it began with`;
+    cards.querySelector("h4").textContent = `${model.name}/${training.old_version}, the previous version`;
     after.textContent = training.card;
     before.textContent = "";
     const card = await call(`${pathOf(model)}/card`, { query: { version: training.old_version } });
@@ -88,11 +88,11 @@ export function setUpTraining(judgeWith) {
 
   function sentence({ work, state, worker, said: step, heard, version, problem: why }) {
     const what = NAMES[work];
-    const silent = heard && state !== "queued" && Date.now() - Date.parse(heard) > SILENT_MS ? ` No word from it since ${new Date(heard).toLocaleTimeString()}; another worker takes over.` : "";
+    const silent = heard && state !== "queued" && Date.now() - Date.parse(heard) > SILENT_MS ? ` No report since ${new Date(heard).toLocaleTimeString()}; another worker will take over.` : "";
     return {
-      queued: `${what}: waits for a worker.`,
+      queued: `${what}: waiting for a worker.`,
       running: `${what} on ${worker}: ${step || "begins"}.${silent}`,
-      ready: `${what}: done. Compare the two cards; nothing is live before you say so.`,
+      ready: `${what}: done. Compare the two cards, then approve or discard the new version.`,
       approved: `${what}: going live.${silent}`,
       live: `${what}: ${model.name}/${version} is live.`,
       failed: `${what} failed: ${why}`,
@@ -119,7 +119,7 @@ export function setUpTraining(judgeWith) {
   use.addEventListener("click", () =>
     attempt(use, async () => {
       for (let i = 0; !(await judgeWith(found.training)); i += 1) {
-        if (i === MOST_LOOKS) throw new Problem("Not live yet", "the service has not taken it up; its page /health/ready says why");
+        if (i === MOST_LOOKS) throw new Problem("Not live yet", "the service has not loaded it; /health/ready says why");
         await new Promise((resolve) => setTimeout(resolve, WATCH_MS / 2));
       }
     }),

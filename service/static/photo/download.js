@@ -30,7 +30,7 @@ export function setUpDownload(readSettings, allPhotos, currentPhoto) {
     const isSame = photo.result.type === type && (!LOSSY.includes(type) || photo.result.quality === quality.valueAsNumber);
     if (!isSame) {
       const options = { type, quality: quality.valueAsNumber, signal: new AbortController().signal, onProgress: () => undefined };
-      said.textContent = `Asking the service for ${photo.name} in this format`;
+      said.textContent = `Requesting ${photo.name} in this format from the service`;
       ({ blob } = await restore(photo.file, readSettings(), options));
     }
     const stem = photo.name.replace(/\.[^.]*$/, "");

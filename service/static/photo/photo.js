@@ -12,9 +12,9 @@ const QUALITY = 95; // of the result that is shown first; the download may have 
 const SAID_BY_STEP = { denoise: "Denoise", enhance: "Enlarge" };
 const SAID_BY_PHASE = {
   upload: (share) => `uploading ${Math.round(100 * share)} %`,
-  queue: (share, { before }) => (before ? `${before} wait before it` : "next in the queue"),
+  queue: (share, { before }) => (before ? `${before} before it in the queue` : "next in the queue"),
   tiles: (share, { done, of }) => `${done} of ${of} tiles done`,
-  work: () => "the service is at work",
+  work: () => "processing",
   download: (share) => `receiving${share === undefined ? "" : ` ${Math.round(100 * share)} %`}`,
 };
 
@@ -84,7 +84,7 @@ export async function setUp(models) {
     }
     const photo = current;
     name.textContent = photo.name;
-    said.textContent = photo.state === "waiting" ? "Waiting for its turn" : (photo.said ?? "");
+    said.textContent = photo.state === "waiting" ? "Waiting" : (photo.said ?? "");
     progress.hidden = photo.state !== "running";
     if (photo.progress === undefined) progress.removeAttribute("value");
     else progress.value = photo.progress;
@@ -130,7 +130,7 @@ export async function setUp(models) {
       photo.pixels = await pixelsOf(photo.url);
       photo.isShowable = photo.pixels !== undefined;
       if (!photo.isShowable) {
-        tellOf("The browser cannot show this format; asking the service for a picture of it");
+        tellOf("The browser cannot show this format; requesting a preview from the service");
         const shown = await toShowable(photo.file, asked, signal);
         URL.revokeObjectURL(photo.url);
         Object.assign(photo, { url: URL.createObjectURL(shown), isShowable: true });

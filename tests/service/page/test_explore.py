@@ -145,7 +145,7 @@ def test_the_map_can_be_walked_and_places_kept_with_the_keyboard(open_page: Open
     expect(page.locator("#map-place")).to_have_text("At 0.52, 1.06; the nearest test image is a b")
     until_grey(page, "#here", 0.5, 0.75, 255)
     expect(page.locator("#kept li")).to_have_count(2)
-    page.get_by_role("button", name="Way between the last two").click()
+    page.get_by_role("button", name="Path between the last two").click()
     page.wait_for_function("() => document.getElementById('way-picture').naturalWidth === 4")
     page.get_by_role("button", name=re.compile("^Back to place 1")).click()
     expect(page.locator("#map-place")).to_contain_text("At 0.50, 0.50")
@@ -158,12 +158,12 @@ def test_the_way_can_be_stopped_and_stands_still_for_who_wants_no_motion(open_pa
     page.locator("#chart").press("Enter")
     page.locator("#chart").press("Enter")
 
-    page.get_by_role("button", name="Way between the last two").click()
+    page.get_by_role("button", name="Path between the last two").click()
     page.wait_for_function("() => document.getElementById('way-picture').naturalWidth === 9 * 4 + 8 * 2")
     page.get_by_role("button", name="Stop").click()
 
     expect(page.locator("#way-picture")).to_be_hidden()
-    expect(page.locator("#way")).to_have_text("Way between the last two")
+    expect(page.locator("#way")).to_have_text("Path between the last two")
 
 
 @in_browser
@@ -187,7 +187,7 @@ def test_a_slider_turns_a_principal_direction(open_page: OpenPage, url: str) -> 
     page = open_page(url)
     page.locator("#turn select").select_option("prior")
     slider = page.get_by_label("Direction 1")
-    expect(page.locator("#turn-what")).to_contain_text("one principal direction of its 4 latents")
+    expect(page.locator("#turn-what")).to_contain_text("one principal direction of the 4 latents of prior")
     expect(page.locator(".slider:visible")).to_have_count(2)
 
     slider.focus()
@@ -253,7 +253,7 @@ def test_errors_appear_as_the_api_says_them(open_page: OpenPage, tmp_path: Path)
         page.locator("#draw form").get_by_role("button", name="Draw", exact=True).click()
 
         expect(page.locator("#draw .problem")).to_have_text(
-            "Too many images: 10 images are asked for, the limit is 5 (setting max_images)"
+            "Too many images: 10 images were requested, the limit is 5 (setting max_images)"
         )
 
 
@@ -310,5 +310,5 @@ def test_a_photograph_is_not_judged_by_a_model_of_digits_without_a_warning(open_
     page.locator("#file").set_input_files(DATA / "hazelnut.jpg")
 
     expect(page.locator("#judged .said")).to_contain_text(
-        "This says little: it learnt pictures of 4x4 pixels, and this one has 192x192."
+        "This result is unreliable: it was trained on pictures of 4x4 pixels, and this one has 192x192."
     )

@@ -196,11 +196,11 @@ def test_a_service_with_keys_is_asked_with_the_key_that_is_typed(open_page: Open
     publish_toy(tmp_path)
     with service_process(tmp_path, "--api-keys", "a-key-of-sixteen-letters") as process:
         page = open_page(f"{process.url}/#explore", refuses=True)
-        expect(page.locator("#key-why")).to_contain_text("this service wants an API key")
+        expect(page.locator("#key-why")).to_contain_text("this service requires an API key")
 
         page.get_by_label("API key").fill("a-wrong-key-of-letters")
         page.get_by_role("button", name="Use this key").click()
-        expect(page.locator("#key-why")).to_contain_text("none of this service's keys")
+        expect(page.locator("#key-why")).to_contain_text("the API key is not valid here")
         page.get_by_label("API key").fill("a-key-of-sixteen-letters")
         page.keyboard.press("Enter")
 

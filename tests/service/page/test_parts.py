@@ -84,9 +84,7 @@ def test_a_folder_is_sorted_by_score_with_a_verdict_on_each(open_page: OpenPage,
 def test_another_rate_of_false_alarms_judges_all_again_at_once(open_page: OpenPage, url: str) -> None:
     page = open_page(url)
     open_folder(page)
-    expect(page.locator("#part-rate-said")).to_contain_text(
-        "About 5 % of good pictures would be called unusual: limit 0.950."
-    )
+    expect(page.locator("#part-rate-said")).to_contain_text("About 5 % of good pictures would be flagged: limit 0.950.")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/anomaly" in request.url else None)
 
@@ -94,15 +92,13 @@ def test_another_rate_of_false_alarms_judges_all_again_at_once(open_page: OpenPa
     set_slider(slider, 10**6)  # its largest: 50 of 100
 
     expect(page.locator("#part-rate-said")).to_have_text(
-        "About 50 % of good pictures would be called unusual: limit 0.490. Here it is 2 of 4."
+        "About 50 % of good pictures would be flagged: limit 0.490. Here 2 of 4 are flagged."
     )
     expect(page.locator("#gallery .verdict").nth(1)).to_have_text("unusual 0.886")
     expect(page.locator("#part-detail .boxes span")).to_have_count(1)
     assert {url.partition("?")[2] for url in asked} == {"model=digits&version=1&max_fpr=0.5"}  # of the one shown
     set_slider(slider, 0)
-    expect(page.locator("#part-rate-said")).to_contain_text(
-        "About 1 % of good pictures would be called unusual, the lowest"
-    )
+    expect(page.locator("#part-rate-said")).to_contain_text("About 1 % of good pictures would be flagged, the lowest")
     expect(page.locator("#gallery [data-kind=unusual]")).to_have_count(1)
     page.get_by_role("button", name="As calibrated").click()
     expect(page.locator("#part-rate-said")).to_contain_text("limit 0.950")
@@ -132,14 +128,15 @@ def test_the_limits_of_the_slider_are_those_of_the_service(open_page: OpenPage, 
 @in_browser
 def test_the_model_is_proposed_by_what_the_pictures_are(open_page: OpenPage, url: str) -> None:
     page = open_page(url)
-    expect(page.locator("#part-why")).to_have_text("The model that fits is proposed when you open a picture.")
+    expect(page.locator("#part-why")).to_have_text("Open a picture, and a model that fits is proposed.")
     assert page.locator("#part-models img").first.evaluate("img => img.decode().then(() => img.naturalWidth)") == 60
 
     open_files(page, flat("plate.png", 200, 80, is_colour=True))
 
     expect(page.locator("#part-models :checked")).to_have_value("plate")
     expect(page.locator("#part-why")).to_contain_text(
-        "plate/1 was proposed: it learnt pictures like yours (colour, 64x64 pixels; yours: colour, 80x80 pixels)."
+        "plate/1 was proposed: it was trained on pictures like yours (colour, 64x64 pixels; yours: colour, 80x80 "
+        "pixels)."
     )
 
 
@@ -162,7 +159,7 @@ def test_of_models_that_fit_as_well_the_one_is_proposed_to_which_the_picture_is_
 
         expect(page.locator("#part-models :checked")).to_have_value("tray")
         expect(page.locator("#part-why")).to_contain_text(
-            "Of the 2 models for such pictures it is the one to which your first picture is the most ordinary."
+            "Of the 2 models that fit, it finds your first picture the most ordinary."
         )
         expect(page.locator("#part-progress")).to_have_text("1 of 1 pictures judged")
 
@@ -175,13 +172,13 @@ def test_digits_are_never_proposed_for_a_photograph(open_page: OpenPage, tmp_pat
         open_files(page, flat("photo.png", 90, 300, is_colour=True))
 
         expect(page.locator("#part-why")).to_contain_text(
-            "No model here was made for such pictures (colour, 300x300 pixels)."
+            "No live model was made for such pictures (colour, 300x300 pixels)."
         )
         expect(page.locator("#part-progress")).to_have_text("0 of 1 pictures judged: choose a model")
         page.get_by_text("digits/1").click()
         expect(page.locator("#part-why")).to_have_text(
-            "digits/1 was chosen by you, but its verdicts mean little here: it learnt pictures of 4x4 pixels, and this "
-            "one has 300x300."
+            "digits/1 was chosen by you, but its verdicts mean little here: it was trained on pictures of 4x4 pixels, "
+            "and this one has 300x300."
         )
         expect(page.locator("#part-progress")).to_have_text("1 of 1 pictures judged")
         expect(page.locator("#part-detail .heat")).to_be_visible()
@@ -255,7 +252,7 @@ def test_a_picture_that_the_browser_cannot_show_is_judged_and_seen_by_its_heat_m
     page = open_page(url)
     tiff = save(Image.fromarray(np.full((4, 4), 255 * 257, np.uint16)), "TIFF")
     open_files(page, {"name": "deep.tif", "mimeType": "image/tiff", "buffer": tiff})
-    expect(page.locator("#part-why")).to_contain_text("The browser cannot read this picture, so choose the model")
+    expect(page.locator("#part-why")).to_contain_text("The browser cannot read this picture, so choose a model")
 
     page.get_by_text("digits/1", exact=True).click()
 
@@ -312,7 +309,7 @@ def test_an_opinion_is_kept_with_a_mark_exported_and_deleted(open_page: OpenPage
     page.mouse.up()
     feedback.get_by_role("button", name="Defect").click()
     expect(feedback.locator(".given")).to_have_text(
-        "You said: a defect, and marked it. It is kept for the next version of digits."
+        "Marked as a defect, with a mask. Stored for the next version of digits."
     )
     page.get_by_role("button", name=re.compile("^good")).click()
     expect(feedback.locator(".given")).to_be_empty()  # that was said of the other

@@ -165,7 +165,7 @@ def test_a_result_never_stands_under_another_photograph(open_page: OpenPage, tmp
         expect(page.locator("#compare .after img")).to_be_hidden()
         assert page.locator("#compare .after img").get_attribute("src") is None
         expect(page.locator("#photo-download button:not([type])")).to_be_disabled()
-        expect(page.locator("#photo-said")).to_have_text(re.compile("at work|next in the queue|tiles done"))
+        expect(page.locator("#photo-said")).to_have_text(re.compile("processing|next in the queue|tiles done"))
         page.get_by_role("button", name="Cancel").click()
         expect(page.locator("#photo-said")).to_have_text("Cancelled")
         page.get_by_role("button", name=re.compile(r"^small\.png")).click()

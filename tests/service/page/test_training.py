@@ -55,7 +55,7 @@ def test_without_a_worker_the_page_shows_the_commands(open_page: OpenPage, servi
     open_part(page)
 
     training = page.locator("#part-training")
-    expect(training.locator(".lead")).to_contain_text("From 1 picture that people called fine.")
+    expect(training.locator(".lead")).to_contain_text("From 1 picture marked as fine.")
     expect(training.locator("code").nth(1)).to_have_text(
         f"python -m training calibrate digits --feedback {service.url}"
     )
@@ -72,7 +72,7 @@ def test_a_version_is_watched_compared_approved_and_then_judges(
     training = page.locator("#part-training")
 
     training.get_by_role("button", name="Recalibrate").click()
-    expect(training.locator(".said")).to_have_text("Recalibration: waits for a worker.")
+    expect(training.locator(".said")).to_have_text("Recalibration: waiting for a worker.")
     task = lease(service)
     assert task is not None
     tell(service, task, "report", said="features", share=0.25, lines="read 1 image\n")
@@ -90,7 +90,7 @@ def test_a_version_is_watched_compared_approved_and_then_judges(
         page.evaluate(AXE)
         assert page.evaluate("async () => (await axe.run()).violations.map((v) => v.id)") == []
 
-    training.get_by_role("button", name="Let it go live").click()
+    training.get_by_role("button", name="Approve").click()
     expect(training.locator(".said")).to_contain_text("Recalibration: going live.")
     publication = lease(service)
     assert publication is not None
@@ -119,7 +119,7 @@ def test_a_training_is_cancelled_and_a_failure_is_told(open_page: OpenPage, serv
     assert not tell(service, task, "report", said="folds")
 
     training.get_by_role("button", name="Recalibrate").click()
-    expect(training.locator(".said")).to_have_text("Recalibration: waits for a worker.")
+    expect(training.locator(".said")).to_have_text("Recalibration: waiting for a worker.")
     task = lease(service)
     assert task is not None
     tell(service, task, "end", problem="none of these images is new")

@@ -30,9 +30,9 @@ class ArrayOrder:
 
     def __post_init__(self) -> None:
         if self.layout not in {"chw", "hwc"}:
-            raise ValueError(f"layout {self.layout!r} is none of chw, hwc")
+            raise ValueError(f"layout {self.layout!r} must be chw or hwc")
         if self.channels not in {"rgb", "bgr"}:
-            raise ValueError(f"channels {self.channels!r} are none of rgb, bgr")
+            raise ValueError(f"channels {self.channels!r} must be rgb or bgr")
 
     def to_service(self, array: Array) -> Array:
         """Return an array of the caller as (H, W), (C, H, W) or (N, C, H, W), RGB.

@@ -105,13 +105,11 @@ def interpolate(
     """Return the images between two images or two latents of one model."""
     if isinstance(first, Latent) and isinstance(last, Latent):
         if first.model != last.model:
-            raise ValueError(f"the latents are of {first.model} and {last.model}; the way is through one model's")
+            raise ValueError(f"the latents are of {first.model} and {last.model}; both must be of one model")
         query = _made_by(first) | {k: v for k, v in query.items() if v is not None}
         body = Body(to_npy(np.stack([first.values, last.values])), NPY_TYPE)
     elif isinstance(first, Latent) or isinstance(last, Latent):
-        raise TypeError(
-            "the way leads from an image to an image or from a latent to a latent, not from one to the other"
-        )
+        raise TypeError("interpolate between two images or between two latents, not between an image and a latent")
     else:
         body = to_form([to_body(first, order), to_body(last, order)])
     headers = {"Content-Type": body.media_type} | ({"Accept": accept} if accept else {})

@@ -22,9 +22,9 @@ def http_options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise ValueError(f"{url!r} is no address ({error}); write http://HOST:PORT") from error
+        raise ValueError(f"{url!r} is not a URL ({error}); use http://HOST:PORT") from error
     if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise ValueError(f"{url!r} is no address; write http://HOST:PORT")
+        raise ValueError(f"{url!r} is not a URL; use http://HOST:PORT")
     headers: Mapping[str, str] = {"User-Agent": "hourglass-client"} | ({"X-API-Key": key} if key else {})
     return {"base_url": parsed, "headers": headers, "timeout": timeout_s}
 

@@ -58,12 +58,12 @@ def targets(inputs: Sequence[Path], output: Path, ending: str) -> dict[Path, Pat
             target = (output / file.relative_to(path if path.is_dir() else path.parent)).with_suffix(ending)
             other = file_by_target.setdefault(target, file)
             if other != file:
-                raise ValueError(f"{other} and {file} would both become {target}; name a folder above them")
+                raise ValueError(f"{other} and {file} would both become {target}; pass a common parent folder")
             target_by_file[file] = target
     sources = {file.resolve() for file in target_by_file}
     for file, target in target_by_file.items():
         if target.resolve() in sources:
-            raise ValueError(f"the answer to {file} would be written over {target}; name another folder")
+            raise ValueError(f"the answer to {file} would overwrite {target}; choose another folder")
     return target_by_file
 
 

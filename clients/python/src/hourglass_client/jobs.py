@@ -72,7 +72,7 @@ def submit(
         case "compress":
             call = calls.compress(image, query=query, order=order)
         case _:
-            raise ValueError(f"{endpoint!r} takes no jobs here; denoise, enhance, anomaly, encode and compress do")
+            raise ValueError(f"{endpoint!r} cannot run as a job; denoise, enhance, anomaly, encode and compress can")
     result_of = call.read
 
     def read(_: Headers, content: bytes) -> Job:

@@ -19,12 +19,16 @@ _KNOWS_FROM_DB = 18.0
 
 def add_commands(add: AddCommand) -> None:
     """Add their command lines."""
-    text = "turn images, all together, into one small file, by the model that suits them"
+    text = "compress images into one small file, with the model that suits them"
     compress = add("compress", _compress, text)
     compress.add_argument("images", nargs="+", metavar="IMAGE", help="images or folders")
     compress.add_argument("output", type=Path, help="the file to write, digits.hg")
-    compress.add_argument("--rate", type=int, metavar="R", help="0 for the smallest file (default: the model's)")
-    decompress = add("decompress", _decompress, "draw the images of such a file: several into a .zip or an .npy")
+    compress.add_argument(
+        "--rate", type=int, metavar="R", help="quality, 0 for the smallest file (default: the model's)"
+    )
+    decompress = add(
+        "decompress", _decompress, "restore the images of a compressed file: several into a .zip or an .npy"
+    )
     decompress.add_argument("file", type=Path)
     decompress.add_argument("output", type=Path)
 
@@ -68,7 +72,7 @@ def suiting(hourglass: Hourglass, files: Sequence[Path]) -> tuple[str | None, st
     if not fixed or not is_grey:
         return (
             None,
-            f"the default model compresses: no other takes {width}x{height}{'' if is_grey else ' in colour'}",
+            f"using the default model: no other takes {width}x{height}{'' if is_grey else ' in colour'}",
         )
     sample = list(files[:: -(-len(files) // _SAMPLE)])
     usual = len(hourglass.compress(list(sample)).content)
@@ -77,7 +81,7 @@ def suiting(hourglass: Hourglass, files: Sequence[Path]) -> tuple[str | None, st
         psnr_db = _psnr_db(hourglass.decompress(compressed, accept=NPY_TYPE).array(), sample)
         if psnr_db >= _KNOWS_FROM_DB and len(compressed.content) < usual:
             return model.name, (
-                f"{model.name} compresses: it knows such images ({psnr_db:.1f} dB on {len(sample)} of them), in "
+                f"{model.name} fits these images ({psnr_db:.1f} dB on {len(sample)} of them) and needs "
                 f"{len(compressed.content) / usual:.0%} of the bytes of the default model"
             )
     names = ", ".join(model.name for model in fixed)

@@ -15,15 +15,15 @@ T = TypeVar("T")
 
 def add_commands(add: AddCommand) -> None:
     """Add their command lines."""
-    put = add("put", _put, "keep images in a collection, by their paths below the folder that is named")
-    put.add_argument("--label", metavar="L", help="of all of them (default: none)")
-    put.add_argument("--labels-from-folders", action="store_true", help="the folder of a file is its label")
-    search = add("search", _search, "list what a collection has that is most like an image: id, distance, label")
-    search.add_argument("--k", type=int, default=10, metavar="K", help="items (default 10)")
-    classify = add("classify", _classify, "say what images show, by the labels of what is most like them")
-    classify.add_argument("--k", type=int, default=5, metavar="K", help="items that vote (default 5)")
+    put = add("put", _put, "store images in a collection, with their paths below the given folder as ids")
+    put.add_argument("--label", metavar="L", help="label of all images (default: none)")
+    put.add_argument("--labels-from-folders", action="store_true", help="use the folder of a file as its label")
+    search = add("search", _search, "list the items of a collection nearest to an image: id, distance, label")
+    search.add_argument("--k", type=int, default=10, metavar="K", help="number of items (default 10)")
+    classify = add("classify", _classify, "classify images by the labels of the nearest items")
+    classify.add_argument("--k", type=int, default=5, metavar="K", help="number of items that vote (default 5)")
     for command in (put, search, classify):
-        command.add_argument("collection", help="its name")
+        command.add_argument("collection", help="name of the collection")
         add_many(command, "images or folders")
 
 
@@ -35,7 +35,7 @@ def _put(hourglass: Hourglass, options: argparse.Namespace) -> int:
         for file in find_images([path])
     }
     if len(set(id_by_file.values())) < len(id_by_file):
-        raise ValueError("two of the images would have the same id; name a folder above them")
+        raise ValueError("two of the images would have the same id; pass a common parent folder")
 
     def keep(file: Path) -> str:
         label = file.parent.name if options.labels_from_folders else options.label

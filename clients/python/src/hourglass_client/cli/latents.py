@@ -31,23 +31,29 @@ _TABLES = {".npz", ".csv"}
 
 def add_commands(add: AddCommand) -> None:
     """Add their command lines."""
-    text = "print an image's latent as JSON, or write those of many into a .npz or .csv"
-    add_many(add("encode", _encode, text), "one image; or images or folders, and last the table to write")
-    decode = add("decode", _decode, "draw a latent that `encode` has printed")
+    text = "print the latent of an image as JSON, or write those of many images into a .npz or .csv"
+    add_many(add("encode", _encode, text), "one image; or images or folders, followed by the table to write")
+    decode = add("decode", _decode, "decode a latent that `encode` has printed")
     decode.add_argument("latent", type=Path)
     decode.add_argument("output", type=Path)
-    generate = add("generate", _generate, "draw new images: several into one picture, a .zip or an .npy")
+    generate = add("generate", _generate, "generate images: several into one picture, a .zip or an .npy")
     generate.add_argument("output", type=Path)
-    generate.add_argument("--count", type=int, default=1, metavar="N", help="images (default 1)")
-    generate.add_argument("--seed", type=int, metavar="S", help="of an earlier answer, to draw the same again")
-    generate.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 to 4: below 1 more ordinary")
-    generate.add_argument("--label", metavar="L", help="what to draw, where the model knows labels")
-    text = "draw the way between two images: a strip, .gif, .webp, .zip or .npy"
+    generate.add_argument("--count", type=int, default=1, metavar="N", help="number of images (default 1)")
+    generate.add_argument(
+        "--seed", type=int, metavar="S", help="seed of an earlier answer, to generate the same images"
+    )
+    generate.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="0 to 4 (default 1): lower is more ordinary"
+    )
+    generate.add_argument("--label", metavar="L", help="what to generate, if the model has labels")
+    text = "interpolate between two images: a strip, .gif, .webp, .zip or .npy"
     interpolate = add("interpolate", _interpolate, text)
     interpolate.add_argument("first", type=Path)
     interpolate.add_argument("last", type=Path)
     interpolate.add_argument("output", type=Path)
-    interpolate.add_argument("--steps", type=int, default=9, metavar="N", help="images with both ends (default 9)")
+    interpolate.add_argument(
+        "--steps", type=int, default=9, metavar="N", help="number of images, both ends included (default 9)"
+    )
     interpolate.add_argument("--path", choices=["linear", "spherical"], default="linear", help="straight, or an arc")
 
 
@@ -56,7 +62,7 @@ def _encode(hourglass: Hourglass, options: argparse.Namespace) -> int:
     if inputs and Path(last).suffix.lower() in _TABLES:
         return _encode_many(hourglass, some_images(inputs), Path(last), options)
     if inputs or Path(last).is_dir():
-        raise ValueError(f"name one image, or after several the table to write: {' or '.join(sorted(_TABLES))}")
+        raise ValueError(f"give one image, or several and the table to write: {' or '.join(sorted(_TABLES))}")
     latent = hourglass.encode(last, model=options.model, version=options.version)
     name, _, version = latent.model.partition("/")
     # As /encode itself answers, so that /decode takes it.

@@ -26,10 +26,10 @@ _EPILOG = """examples:
   hourglass encode digit.png > latent.json; hourglass decode latent.json digit.png
   hourglass encode parts/ latents.npz
 
-A command over a folder that was stopped goes on where it stopped when it is given again.
-The service is at --url or $HGCLIENT_URL, by default http://127.0.0.1:8000; its key is in $HGCLIENT_KEY.
-Ends with 1 if some files had problems, which stand on standard error, and with 2 if nothing could be done or the
-service went away; `anomaly` with 3 if it could judge every file and some are anomalous."""
+To resume an interrupted command over a folder, run it again.
+--url or $HGCLIENT_URL names the service (default http://127.0.0.1:8000), $HGCLIENT_KEY its key.
+The exit code is 1 if some files had problems (listed on standard error) and 2 if nothing could be done or the service
+went away. `anomaly` exits with 3 if every file was judged and some are anomalous."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,20 +56,20 @@ def _models(hourglass: Hourglass, _: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hourglass",
-        description="Ask a running Hourglass service.",
+        description="Send images to a running Hourglass service.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"hourglass-client {__version__}")
-    parser.add_argument("--url", help="where the service is")
-    parser.add_argument("--timeout-s", type=float, default=60.0, metavar="S", help="patience in seconds (default 60)")
+    parser.add_argument("--url", help="address of the service")
+    parser.add_argument("--timeout-s", type=float, default=60.0, metavar="S", help="timeout in seconds (default 60)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable[[Hourglass, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
         made.set_defaults(run=run, command=name)
         if name not in _NAMELESS:
-            made.add_argument("--model", help="name of the model (default: the task's own)")
+            made.add_argument("--model", help="name of the model (default: the default of the task)")
             made.add_argument("--version", type=int, help="version of the model (default: the newest)")
         return made
 

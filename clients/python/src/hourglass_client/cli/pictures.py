@@ -32,26 +32,28 @@ _OPTIONS_BY_COMMAND = {
 
 def add_commands(add: AddCommand) -> None:
     """Add their command lines."""
-    denoise = add("denoise", partial(_pictures, "denoise"), "clean images")
+    denoise = add("denoise", partial(_pictures, "denoise"), "denoise images")
     enhance = add("enhance", partial(_pictures, "enhance"), "enlarge images")
     heatmap = add("heatmap", partial(_pictures, "heatmap"), "show where images are unusual")
-    mask = add("mask", partial(_pictures, "mask"), "draw where images are anomalous in white on black")
+    mask = add("mask", partial(_pictures, "mask"), "write a mask that is white where images are anomalous")
     for command in (denoise, enhance, heatmap, mask):
         add_many(command, "images or folders, and last the file or folder to write")
         formats = [ending[1:] for ending in TYPE_BY_ENDING]
-        command.add_argument("--format", choices=formats, default="png", help="of files in a folder (default png)")
-        command.add_argument("--again", action="store_true", help="also what is in the folder already")
+        command.add_argument(
+            "--format", choices=formats, default="png", help="format of the files in a folder (default png)"
+        )
+        command.add_argument("--again", action="store_true", help="redo files that are done already")
     denoise.add_argument(
-        "--sigma", type=float, metavar="S", help="noise level, 0-255 units (default: the service finds it)"
+        "--sigma", type=float, metavar="S", help="noise level, 0-255 units (default: estimated by the service)"
     )
     denoise.add_argument(
-        "--strength", type=float, metavar="S", help="1 the clean image, 0 the one that was sent (default 1)"
+        "--strength", type=float, metavar="S", help="1 returns the clean image, 0 the input (default 1)"
     )
     for command in (denoise, enhance):
-        text = "average over eight orientations: a little better, in eight times the time"
+        text = "average over eight orientations: slightly better, eight times slower"
         command.add_argument("--thorough", action="store_const", const="true", help=text)
-        command.add_argument("--quality", type=int, metavar="Q", help="of a JPEG or WebP, 1 to 100 (default 95)")
-        command.add_argument("--metadata", choices=["drop", "keep"], help="EXIF data: camera, time, place")
+        command.add_argument("--quality", type=int, metavar="Q", help="JPEG or WebP quality, 1 to 100 (default 95)")
+        command.add_argument("--metadata", choices=["drop", "keep"], help="drop or keep EXIF data (default drop)")
     for command in (heatmap, mask):
         add_rate(command)
 
@@ -60,7 +62,7 @@ def _pictures(name: str, hourglass: Hourglass, options: argparse.Namespace) -> i
     """Write the answer for one image to a file, or for several to a folder; skip those that are there."""
     *inputs, output = map(Path, options.paths)
     if not inputs:
-        raise ValueError("name the image and where to write the answer")
+        raise ValueError("give the image and the output file")
     query = {key: getattr(options, key) for key in ("model", "version", *_OPTIONS_BY_COMMAND[name])}
     ask: Callable[..., Picture] = partial(getattr(hourglass, name), **query)
     if len(inputs) == 1 and not inputs[0].is_dir() and not output.is_dir():

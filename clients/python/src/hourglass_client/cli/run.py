@@ -38,13 +38,13 @@ def add_many(command: argparse.ArgumentParser, text: str) -> None:
 
 def add_at_once(command: argparse.ArgumentParser) -> None:
     """Add how many requests are made at a time."""
-    text = "requests at a time: about 4 for every core of the service (default 8)"
+    text = "concurrent requests, about 4 per core of the service (default 8)"
     command.add_argument("--at-once", type=int, default=8, metavar="N", help=text)
 
 
 def add_rate(command: argparse.ArgumentParser) -> None:
     """Add the share of false alarms."""
-    text = "share of normal images that may be flagged (default: as the model was calibrated)"
+    text = "false-positive rate: share of normal images that may be flagged (default: the model's)"
     command.add_argument("--max-fpr", type=float, metavar="P", help=text)
 
 
@@ -95,5 +95,5 @@ def type_of(output: Path, *, more: Mapping[str, str] = MappingProxyType({})) -> 
     """
     ending, type_by_ending = output.suffix.lower(), {**TYPE_BY_ENDING, **more}
     if ending not in type_by_ending:
-        raise ValueError(f"{output} has an ending that is none of {', '.join(type_by_ending)}")
+        raise ValueError(f"{output} has an extension other than {', '.join(type_by_ending)}")
     return type_by_ending[ending]

@@ -29,12 +29,12 @@ Keep = Callable[[Path, Verdict], None]
 
 def add_commands(add: AddCommand) -> None:
     """Add its command line."""
-    anomaly = add("anomaly", _anomaly, "say how unusual images are, and end with 3 if some are anomalous")
+    anomaly = add("anomaly", _anomaly, "judge images, and exit with 3 if some are anomalous")
     add_many(anomaly, "images or folders")
     add_rate(anomaly)
-    text = "a table instead of sentences: into a file that ends in .csv, or without a name to standard output"
+    text = "write a table instead of sentences, to a .csv file or, without a name, to standard output"
     anomaly.add_argument("--csv", nargs="?", const="-", metavar="FILE", help=text)
-    text = "draw a heat map of every anomalous image there"
+    text = "write a heat map of every anomalous image to this folder"
     anomaly.add_argument("--heatmaps", type=Path, metavar="FOLDER", help=text)
 
 
@@ -94,8 +94,8 @@ def _anomaly(hourglass: Hourglass, options: argparse.Namespace) -> int:
         unlike = [row["unlike_training"] for row in rows.values() if row["unlike_training"]]
         if len(unlike) > len(rows) / 2:
             say(
-                f"{len(unlike)} of {len(rows)} are unlike the images learnt ({unlike[0]}): probably from another "
-                "source, so their scores say little; see docs/anomaly.md"
+                f"{len(unlike)} of {len(rows)} are unlike the training images ({unlike[0]}), probably from another "
+                "source; their scores are unreliable, see docs/anomaly.md"
             )
     return EXIT_SOME_FAILED if failed else EXIT_ANOMALOUS if anomalous else EXIT_DONE
 
@@ -121,7 +121,7 @@ def _sentence(file: Path, verdict: Verdict) -> str:
     word = {"anomalous": "ANOMALOUS", "review": "review", "good": "normal"}[verdict.verdict]
     most = verdict.regions[0] if verdict.regions else None
     where = f", {most.width}x{most.height} at ({most.x}, {most.y})" if most else ""
-    unlike = f", unlike the images learnt: {'; '.join(verdict.unlike_training)}" if verdict.unlike_training else ""
+    unlike = f", unlike the training images: {'; '.join(verdict.unlike_training)}" if verdict.unlike_training else ""
     return f"{file}: {word}, score {verdict.score:.4g}, p = {verdict.p_value:.2g}{where}{unlike}"
 
 

@@ -13,27 +13,31 @@ HISTORY = ".hourglass-watch.db"
 
 def add_commands(add: AddCommand) -> None:
     """Add its command line."""
-    watch = add("watch", _watch, "judge the images that arrive in a folder, and tell the verdicts; Ctrl-C ends it")
-    watch.add_argument("source", type=Path, metavar="FOLDER", help="the folder, with what is in it already")
+    watch = add("watch", _watch, "judge images as they arrive in a folder, and report the verdicts; Ctrl-C stops it")
+    watch.add_argument("source", type=Path, metavar="FOLDER", help="folder to watch; existing files are judged, too")
     add_rate(watch)
-    text = f"SQLite file that remembers every part and what was told of it (default FOLDER/{HISTORY})"
+    text = f"SQLite file with the history of all parts and reports (default FOLDER/{HISTORY})"
     watch.add_argument("--history", type=Path, metavar="FILE", help=text)
-    text = "a line for every part on standard output: OK, NG or ERROR, file, score, id (default where nothing is named)"
+    text = "print a line per part: OK, NG or ERROR, file, score, id (default if there is no other sink)"
     watch.add_argument("--lines", action="store_true", help=text)
-    watch.add_argument("--csv", type=Path, metavar="FILE", help="a row for every part at the end of this file")
-    watch.add_argument("--webhook", action="append", default=[], metavar="URL", help="POST every part there as JSON")
-    text = "publish every part there as JSON; mqtt://HOST:PORT/TOPIC"
+    watch.add_argument("--csv", type=Path, metavar="FILE", help="append a row per part to this file")
+    watch.add_argument(
+        "--webhook", action="append", default=[], metavar="URL", help="POST every verdict to this URL as JSON"
+    )
+    text = "publish every verdict as JSON; mqtt://HOST:PORT/TOPIC"
     watch.add_argument("--mqtt", action="append", default=[], metavar="URL", help=text)
-    watch.add_argument("--heatmaps", type=Path, metavar="FOLDER", help="a heat map of every anomalous image")
+    watch.add_argument(
+        "--heatmaps", type=Path, metavar="FOLDER", help="write a heat map of every anomalous image to this folder"
+    )
     away = watch.add_mutually_exclusive_group()
-    text = "move files into FOLDER/normal, FOLDER/anomalous and FOLDER/failed when all others have been told"
+    text = "move files to FOLDER/normal, FOLDER/anomalous and FOLDER/failed after all other sinks"
     away.add_argument("--move", type=Path, metavar="FOLDER", help=text)
-    away.add_argument("--copy", type=Path, metavar="FOLDER", help="copy them there")
-    text = "a file is finished when it has not changed for so long (default 0.04)"
+    away.add_argument("--copy", type=Path, metavar="FOLDER", help="copy files there instead")
+    text = "seconds without a change after which a file is complete (default 0.04)"
     watch.add_argument("--settle-s", type=float, default=0.04, metavar="S", help=text)
-    text = "a file that is still no image after so long without a change has failed (default 2)"
+    text = "seconds without a change after which an invalid image has failed (default 2)"
     watch.add_argument("--patience-s", type=float, default=2.0, metavar="S", help=text)
-    text = "say counts, rate and latency on standard error so often (default 10)"
+    text = "seconds between reports of counts, rate and latency on standard error (default 10)"
     watch.add_argument("--report-s", type=float, default=10.0, metavar="S", help=text)
     add_at_once(watch)
 

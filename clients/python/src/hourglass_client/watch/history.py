@@ -52,7 +52,7 @@ class History:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._lock.close()
-            raise ValueError(f"another `hourglass watch` has {path}; name another --history") from error
+            raise ValueError(f"another `hourglass watch` uses {path}; choose another --history") from error
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # a verdict survives a power cut

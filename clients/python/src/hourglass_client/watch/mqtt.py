@@ -30,7 +30,7 @@ class Mqtt:
         if parts.scheme not in _PORT_BY_SCHEME or not parts.hostname or not topic:
             raise ValueError(f"--mqtt {url}: write mqtt://HOST:PORT/TOPIC, or mqtts:// with TLS")
         if "#" in url or "+" in topic:
-            raise ValueError(f"--mqtt {url}: a topic to publish to has no # and no +")
+            raise ValueError(f"--mqtt {url}: a topic to publish to must not contain # or +")
         self.name = f"mqtt {url}"
         self._url, self._topic = url, topic
         self._host, self._port = parts.hostname, parts.port or _PORT_BY_SCHEME[parts.scheme]
@@ -53,7 +53,7 @@ class Mqtt:
             await self._client.publish(self._topic, json.dumps(part.document()), qos=1)
         except (aiomqtt.MqttError, OSError) as error:
             await self.close()
-            raise Unavailable(f"{self._url} does not take messages: {error}") from error
+            raise Unavailable(f"{self._url} does not accept messages: {error}") from error
 
     async def close(self) -> None:
         """Leave the broker."""
