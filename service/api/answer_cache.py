@@ -55,9 +55,9 @@ class AnswerCache:
         """Return the answer that was kept for `key`, or None."""
         answer = self._answers.get(key)
         if answer is None:
-            self._meters.values["hourglass_cache_requests", "miss"] += 1
+            self._meters.count("hourglass_cache_requests", "miss")
             return None
-        self._meters.values["hourglass_cache_requests", "hit"] += 1
+        self._meters.count("hourglass_cache_requests", "hit")
         self._answers.move_to_end(key)
         return answer
 

@@ -141,7 +141,7 @@ async def _choose(service: Service, task: Task, alias: Alias, model: Model, file
             log.warning("the candidate of %s@%s does not answer: %s", alias.model, alias.name, error)
             is_chosen = False
     role = "candidate" if is_chosen else "version"
-    service.metrics.meters.values["hourglass_alias_requests", alias.model, alias.name, role] += 1
+    service.metrics.meters.count("hourglass_alias_requests", alias.model, alias.name, role)
     return model
 
 

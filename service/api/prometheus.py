@@ -101,6 +101,8 @@ def _metric(name: str, family: Family, state: State) -> Metric:
     if family.kind == "histogram":
         histogram = HistogramMetricFamily(name, family.help, labels=family.labels)
         for (_, *labels), (counts, total) in _of(name, state.histograms):
+            if not any(counts):  # graphs that nobody has asked yet, of every model, would fill the page
+                continue
             bounds = [str(bound) for bound in family.bounds] + ["+Inf"]
             sums = np.cumsum(counts).tolist()
             histogram.add_metric(labels, list(zip(bounds, sums, strict=True)), sum_value=total)

@@ -130,7 +130,7 @@ class Shadows:
         difference = self._meters.histogram("hourglass_shadow_score_difference", *labels)
         for said, would_say in zip(verdicts_of(answer), verdicts_of(other), strict=False):
             difference.observe(abs(would_say["score"] - said["score"]))
-            self._meters.values["hourglass_shadow_verdicts", *labels, said["verdict"], would_say["verdict"]] += 1
+            self._meters.count("hourglass_shadow_verdicts", *labels, said["verdict"], would_say["verdict"])
 
     def _count(self, alias: Alias, outcome: str) -> None:
-        self._meters.values["hourglass_shadow_requests", alias.model, alias.name, outcome] += 1
+        self._meters.count("hourglass_shadow_requests", alias.model, alias.name, outcome)

@@ -8,7 +8,7 @@ Only the event loop writes here. What a batch costs is measured in its thread an
 import math
 import time
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,8 +20,10 @@ from service.telemetry.tracing import Tracer
 Kind = Literal["counter", "gauge", "histogram"]
 
 _WIDE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_FINE_S = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, *_WIDE_S[:12])
-_BATCH = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+# Every graph has five histograms, and each bucket is a line of 80 bytes: no finer than somebody looks.
+_FINE_S = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_DECADES_S = (0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
+_BATCH = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0)
 # Scores of any model: powers of ten and the square roots between them.
 _SCORES = tuple(float(f"{10 ** (half / 2):.3g}") for half in range(-12, 7))
 _PSNR_DB = (10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 60.0)
@@ -29,6 +31,7 @@ _PSNR_DB = (10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 60.0)
 RECENT_SCORES = 500
 
 OTHER = "other"  # label values are bounded: what strangers make up counts as one
+MAX_LABEL_SETS = 48  # of a family whose labels are names that people give: further ones count as `other`
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,9 @@ FAMILIES: dict[str, Family] = {
     "hourglass_images": Family("counter", "Images, or latents, that a graph has run on.", _GRAPH),
     "hourglass_failed_files": Family("counter", "Files whose answer was a problem, after the queue.", _GRAPH),
     "hourglass_queue_seconds": Family("histogram", "What a file waited for its batch, seconds.", _GRAPH, _FINE_S),
-    "hourglass_decode_seconds": Family("histogram", "Reading the files of a batch, seconds.", _GRAPH, _FINE_S),
+    "hourglass_decode_seconds": Family("histogram", "Reading the files of a batch, seconds.", _GRAPH, _DECADES_S),
     "hourglass_compute_seconds": Family("histogram", "One inference, seconds.", _GRAPH, _FINE_S),
-    "hourglass_encode_seconds": Family("histogram", "Making the answers of a batch, seconds.", _GRAPH, _FINE_S),
+    "hourglass_encode_seconds": Family("histogram", "Making the answers of a batch, seconds.", _GRAPH, _DECADES_S),
     "hourglass_batch_images": Family("histogram", "Images in one inference.", _GRAPH, _BATCH),
     "hourglass_anomaly_score": Family("histogram", "Anomaly scores that were given out.", ("model",), _SCORES),
     "hourglass_alias_requests": Family(
@@ -157,8 +160,8 @@ class GraphMeter:
         labels = (model, task)
         self._tracer = meters.tracer
         self._span_attributes = {"hourglass.model": model, "hourglass.task": task}
-        self._images: Key = ("hourglass_images", *labels)
-        self._failed: Key = ("hourglass_failed_files", *labels)
+        self._images = meters.key("hourglass_images", *labels)
+        self._failed = meters.key("hourglass_failed_files", *labels)
         self._values = meters.values
         self._queue, self._decode, self._compute, self._encode, self._batch = (
             meters.histogram(f"hourglass_{name}", *labels)
@@ -214,17 +217,34 @@ class Meters:
         self.histograms: dict[Key, Histogram] = {}
         self.scores: dict[str, deque[float]] = {}
         self._answers: dict[tuple[str, str, int], Histogram] = {}  # both families of requests in one
+        self._label_sets: defaultdict[str, set[Key]] = defaultdict(set)
         for key, value in before.values.items():
             family = FAMILIES.get(key[0])
             if family is not None and family.kind == "counter" and "worker" not in family.labels:
-                self.values[key] = value  # type: ignore[assignment]  # whole numbers, as far as this class counts
+                self.values[self.key(*key)] += value  # type: ignore[assignment]  # whole numbers, as this class counts
         for key, (counts, total) in before.histograms.items():
             histogram = self.histogram(*key)
             histogram.counts, histogram.sum = list(counts), total
 
     def histogram(self, family: str, *labels: str) -> Histogram:
         """Return the histogram with these labels, made when it is asked for first."""
-        return self.histograms.setdefault((family, *labels), Histogram(FAMILIES[family].bounds))
+        return self.histograms.setdefault(self.key(family, *labels), Histogram(FAMILIES[family].bounds))
+
+    def key(self, family: str, *labels: str) -> Key:
+        """Return where a family counts what has these labels: as `other`, if it has met too many of them.
+
+        Routes, methods, statuses and codes are those of the service, and bounded by themselves.
+        """
+        known, key = self._label_sets[family], (family, *labels)
+        if key not in known:
+            if len(known) >= MAX_LABEL_SETS and FAMILIES[family].labels[:1] == ("model",):
+                return (family, *(OTHER for _ in labels))
+            known.add(key)
+        return key
+
+    def count(self, family: str, *labels: str) -> None:
+        """Count one more with these labels."""
+        self.values[self.key(family, *labels)] += 1
 
     def graph(self, model: str, version: int, task: str) -> GraphMeter:
         """Return where a batcher records."""

@@ -10,9 +10,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from service.api.app import App
 from service.api.prometheus import LEAST_SCORES
 from service.tasks.anomaly.drift import drift, drift_by_chance
-from service.telemetry.counters import FAMILIES, Histogram, State
+from service.telemetry.counters import FAMILIES, MAX_LABEL_SETS, Histogram, Meters, Spent, State
 from service.telemetry.multiprocess import Board
 from tests.service.conftest import MakeClient
 from tests.service.files import png, to_npy
@@ -118,6 +119,68 @@ def test_the_page_tells_what_is_live_and_what_is_not(models_dir: Path, make_clie
     assert value(page, "hourglass_queue_limit_images") == 7
     assert value(page, "hourglass_queue_images") == 0
     assert value(page, "process_resident_memory_bytes", worker="0") > 2**20
+
+
+def test_many_names_of_models_and_aliases_do_not_grow_the_page(toy: TestClient) -> None:
+    app = toy.app
+    assert isinstance(app, App)
+    meters = app.service.metrics.meters
+
+    def size_after(names: range) -> int:
+        for i in names:
+            meter = meters.graph(f"model{i:05}", 1, "anomaly")
+            meter.record(Spent(decode_s=1.0, encode_s=1.0, runs=[(1, 1.0)], scores=[1.0], failed=1), [meter.came()])
+            meter.waited([meter.came()])
+            for verdict in ("good", "anomalous"):
+                meters.count("hourglass_shadow_verdicts", f"model{i:05}", "prod", verdict, verdict)
+            meters.count("hourglass_alias_requests", f"model{i:05}", "prod", "version")
+        return len(toy.get("/metrics").content)
+
+    few, many = size_after(range(MAX_LABEL_SETS)), size_after(range(MAX_LABEL_SETS, 4000))
+
+    page = toy.get("/metrics").text
+    assert many < few + 10_000  # one more label set of each family, and longer numbers
+    assert many < 400_000
+    assert value(page, "hourglass_images_total", model="other", task="other") == 4000 - (
+        MAX_LABEL_SETS - 4
+    )  # `toy` has four
+
+
+def test_many_addresses_methods_and_queries_do_not_grow_the_page(toy: TestClient) -> None:
+    def size_after(numbers: range) -> int:
+        for i in numbers:
+            toy.get(f"/nowhere/{i}")
+            toy.request(f"BREW{i}", "/denoise")
+            toy.get(f"/models/m{i}")
+            toy.post(f"/denoise?model=toy@a{i}", content=IMAGE)
+            toy.get(f"/jobs/j{i}")
+        return len(toy.get("/metrics").content)
+
+    _, few, many = (
+        size_after(range(2)),
+        size_after(range(2, 4)),
+        size_after(range(4, 100)),
+    )  # the first page counts next
+
+    assert many < few + 1000  # longer numbers
+
+
+def test_graphs_that_nobody_has_asked_have_no_histograms(toy: TestClient) -> None:
+    page = toy.get("/metrics").text
+
+    assert "hourglass_compute_seconds_bucket" not in page
+    assert len(page) < 20_000
+
+
+def test_a_worker_that_goes_on_from_the_counts_of_another_keeps_to_the_bound() -> None:
+    before = Meters()
+    for i in range(2 * MAX_LABEL_SETS):
+        before.count("hourglass_alias_requests", f"model{i}", "prod", "version")
+
+    after = Meters(before.state({}, []))
+
+    assert after.values == before.values
+    assert len(after.values) == MAX_LABEL_SETS + 1
 
 
 def test_a_histogram_counts_a_value_at_its_bound_below_it() -> None:

@@ -156,4 +156,4 @@ class JobRunner:
         return await self._service.jobs.write(ask)
 
     def _count(self, outcome: str) -> None:
-        self._service.metrics.meters.values["hourglass_jobs", outcome] += 1
+        self._service.metrics.meters.count("hourglass_jobs", outcome)
