@@ -62,6 +62,7 @@
         ├── HeadersTooLarge         431  max_header_bytes
         ├── InternalError           500  our fault; the log has the details under the request id
         ├── JobLost                 500  its workers went away, one after the other
+        ├── ImageUnreachable        502  image=https://...
         ├── NotReady                503  no model is live yet
         ├── QueueFull               503  max_queue_images
         ├── StoreUnavailable        503  collections_url
@@ -561,6 +562,13 @@ class JobLost(RequestError):
         "3 workers started this job and ended before it was done; send less at once, or ask the operator to look at "
         "the log"
     )
+
+
+class ImageUnreachable(RequestError):
+    """The host that `image` names did not send it: it answers otherwise, too late, or not at all."""
+
+    status, code, title = 502, "image-unreachable", "The image cannot be fetched"
+    example = "'images.example' answers 302; redirects are not followed"
 
 
 class NotReady(RequestError):

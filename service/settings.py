@@ -273,6 +273,12 @@ class Settings(BaseModel):
         description="Hosts that `webhook=` may name, separated by commas: `hooks.example`, `hooks.example:8443`, or "
         "`*.example` for all below one. Only a host named itself may have a private address. Empty: none.",
     )
+    image_hosts: Annotated[tuple[Annotated[str, AfterValidator(_check_target)], ...], BeforeValidator(_split)] = Field(
+        default=(),
+        description="Hosts that `image=` may name, written as in `webhook_hosts`. The service fetches images from them "
+        "with its own network access, at most `max_body_bytes` within `body_timeout_s`, and follows no redirects. Only "
+        "a host named itself may have a private address. Empty: none.",
+    )
     api_keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_check_key)], ...], BeforeValidator(_split)] = Field(
         default=(),
         description="Keys with all rights, separated by commas, of 16 or more characters each. A request sends one "

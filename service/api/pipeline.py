@@ -9,13 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.responses import several_response, single_response
-from service.api.schemas import ModelQuery
+from service.api.schemas import ImageQuery, ModelQuery
 from service.api.service import Service, reserve, service_of
 from service.api.shadow import Answered
 from service.contract.manifest import Manifest, Task
 from service.errors import RequestError, TaskNotOffered, VersionNotFound
 from service.http.admission import slot_of
-from service.http.body import file_cap, read_files
+from service.http.body import read_files
+from service.http.fetch import fetch_image
 from service.http.instrument import has_notes, note
 from service.http.negotiation import negotiate
 from service.images.form import PLAIN, Form
@@ -37,7 +38,7 @@ MakeWork = Callable[[ImageFile, Manifest, InputLimits, str | None], FileWork]
 
 
 async def answer_files(
-    request: Request, query: ModelQuery, task: Task, make_work: MakeWork, *, several: Mapping[str, str | None]
+    request: Request, query: ImageQuery, task: Task, make_work: MakeWork, *, several: Mapping[str, str | None]
 ) -> Response:
     """Run every file of a request through one task.
 
@@ -54,7 +55,7 @@ async def answer_files(
     service, accept = service_of(request), request.headers.get("accept")
     model = await service.registry.find(task, query.model, query.version)
     alias = _alias_of(service, task, query)
-    files = await read_image_files(request, query.form)
+    files = await read_image_files(request, query.form, query.image)
     if query.model is None and query.version is None:
         is_colour = any(file.header.is_colour for file in files)
         model = service.registry.snapshot.default_among(task, model, is_colour=is_colour)
@@ -91,19 +92,23 @@ async def answer_files(
     return await asyncio.to_thread(several_response, results, kind, model.label, names)
 
 
-async def read_image_files(request: Request, form: Form = PLAIN) -> list[ImageFile]:
+async def read_image_files(request: Request, form: Form = PLAIN, image: str | None = None) -> list[ImageFile]:
     """Return the image and NPY files of a request, counted for its place in the queue. Its deadline runs from here.
 
     Args:
         request: With the files in its body.
         form: How it says their values are laid out.
+        image: Address of the one file, if that is not in the body.
 
     Raises:
         RequestError: The body cannot be read, or its images do not fit into the queue.
     """
     service = service_of(request)
     limits = service.limits
-    sent = await read_files(request, file_cap(service.settings), max_files=limits.max_images)
+    if image is not None:
+        sent = [await fetch_image(request, service.settings, image)]
+    else:
+        sent = await read_files(request, service.settings, max_files=limits.max_images)
     files = [ImageFile.of(file.content, form, file.filename) for file in sent]
     note(request.scope, pixels=sum(file.header.pixels or 0 for file in files) or None)
     slot_of(request).start(request, sum(min(file.header.images, limits.max_images) for file in files))

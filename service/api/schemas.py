@@ -54,7 +54,19 @@ class ModelQuery(JobQuery):
         return PLAIN
 
 
-class _FileQuery(ModelQuery):
+class ImageQuery(ModelQuery):
+    """Which model answers, and where the image is if not in the body."""
+
+    image: Annotated[
+        str | None,
+        Field(
+            max_length=2000,
+            description="Address of the image, instead of a body; only of hosts in the setting image_hosts",
+        ),
+    ] = None
+
+
+class _FileQuery(ImageQuery):
     quality: Annotated[int, Field(ge=1, le=100, description="Quality of a JPEG or WebP answer")] = 95
     metadata: Annotated[
         Literal["drop", "keep"],
@@ -104,7 +116,7 @@ class EnhanceQuery(_RestorationQuery):
     """Which model answers, and how the result is written."""
 
 
-class AnomalyQuery(ModelQuery):
+class AnomalyQuery(ImageQuery):
     """Which model answers, how often it may cry wolf, and what one wants to see."""
 
     max_fpr: Annotated[
@@ -142,7 +154,7 @@ class InterpolateQuery(ModelQuery):
     ] = None
 
 
-class CompressQuery(ModelQuery):
+class CompressQuery(ImageQuery):
     """Which model answers, and how small the file becomes."""
 
     rate: Annotated[

@@ -1,6 +1,8 @@
 """The request body, counted while it arrives, and the files in it."""
 
+import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,6 +19,7 @@ from service.errors import (
     shown,
 )
 from service.http.budget import hold_of
+from service.http.json_images import read_json_images
 from service.http.multipart import Part, split_multipart
 from service.images.npy import NPY_MAGIC
 from service.media_types import FORM_TYPE, JSON_TYPE
@@ -28,6 +31,7 @@ _RAW_TYPES = {"", "application/octet-stream", "application/x-npy", "application/
 _COPIES = 2  # of a body: its pieces, and all of them together
 _AHEAD_BYTES = 64 * 1024  # reserved for what comes next where no length was declared
 _WORTH_READING_BYTES = 64 * 2**20
+_SMALL_JSON_BYTES = 2**16  # read where they arrive: a thread would cost more
 _MAX_JSON_PARTS = 200_000  # two quotation marks a string; 256 latents are 257 lists, a tensor has few more
 
 
@@ -164,22 +168,31 @@ def complaint(error: ValidationError) -> str:
     return f"{where or 'the body'}: {first['msg']}, found {shown(first['input'])}"
 
 
-async def read_files(request: Request, cap: Cap, *, max_files: int) -> list[Part]:
-    """Return the image or NPY files of a request: the raw body, or every field `file` of a form.
+async def read_files(request: Request, settings: Settings, *, max_files: int) -> list[Part]:
+    """Return the image or NPY files of a request: the raw body, every field `file` of a form, or base64 in JSON.
+
+    Args:
+        request: With the body.
+        settings: With the largest body, and the largest JSON.
+        max_files: Most files.
 
     Raises:
         UnsupportedMediaType: The Content-Type is of something else.
-        InvalidParameter: A form has a field that is not `file`.
+        InvalidParameter: A form has a field that is not `file`, or JSON has no images in base64.
         MalformedBody, TooManyImages: A form that cannot be read, has no file or too many.
         RequestError: See `read_body`.
     """
     kind = media_type(request)
+    if kind == JSON_TYPE:
+        body = await read_body(request, json_cap(settings))
+        read = partial(_read_json, body, max_files)
+        return read() if len(body) <= _SMALL_JSON_BYTES else await asyncio.to_thread(read)
     if kind != FORM_TYPE and kind not in _RAW_TYPES and not kind.startswith("image/"):
         raise UnsupportedMediaType(
             f"Content-Type is {shown(kind)}; send image/png, image/jpeg, image/webp, image/gif, image/bmp, image/tiff, "
-            f"application/x-npy, or {FORM_TYPE}"
+            f"application/x-npy, {FORM_TYPE}, or {JSON_TYPE}"
         )
-    body = await read_body(request, cap)
+    body = await read_body(request, file_cap(settings))
     if kind != FORM_TYPE:
         return [Part("file", body)]
     parts = split_multipart(body, request.headers["content-type"], max_parts=max_files)
@@ -188,3 +201,7 @@ async def read_files(request: Request, cap: Cap, *, max_files: int) -> list[Part
     if not parts:
         raise MalformedBody("the form has no fields; send the image as the field 'file'")
     return parts
+
+
+def _read_json(body: bytes, max_files: int) -> list[Part]:
+    return [Part("file", content) for content in read_json_images(parse_json(body), max_files=max_files)]

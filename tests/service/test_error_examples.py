@@ -23,6 +23,7 @@ from tests.service.conftest import wait_for_models
 from tests.service.files import hand_png, png, to_npy
 from tests.service.rawclient import RawClient, post
 from tests.service.slowmodel import Process, flat_png, publish_slow, service_process, until
+from tests.service.test_image_sources import Site
 from tests.service.toymodels import Axis, make_graph, publish_codec, publish_toy
 
 DIGIT = png(np.full((4, 4), 200, np.uint8))
@@ -69,6 +70,12 @@ class Place:
 def detail_of(content: bytes) -> str:
     document = json.loads(content)
     return str(document["detail"] if "detail" in document else document["error"])  # below /v2 there is only `error`
+
+
+def moved_image(at: Place) -> str:
+    with Site() as site:
+        asked = ("POST", f"/denoise?model=digits&image=http://{site.host}/moved", b"")
+        return at.ask_with({"image_hosts": site.host}, asked)
 
 
 def aliased(at: Place) -> dict[str, object]:
@@ -273,6 +280,7 @@ PROVOKE: dict[str, Callable[[Place], str]] = {
     "unreachable-rate": lambda at: at.ask("POST", "/anomaly?model=digits&max_fpr=1e-06", DIGIT),
     "non-finite-result": lambda at: at.ask_others("POST", "/denoise?model=digits", flat_png(4, 0)),
     "internal-error": lambda at: at.ask("GET", "/mistake"),
+    "image-unreachable": moved_image,
     "not-ready": not_ready,
     "store-unavailable": store_unavailable,
     "draining": draining,

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from service.api.alias_schemas import AliasAnswer, AliasBody, AliasesAnswer
 from service.api.aliases import read_aliases
-from service.api.openapi import NO_CONTENT, json_body, problems, success
+from service.api.openapi import NO_CONTENT, problems, success
+from service.api.openapi_bodies import json_body
 from service.api.responses import json_response
 from service.api.route import AdmittedRoute
 from service.api.routes.common import STORE_ERRORS, ModelName

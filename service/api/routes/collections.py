@@ -14,7 +14,8 @@ from service.api.collection_schemas import (
     PutQuery,
     read_metadata,
 )
-from service.api.openapi import NO_CONTENT, VECTOR_BODY, problems, success
+from service.api.openapi import NO_CONTENT, problems, success
+from service.api.openapi_bodies import VECTOR_BODY
 from service.api.responses import json_response
 from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS, STORE_ERRORS

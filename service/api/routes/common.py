@@ -11,6 +11,7 @@ from service.errors import (
     DeadlineExceeded,
     Draining,
     HeadersTooLarge,
+    ImageUnreachable,
     InvalidArray,
     InvalidParameter,
     MalformedBody,
@@ -56,7 +57,10 @@ MODEL_ERRORS: tuple[type[RequestError], ...] = (
     Draining,
     DeadlineExceeded,
 )
-IMAGE_ERRORS: tuple[type[RequestError], ...] = (*MODEL_ERRORS, BrokenImage, UnsupportedImage, SizeMismatch)
+IMAGE_ERRORS: tuple[type[RequestError], ...] = (
+    *(*MODEL_ERRORS, BrokenImage, UnsupportedImage, SizeMismatch),
+    ImageUnreachable,
+)
 STORE_ERRORS: tuple[type[RequestError], ...] = (
     *(MalformedRequest, InvalidParameter, HeadersTooLarge),
     *(StoreUnavailable, QueueFull, Draining, DeadlineExceeded),

@@ -2,7 +2,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.openapi import HOURGLASS, IMAGE_BODY, problems, success
+from service.api.openapi import HOURGLASS, problems, success
+from service.api.openapi_bodies import IMAGE_BODY
 from service.api.pipeline import read_image_files
 from service.api.responses import single_response
 from service.api.route import JobRoute
@@ -35,7 +36,7 @@ async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -
     """
     service = service_of(request)
     model = await service.registry.find("compress", query.model, query.version)
-    files = await read_image_files(request)
+    files = await read_image_files(request, image=query.image)
     accept = request.headers.get("accept")
     work = compressor(files, model.manifest, service.limits, accept, rate=query.rate)
     batcher = model.batcher_by_task["compress"]

@@ -3,7 +3,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.openapi import IMAGE_BODY, NPY, PICTURES, ZIP, problems, success
+from service.api.openapi import NPY, PICTURES, ZIP, problems, success
+from service.api.openapi_bodies import IMAGE_BODY
 from service.api.pipeline import answer_files
 from service.api.route import JobRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS

@@ -10,7 +10,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from service.api.feedback_schemas import FeedbackAnswer, FeedbackQuery, KeptPicture
-from service.api.openapi import FEEDBACK_BODY, NO_CONTENT, ZIP, problems, success
+from service.api.openapi import NO_CONTENT, ZIP, problems, success
+from service.api.openapi_bodies import FEEDBACK_BODY
 from service.api.responses import Stream, json_response
 from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, STORE_ERRORS, ModelName
@@ -163,7 +164,7 @@ async def _read(request: Request, service: Service) -> Files:
     """
     cap = file_cap(service.settings)
     if media_type(request) != FORM_TYPE:
-        (image,) = await read_files(request, cap, max_files=1)
+        (image,) = await read_files(request, service.settings, max_files=1)
         return Files(image.content, None)
     parts = split_multipart(await read_body(request, cap), request.headers["content-type"], max_parts=2)
     content_by_name = {part.name: part.content for part in parts}

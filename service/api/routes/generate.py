@@ -4,7 +4,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
-from service.api.openapi import GENERATE_BODY, NPY, PICTURES, ZIP, problems, success
+from service.api.openapi import NPY, PICTURES, ZIP, problems, success
+from service.api.openapi_bodies import GENERATE_BODY
 from service.api.responses import single_response
 from service.api.route import JobRoute
 from service.api.routes.common import MODEL_ERRORS

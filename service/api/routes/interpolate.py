@@ -4,7 +4,8 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.openapi import ANIMATIONS, ENDS_BODY, NPY, PICTURES, ZIP, problems, success
+from service.api.openapi import ANIMATIONS, NPY, PICTURES, ZIP, problems, success
+from service.api.openapi_bodies import ENDS_BODY
 from service.api.responses import single_response
 from service.api.route import JobRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
@@ -12,7 +13,7 @@ from service.api.schemas import InterpolateQuery
 from service.api.service import Service, reserve, service_of
 from service.errors import InvalidLatent, MalformedBody, RequestError, UnsupportedMediaType, shown
 from service.http.admission import slot_of
-from service.http.body import file_cap, media_type, read_files, read_latents
+from service.http.body import media_type, read_files, read_latents
 from service.images.inspect import ImageFile
 from service.media_types import FORM_TYPE, JSON_TYPE, NPY_TYPE
 from service.models.model import Model
@@ -64,7 +65,7 @@ async def interpolate(request: Request, query: Annotated[InterpolateQuery, Query
 
 
 async def _read_images(request: Request, service: Service) -> list[bytes]:
-    files = await read_files(request, file_cap(service.settings), max_files=service.limits.max_images)
+    files = await read_files(request, service.settings, max_files=service.limits.max_images)
     return [file.content for file in files]
 
 

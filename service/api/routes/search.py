@@ -13,7 +13,8 @@ from service.api.collection_schemas import (
     SearchesAnswer,
     SearchQuery,
 )
-from service.api.openapi import VECTOR_BODY, problems, success
+from service.api.openapi import problems, success
+from service.api.openapi_bodies import VECTOR_BODY
 from service.api.responses import json_response, several_response
 from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS

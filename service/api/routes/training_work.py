@@ -5,7 +5,8 @@ from typing import TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ValidationError
 
-from service.api.openapi import json_body, problems, success
+from service.api.openapi import problems, success
+from service.api.openapi_bodies import json_body
 from service.api.responses import json_response
 from service.api.route import AdmittedRoute
 from service.api.routes.common import STORE_ERRORS
