@@ -17,7 +17,7 @@ _LOOK_EVERY_S = 0.25
 
 
 class Slot:
-    """One request's place in the queue, for the length of a `with` block."""
+    """The place of one request in the queue, for the length of a `with` block."""
 
     def __init__(self, admission: "Admission") -> None:
         self.images = 1
@@ -53,7 +53,7 @@ class Slot:
                     del reason, error
 
     def start(self, request: Request, images: int) -> None:
-        """Count all images of a request whose body is there; the deadline runs, and a client that leaves is noticed.
+        """Count all images of a request once its body is read, start its deadline, and watch for a disconnect.
 
         Raises:
             QueueFull: They do not all fit.
@@ -65,18 +65,18 @@ class Slot:
         self.started_at = asyncio.get_running_loop().time()
 
     def allow(self, seconds: float) -> None:
-        """Give a request more time, as it needs so much: the deadline moves that far."""
+        """Extend the deadline of a request to allow this much more work."""
         self.timeout_s += seconds
         set_deadline(self.timeout_s)
 
     def end(self, reason: Exception) -> None:
-        """Stop waiting: the request fails with `reason`, and its jobs that have not started are dropped."""
+        """Fail the request with `reason` and drop its jobs that have not started."""
         if self._reason is None and self._task is not None:
             self._reason = reason
             self._task.cancel()
 
     def listen(self) -> None:
-        """From now on the request ends when its client leaves."""
+        """End the request from now on when its client disconnects."""
         if self._listener is None and self._request is not None:
             self._listener = asyncio.create_task(self._listen(self._request))
 
@@ -88,7 +88,7 @@ class Slot:
 
 
 class Admission:
-    """The one door to the models, the same for single and batch requests.
+    """The queue in front of all models, bounded in images.
 
     A request takes a place before its body is read, and is refused there if the queue is full. How many images a body
     has is not known then, so a place counts one image; the others (files of a form, rows of an array, latents) are
@@ -110,7 +110,7 @@ class Admission:
 
     @property
     def is_idle(self) -> bool:
-        """Nobody waits for an answer."""
+        """Whether no request is in progress."""
         return not self._slots
 
     def admit(self) -> Slot:
@@ -128,14 +128,14 @@ class Admission:
         return Slot(self)
 
     def enter(self, slot: Slot) -> None:
-        """Count a slot, and look at all of them from now on."""
+        """Add a slot, and start the periodic check of deadlines."""
         self._slots.add(slot)
         self.images += 1
         if self._next_look is None:
             self._look_later()
 
     def leave(self, slot: Slot) -> None:
-        """Count it no longer."""
+        """Remove a slot."""
         self._slots.discard(slot)
         self.images -= slot.images
 
@@ -160,11 +160,11 @@ class Admission:
         self.images, slot.images = others + images, images
 
     def start_draining(self) -> None:
-        """From now on every new request is refused; those inside are answered."""
+        """Refuse every new request from now on; accepted ones are still answered."""
         self.is_draining = True
 
     def give_up(self) -> None:
-        """End the requests that are still inside, each with its 503."""
+        """End all requests in progress with a 503."""
         for slot in tuple(self._slots):
             slot.end(_draining("the service had to stop before this request was answered (setting grace_s)"))
 

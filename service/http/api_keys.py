@@ -35,13 +35,13 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hourglass"'}
 
 
 def owner_of(scope: Scope) -> str | None:
-    """Return whose key a request came with, as a digest; None where no keys are set."""
+    """Return the digest of the key of a request; None if no keys are set."""
     owner: str | None = scope.get(CLIENT)
     return owner
 
 
 def is_open(path: str) -> bool:
-    """Tell whether an address answers without a key."""
+    """Return whether an address needs no key."""
     return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
@@ -55,7 +55,7 @@ _MAX_ADDRESSES = 10_000  # remembered; a flood of them forgets the oldest
 
 
 def right_for(method: str, path: str) -> Right:
-    """Return what a request takes.
+    """Return the right that a request needs.
 
     Reading includes running models. Items and feedback are written, models are administered.
     """
@@ -85,7 +85,7 @@ class KeyGate:
         self._welcome: OrderedDict[tuple[str, bytes], None] = OrderedDict()  # right keys, and where they came from
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 401, 403 or 429, or hand the request on."""
+        """Answer 401, 403 or 429, or pass the request on."""
         if scope["type"] != "http" or is_open(scope["path"]):
             return await self._app(scope, receive, send)
         if problem := self._problem(scope):
@@ -130,7 +130,7 @@ class KeyGate:
         return None
 
     def _wait_s(self, address: str) -> float:
-        """Return how long an address has to wait that has sent too many wrong keys."""
+        """Return the seconds for which an address is blocked after too many wrong keys."""
         guesses, since = self._guesses.get(address, (0, 0.0))
         left_s = since + _GUESSES_FOR_S - time.monotonic()
         if left_s <= 0:

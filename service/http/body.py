@@ -42,7 +42,7 @@ def media_type(request: Request) -> str:
 
 @dataclass(frozen=True)
 class Cap:
-    """The most bytes that a body may have, and the setting that says so, if one does."""
+    """The largest size of a body in bytes, and the setting that limits it, if any."""
 
     max_bytes: int
     setting: str | None = None
@@ -53,17 +53,17 @@ ORDER_CAP = Cap(64 * 1024)
 
 
 def file_cap(settings: Settings) -> Cap:
-    """For files and arrays, which are looked at before they become anything larger."""
+    """Return the cap for files and arrays, which are checked before they are decoded."""
     return Cap(settings.max_body_bytes, "max_body_bytes")
 
 
 def json_cap(settings: Settings) -> Cap:
-    """For JSON, which becomes Python objects in one go, and everybody waits for that."""
+    """Return the cap for JSON, which is parsed in one go in the event loop."""
     return min(Cap(settings.max_json_bytes, "max_json_bytes"), file_cap(settings), key=lambda cap: cap.max_bytes)
 
 
 async def read_body(request: Request, cap: Cap) -> bytes:
-    """Return the whole body.
+    """Read the whole body.
 
     Raises:
         MalformedBody: It is empty.
@@ -75,7 +75,7 @@ async def read_body(request: Request, cap: Cap) -> bytes:
 
 
 async def read_latents(request: Request, settings: Settings) -> bytes:
-    """Return a body of latents: an NPY array, or else JSON with the cap of JSON.
+    """Read a body of latents: an NPY array, or JSON with the cap of JSON.
 
     Raises:
         RequestError: See `read_body`.
@@ -87,7 +87,7 @@ async def read_latents(request: Request, settings: Settings) -> bytes:
 
 
 async def read_plain_body(request: Request, cap: Cap) -> bytes:
-    """Return the whole body, which may be nothing.
+    """Read the whole body, which may be empty.
 
     Raises:
         UnsupportedEncoding: It has a Content-Encoding.
@@ -100,7 +100,7 @@ async def read_plain_body(request: Request, cap: Cap) -> bytes:
 
 
 async def read_raw_body(request: Request, cap: Cap) -> bytes:
-    """Return the whole body as it was sent, which may be nothing.
+    """Read the whole body without decoding its Content-Encoding; it may be empty.
 
     Raises:
         BodyTooLarge: The declared length, or what has arrived, is over the cap. The rest is not read.
@@ -131,7 +131,7 @@ async def read_raw_body(request: Request, cap: Cap) -> bytes:
 
 
 def check_size(size: int, cap: Cap) -> None:
-    """Nothing, if a body of `size` bytes is within the cap.
+    """Raise an error if a body of `size` bytes exceeds the cap.
 
     Raises:
         BodyTooLarge: It is not. The rest is read and thrown away, so that a client which sends before it listens gets
@@ -144,7 +144,7 @@ def check_size(size: int, cap: Cap) -> None:
 
 
 def parse_json(data: bytes | memoryview, what: str = "the body") -> Any:  # noqa: ANN401  JSON of a stranger
-    """Return a document. Numbers are cheap to parse, and everything else is counted first.
+    """Parse JSON. Everything that is more expensive than numbers is counted first.
 
     4 MiB of `[],` are a million lists: a third of a second of CPU in which no other thread runs.
 
@@ -162,14 +162,14 @@ def parse_json(data: bytes | memoryview, what: str = "the body") -> Any:  # noqa
 
 
 def complaint(error: ValidationError) -> str:
-    """Return the first thing that a model has against a document: where, what, and what was found there."""
+    """Describe the first validation error: where it is, what is wrong, and the value found."""
     first = error.errors(include_url=False)[0]
     where = " ".join(shown(part)[1:-1] if isinstance(part, str) else str(part) for part in first["loc"][:8])
     return f"{where or 'the body'}: {first['msg']}, found {shown(first['input'])}"
 
 
 async def read_files(request: Request, settings: Settings, *, max_files: int) -> list[Part]:
-    """Return the image or NPY files of a request: the raw body, every field `file` of a form, or base64 in JSON.
+    """Read the image or NPY files of a request: the raw body, every field `file` of a form, or base64 in JSON.
 
     Args:
         request: With the body.

@@ -35,14 +35,14 @@ _SMALL_BYTES_PART, _SMALL_SECONDS_PART = 1 / 4096, 1 / 15_000
 
 @dataclass
 class Load:
-    """What some requests hold together."""
+    """Bytes and CPU seconds of some requests."""
 
     bytes: int = 0
     seconds: float = 0.0
 
 
 class Budget:
-    """What all requests may hold.
+    """The bytes and CPU seconds that all requests of a worker may hold.
 
     Small requests find room beside large ones, and clients beside clients that send much.
 
@@ -59,7 +59,7 @@ class Budget:
         self._by_client: defaultdict[str, Load] = defaultdict(Load)
 
     def change(self, hold: "Hold", new: Load) -> None:
-        """Let a request hold this from now on.
+        """Change the share that a request holds.
 
         Raises:
             QueueFull: It does not fit beside the others.
@@ -79,11 +79,11 @@ class Budget:
         self.replace(hold, new)
 
     def is_small(self, size: int, seconds: float) -> bool:
-        """Return whether a request takes so little that it is not counted."""
+        """Return whether a request is too small to be counted."""
         return size <= self._small.bytes and seconds <= self._small.seconds
 
     def replace(self, hold: "Hold", new: Load) -> None:
-        """Count what is there already."""
+        """Set the share without checking the limits."""
         self._count(hold, -1)
         hold.load = new
         self._count(hold, 1)
@@ -123,7 +123,7 @@ class Budget:
 
 @dataclass
 class Hold:
-    """What one request holds, until its answer is sent."""
+    """The share of the budget that one request holds until its answer is sent."""
 
     budget: Budget
     client: str
@@ -131,7 +131,7 @@ class Hold:
     is_large: bool = False
 
     def reserve(self, *, bytes: int | None = None, seconds: float | None = None) -> None:  # noqa: A002  the unit
-        """Hold so much from now on; what is left out stays.
+        """Change the share; omitted values stay unchanged.
 
         Raises:
             QueueFull: There is no room for it.
@@ -145,7 +145,7 @@ class Hold:
             self.is_large = self.is_large or new_bytes >= _LARGE_BYTES
 
     async def wait_for_room(self, *, bytes: int, seconds: float, at_most_s: float) -> None:  # noqa: A002  the unit
-        """Hold so much as soon as there is room for it.
+        """Wait until there is room, then change the share.
 
         Raises:
             QueueFull: There was none in that time.
@@ -160,11 +160,11 @@ class Hold:
                 await asyncio.sleep(_LOOK_EVERY_S)
 
     def answer(self, size: int) -> None:
-        """Hold the bytes of the answer alone, once it is made."""
+        """Reduce the share to the bytes of the answer."""
         self.budget.replace(self, Load(size, 0.0))
 
     def free(self) -> None:
-        """Hold nothing."""
+        """Release the whole share."""
         if self.load.bytes or self.load.seconds:
             self.budget.replace(self, Load())
         if self.is_large:
@@ -172,14 +172,14 @@ class Hold:
 
 
 def begin(scope: Scope, budget: Budget) -> Hold:
-    """Give a request its hold, which is empty."""
+    """Attach an empty hold to a request."""
     hold = Hold(budget, "")
     scope[_HOLD] = hold
     return hold
 
 
 def hold_of(request: HTTPConnection) -> Hold:
-    """Return what a request holds."""
+    """Return the hold of a request."""
     hold: Hold = request.scope[_HOLD]
     if not hold.client:  # looked up only where something is held: most requests hold nothing
         address = request.scope.get("client")

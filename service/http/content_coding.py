@@ -11,7 +11,7 @@ _LEAST_BYTES = 1024  # less than that is not worth it
 
 
 def decode(body: bytes, coding: str, cap: Cap) -> bytes:
-    """Return the body without its coding.
+    """Decode a body with a Content-Encoding.
 
     Args:
         body: As it was sent.
@@ -39,7 +39,7 @@ def decode(body: bytes, coding: str, cap: Cap) -> bytes:
 
 
 def choose(accept_encoding: str) -> str | None:
-    """Return the coding that a client asks for by name: gzip, deflate, or None."""
+    """Return the coding that the client accepts by name: gzip, deflate, or None."""
     asked = {}
     for item in accept_encoding.lower().split(","):
         name, _, quality = item.partition(";")
@@ -48,7 +48,7 @@ def choose(accept_encoding: str) -> str | None:
 
 
 def encode(body: bytes, coding: str | None) -> tuple[bytes, str | None]:
-    """Return the body in a coding, and the coding; as it is, and None, where it is too small to gain."""
+    """Return the encoded body and its coding; bodies too small to gain stay as they are, with None."""
     if coding is None or len(body) < _LEAST_BYTES:
         return body, None
     writer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW[coding])

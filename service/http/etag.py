@@ -12,7 +12,7 @@ def tag_of(content: bytes | memoryview) -> str:
 
 
 def conditional(request: Request, response: Response, *, tag: str | None = None) -> Response:
-    """Return the answer with an ETag of its content, or 304 if `If-None-Match` has it.
+    """Return the response with its ETag, or a 304 if `If-None-Match` contains it.
 
     For answers that depend on nothing but the address and what the service holds.
 

@@ -31,7 +31,7 @@ class HostGate:
         self._passed: set[bytes] = set()  # a few, looked up in no time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 421, or hand the request on."""
+        """Answer 421, or pass the request on."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
@@ -56,7 +56,7 @@ class HostGate:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches a service that listens there."""
+    """Return whether an address is reachable from this machine only."""
     try:
         return host in _LOCAL_NAMES or ipaddress.ip_address(host).is_loopback
     except ValueError:

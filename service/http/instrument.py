@@ -137,7 +137,7 @@ def _note_model(scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> None:
 
 
 def has_begun(scope: Scope) -> bool:
-    """Return whether the answer to a request is on its way."""
+    """Return whether the answer to a request has started."""
     return bool(scope[STATUS])
 
 

@@ -6,7 +6,7 @@ from service.errors import NotAcceptable, shown
 
 
 def negotiate(accept: str | None, offers: Sequence[str]) -> str:
-    """Return the best offer: highest quality first, then the earlier in `offers`.
+    """Return the media type with the highest quality in `Accept`; of equals the earlier in `offers`.
 
     Args:
         accept: The header, None where there is none.

@@ -22,12 +22,12 @@ MAX_URL = 2000  # characters
 
 
 class HostUnreachable(Exception):  # noqa: N818  a name says what is wrong
-    """The other side does not answer, or lies where this service may not go."""
+    """The host does not answer, or the service may not connect to it."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A URL to a host that may be asked.
+    """A URL to an allowed host.
 
     Attributes:
         is_named: Whether the settings have the very name, not only what is above it. Its address may be private.
@@ -39,7 +39,7 @@ class Target:
 
 
 class AllowedHosts:
-    """The hosts that a setting names.
+    """The hosts that a setting allows.
 
     Args:
         hosts: `hooks.example`, `hooks.example:8443`, `[::1]:9000`, or `*.example` for all below one. Without a port it
@@ -52,7 +52,7 @@ class AllowedHosts:
         self._setting = setting
 
     def target(self, url: str, *, parameter: str) -> Target:
-        """Return where a URL leads. Nothing is resolved yet.
+        """Parse a URL and check its host against the setting. Nothing is resolved yet.
 
         Args:
             url: URL from a request.
@@ -123,7 +123,7 @@ async def request(
 
 
 async def _address_of(target: Target) -> str:
-    """Return the address to connect to, after a look at all that the host has."""
+    """Resolve a host and return an address that the service may connect to."""
     host = target.url.host
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, target.port, type=socket.SOCK_STREAM)

@@ -36,10 +36,10 @@ class ProblemResponse(Response):
 
 
 def problem_response(error: RequestError) -> Response:
-    """Return an error as an answer."""
+    """Return the response for an error."""
     return ProblemResponse(error)
 
 
 def is_v2(path: str) -> bool:
-    """Tell whether an address belongs to the Open Inference Protocol, where an error is `{"error": "..."}`."""
+    """Return whether an address belongs to the Open Inference Protocol, whose errors are `{"error": "..."}`."""
     return path == "/v2" or path.startswith("/v2/")

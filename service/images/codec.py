@@ -74,12 +74,12 @@ DEFAULT_QUALITY = 95
 
 
 def allow_pixels(max_pixels: int) -> None:
-    """Let Pillow open images of that size, where it would refuse them by itself; for this process, and never less."""
+    """Raise Pillow's limit on pixels to this size, for the whole process."""
     PillowImage.MAX_IMAGE_PIXELS = max(max_pixels, PillowImage.MAX_IMAGE_PIXELS or 0)
 
 
 def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = PLAIN) -> Image:
-    """Return the first frame of a PNG, JPEG, WebP, GIF, BMP or TIFF file, upright as its EXIF orientation says.
+    """Decode the first frame of a PNG, JPEG, WebP, GIF, BMP or TIFF file and apply its EXIF orientation.
 
     Grey, RGB, 16-bit grey, grey floats, one-bit and transparency are kept. Palettes and CMYK become RGB. Colour
     profiles are not applied.
@@ -141,7 +141,7 @@ def _check_tiff(picture: PillowImage.Image, data: bytes, *, max_pixels: int) -> 
 
 
 def _check_jpegs(tags: Mapping[int, Any], data: bytes, *, max_pixels: int) -> None:
-    """Walk the JPEGs in the strips or tiles of a TIFF as those in files of their own."""
+    """Check the JPEGs in the strips or tiles of a TIFF like separate files."""
     where = next((found for found in _PARTS_TAGS if all(tag in tags for tag in found)), None)
     starts, sizes = (tags[tag] for tag in where) if where else ((), ())
     if not starts or len(starts) != len(sizes):
@@ -198,7 +198,7 @@ def _whole_scale(values: NDArray[np.uint16], picture: PillowImage.Image) -> NDAr
 
 
 def _dpi(found: object) -> tuple[float, float] | None:
-    """Return pixels per inch where they are two numbers that people use.
+    """Return the resolution in pixels per inch if both numbers are plausible.
 
     Files say anything, 0 and infinity among it.
     """
@@ -210,7 +210,7 @@ def _dpi(found: object) -> tuple[float, float] | None:
 
 
 def _with_what_it_says(image: Image, picture: PillowImage.Image) -> Image:
-    """Return the image with its colour profile and EXIF data, where those are sound and of a size that people use."""
+    """Return the image with its colour profile and EXIF data, if these are valid and of reasonable size."""
     icc: object = picture.info.get("icc_profile")
     name = _SAME_AS.get(picture.format or "", picture.format)
     kind = next((entry.media_type for entry in FORMATS if entry.name == name and entry.options), None)
@@ -227,7 +227,7 @@ def _with_what_it_says(image: Image, picture: PillowImage.Image) -> Image:
 
 
 def _exif(found: PillowImage.Exif) -> bytes | None:
-    """Return what of it speaks of the picture and not of the file: a TIFF's has the layout of its own strips, too."""
+    """Return the EXIF data that describe the picture, without those that describe the layout of the file."""
     kept = PillowImage.Exif()
     try:
         for tag in _EXIF_TAGS & found.keys():
@@ -253,7 +253,7 @@ def _image(values: NDArray[np.uint8], *, is_one_bit: bool = False, media_type: s
 
 
 def image_types(image: Image) -> tuple[str, ...]:
-    """Return the media types that hold this image without losing depth or transparency: its own, then the best."""
+    """Return the media types that hold this image without losing depth or transparency: its own first."""
     if len(image.values) != 1:
         return ()
     if image.is_float_file:
@@ -277,7 +277,7 @@ def _types_for(is_16_bit: bool, is_colour: bool, has_alpha: bool, own: str | Non
 
 
 def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALITY) -> bytes:
-    """Return the file, with the image's colour profile and EXIF data, if any.
+    """Encode the image as a file, with its colour profile and EXIF data, if any.
 
     PNG and TIFF are exact. JPEG and WebP have the quality; JPEG has no chroma subsampling from 90 on.
 
@@ -308,7 +308,7 @@ def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALIT
 
 
 def encode_animation(values: NDArray[np.uint8], media_type: str) -> bytes:
-    """Return pictures (N, C, H, W) one after another, for ever. WebP is exact.
+    """Encode pictures (N, C, H, W) as an animation that repeats forever. WebP is lossless.
 
     GIF has 256 colours, so grey is exact.
     """

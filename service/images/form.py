@@ -16,7 +16,7 @@ _FURTHEST = 1.0  # ranges beyond black or white: noise reaches that far, another
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a request says of its arrays and its files of floats.
+    """The layout of arrays and float files, as declared by the request.
 
     Attributes:
         data_range: White, where black is 0; "auto" takes the smallest and the largest value. None: floats are in
@@ -28,7 +28,7 @@ class Form:
     is_channels_last: bool = False
 
     def refuse_for(self, kind: str, *, has_floats: bool = False) -> None:
-        """Refuse what says nothing of an image file.
+        """Raise an error for parameters that do not apply to an image file.
 
         Args:
             kind: Format of the file, such as "PNG".
@@ -50,7 +50,7 @@ PLAIN = Form()
 
 
 def to_unit_range(values: NDArray[Any], data_range: DataRange | None) -> tuple[NDArray[np.float32], ValueRange | None]:
-    """Return values with black at 0 and white at 1, and what black and white were; None if they were that before.
+    """Scale values to [0, 1]. Also return the original black and white, None if nothing was scaled.
 
     Noise may lie beyond black and white, and is not clipped.
 

@@ -79,10 +79,10 @@ EXTENSIONS = frozenset(extension for entry in FORMATS for extension in entry.ext
 
 
 def format_of(data: bytes) -> Format | None:
-    """Return the format that a file's first bytes name, or None."""
+    """Return the format of a file by its first bytes, or None."""
     return next((entry for entry in FORMATS if entry.magic.match(data)), None)
 
 
 def extension_of(media_type: str) -> str:
-    """Return the extension of files of a media type that we write, "png"."""
+    """Return the file extension of a media type, such as "png"."""
     return FORMAT_BY_TYPE[media_type].extensions[0]

@@ -27,5 +27,5 @@ class Header:
 
     @property
     def pixels(self) -> int | None:
-        """Images x width x height, or None where the head does not tell."""
+        """Number of images x width x height, or None if the header lacks them."""
         return None if self.width is None or self.height is None else self.images * self.width * self.height

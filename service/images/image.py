@@ -21,7 +21,7 @@ _RED, _GREEN, _BLUE, _HALF, _BITS = 19595, 38470, 7471, 32768, 16
 
 @dataclass(frozen=True)
 class Image:
-    """One file, or one array of equally large images.
+    """One file, or one array of images of the same size.
 
     Attributes:
         values: (N, C, H, W), C is 1 (grey) or 3 (RGB): uint8, uint16, or float32 in [0, 1], which the noise of an
@@ -60,11 +60,11 @@ class Image:
 
     @property
     def is_float_file(self) -> bool:
-        """Whether it came as a file of floats, and is answered as one."""
+        """Whether the input is a float file, so that the answer is one, too."""
         return self.array_rank is None and self.values.dtype == np.float32
 
     def pixels(self, channels: int) -> Pixels:
-        """Return what a model with that many channels gets: float32 in [0, 1], (N, channels, H, W).
+        """Return the pixels for a model with this many channels: float32 in [0, 1], (N, channels, H, W).
 
         Integers are divided by 255 or 65535 in float32, after colour became grey in integers.
         """
@@ -78,7 +78,7 @@ class Image:
         return np.repeat(x, channels, axis=1) if x.shape[1] < channels else np.ascontiguousarray(x, np.float32)
 
     def with_pixels(self, x_hat: Pixels) -> "Image":
-        """Return a result of the same channels and depth; alpha, one-bit and array rank stay.
+        """Return this image with new pixels; channels, depth, alpha and array rank stay the same.
 
         Args:
             x_hat: (N, C, H, W), C is 1 or 3. Values outside [0, 1] are clipped.
@@ -91,7 +91,7 @@ class Image:
         return replace(self, values=values)
 
     def to_depth(self, x: Pixels) -> Values:
-        """Return pixels as values of this image's kind; those outside [0, 1] are clipped."""
+        """Convert pixels to the dtype of this image, clipped to [0, 1]."""
         if self.is_one_bit:
             return np.where(x >= 0.5, np.uint8(255), np.uint8(0))
         if self.values.dtype in {np.dtype(np.uint8), np.dtype(np.uint16)} and self.array_rank is None:
@@ -100,7 +100,7 @@ class Image:
 
 
 def to_levels(x: Pixels, dtype: type[np.uint8] | type[np.uint16]) -> Values:
-    """Return pixels as integers from 0 to the largest of `dtype`, rounded; values outside [0, 1] are clipped."""
+    """Convert pixels in [0, 1] to integers from 0 to the maximum of `dtype`, rounded and clipped."""
     if x.size <= _BLOCK:
         return _round(x, dtype)
     levels = np.empty(x.shape, dtype)
@@ -121,7 +121,7 @@ def _round(x: Pixels, dtype: type[np.uint8] | type[np.uint16]) -> Values:
 
 
 def to_8_bit(values: Values) -> NDArray[np.uint8]:
-    """Return the values as an ordinary file holds them, rounded; for array results that are asked for as an image."""
+    """Convert the values to 8 bits, rounded, for array results that are requested as an image."""
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
     is_float = values.dtype == np.float32
@@ -129,7 +129,7 @@ def to_8_bit(values: Values) -> NDArray[np.uint8]:
 
 
 def grey(values: Values) -> Values:
-    """Colour (N, 3, H, W) as its luma (N, 1, H, W), of the same kind: integers, or floats in [0, 1]."""
+    """Convert colour (N, 3, H, W) to luma (N, 1, H, W) of the same dtype: integers, or floats in [0, 1]."""
     luma: Values
     if values.dtype == np.float32:
         weights = np.array([_RED, _GREEN, _BLUE], np.float32) / np.float32(1 << _BITS)
@@ -141,14 +141,14 @@ def grey(values: Values) -> Values:
 
 
 def as_sent(image: Image) -> NDArray[np.float32]:
-    """Return float pixels with the axes and the range of the array that was sent; (C, H, W) for a file."""
+    """Convert float pixels to the axes and range of the array that was sent; (C, H, W) for a file."""
     axes_added = {None: 1, 2: 2, 3: 1, 4: 0}[image.array_rank]
     values: NDArray[np.float32] = in_own_range(image.values.reshape(image.values.shape[axes_added:]), image)
     return np.ascontiguousarray(np.moveaxis(values, -3, -1)) if image.is_channels_last else values
 
 
 def in_own_range(values: NDArray[np.float32], image: Image) -> NDArray[np.float32]:
-    """Return float pixels between the black and the white of what was sent."""
+    """Scale pixels in [0, 1] to the black and white of the input."""
     if image.own_range is None:
         return values
     black, white = image.own_range

@@ -20,7 +20,7 @@ _PAGED = {"TIFF"}  # of animations the first frame alone is decoded, and answers
 
 
 def peek(data: bytes, form: Form = PLAIN) -> Header:
-    """Return what the head of an image or NPY file claims. Takes microseconds, whatever the file's size."""
+    """Read the header of an image or NPY file. Takes microseconds, whatever the size of the file."""
     if data.startswith(npy.NPY_MAGIC):
         return npy.peek(data, is_channels_last=form.is_channels_last)
     found = format_of(data)
@@ -42,12 +42,12 @@ class ImageFile:
 
     @classmethod
     def of(cls, data: bytes, form: Form = PLAIN, name: str | None = None) -> "ImageFile":
-        """Return the file with its head read."""
+        """Read the header of a file."""
         return cls(data, peek(data, form), form, name)
 
 
 def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
-    """Return the outline of an image file that is safe to give to a decoder. See also `check_data`.
+    """Check an image file before decoding and return its outline. See also `check_data`.
 
     Raises:
         UnsupportedMediaType: The first bytes are of no format we read.
@@ -73,7 +73,7 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
 
 
 def check_data(outline: Outline) -> None:
-    """Check what decoders would not notice: PNG image data that ends too early or has a wrong checksum.
+    """Check what decoders miss: PNG image data that is truncated or has a wrong checksum.
 
     Raises:
         BrokenImage: It does.

@@ -14,7 +14,7 @@ _MOST_ROWS = 512  # pairs of rows looked at; more change nothing
 
 
 def level_of(image: Image, noise: Noise, *, channels: int) -> float:
-    """Return the noise level to give a model with this many channels, if nobody has given one.
+    """Estimate the noise level for a model with this many channels.
 
     A blind model decides alone and gets its `untold`, which is below zero. Other models get a level in their range
     (0-255 units): that of their estimator, as the mean over tiles, or that of white noise if they have none. Tiny
@@ -32,7 +32,7 @@ def level_of(image: Image, noise: Noise, *, channels: int) -> float:
 
 
 def tiles(image: Image) -> Iterator[Pixels]:
-    """Square parts (C, side, side) of the first image, evenly spread, that begin where blocks of JPEG do."""
+    """Yield square tiles (C, side, side) of the first image, evenly spread and aligned to JPEG blocks."""
     height, width = image.size
     rows, columns = (_starts(side, _TILES_A_SIDE) for side in (height, width))
     for top in rows:
@@ -48,7 +48,7 @@ def _starts(side: int, most: int) -> list[int]:
 
 
 def estimate_sigma(image: Image) -> float:
-    """Return the level of white noise in a single image, 0-255 units; one of less than 2x2 pixels has no noise."""
+    """Estimate the white noise of one image in 0-255 units; 0 below 2x2 pixels."""
     height, width = (side // 2 * 2 for side in image.size)
     if not height or not width:
         return 0.0

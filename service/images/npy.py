@@ -23,7 +23,7 @@ AnyArray = NDArray[Any]  # Any: the dtype is what the header says, and checked r
 
 
 def read_npy_image(data: bytes, *, max_pixels: int, max_images: int, form: Form = PLAIN) -> Image:
-    """Return the images of an NPY file.
+    """Read the images of an NPY file.
 
     Args:
         data: Floats in [0, 1], uint8 or uint16, or with `form.data_range` numbers of any range; (H, W), (C, H, W) or
@@ -73,7 +73,7 @@ def _check_type(dtype: np.dtype[Any], form: Form) -> None:
 
 
 def _four_axes(shape: tuple[int, ...], *, is_channels_last: bool) -> tuple[int, int, int, int]:
-    """N, C, H and W of a shape of two to four axes."""
+    """Return N, C, H and W of a shape with two to four axes."""
     if is_channels_last:
         shape = (*shape[:-3], shape[-1], *shape[-3:-1])
     count, channels, height, width = (1,) * (4 - len(shape)) + shape
@@ -81,7 +81,7 @@ def _four_axes(shape: tuple[int, ...], *, is_channels_last: bool) -> tuple[int, 
 
 
 def _other_layout(shape: tuple[int, ...], *, is_channels_last: bool) -> str:
-    """Say the cure where the axes alone are in another order than was said."""
+    """Suggest `layout` if the axes seem to be in the other order."""
     if (shape[-3] if is_channels_last else shape[-1]) not in {1, 3}:
         return ""
     if is_channels_last:
@@ -90,7 +90,7 @@ def _other_layout(shape: tuple[int, ...], *, is_channels_last: bool) -> str:
 
 
 def peek(data: bytes, *, is_channels_last: bool = False) -> Header:
-    """Return what an NPY header claims of its shape; no size where it says none, or two."""
+    """Read the claims of an NPY header; without a size if it has none, or two."""
     shapes = _SHAPE.findall(data, 0, _MAX_HEADER_BYTES)
     shape = tuple(map(int, shapes[0].split(b","))) if len(shapes) == 1 else ()
     if len(shape) < 2:
@@ -109,7 +109,7 @@ def peek(data: bytes, *, is_channels_last: bool = False) -> Header:
 
 
 def write_npy(array: AnyArray) -> bytes:
-    """Return the array as an NPY file (version 1.0, C order, little endian)."""
+    """Write the array as an NPY file (version 1.0, C order, little endian)."""
     array = np.ascontiguousarray(array)
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
@@ -117,7 +117,7 @@ def write_npy(array: AnyArray) -> bytes:
 
 
 def read_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
-    """Return dtype, shape, Fortran order, and where the values start.
+    """Read dtype, shape, Fortran order and the offset of the values.
 
     Raises:
         InvalidArray: It is no NPY header of version 1.0 or 2.0.
@@ -143,7 +143,7 @@ def read_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]
 def read_values(
     data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], is_fortran: bool, start: int
 ) -> NDArray[Any]:
-    """Return the values behind a header, in C order and native byte order.
+    """Read the values behind a header, in C order and native byte order.
 
     Raises:
         InvalidArray: There are more or fewer than the shape says.
@@ -156,5 +156,5 @@ def read_values(
 
 
 def shown_shape(shape: tuple[int, ...]) -> str:
-    """Return the shape as an error message shows it."""
+    """Format a shape for an error message."""
     return shown(shape, limit=60)

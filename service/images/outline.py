@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Outline:
-    """What the walk has found.
+    """The structure of an image file, as found by a check before decoding.
 
     Attributes:
         format: Pillow's name for it.

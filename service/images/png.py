@@ -28,7 +28,7 @@ _FASTEST = 1  # of levels 0 to 3 in isal, 0 to 9 in zlib; 0 is larger in the one
 
 
 def read_deep_png(data: bytes) -> NDArray[np.uint16] | None:
-    """Return the pixels of a PNG of 16-bit RGB without transparency: (H, W, 3). None: nobody here can read it.
+    """Read a PNG of 16-bit RGB without transparency: (H, W, 3). None if no installed decoder can.
 
     Pillow would drop the lower 8 bits.
     """
@@ -39,7 +39,7 @@ def read_deep_png(data: bytes) -> NDArray[np.uint16] | None:
 
 
 def read_png(data: bytes, *, width: int, height: int) -> NDArray[np.uint8] | None:
-    """Return the pixels of a PNG of 8-bit grey or RGB without transparency: (H, W) or (H, W, 3). None: use Pillow.
+    """Read a PNG of 8-bit grey or RGB without transparency: (H, W) or (H, W, 3). None: use Pillow.
 
     Args:
         data: A file that `inspect` has passed and called plain.
@@ -62,7 +62,7 @@ def write_png(
     icc: bytes | None = None,
     exif: bytes | None = None,
 ) -> bytes:
-    """Return a PNG file, exact.
+    """Write a PNG file, lossless.
 
     Args:
         planes: (C, H, W), uint8 or uint16: grey, grey + alpha, RGB, or RGB + alpha.

@@ -47,7 +47,7 @@ class Placement:
 
     @property
     def description(self) -> str | None:
-        """What was done, width x height, or None if nothing: "fit 640x480 -> 28x21 in 28x28"."""
+        """The resizing applied, width x height, or None: "fit 640x480 -> 28x21 in 28x28"."""
         if self.policy == "none":
             return None
         inner = f"{self.inner_width}x{self.inner_height}"
@@ -56,7 +56,7 @@ class Placement:
         return f"{self.policy} {self.width}x{self.height} -> {target}"
 
     def place(self, x: Pixels) -> Pixels:
-        """Return (N, C, height, width) to (N, C, canvas_height, canvas_width), in [0, 1]."""
+        """Resize and pad (N, C, height, width) to (N, C, canvas_height, canvas_width), in [0, 1]."""
         if self.policy == "none":
             return x
         if self.is_resized:
@@ -69,7 +69,7 @@ class Placement:
         return np.pad(x, padding, mode="reflect" if mirrors else "edge")
 
     def restore(self, y: Pixels, *, is_smooth: bool = False) -> Pixels:
-        """Return (..., canvas_height, canvas_width) to (..., height, width).
+        """Crop and resize (..., canvas_height, canvas_width) back to (..., height, width).
 
         Args:
             y: Images, or maps of them.
@@ -78,12 +78,12 @@ class Placement:
         return resample(self.crop(y), self.height, self.width, is_smooth=is_smooth)
 
     def crop(self, y: Pixels) -> Pixels:
-        """Return (..., canvas_height, canvas_width) to (..., inner_height, inner_width): without the padding."""
+        """Crop (..., canvas_height, canvas_width) to (..., inner_height, inner_width): remove the padding."""
         return y[..., self.top : self.top + self.inner_height, self.left : self.left + self.inner_width]
 
 
 def plan_placement(spec: InputSpec, height: int, width: int) -> Placement:
-    """Return where an image of `height` x `width` goes for this model.
+    """Plan how to fit an image of `height` x `width` to the canvas of this model.
 
     Raises:
         SizeMismatch: The model takes one size, this is another, and its policy is "reject".
@@ -110,7 +110,7 @@ def plan_placement(spec: InputSpec, height: int, width: int) -> Placement:
 
 
 def resample(x: Pixels, height: int, width: int, *, is_smooth: bool = False) -> Pixels:
-    """Return images at another size, each channel on its own in floating point.
+    """Resample images to another size by Lanczos, each channel in floating point.
 
     Args:
         x: (..., H, W).
@@ -130,7 +130,7 @@ def resample(x: Pixels, height: int, width: int, *, is_smooth: bool = False) -> 
 
 
 def _resize(plane: Plane, height: int, width: int, method: PillowImage.Resampling) -> Plane:
-    """Return one plane at another size, across and then down, as Pillow does it; a large one in steps.
+    """Resample one plane horizontally, then vertically, as Pillow does; large planes in steps.
 
     Pillow holds Python's lock meanwhile: a sliver of 8 million pixels took 1.4 s in which no other thread ran.
     """

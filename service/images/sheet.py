@@ -22,22 +22,22 @@ class Sheet:
 
     @classmethod
     def of(cls, manifest: Manifest, count: int, columns: int) -> "Sheet":
-        """Return the sheet for a number of images of a model of one size."""
+        """Return the sheet for `count` images of a model of one size."""
         height, width = _size(count, columns, manifest.input.height or 1, manifest.input.width or 1)
         return cls(manifest.input.channels, height, width)
 
     def blank(self) -> Image:
-        """Return an image of that size, which takes no memory."""
+        """Return an empty image of that size without allocating it."""
         return Image(np.broadcast_to(np.zeros(1, np.uint8), (1, self.channels, self.height, self.width)))
 
 
 def columns_for(count: int) -> int:
-    """Return columns of a sheet that is about as wide as high."""
+    """Return the number of columns of a sheet that is about square."""
     return math.ceil(math.sqrt(count))
 
 
 def draw_sheet(x: Pixels, columns: int) -> Image:
-    """Return the images (N, C, H, W) in reading order, 8-bit."""
+    """Draw the images (N, C, H, W) in reading order, 8-bit."""
     count, channels, height, width = x.shape
     sheet: NDArray[np.float32] = np.ones((channels, *_size(count, columns, height, width)), np.float32)
     for i, image in enumerate(x):

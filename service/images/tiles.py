@@ -26,7 +26,7 @@ class Span:
 
 
 def spans(side: int, padded: int, spec: InputSpec, tile: int) -> list[Span]:
-    """Return the tiles of one axis.
+    """Split one axis into overlapping tiles.
 
     Args:
         side: Side of the image.
@@ -43,7 +43,7 @@ def spans(side: int, padded: int, spec: InputSpec, tile: int) -> list[Span]:
 def plan(
     height: int, width: int, spec: InputSpec, *, scale: int = 1, tile: int | None = None
 ) -> Iterator[tuple[Span, Span]]:
-    """Yield rows and columns of every tile, in reading order; one tile where the answer has a megapixel or less.
+    """Yield rows and columns of every tile in reading order; a single tile up to a megapixel of output.
 
     Args:
         height: Height of the image.
@@ -66,7 +66,7 @@ def _tile_side(height: int, width: int, spec: InputSpec, scale: int) -> int:
 
 
 def seen_pixels(height: int, width: int, spec: InputSpec, *, scale: int = 1) -> int:
-    """Return how many pixels a network sees of an image, all tiles with their halos together."""
+    """Return the number of pixels that pass through the network, all tiles with their halos."""
     tile, cell = _tile_side(height, width, spec, scale), spec.multiple_of
     step, halo = max(cell, tile // cell * cell), -(-spec.halo // cell) * cell
     seen = 1
@@ -78,19 +78,19 @@ def seen_pixels(height: int, width: int, spec: InputSpec, *, scale: int = 1) -> 
 
 
 def oriented(x: Pixels, orientation: int) -> Pixels:
-    """Return one of the `ORIENTATIONS` of images (..., H, W); sides change places in every other one."""
+    """Rotate or reflect images (..., H, W) to one of the `ORIENTATIONS`; odd ones swap height and width."""
     mirrored = x[..., ::-1] if orientation >= ORIENTATIONS // 2 else x
     return np.rot90(mirrored, orientation, axes=(-2, -1))
 
 
 def upright(x: Pixels, orientation: int) -> Pixels:
-    """Return what `oriented` did, undone."""
+    """Undo `oriented`."""
     turned_back = np.rot90(x, -orientation, axes=(-2, -1))
     return turned_back[..., ::-1] if orientation >= ORIENTATIONS // 2 else turned_back
 
 
 def padded_window(x: Pixels, rows: Span, columns: Span, height: int, width: int) -> Pixels:
-    """Return what the network sees.
+    """Return the padded window that the network sees.
 
     The window of an image, continued by its mirror image beyond the bottom and right edges.
 

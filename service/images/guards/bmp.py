@@ -9,12 +9,12 @@ _HEAD_BYTES = 26
 
 
 def peek(data: bytes) -> Header:
-    """Return what the bitmap header says."""
+    """Return the claims of the bitmap header."""
     return Header("BMP", *_size(data)) if len(data) >= _HEAD_BYTES else Header("BMP")
 
 
 def walk(data: bytes) -> Outline:
-    """Return the outline of a BMP file."""
+    """Check a BMP file and return its outline."""
     return Outline("BMP", *_size(data))
 
 

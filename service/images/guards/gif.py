@@ -13,12 +13,12 @@ MAX_BLOCKS, _LEAST_MEAN_BYTES = 10_000, 64
 
 
 def peek(data: bytes) -> Header:
-    """Return what the screen descriptor says."""
+    """Return the claims of the screen descriptor."""
     return Header("GIF", *struct.unpack_from("<HH", data, 6)) if len(data) >= _HEAD_BYTES else Header("GIF")
 
 
 def walk(data: bytes) -> Outline:
-    """Return the outline of a GIF file and count its frames.
+    """Check a GIF file, count its frames and return its outline.
 
     Raises:
         BrokenImage: A block is of no known kind, or there are more of them than any encoder writes.

@@ -22,7 +22,7 @@ _SOS, _EOI, _ALONE = 0xDA, 0xD9, frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def peek(data: bytes) -> Header:
-    """Return what the frame header says; it stands behind a few segments, whose lengths lead there."""
+    """Return the claims of the frame header, which follows a few segments."""
     position, fill = 2, MAX_FILL_PEEKED
     for _ in range(MAX_SEGMENTS):
         found = _MARKER.search(data, position, position + fill)
@@ -42,7 +42,7 @@ def peek(data: bytes) -> Header:
 
 
 def walk(data: bytes) -> Outline:
-    """Return the outline of a JPEG file.
+    """Check a JPEG file and return its outline.
 
     Raises:
         BrokenImage: It is damaged, cut off, or has more scans or segments than any encoder writes.
@@ -79,7 +79,7 @@ def walk(data: bytes) -> Outline:
 
 
 def _search(pattern: re.Pattern[bytes], data: bytes, position: int) -> re.Match[bytes] | None:
-    """Search in steps, as no other thread runs while the library searches."""
+    """Search in steps, so that other threads run in between."""
     for start in range(position, len(data), _STEP_BYTES):
         if found := pattern.search(data, start, start + _STEP_BYTES + 1):  # what is looked for has two bytes
             return found

@@ -37,7 +37,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def peek(data: bytes) -> Header:
-    """Return what the IHDR chunk says."""
+    """Return the claims of the IHDR chunk."""
     if len(data) < _HEAD_BYTES:
         return Header("PNG")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
@@ -47,7 +47,7 @@ def peek(data: bytes) -> Header:
 
 
 def walk(data: bytes) -> Outline:
-    """Return the outline of a PNG file.
+    """Check a PNG file and return its outline.
 
     Raises:
         BrokenImage, UnsupportedImage: A chunk is damaged, or the pixels would lose precision.

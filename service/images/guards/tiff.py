@@ -12,7 +12,7 @@ _WIDTH, _HEIGHT, _SHORT = 256, 257, 3
 
 
 def peek(data: bytes) -> Header:
-    """Return what the first directory says, if it lies where few steps lead to it."""
+    """Return the claims of the first directory, if it is found within a few steps."""
     order = "<" if data.startswith(b"II") else ">"
     side_by_tag: dict[int, int] = {}
     try:
@@ -28,7 +28,7 @@ def peek(data: bytes) -> Header:
 
 
 def walk(data: bytes) -> Outline:
-    """Return the outline of a TIFF file: its pages are counted, its size is left to the decoder.
+    """Check a TIFF file, count its pages and return its outline; the decoder reads its size.
 
     Raises:
         BrokenImage: The chain of directories bites its own tail, or there is none.

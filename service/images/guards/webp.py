@@ -12,7 +12,7 @@ MAX_CHUNKS = 10_000  # a frame of an animation is one; each is a step of ours
 
 
 def peek(data: bytes) -> Header:
-    """Return what the first chunk says: VP8X, VP8L or VP8."""
+    """Return the claims of the first chunk: VP8X, VP8L or VP8."""
     if len(data) < _HEAD_BYTES:
         return Header("WEBP")
     size = _size(data, data[12:16], 20)
@@ -20,7 +20,7 @@ def peek(data: bytes) -> Header:
 
 
 def walk(data: bytes) -> Outline:
-    """Return the outline of a WebP file and count its frames.
+    """Check a WebP file, count its frames and return its outline.
 
     Raises:
         BrokenImage: It is cut off, has more chunks than any encoder writes, or holds no image.
@@ -44,7 +44,7 @@ def walk(data: bytes) -> Outline:
 
 
 def _size(data: bytes, kind: bytes, body: int) -> tuple[int, int] | None:
-    """Return width and height, if the chunk whose body begins there has them."""
+    """Return width and height, if the chunk at this offset has them."""
     if kind == b"VP8X":
         width, height = (1 + int.from_bytes(data[body + i : body + i + 3], "little") for i in (4, 7))
         return width, height
