@@ -18,7 +18,7 @@ _NEAR, _FAR = np.float32(0.75), np.float32(0.25)
 
 
 def to_planes(x: Pixels) -> list[Plane]:
-    """Return the planes of an image (C, H, W), in [0, 1].
+    """Convert an image (C, H, W) to its planes, in [0, 1].
 
     One of grey, or luma and chroma with sides halved and rounded up.
     """
@@ -29,7 +29,7 @@ def to_planes(x: Pixels) -> list[Plane]:
 
 
 def from_planes(planes: list[Plane]) -> Pixels:
-    """Return the image (C, H, W) of such planes; its values may lie outside [0, 1]."""
+    """Convert planes to an image (C, H, W); its values may be outside [0, 1]."""
     if len(planes) == 1:
         return planes[0][None]
     height, width = planes[0].shape
@@ -39,7 +39,7 @@ def from_planes(planes: list[Plane]) -> Pixels:
 
 
 def sizes_of_planes(height: int, width: int, planes: int) -> list[tuple[int, int]]:
-    """Return height and width of each of the planes of an image."""
+    """Return height and width of each plane of an image."""
     return [(height, width)] + [(-(-height // 2), -(-width // 2))] * (planes - 1)
 
 
@@ -51,7 +51,7 @@ def _halved(plane: Plane) -> Plane:
 
 
 def _doubled(plane: Plane, axis: int) -> Plane:
-    """Return every value becomes two, each three quarters of itself and a quarter of its neighbour on that side."""
+    """Double an axis: each value becomes two, three quarters of itself and a quarter of the neighbour on that side."""
     length = plane.shape[axis]
     before = np.take(plane, np.maximum(np.arange(length) - 1, 0), axis)
     after = np.take(plane, np.minimum(np.arange(length) + 1, length - 1), axis)

@@ -26,7 +26,7 @@ _NATIVE, _ONE_SIZE, _EACH_ITS_SIZE = 0, 1, 2
 
 @dataclass(frozen=True)
 class Container:
-    """What a file says.
+    """The contents of a compressed file.
 
     Attributes:
         model: Name of the model that made it.
@@ -54,7 +54,7 @@ class Container:
 
 
 def write_container(file: Container) -> bytes:
-    """Return the file's bytes."""
+    """Write a compressed file."""
     kind = _NATIVE if not file.sizes else _ONE_SIZE if len(file.sizes) == 1 else _EACH_ITS_SIZE
     name = file.model.encode("ascii")
     numbers = [file.version, file.count, *(side for size in file.sizes for side in size)]
@@ -70,7 +70,7 @@ def write_container(file: Container) -> bytes:
 
 
 def read_container(data: bytes, *, max_images: int) -> Container:
-    """Return what the file says. Its symbols stay packed: they need the model's tables.
+    """Read a compressed file. Its symbols stay packed, because unpacking needs the model's tables.
 
     Args:
         data: The file.
@@ -119,7 +119,7 @@ def _read_head(data: bytes) -> tuple[int, int, bytes, bytes, int, int, int]:
 
 
 def _varint(value: int) -> bytes:
-    """Return LEB128: seven bits per byte, the lowest first; the top bit says that more follow."""
+    """Encode an integer as LEB128: seven bits per byte, lowest first; the top bit means that more follow."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -129,7 +129,7 @@ def _varint(value: int) -> bytes:
 
 
 class _Reader:
-    """Takes a file apart from the front."""
+    """Reads a file from front to back."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self.data = data

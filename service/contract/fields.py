@@ -15,11 +15,11 @@ Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 def is_name(name: str) -> bool:
-    """Return whether a model may be called so."""
+    """Return whether a name is a valid model name."""
     return re.fullmatch(_NAME, name) is not None
 
 
 class Frozen(BaseModel):
-    """A part of the contract: it cannot change, and an unknown field is an error."""
+    """Base class of the contract: immutable, and unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -13,7 +13,7 @@ _FACTOR = 2.0  # on width and height: fewer or more pixels show another sharpnes
 
 
 def statistics_of(x: Pixels) -> dict[str, NDArray[np.float32]]:
-    """Measure images as a model sees them: a number per image and name.
+    """Measure brightness, contrast and sharpness of images as the model sees them: a number per image and name.
 
     brightness: mean of the luma. contrast: its standard deviation. sharpness: mean difference of neighbouring pixels,
     over the contrast.
@@ -32,7 +32,7 @@ def statistics_of(x: Pixels) -> dict[str, NDArray[np.float32]]:
 
 
 def unlike_in_size(width: int, height: int, widths: tuple[int, int], heights: tuple[int, int]) -> list[str]:
-    """Say where the size of an image is not that of the images learnt: other proportions, or twice or half as large.
+    """Describe a size unlike the training images: another aspect ratio, or twice or half as large.
 
     Args:
         width: Width of the image, pixels.
@@ -54,7 +54,7 @@ def unlike_in_size(width: int, height: int, widths: tuple[int, int], heights: tu
 
 
 def unlike_in_looks(found: Mapping[str, float], learnt: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Say which statistics of an image lie outside the range of the images learnt, widened by its own width.
+    """Describe the statistics of an image outside the training range, widened by its own width.
 
     The range is taken for a fifth of its upper end at least, as few pictures of one session hardly differ.
 

@@ -27,14 +27,14 @@ Row = NDArray[np.float64]
 
 
 def root_level(row: Row, estimator: LevelEstimator) -> float:
-    """Return the square root of the level that the features of a tile speak for; see `LevelEstimator`."""
+    """Estimate the square root of the noise level from the features of a tile; see `LevelEstimator`."""
     f = np.clip((row - estimator.center) / estimator.spread, -_MOST_SPREADS, _MOST_SPREADS)
     hidden = np.maximum(np.array(estimator.hidden) @ f + estimator.hidden_bias, 0.0)
     return float(hidden @ estimator.out + estimator.out_bias)
 
 
 def white_level(x: Pixels) -> float:
-    """Return the standard deviation of white noise in an image (..., H, W), at least 2x2: 0-255 units.
+    """Estimate the standard deviation of white noise in an image (..., H, W) of at least 2x2, in 0-255 units.
 
     The median of the absolute finest diagonal differences, where edges are rare and noise is everywhere: Donoho and
     Johnstone, Ideal spatial adaptation by wavelet shrinkage, 1994, https://doi.org/10.1093/biomet/81.3.425, with the
@@ -47,7 +47,7 @@ def white_level(x: Pixels) -> float:
 
 
 def features(x: Pixels) -> Row:
-    """Return what a tile says of its noise: logarithms of fine differences, at several scales of luma and colour.
+    """Return noise features of a tile: logarithms of fine differences, at several scales of luma and colour.
 
     White noise halves from scale to scale, that of a camera or of JPEG does not. Edges and texture are few and large,
     so the mean of the smaller half of the differences is a feature, too. JPEG shows at every eighth pixel.
@@ -82,7 +82,7 @@ def _of_scales(plane: Plane) -> list[float]:
 
 
 def _of_blocks(plane: Plane, block: int, *, fine: float) -> list[float]:
-    """Return how much more neighbours differ where a block may end than elsewhere, along both axes.
+    """Return the excess of differences at block edges over those elsewhere, along both axes.
 
     At the place where it is most, and at that of blocks that begin at the edge. Steps much larger than `fine` are
     edges, and cut.

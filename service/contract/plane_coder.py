@@ -37,12 +37,12 @@ def frequencies() -> list[tuple[int, int]]:
 
 
 def places_of(height: int, width: int) -> tuple[int, int]:
-    """Return rows and columns of the grid of a plane, with its margin filled up."""
+    """Return rows and columns of the grid of a plane, rounded up."""
     return -(-height // CELL), -(-width // CELL)
 
 
 def clip_grid(y: NDArray[np.float32], tables: Tables) -> Symbols:
-    """Return numbers (64, rows, columns) as the nearest symbols that can be written."""
+    """Round values (64, rows, columns) to the nearest symbols that the tables can code."""
     per_channel = (len(tables) - 1) // (CHANNELS - 1)
     largest = [table.reach for table in (tables[0], *tables[1::per_channel])]
     largest[0] //= 2  # its differences may be twice as large
@@ -51,7 +51,7 @@ def clip_grid(y: NDArray[np.float32], tables: Tables) -> Symbols:
 
 
 def pack_grids(grids: Sequence[tuple[Symbols, Tables]], grid: Grid) -> bytes:
-    """Return planes as bytes, one after another, each with its tables.
+    """Code the symbols of planes as bytes, one plane after another, each with its tables.
 
     One for channel 0, `grid.contexts` for each other.
     """
@@ -70,7 +70,7 @@ def pack_grids(grids: Sequence[tuple[Symbols, Tables]], grid: Grid) -> bytes:
 def unpack_grids(
     payload: bytes, shapes: Sequence[tuple[int, int]], tables: Sequence[Tables], grid: Grid
 ) -> list[Symbols]:
-    """Return the planes of a payload, of those rows and columns: the inverse of `pack_grids`.
+    """Decode the symbols of planes with these rows and columns: the inverse of `pack_grids`.
 
     Raises:
         BrokenContainer: The bytes, or their number, do not encode such symbols.
@@ -93,7 +93,7 @@ def unpack_grids(
 
 
 def golden_symbols(compression: Compression, shape: tuple[int, ...], rate: int) -> NDArray[np.int32]:
-    """Return the symbols of a manifest's golden file, for comparison with those recorded, which have that shape.
+    """Decode the golden file of a manifest, for comparison with the recorded symbols of this shape.
 
     Raises:
         BrokenContainer: It cannot be read.
@@ -106,7 +106,7 @@ def golden_symbols(compression: Compression, shape: tuple[int, ...], rate: int) 
 
 
 def contexts_of(symbols: Symbols, grid: Grid) -> Iterator[Contexts | None]:
-    """For each channel the context of every place, from the channels before it; None for channel 0, which has one.
+    """Return the contexts of every place per channel, from earlier channels; None for channel 0, which has one.
 
     It may be asked for the next channel as soon as the last one is known.
     """
@@ -132,7 +132,7 @@ def contexts_of(symbols: Symbols, grid: Grid) -> Iterator[Contexts | None]:
 
 
 def differences(means: Means) -> Means:
-    """Return what means of blocks differ by from what those before them let expect."""
+    """Return the differences of block means from their prediction."""
     expected = np.empty_like(means)
     expected[0] = np.concatenate([[0], means[0, :-1]])
     expected[1:, 0] = means[:-1, 0]

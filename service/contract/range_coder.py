@@ -19,14 +19,14 @@ _WORTH_SHORTENING = 512  # bytes; it costs an unpacking for every byte that is t
 
 
 def to_symbols(y: NDArray[np.float32], tables: Sequence[SymbolTable]) -> Symbols:
-    """Return numbers (N, D) as the nearest symbols that the tables, one per latent, can write."""
+    """Round values (N, D) to the nearest symbols that the tables, one per latent, can code."""
     first = np.array([table.first for table in tables], np.float32)
     last = first + np.array([len(table.counts) - 1 for table in tables], np.float32)
     return np.clip(np.rint(y), first, last).astype(np.int32)
 
 
 def pack_symbols(symbols: Symbols, tables: Sequence[SymbolTable]) -> bytes:
-    """Return symbols as bytes: latent by latent, and within one latent image by image.
+    """Code symbols as bytes: latent by latent, and within one latent image by image.
 
     Args:
         symbols: (N, D), each within its table.
@@ -40,7 +40,7 @@ def pack_symbols(symbols: Symbols, tables: Sequence[SymbolTable]) -> bytes:
 
 
 def unpack_symbols(payload: bytes, count: int, tables: Sequence[SymbolTable]) -> Symbols:
-    """Return the symbols of `count` images, (count, D): the inverse of `pack_symbols`.
+    """Decode the symbols of `count` images, (count, D): the inverse of `pack_symbols`.
 
     Raises:
         BrokenContainer: The bytes, or their number, do not encode such symbols.
@@ -53,7 +53,7 @@ def unpack_symbols(payload: bytes, count: int, tables: Sequence[SymbolTable]) ->
 
 
 def symbols_crc32(*arrays: Symbols) -> int:
-    """Return CRC32 of symbols as little-endian int32, array after array."""
+    """Return the CRC32 of symbols as little-endian int32, array after array."""
     crc32 = 0
     for symbols in arrays:
         crc32 = zlib.crc32(symbols.astype("<i4").tobytes(), crc32)
@@ -61,7 +61,7 @@ def symbols_crc32(*arrays: Symbols) -> int:
 
 
 def decoder_of(payload: bytes, symbols: int) -> stream.queue.RangeDecoder:
-    """Read a payload with this many symbols; missing bytes at its end are zero.
+    """Open a payload with this many symbols; missing bytes at its end are zero.
 
     Raises:
         BrokenContainer: It has more bytes than they can take.
@@ -73,7 +73,7 @@ def decoder_of(payload: bytes, symbols: int) -> stream.queue.RangeDecoder:
 
 
 def take(decoder: stream.queue.RangeDecoder, table: SymbolTable, count: int) -> Symbols:
-    """Return the next symbols of one table, (count,); a table of one symbol takes no bytes.
+    """Decode the next symbols of one table, (count,); a table with one symbol takes no bytes.
 
     Raises:
         BrokenContainer: No symbols are written like this.
@@ -88,7 +88,7 @@ def take(decoder: stream.queue.RangeDecoder, table: SymbolTable, count: int) -> 
 
 
 def entropy_model(table: SymbolTable) -> stream.model.Categorical:
-    """Return the table as the coder wants it."""
+    """Return the table as an entropy model of the range coder."""
     # The coder takes floats, and makes of symbol i the interval from floor(c[i] * (2**24 - n)) + i on, where n is the
     # number of symbols and c the sum of those before. Counts / 2**16 are exact, and so are these sums and products
     # (40 bits) in float64: no rounding can differ. `perfect=True` would search with logarithms.

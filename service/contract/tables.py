@@ -38,7 +38,7 @@ class SymbolTable(Frozen):
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether its symbols go from -`reach` to `reach`."""
+        """Whether the symbols range from -`reach` to `reach`."""
         return len(self.counts) == 2 * self.reach + 1 and self.first == -self.reach
 
 
@@ -66,7 +66,7 @@ class RatePoint(Frozen):
     """Likeness to the test images, in dB."""
 
     def tables_of_planes(self, count: int) -> list[Tables]:
-        """Return those of each plane of an image: one of grey, or luma and chroma."""
+        """Return the tables of each plane of an image: grey, or luma and chroma."""
         return [self.tables, *[self.chroma] * (count - 1)]
 
 
@@ -88,7 +88,7 @@ class Grid(Frozen):
 
     @property
     def contexts(self) -> int:
-        """Tables per channel; channel 0 has one."""
+        """Number of contexts per channel; channel 0 has one."""
         return len(self.context_from) + 1
 
     def check(self, rates: tuple[RatePoint, ...]) -> None:
@@ -159,7 +159,7 @@ class Compression(Frozen):
 
 
 def digest_of(rates: tuple[RatePoint, ...]) -> str:
-    """Return SHA-256 over all tables in order.
+    """Return the SHA-256 of all tables in order.
 
     `first` (int32), number of counts (uint32), counts (uint32), little endian.
     """

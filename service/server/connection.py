@@ -79,7 +79,7 @@ class Protocol(BoundedParsing):
             self._send_refusal(self._refusal)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks: keep the sending half open?
-        """Let a client that has closed its sending half after a whole request still get its answer."""
+        """Still answer a client that has closed its sending half after a complete request."""
         if self._unparsed:
             self._is_half_closed = True
         elif self._reads is not None or self._is_answered:
@@ -91,7 +91,7 @@ class Protocol(BoundedParsing):
         return True
 
     def pause_writing(self) -> None:
-        """Give a client that does not read its answer the time that a body may take."""
+        """Start the timeout of a client that does not read its answer: that of a body."""
         super().pause_writing()
         if self._write_timer is None:  # reading a little does not renew it
             self._write_timer = self.loop.call_later(self._settings.body_timeout_s, self.transport.abort)
@@ -144,7 +144,7 @@ class Protocol(BoundedParsing):
         self._timer = self.loop.call_later(_PROBE_INTERVAL_S, self._probe)
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer with a problem in the place of the application, which hears that the client has left, and hang up.
+        """Answer with a problem instead of the application, tell it that the client has left, and close the connection.
 
         What came before on the connection is answered first.
         """
@@ -191,5 +191,5 @@ class Protocol(BoundedParsing):
 
 
 def protocol_for(settings: Settings, meters: Meters) -> Callable[..., Protocol]:
-    """Return what makes the protocol of a new connection, as `http=` of uvicorn's configuration."""
+    """Return the protocol factory for `http=` of uvicorn's configuration."""
     return partial(Protocol, settings=settings, meters=meters)

@@ -77,7 +77,7 @@ class BoundedParsing(HttpToolsProtocol):
         self._parse()
 
     def _parse(self) -> None:
-        """Feed the parser as far as requests may wait, then see what is still to come and give it its time."""
+        """Feed the parser up to the limit of waiting requests, then set the timeout for what is missing."""
         data, self._unparsed, position = self._unparsed, b"", 0
         while position < len(data):
             if self.transport.is_closing() or self._refusal is not None or self._is_last:
@@ -118,7 +118,7 @@ class BoundedParsing(HttpToolsProtocol):
         return len(piece)
 
     def _decline_upgrade(self) -> None:
-        """Go on in HTTP/1.1 as if no other protocol had been offered (RFC 9110, 7.8).
+        """Continue in HTTP/1.1, ignoring the offered protocol (RFC 9110, 7.8).
 
         The parser skips the body behind an offer. So it gets the same head again, without the offer, and tells us
         nothing of it that we know: the request was started, and its body is what comes next.
@@ -183,11 +183,11 @@ class BoundedParsing(HttpToolsProtocol):
         self._refuse(MalformedRequest(msg))
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer with a problem in the place of the application, and hang up."""
+        """Answer with a problem instead of the application, and close the connection."""
         raise NotImplementedError
 
     def _set_timer(self) -> None:
-        """Give what is still to come its time."""
+        """Set the timeout for what is still to arrive."""
         raise NotImplementedError
 
     def _end_after_this(self) -> None:
@@ -205,7 +205,7 @@ class BoundedParsing(HttpToolsProtocol):
         return max(self._head_bytes, self._silent_bytes) > self._settings.max_header_bytes
 
     def _has_room(self) -> bool:
-        """Nothing waits to be parsed, and no body of a request that has not started has been held back."""
+        """Whether the parser may read on: nothing is buffered, and no body of a waiting request is held back."""
         return not self._unparsed and not (self.pipeline and len(self.cycle.body) > HIGH_WATER_LIMIT)
 
     def _hear(self) -> None:

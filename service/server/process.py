@@ -39,7 +39,7 @@ _LEAST_DRAIN_S = 0.5
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Clients that connect before the server is ready wait in it.
+    """Open a listening socket. Clients that connect before the server is ready wait in its backlog.
 
     Raises:
         CannotListen: The address is not ours, or the port is taken.
@@ -61,7 +61,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Beat(Protocol):
-    """Memory that a worker shares with its parent: when it was last alive, on the monotonic clock."""
+    """Heartbeat of a worker in memory shared with its parent: the time on the monotonic clock."""
 
     value: float
 
@@ -80,7 +80,7 @@ def serve(
     board: Board | None = None,
     beat: Beat | None = None,
 ) -> None:
-    """Serve until a signal says stop. Where requests are cut off by that, the process ends here.
+    """Serve until a stop signal. If requests had to be cut off, exit the process here.
 
     Args:
         settings: Settings of this service.
@@ -129,12 +129,12 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Heed our signals; uvicorn would heed two, also where they are ignored."""
+        """Install our signal handlers; uvicorn would install two, even for ignored signals."""
         heed(self.handle_exit)
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Refuse everything new from here on; called by the signal, between two steps of the event loop."""
+        """Start draining. Called by the signal handler, between two steps of the event loop."""
         if self._draining_since is not None:
             log.warning("stopped at once by a second %s", signal.Signals(sig).name)
             _exit_now()

@@ -50,7 +50,7 @@ class Supervisor:
         self._counters = _counters_directory()
 
     def run(self) -> int:
-        """Return the exit code: that of the worker that did worst."""
+        """Run until all workers have ended and return the worst of their exit codes."""
         heed(self._on_signal)
         with self._counters:
             return self._run()
@@ -80,7 +80,7 @@ class Supervisor:
         return worker
 
     def _kill_the_silent(self) -> None:
-        """End workers that hang: their event loop has not said for long that it goes round."""
+        """Kill workers without a recent heartbeat of their event loop."""
         for worker, beat in self._beats.items():
             silent_s = time.monotonic() - beat.value
             if beat.value and silent_s > self._settings.worker_timeout_s and worker.exitcode is None:

@@ -45,7 +45,7 @@ def entry_name(index: int, sent: str | None, extension: str) -> str:
 
 
 def write_zip(entries: Sequence[Entry]) -> bytes:
-    """Return the archive, its files in the order given; stored, since images do not shrink."""
+    """Write a ZIP with its files in the given order, uncompressed, since images do not shrink."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for entry in entries:
@@ -76,7 +76,7 @@ class Answer:
 def draw(
     x_hat: Pixels, media_type: str, *, is_single: bool, notes: Sequence[dict[str, object]] | None = None
 ) -> Answer:
-    """Return images that a model has drawn, as one of `image_offers`.
+    """Encode generated images as one of `image_offers`.
 
     Args:
         x_hat: (N, C, H, W), in [0, 1].
@@ -99,15 +99,15 @@ def draw(
 
 
 def draw_one(image: Image, media_type: str) -> Answer:
-    """Return one image, as one of its `image_types`."""
+    """Encode one image as one of its `image_types`."""
     return Answer(media_type, encode_image(image, media_type))
 
 
 def draw_animation(x_hat: Pixels, media_type: str) -> Answer:
-    """Return images (N, C, H, W) in [0, 1] one after another, as one of `ANIMATION_TYPES`."""
+    """Encode images (N, C, H, W) in [0, 1] as an animation, one of `ANIMATION_TYPES`."""
     return Answer(media_type, encode_animation(to_levels(x_hat, np.uint8), media_type))
 
 
 def image_offers(*, is_single: bool) -> tuple[str, ...]:
-    """Return what an answer of images can be: one image or array, or a ZIP (whose files are PNG unless Accept says)."""
+    """Return the media types of an answer of images: one image or array, or a ZIP of images (PNG by default)."""
     return (*PICTURE_TYPES, NPY_TYPE) if is_single else (ZIP_TYPE, *PICTURE_TYPES, NPY_TYPE)

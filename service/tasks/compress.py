@@ -147,7 +147,7 @@ def compressor(
     *,
     rate: int | None,
 ) -> Work:
-    """Return the work that turns all files of a request into one file of this model."""
+    """Return the work that compresses all files of a request into one file."""
     if manifest.input.height is None:
         return CompressPlanes(files, manifest, limits, accept, rate)
     return Compress(files, manifest, limits, accept, rate)
@@ -161,7 +161,7 @@ def decompressor(
     *,
     quality: int,
 ) -> Work:
-    """Return the work that draws the images of a file of this model."""
+    """Return the work that decompresses a file."""
     if manifest.input.height is None:
         return DecompressPlanes(file, manifest, limits, accept, quality)
     return Decompress(file, manifest, limits, accept, quality)

@@ -35,20 +35,20 @@ _SECONDS_A_SYMBOL, _SECONDS_A_DIAGONAL = 75e-9, 12e-6
 
 
 def compression_of(manifest: Manifest) -> Compression:
-    """Return what a model that compresses says of it."""
+    """Return the compression section of a manifest."""
     assert manifest.compression is not None  # noqa: S101  the manifest has it wherever it has the tasks
     return manifest.compression
 
 
 def digests_of(manifest: Manifest) -> tuple[bytes, bytes]:
-    """Return how files name the decoder and the tables of a model: the first bytes of their SHA-256."""
+    """Return the digests of decoder and tables that files contain: the first bytes of their SHA-256."""
     sha256s = (manifest.tasks["decompress"].sha256, compression_of(manifest).tables_sha256)
     decoder, tables = (bytes.fromhex(sha256)[:DIGEST_BYTES] for sha256 in sha256s)
     return decoder, tables
 
 
 def rate_of(manifest: Manifest, rate: int | None) -> int:
-    """Return the rate that was asked for, or the model's default.
+    """Return the requested rate, or the model's default.
 
     Raises:
         InvalidParameter: The model has no such rate.
@@ -68,7 +68,7 @@ def _size(size: float) -> str:
 
 @contextmanager
 def numbered(file: int, files: int) -> Iterator[None]:
-    """Of several files, puts the number of the one that fails into the problem."""
+    """Add the number of a failing file to its problem, if there are several."""
     try:
         yield
     except RequestError as error:
@@ -90,7 +90,7 @@ def check_count(images: int, limits: InputLimits) -> None:
 
 
 def said_sizes(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Of all images, or one where they all have it."""
+    """Return the sizes of all images, or a single one if they are equal."""
     return tuple(sizes) if len(set(sizes)) > 1 else (sizes[0],)
 
 
@@ -133,7 +133,7 @@ def write_file(
 
 
 def check_file(file: Container, manifest: Manifest, limits: InputLimits) -> list[tuple[int, int]]:
-    """Return the sizes of a file's images, if this model made it.
+    """Check that this model made a file, and return the sizes of its images.
 
     Raises:
         OtherDecoder: The file is not of this decoder and these tables.
@@ -167,7 +167,7 @@ def check_file(file: Container, manifest: Manifest, limits: InputLimits) -> list
 
 
 def cost_of_file(file: Container, manifest: Manifest, batcher: Batcher, limits: InputLimits) -> Cost:
-    """Return what it takes to make images of a file.
+    """Return the cost of decompressing a file.
 
     Raises:
         RequestError: See `check_file`.
@@ -185,7 +185,7 @@ def cost_of_file(file: Container, manifest: Manifest, batcher: Batcher, limits: 
 
 
 def check_symbols(file: Container, *symbols: Symbols) -> None:
-    """Check that the symbols are those that were written.
+    """Check the symbols against the checksum of the file.
 
     Raises:
         BrokenContainer: They are not.
@@ -195,7 +195,7 @@ def check_symbols(file: Container, *symbols: Symbols) -> None:
 
 
 def image_type_of(file: Container, sizes: Sequence[tuple[int, int]], accept: str | None) -> str:
-    """Return what the answer to a file will be.
+    """Return the media type of the answer.
 
     Raises:
         NotAcceptable, InvalidArray: It cannot be what was asked for.
@@ -207,12 +207,12 @@ def image_type_of(file: Container, sizes: Sequence[tuple[int, int]], accept: str
 
 
 def encoded(x_hat: Pixels, media_type: str, quality: int) -> bytes:
-    """Return one image (1, C, H, W) as a file; as PNG in a ZIP."""
+    """Encode one image (1, C, H, W); as PNG inside a ZIP."""
     return encode_image(Image(to_levels(x_hat, np.uint8)), _picture_type(media_type), quality=quality)
 
 
 def files_answer(files: Sequence[bytes], media_type: str) -> Answer:
-    """Return the only file, or a ZIP of several."""
+    """Return a single file as it is, or a ZIP of several."""
     if len(files) == 1:
         return Answer(media_type, files[0])
     extension = extension_of(_picture_type(media_type))
@@ -220,7 +220,7 @@ def files_answer(files: Sequence[bytes], media_type: str) -> Answer:
 
 
 def array_answer(images: Sequence[Pixels]) -> Answer:
-    """Return images (1, C, H, W) of one size as an array: (C, H, W) of the only one."""
+    """Stack images (1, C, H, W) of one size to an array; (C, H, W) for a single one."""
     return Answer(NPY_TYPE, write_npy(images[0][0] if len(images) == 1 else np.concatenate(images)))
 
 

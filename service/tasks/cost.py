@@ -70,7 +70,7 @@ def cost_of_pictures(
 
 
 def cost_of_reading(files: Sequence[ImageFile], limits: InputLimits) -> Cost:
-    """Return the cost of files that are decoded, one after another, and looked at."""
+    """Return the cost of files that are only decoded and checked, one after another."""
     values = [_pixels(file, limits) * file.header.bytes_per_pixel for file in files]
     return Cost(
         sum(len(file.data) for file in files) + max(values, default=0) * _BYTES_A_TILED_VALUE,
@@ -97,7 +97,7 @@ def cost_of_drawing(images: int, manifest: Manifest, batcher: Batcher) -> Cost:
 
 
 def _pixels(file: ImageFile, limits: InputLimits) -> int:
-    """Return the pixels of a file; where its head does not tell, as many as its bytes may hold."""
+    """Return the pixels of a file; without a size in its header, as many as its bytes may hold."""
     header = file.header
     if header.pixels is not None or header.kind is None:
         return header.pixels or 0
@@ -105,7 +105,7 @@ def _pixels(file: ImageFile, limits: InputLimits) -> int:
 
 
 def _numbers(header: Header, manifest: Manifest, *, scale: int, is_luma_only: bool) -> int:
-    """Return how many numbers of a picture reach the graph."""
+    """Return the number of input values of the graph for a picture."""
     source = manifest.input
     if source.height is not None and source.width is not None:
         return header.images * source.channels * source.height * source.width

@@ -63,7 +63,7 @@ def denoiser(
     *,
     options: Options,
 ) -> FileWork:
-    """Return the work that cleans one file by this model."""
+    """Return the work that denoises one file with this model."""
     if manifest.input.height is None:
         return Restoration(file, manifest, limits, accept, options)
     return Denoise(file, manifest, limits, accept, options)

@@ -99,14 +99,14 @@ class Draw(OneJob):
 
 
 def draw_noise(count: int, dim: int, *, seed: int) -> NDArray[np.float32]:
-    """Return noise (count, dim), standard normal. The first rows are the same, however many follow."""
+    """Draw standard normal noise (count, dim). The first rows do not depend on `count`."""
     return np.random.default_rng([_NOISE, seed]).standard_normal((count, dim), np.float32)
 
 
 def choose_labels(
     label: str | None, count: int, generate: Generate, *, seed: int, model: str
 ) -> NDArray[np.int64] | None:
-    """Return what each image shall show, as an index.
+    """Choose the label of each image, as an index.
 
     The one label that was asked for, or each as often as in training.
 

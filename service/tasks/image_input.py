@@ -29,7 +29,7 @@ _SMALL_IMAGE = 128 * 128  # pixels
 
 
 def read_image(file: ImageFile, limits: InputLimits) -> Image:
-    """Return the image of a file, or the image or several of an array.
+    """Read the image of a file, or the images of an array.
 
     Raises:
         RequestError: It cannot be read, or is too large.
@@ -55,7 +55,7 @@ class ImageInput(OneJob):
     is_tiled: ClassVar[bool] = False
 
     def cost(self, files: Sequence[ImageFile], batcher: Batcher) -> Cost:
-        """Return what files cost that are all worked on like this one."""
+        """Return the cost of files that get the same work as this one."""
         return cost_of_pictures(files, self.manifest, batcher, self.limits)
 
     @property

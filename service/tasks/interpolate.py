@@ -95,12 +95,12 @@ class Interpolate(OneJob):
 
 
 def linear(first: Vector, last: Vector, t: NDArray[np.float64], _: Latent) -> Vector:
-    """Return the straight way: (1 - t) first + t last, (len(t), D)."""
+    """Interpolate linearly: (1 - t) first + t last, (len(t), D)."""
     return ((1 - t[:, None]) * first + t[:, None] * last).astype(np.float32)
 
 
 def spherical(first: Vector, last: Vector, t: NDArray[np.float64], latent: Latent) -> Vector:
-    """Return the way along an arc, after White (2016), "Sampling Generative Networks", (len(t), D).
+    """Interpolate along an arc, (len(t), D), after White (2016), "Sampling Generative Networks".
 
     In many dimensions nearly all latents lie at about the same distance from their mean, and a straight line cuts
     through the empty middle. The arc is around the mean of the training latents, in units of their deviations.

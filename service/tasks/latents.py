@@ -11,7 +11,7 @@ from service.images.npy import NPY_MAGIC, peek, read_header, read_values, shown_
 
 
 def count_latents(data: bytes, *, at_most: int) -> int:
-    """Return how many latents a body seems to hold, from 1 to `at_most`.
+    """Estimate the number of latents in a body, from 1 to `at_most`.
 
     For the queue, before anything is read properly: cheap, and exact for sound data.
     """
@@ -24,7 +24,7 @@ def count_latents(data: bytes, *, at_most: int) -> int:
 
 
 def read_npy_latents(data: bytes, *, dim: int, max_latents: int) -> tuple[NDArray[np.float32], bool]:
-    """Return latents (N, dim) of an NPY file of shape (dim,) or (N, dim), float32, and whether it held just one.
+    """Read latents (N, dim) from an NPY file (dim,) or (N, dim), float32. Also return whether it is a single one.
 
     Raises:
         InvalidArray, InvalidLatent, TooManyImages: With what is wrong.
@@ -46,7 +46,7 @@ _ENCODE_HEAD = {"model", "version", "resize", "source"}  # what an answer of /en
 def read_json_latents(
     data: bytes, *, dim: int, max_latents: int, model: str, version: int
 ) -> tuple[NDArray[np.float32], bool]:
-    """Return latents (N, dim) of `{"latent": [...]}` or `{"latents": [[...], ...]}`, and whether it was the first.
+    """Read latents (N, dim) from `{"latent": [...]}` or `{"latents": [[...], ...]}`. Also return whether the former.
 
     The whole answer of `/encode` will do, too: its `model` and `version` must then be those given here, since one
     model's latents mean nothing to another.

@@ -94,7 +94,7 @@ class LumaPlanes:
 
 
 def planes_for(*, model_channels: int, channels: int, is_luma_only: bool) -> Planes:
-    """Return the way of a picture with `channels` (1 or 3) through a graph with `model_channels`."""
+    """Choose how a picture with `channels` (1 or 3) passes through a graph with `model_channels`."""
     if model_channels == 3:
         return ColourPlanes()
     return LumaPlanes() if is_luma_only and channels == 3 else SinglePlanes()

@@ -32,7 +32,7 @@ from service.tasks.planes import Part, Planes, planes_for
 
 @dataclass(frozen=True)
 class Options:
-    """What a request may say of how an image is restored and written; see `schemas.DenoiseQuery`."""
+    """Options of restoring and writing an image; see `schemas.DenoiseQuery`."""
 
     sigma: float | None = None
     strength: float = 1.0
@@ -72,7 +72,7 @@ class Restoration:
 
     @property
     def passes(self) -> int:
-        """How often every pixel runs: once, or for every orientation."""
+        """Number of passes per pixel: one, or one per orientation."""
         return ORIENTATIONS if self.options.thorough else 1
 
     @property
@@ -83,11 +83,11 @@ class Restoration:
 
     @property
     def takes_sigma(self) -> bool:
-        """Whether the graph wants the noise level."""
+        """Whether the graph has the noise level as an input."""
         return self.manifest.noise is not None and not self.is_enhance
 
     def cost(self, files: Sequence[ImageFile], batcher: Batcher) -> Cost:
-        """Return what files cost that are all worked on like this one."""
+        """Return the cost of files that get the same work as this one."""
         return cost_of_pictures(
             files,
             self.manifest,
@@ -115,7 +115,7 @@ class Restoration:
         return await asyncio.to_thread(self.write)
 
     def read(self) -> None:
-        """Read the file, and how noisy it is."""
+        """Read the file and estimate its noise level."""
         limits, scale = self.limits, self.scale
         image = read_image(self.file, limits)
         self.image = image if self.options.metadata == "keep" else replace(image, exif=None)
@@ -207,7 +207,7 @@ class Tile:
 
     @property
     def is_done(self) -> bool:
-        """Whether its part of the result is there."""
+        """Whether this tile is finished."""
         return self.ran == self.whole.passes * self.groups
 
     def prepare(self) -> Inputs:
@@ -223,7 +223,7 @@ class Tile:
         return window, np.full(len(window), whole.sigmas[self.number], np.float32)
 
     def finish(self, outputs: Outputs) -> None:
-        """Put what this tile answers for into the result: once all orientations have run, their mean."""
+        """Write this tile into the result: the mean of all orientations, once they have run."""
         whole, s = self.whole, self.whole.scale
         orientation, group = divmod(self.ran, self.groups)
         self.totals[group] = self.totals.get(group, np.float32(0)) + upright(outputs[0], orientation)

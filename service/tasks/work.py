@@ -32,7 +32,7 @@ class FileWork(Work, Protocol):
     is_tiled: ClassVar[bool]
 
     def cost(self, files: Sequence[ImageFile], batcher: Batcher) -> Cost:
-        """Return what files cost that are all worked on like this one.
+        """Return the cost of files that get the same work as this one.
 
         Raises:
             TooManyPixels: Together they have more pixels than one file may have.

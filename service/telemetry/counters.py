@@ -111,7 +111,7 @@ class Histogram:
         self.counts = self.counts or [0] * (len(self.bounds) + 1)
 
     def observe(self, value: float) -> None:
-        """Count one more value."""
+        """Add a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
@@ -227,7 +227,7 @@ class Meters:
             histogram.counts, histogram.sum = list(counts), total
 
     def histogram(self, family: str, *labels: str) -> Histogram:
-        """Return the histogram with these labels, made when it is asked for first."""
+        """Return the histogram with these labels; create it on first use."""
         return self.histograms.setdefault(self.key(family, *labels), Histogram(FAMILIES[family].bounds))
 
     def key(self, family: str, *labels: str) -> Key:
@@ -247,7 +247,7 @@ class Meters:
         self.values[self.key(family, *labels)] += 1
 
     def graph(self, model: str, version: int, task: str) -> GraphMeter:
-        """Return where a batcher records."""
+        """Return the meter of one model and task."""
         return GraphMeter(self, model, version, task)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -268,7 +268,7 @@ class Meters:
         self.values["hourglass_failures", code] += 1
 
     def state(self, gauges: Mapping[Key, float], live: Collection[str]) -> State:
-        """Return all of it at this moment.
+        """Return a snapshot of all counters.
 
         Args:
             gauges: Figures that are looked up and not counted.

@@ -20,7 +20,7 @@ PERIOD_S = 1.0
 
 @dataclass(frozen=True)
 class Board:
-    """The places of all workers, and which of them is ours.
+    """Shared files with the counts of all workers, one per worker.
 
     Args:
         directory: Shared by the workers; None if there is only one.
@@ -31,11 +31,11 @@ class Board:
     place: int = 0
 
     def read_own(self) -> State | None:
-        """Return what a worker in this place has written, if any."""
+        """Read the counts that an earlier worker in this place has written, if any."""
         return _read(self._path(self.place)) if self.directory is not None else None
 
     def share(self, state: State) -> State:
-        """Write this worker's state, and return that of all."""
+        """Write the state of this worker, and return those of all."""
         if self.directory is None:
             return state
         path = self._path(self.place)

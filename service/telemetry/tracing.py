@@ -38,10 +38,10 @@ def is_wanted(environ: Mapping[str, str]) -> bool:
 
 
 class Tracer:
-    """Makes the spans of batches."""
+    """Records the spans of batches."""
 
     def here(self) -> Context | None:
-        """Return where a request is in its trace; None if it is not sampled."""
+        """Return the span context of the current request; None if it is not sampled."""
         return get_current() if trace.get_current_span().is_recording() else None
 
     def trace_id(self) -> str | None:
@@ -56,7 +56,7 @@ class Tracer:
         stages: Mapping[str, float],
         attributes: Mapping[str, str | int],
     ) -> None:
-        """Tell of a batch that has just ended.
+        """Record the spans of a finished batch.
 
         Args:
             origins: When each file came, by `perf_counter`, and where its request is in a trace.

@@ -9,7 +9,7 @@ from service.tasks.anomaly.thresholds import p_value
 
 
 def drift(scores: Sequence[float], calibration: Sequence[float]) -> float:
-    """Return how far recent anomaly scores lie from those of normal images: 0 is as calibrated, 1 is all different.
+    """Return the Kolmogorov-Smirnov distance of recent scores from the calibration: 0 is equal, 1 is disjoint.
 
     The Kolmogorov-Smirnov distance of their p-values from uniform, the largest difference between the two cumulative
     distributions. `drift_by_chance` says how large it gets for images like those of the calibration.
@@ -25,7 +25,7 @@ def drift(scores: Sequence[float], calibration: Sequence[float]) -> float:
 
 
 def drift_by_chance(scores: int, calibration: int) -> float:
-    """Return what `drift` stays below in 95 of 100 cases where nothing has changed (Smirnov 1948, two samples).
+    """Return the 95 % quantile of `drift` without any change (Smirnov 1948, two samples).
 
     With few calibration images chance alone is large: 0.07 for 500 scores and 5000 images, 0.26 for 500 and 30.
 

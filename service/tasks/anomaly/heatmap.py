@@ -29,7 +29,7 @@ _COLOURS = _colour_table()
 
 
 def draw_heatmap(image: Image, anomaly_map: NDArray[np.float32], mask: Mask, *, level: float | None) -> Image:
-    """Return the image in grey, covered in colour where the map comes near the level or rises above it.
+    """Draw the image in grey, coloured where the map is near or above the level.
 
     The same colour means the same in every picture of a model: a normal image stays grey. Outlines are a 300th of the
     longer side, so images of less than 150 pixels have none: they would hide more than they show.
@@ -64,7 +64,7 @@ def _mix(grey: NDArray[np.float32], part: NDArray[np.float32], level: float) -> 
 
 
 def _outline(mask: Mask) -> Mask:
-    """Return the pixels right around a mask, so that what lies inside can be seen."""
+    """Return the pixels just outside a mask."""
     wide = mask.copy()
     if mask.any():
         for _ in range(round(max(mask.shape) / _PIXELS_PER_LINE)):

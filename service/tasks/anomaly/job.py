@@ -40,7 +40,7 @@ class _Finding:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """(H, W): where it is unusual. Nowhere, if the image is normal."""
+        """Mask of the regions, (H, W); empty for a normal image."""
         if not self.is_anomalous or self.level is None:
             return np.zeros(self.anomaly_map.shape, np.bool_)
         return self.anomaly_map >= np.float32(self.level)
@@ -96,7 +96,7 @@ class Anomaly(ImageInput):
         return self.picture(heatmap, value=verdicts[0])
 
     def head(self) -> dict[str, object]:
-        """Return the first members of a JSON answer: what the verdict rests on."""
+        """Return the first members of a JSON answer: thresholds, rate and calibration."""
         calibration = self._calibration
         return {
             **super().head(),
@@ -122,7 +122,7 @@ class Anomaly(ImageInput):
         return (*pictures, NPY_TYPE) if self.view else (JSON_TYPE, *pictures, NPY_TYPE)
 
     def _unlike(self, x: Pixels) -> list[list[str]]:
-        """Say of each image in what it is unlike those learnt."""
+        """Describe how each image is unlike the training images."""
         learnt = self._calibration.learnt
         if learnt is None:
             return [[] for _ in x]

@@ -23,7 +23,7 @@ class Component(NamedTuple):
 
 
 def find_regions(anomaly_map: NDArray[np.float32], level: float) -> list[Component]:
-    """Return the parts of a map from `level` on, largest area first, then in reading order; at most `MAX_REGIONS`.
+    """Find the connected parts of a map at or above `level`, largest first, at most `MAX_REGIONS`.
 
     Pixels touch over edges and corners. Maps over 1024 pixels a side are looked at in blocks by their maximum, so
     boxes are multiples of the block there, and areas at most those of the blocks.

@@ -11,7 +11,7 @@ from service.errors import UnreachableRate
 
 
 def p_value(score: float, calibration: Sequence[float]) -> float:
-    """Return the share of normal images that look at least this unusual, with the image itself counted among them.
+    """Return the conformal p-value of a score: (1 + calibration scores at or above it) / (n + 1).
 
     (1 + number of calibration scores at or above `score`) / (n + 1): for a normal image it is below any p with
     probability at most p (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005).
@@ -25,7 +25,7 @@ def p_value(score: float, calibration: Sequence[float]) -> float:
 
 
 def smallest_rate(calibration: Calibration) -> float:
-    """Return the smallest false-positive rate that the calibration can promise: the p-value above all its scores."""
+    """Return the smallest false-positive rate that the calibration can promise, 1 / (n + 1)."""
     return 1 / (len(calibration.scores) + 1)
 
 
