@@ -19,7 +19,7 @@ HOURGLASS_TYPE = "application/vnd.hourglass"  # a file of /compress
 
 @dataclass(frozen=True)
 class Picture:
-    """An image or an array, as it was sent.
+    """An image or an array as the service sent it.
 
     Attributes:
         content: The file.
@@ -42,7 +42,7 @@ class Picture:
         return f"<Picture {self.media_type}, {len(self.content)} bytes{by}>"
 
     def _repr_png_(self) -> bytes | None:
-        """As a notebook shows it; None for what is no image."""
+        """Return the PNG that a notebook shows; None if this is not an image."""
         if self.media_type == "image/png" or not self.media_type.startswith("image/"):
             return self.content if self.media_type == "image/png" else None
         file = io.BytesIO()
@@ -50,17 +50,17 @@ class Picture:
         return file.getvalue()
 
     def save(self, path: str | Path) -> None:
-        """Write the file as it is; its name does not change what it is."""
+        """Write the bytes unchanged; the name does not change the format."""
         write_whole(path, self.content)
 
     def pil(self) -> Image.Image:
-        """As an image of Pillow."""
+        """Return a Pillow image."""
         picture = Image.open(io.BytesIO(self.content))
         picture.load()
         return picture
 
     def array(self) -> NDArray[Any]:
-        """As an array: uint8 or uint16 for an image, whatever was sent for NPY.
+        """Return an array: uint8 or uint16 for an image, the sent dtype for NPY.
 
         (H, W), (C, H, W) or (N, C, H, W), RGB, unless the client was told another order of arrays.
         """
@@ -73,7 +73,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Latent:
-    """The few numbers that a model keeps of an image: float32, (D,), or (N, D) for several."""
+    """The latent of an image: float32, (D,), or (N, D) for several."""
 
     values: NDArray[np.float32]
     model: str
@@ -96,7 +96,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How unusual an image is, and where.
+    """The anomaly verdict on an image.
 
     Attributes:
         score: From the model.
@@ -144,7 +144,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Classification:
-    """What an image shows, by what is near it.
+    """The classification of an image by its neighbours.
 
     Attributes:
         label: The most confident one.
@@ -161,7 +161,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that answers. `document` is all that the service says about it."""
+    """A live model. `document` is its full entry in `GET /models`."""
 
     name: str
     version: int
@@ -205,7 +205,7 @@ def alias_of(document: Mapping[str, Any]) -> Alias:
 
 
 def verdict_of(document: Mapping[str, Any]) -> Verdict:
-    """Return one verdict from the service's JSON. Members that are not known here are left out."""
+    """Parse a verdict; unknown members are ignored."""
     names = Region.__dataclass_fields__
     regions = (Region(**{name: region[name] for name in names}) for region in document["regions"])
     return Verdict(
@@ -225,17 +225,17 @@ def verdict_of(document: Mapping[str, Any]) -> Verdict:
 
 
 def neighbours_of(document: Mapping[str, Any]) -> tuple[Neighbour, ...]:
-    """Return the neighbours in one answer. Members that are not known here are left out."""
+    """Parse the neighbours of an answer; unknown members are ignored."""
     names = Neighbour.__dataclass_fields__
     return tuple(Neighbour(**{name: found[name] for name in names}) for found in document["neighbours"])
 
 
 def classification_of(document: Mapping[str, Any]) -> Classification:
-    """Return one answer of classify."""
+    """Parse an answer of `classify`."""
     labels = {entry["label"]: entry["confidence"] for entry in document["labels"]}
     return Classification(document["label"], document["confidence"], labels, neighbours_of(document))
 
 
 def model_of(document: Mapping[str, Any]) -> Model:
-    """Return one entry of `GET /models`."""
+    """Parse an entry of `GET /models`."""
     return Model(document["name"], document["version"], tuple(document["tasks"]), document["summary"], document)

@@ -19,7 +19,7 @@ ImageLike = str | Path | bytes | Image.Image | NDArray[Any]
 
 
 class Body(NamedTuple):
-    """What is sent of an image: a file, its media type, and its name where it has one."""
+    """The body for an image: a file, its media type, and its name if it has one."""
 
     content: bytes
     media_type: str
@@ -27,7 +27,7 @@ class Body(NamedTuple):
 
 
 def to_body(image: ImageLike, order: ArrayOrder = SERVICE_ORDER) -> Body:
-    """Return the body for an image. The service looks at the bytes, so files are sent as they are.
+    """Return the body for an image. Files are sent unchanged.
 
     Raises:
         OSError: A path cannot be read.
@@ -49,14 +49,14 @@ def to_body(image: ImageLike, order: ArrayOrder = SERVICE_ORDER) -> Body:
 
 
 def to_npy(array: NDArray[Any]) -> bytes:
-    """Return the array as an NPY file; float64 becomes float32."""
+    """Encode the array as an NPY file; float64 becomes float32."""
     file = io.BytesIO()
     np.save(file, array.astype(np.float32) if array.dtype == np.float64 else array, allow_pickle=False)
     return file.getvalue()
 
 
 def to_form(files: Sequence[Body]) -> Body:
-    """Return the files as fields `file` of multipart/form-data."""
+    """Encode the files as fields `file` of multipart/form-data."""
     boundary = uuid.uuid4().hex  # in no file, but for a chance of 1 in 2^122
     parts = [_part(boundary, file) for file in files]
     return Body(b"".join([*parts, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}")

@@ -40,7 +40,7 @@ JSON_TYPE = "application/json"
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One request, and what reads its answer: headers in lower case, and the body."""
+    """One request, and the function that parses its answer (headers in lower case, body)."""
 
     method: str
     path: str
@@ -53,7 +53,7 @@ class Call(Generic[T]):
 def picture(
     path: str, image: ImageLike, *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
 ) -> Call[Picture]:
-    """Return an endpoint that takes an image and gives one."""
+    """Make a call to an endpoint that takes an image and returns one."""
     body = to_body(image, order)
     headers = {"Content-Type": body.media_type} | ({"Accept": accept} if accept else {})
     # A map of scores has no channels: (H, W), or (N, H, W) for several.
@@ -62,7 +62,7 @@ def picture(
 
 
 def encode(image: ImageLike, *, query: Mapping[str, object], order: ArrayOrder) -> Call[Latent]:
-    """Return an image's latent."""
+    """Make a call to `/encode`."""
     body = to_body(image, order)
     headers = {"Content-Type": body.media_type, "Accept": NPY_TYPE}  # exact, and a hundredth of JSON's cost
 
@@ -75,7 +75,7 @@ def encode(image: ImageLike, *, query: Mapping[str, object], order: ArrayOrder) 
 def decode(
     latent: Latent | ArrayLike, *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
 ) -> Call[Picture]:
-    """Return the image of a latent; several give a ZIP or an array. A `Latent` goes to the model that made it."""
+    """Make a call to `/decode`. A `Latent` is sent to the model version that made it."""
     if isinstance(latent, Latent):
         query = _made_by(latent) | {k: v for k, v in query.items() if v is not None}
         values = latent.values
@@ -88,7 +88,7 @@ def decode(
 def generate(
     body: Mapping[str, object], *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
 ) -> Call[Picture]:
-    """Return new images; `body` holds count, seed, temperature and label."""
+    """Make a call to `/generate`; `body` has count, seed, temperature and label."""
     headers = {"Content-Type": JSON_TYPE} | ({"Accept": accept} if accept else {})
     read = partial(read_picture, order=order)
     return Call("POST", "/generate", read, _query(query), headers, json.dumps(body).encode())
@@ -102,7 +102,7 @@ def interpolate(
     query: Mapping[str, object],
     order: ArrayOrder,
 ) -> Call[Picture]:
-    """Return the images between two images or two latents of one model."""
+    """Make a call to `/interpolate` with two images, or two latents of one model."""
     if isinstance(first, Latent) and isinstance(last, Latent):
         if first.model != last.model:
             raise ValueError(f"the latents are of {first.model} and {last.model}; both must be of one model")
@@ -117,7 +117,7 @@ def interpolate(
 
 
 def anomaly(image: ImageLike, *, query: Mapping[str, object], order: ArrayOrder) -> Call[Verdict]:
-    """Return the verdict on one image."""
+    """Make a call to `/anomaly`."""
     body = to_body(image, order)
     headers = {"Content-Type": body.media_type, "Accept": JSON_TYPE}
 
@@ -130,7 +130,7 @@ def anomaly(image: ImageLike, *, query: Mapping[str, object], order: ArrayOrder)
 def compress(
     images: ImageLike | Sequence[ImageLike], *, query: Mapping[str, object], order: ArrayOrder
 ) -> Call[Picture]:
-    """Return one file of one image or several."""
+    """Make a call to `/compress`."""
     if isinstance(images, str | Path | bytes | Image.Image | np.ndarray):
         images = [images]
     bodies = [to_body(image, order) for image in images]
@@ -141,7 +141,7 @@ def compress(
 def decompress(
     file: Picture | str | Path | bytes, *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
 ) -> Call[Picture]:
-    """Return the images of such a file."""
+    """Make a call to `/decompress`."""
     content = file.content if isinstance(file, Picture) else to_body(file, order).content
     headers = {"Content-Type": HOURGLASS_TYPE} | ({"Accept": accept} if accept else {})
     return Call("POST", "/decompress", partial(read_picture, order=order), _query(query), headers, content)
@@ -156,14 +156,14 @@ def put_item(
     query: Mapping[str, object],
     order: ArrayOrder,
 ) -> Call[dict[str, Any]]:
-    """Keep one image, or one latent, in a collection."""
+    """Make a call that stores an image or latent in a collection."""
     body = _vector_body(image, order)
     headers = {"Content-Type": body.media_type} | ({} if metadata is None else {"X-Metadata": json.dumps(metadata)})
     return Call("PUT", item_path(collection, item_id), _read_object, _query(query), headers, body.content)
 
 
 def search(collection: str, image: ImageLike | Latent, *, k: int, order: ArrayOrder) -> Call[tuple[Neighbour, ...]]:
-    """Return what is near one image or latent."""
+    """Make a call that searches the neighbours of an image or latent."""
     body = _vector_body(image, order)
 
     def read(_: Headers, content: bytes) -> tuple[Neighbour, ...]:
@@ -174,7 +174,7 @@ def search(collection: str, image: ImageLike | Latent, *, k: int, order: ArrayOr
 
 
 def classify(collection: str, image: ImageLike | Latent, *, k: int, order: ArrayOrder) -> Call[Classification]:
-    """Return what one image or latent shows."""
+    """Make a call that classifies an image or latent."""
     body = _vector_body(image, order)
 
     def read(_: Headers, content: bytes) -> Classification:
@@ -185,12 +185,12 @@ def classify(collection: str, image: ImageLike | Latent, *, k: int, order: Array
 
 
 def delete(path: str) -> Call[None]:
-    """Anything that is deleted by its address."""
+    """Make a DELETE call."""
     return Call("DELETE", path, lambda _, __: None)
 
 
 def collections() -> Call[list[dict[str, Any]]]:
-    """Return all collections."""
+    """Make a call that lists the collections."""
 
     def read(_: Headers, content: bytes) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(content)
@@ -200,12 +200,12 @@ def collections() -> Call[list[dict[str, Any]]]:
 
 
 def collection_path(collection: str) -> str:
-    """Return the address of a collection."""
+    """Return the path of a collection."""
     return f"/collections/{quote(collection, safe='')}"
 
 
 def item_path(collection: str, item_id: str) -> str:
-    """Return the address of an item."""
+    """Return the path of an item."""
     return f"{collection_path(collection)}/items/{quote(item_id)}"
 
 
@@ -236,7 +236,7 @@ def alias_path(model: str, alias: str) -> str:
 
 
 def models() -> Call[list[Model]]:
-    """Return the live models."""
+    """Make a call that lists the live models."""
 
     def read(_: Headers, content: bytes) -> list[Model]:
         return [model_of(document) for document in json.loads(content)]
@@ -245,12 +245,12 @@ def models() -> Call[list[Model]]:
 
 
 def document(path: str, query: Mapping[str, object]) -> Call[dict[str, Any]]:
-    """Anything that answers with a JSON object."""
+    """Make a GET call that answers with a JSON object."""
     return Call("GET", path, _read_object, _query(query))
 
 
 def read_picture(headers: Headers, content: bytes, *, order: ArrayOrder = SERVICE_ORDER) -> Picture:
-    """Return an image or array from an answer."""
+    """Parse the image or array of an answer."""
     kind = headers.get("content-type", "").partition(";")[0]
     seed = headers.get("x-seed")
     return Picture(
@@ -268,7 +268,7 @@ def _read_object(_: Headers, content: bytes) -> dict[str, Any]:
 
 
 def _vector_body(image: ImageLike | Latent, order: ArrayOrder) -> Body:
-    """Return a `Latent` goes with the name of its maker, so that the service can refuse it where it does not belong."""
+    """Encode a latent with its model version, so that the service can reject it for another model."""
     if not isinstance(image, Latent):
         return to_body(image, order)
     if image.values.ndim != 1:

@@ -16,7 +16,7 @@ _AHEAD = 2  # files asked for or answered and not yet taken, per request at a ti
 
 
 def ask_each(ask: Callable[[Path], T], files: Iterable[Path], at_once: int) -> Iterator[tuple[Path, T | Failure]]:
-    """Yield every file with its answer or its failure, in the order of the files, `at_once` requests at a time."""
+    """Yield every file with its answer or error, in the order of the files, with `at_once` requests at a time."""
 
     def outcome(file: Path) -> T | Failure:
         try:
@@ -41,7 +41,7 @@ def ask_each(ask: Callable[[Path], T], files: Iterable[Path], at_once: int) -> I
 async def ask_each_async(
     ask: Callable[[Path], Awaitable[T]], files: Iterable[Path], at_once: int
 ) -> AsyncIterator[tuple[Path, T | Failure]]:
-    """Yield every file with its answer or its failure, in the order of the files, `at_once` requests at a time."""
+    """Yield every file with its answer or error, in the order of the files, with `at_once` requests at a time."""
     turn = asyncio.Semaphore(at_once)
 
     async def outcome(file: Path) -> T | Failure:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def http_options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:  # Any: arguments of httpx
-    """Return what both clients tell httpx.
+    """Return the options of both clients for httpx.
 
     Raises:
         ValueError: `url` is no address of a web server.
@@ -31,7 +31,7 @@ def http_options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Answered(Generic[T]):
-    """The answer that a call was made for."""
+    """The parsed answer of a call."""
 
     value: T
 
@@ -58,7 +58,7 @@ class Attempts(Generic[T]):
         self._lost_an_answer = False
 
     def after_error(self, error: httpx.RequestError) -> Repeat:
-        """Decide what to do when no answer came.
+        """Decide whether to retry after a failed connection.
 
         Raises:
             Unreachable: Nothing more is worth trying.
@@ -69,7 +69,7 @@ class Attempts(Generic[T]):
         return self._repeat(None, {}, failure)
 
     def after(self, response: httpx.Response) -> Answered[T] | Repeat:
-        """Decide what to do with an answer.
+        """Decide whether to return, retry or raise after a response.
 
         Raises:
             Problem: The service refuses, and asking again would not help.

@@ -26,7 +26,7 @@ class Unreachable(ClientError):
 
 
 class Problem(ClientError):
-    """The service refused, and said why (RFC 9457).
+    """An error response with a problem document (RFC 9457).
 
     Attributes:
         status: HTTP status.
@@ -56,11 +56,11 @@ class TooLarge(Problem):
 
 
 class BadRequest(Problem):
-    """The image, the array or a parameter is not what the service takes."""
+    """The service rejects the image, the array or a parameter."""
 
 
 class Busy(Problem):
-    """The service has too much to do, is still loading its models, or stops."""
+    """The service is overloaded, still loading its models, or shutting down."""
 
 
 class TooLate(Problem):
@@ -68,7 +68,7 @@ class TooLate(Problem):
 
 
 class ServerFault(Problem):
-    """Something went wrong inside the service."""
+    """The service had an internal error."""
 
 
 _BY_STATUS: dict[int, type[Problem]] = {
@@ -82,7 +82,7 @@ _BY_STATUS: dict[int, type[Problem]] = {
 
 
 def problem_of(status: int, headers: Mapping[str, str], content: bytes) -> Problem:
-    """Return the exception for an answer that is an error."""
+    """Return the exception for an error response."""
     try:
         document = json.loads(content)
     except ValueError:  # a proxy in between has pages of its own

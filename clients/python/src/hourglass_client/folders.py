@@ -9,7 +9,7 @@ _SYSTEM_FOLDERS = {"__MACOSX"}
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Return files as they are, and the images in folders: by their endings, in order of names, deeper folders too.
+    """Return the given files and all images in the given folders and their subfolders, by extension, in order of names.
 
     What is hidden (`.thumbnails/`, `._photo.jpg`) is left out.
     """
@@ -32,7 +32,7 @@ def is_image_below(file: Path, folder: Path) -> bool:
 
 
 def some_images(paths: Sequence[str | Path]) -> list[Path]:
-    """As `find_images`, at least one.
+    """Return `find_images`, or raise an error if there are none.
 
     Raises:
         ValueError: There is none.
@@ -44,7 +44,7 @@ def some_images(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def targets(inputs: Sequence[Path], output: Path, ending: str) -> dict[Path, Path]:
-    """Return where the answer to every file goes.
+    """Return the output path of every file.
 
     In the output folder as the file lies below the folder that was named.
 
@@ -68,7 +68,7 @@ def targets(inputs: Sequence[Path], output: Path, ending: str) -> dict[Path, Pat
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a file that appears when it is whole. If that fails, nothing is left of it, and an older one stays."""
+    """Write a file atomically. On failure no partial file is left, and an older one is kept."""
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():  # standard output, a pipe
         target.write_bytes(content)

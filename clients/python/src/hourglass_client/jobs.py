@@ -87,12 +87,12 @@ def _said(webhook: str | None) -> dict[str, str]:
 
 
 def look(job: Job) -> Call[Job]:
-    """Make the call that asks how far a job is."""
+    """Make a call that gets the state of a job."""
     return Call("GET", f"/jobs/{job.id}", lambda _, content: _read_job(content, job.read))
 
 
 def result(job: Job) -> Call[Result]:
-    """Make the call that gets the result of a job that has ended."""
+    """Make a call that gets the result of an ended job."""
     return Call("GET", f"/jobs/{job.id}/result", job.read)
 
 

@@ -15,7 +15,7 @@ _REPEATABLE = {429, 503}
 
 @dataclass(frozen=True)
 class Retry:
-    """How patient a client is.
+    """When and how often a client retries.
 
     Args:
         times: How often to ask again; 0 never does.
@@ -45,7 +45,7 @@ class Retry:
 
 
 def _retry_after_s(value: str | None) -> float | None:
-    """Return seconds from a `Retry-After`: a number of them, or a date."""
+    """Parse `Retry-After`, a number of seconds or a date, to seconds."""
     if value is None:
         return None
     try:

@@ -30,7 +30,7 @@ _FIRST_LOOK_S, _LONGEST_LOOK_S = 0.1, 2.0  # pauses between two looks at a job
 
 
 class Hourglass:
-    """A service, as methods. Safe to share between threads.
+    """An asynchronous client of a Hourglass service.
 
     Args:
         url: Where it is.
@@ -83,7 +83,7 @@ class Hourglass:
         metadata: str | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """Return the clean image; `accept` chooses its form, such as "image/webp".
+        """Denoise an image; `accept` chooses the format, such as "image/webp".
 
         `sigma` is the noise level, 0-255 units, estimated if left out; `strength` blends with what is sent;
         `thorough` averages over eight orientations: a little better, in eight times the time; `quality` is that of a
@@ -103,12 +103,12 @@ class Hourglass:
         metadata: str | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """Return the image, enlarged; `thorough`, `quality` and `metadata` as of `denoise`."""
+        """Enlarge an image; `thorough`, `quality` and `metadata` are those of `denoise`."""
         own = {"thorough": thorough, "quality": quality, "metadata": metadata}
         return self.picture("/enhance", image, accept=accept, model=model, version=version, **own)
 
     def encode(self, image: ImageLike, *, model: str | None = None, version: int | None = None) -> Latent:
-        """Return the image's latent."""
+        """Return the latent of an image."""
         return self.send(calls.encode(image, query={"model": model, "version": version}, order=self._order))
 
     def decode(
@@ -119,7 +119,7 @@ class Hourglass:
         version: int | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """Return the image of a latent, by the model that made it.
+        """Decode a latent with the model version that made it.
 
         Several give a ZIP, or an array if `accept` says so.
         """
@@ -139,7 +139,7 @@ class Hourglass:
         view: str | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """Return new images, and in `seed` what draws them again.
+        """Generate images; `seed` of the answer reproduces them.
 
         Several give a ZIP, an array, or with view="sheet" one.
         """
@@ -159,7 +159,7 @@ class Hourglass:
         view: str | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """Return the images between two images or two latents, with both ends, as a strip.
+        """Interpolate between two images or two latents, both ends included, as a strip.
 
         `path` is "linear" or "spherical"; `accept` "image/gif" or "image/webp" animates, "application/zip" has frames.
         """
@@ -174,7 +174,7 @@ class Hourglass:
         model: str | None = None,
         version: int | None = None,
     ) -> Picture:
-        """Return one small file of one image or several; `rate` trades bytes for likeness, 0 is the smallest."""
+        """Compress one or several images into one file; `rate` trades bytes for quality, 0 is the smallest."""
         return self.send(
             calls.compress(images, query={"model": model, "version": version, "rate": rate}, order=self._order)
         )
@@ -182,13 +182,13 @@ class Hourglass:
     def decompress(
         self, file: Picture | str | Path | bytes, *, quality: int | None = None, accept: str | None = None
     ) -> Picture:
-        """Return the images of a file of `compress`; several give a ZIP, or an array if `accept` says so."""
+        """Decompress a file of `compress`; several images give a ZIP, or an array if `accept` asks for one."""
         return self.send(calls.decompress(file, accept=accept, query={"quality": quality}, order=self._order))
 
     def anomaly(
         self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None
     ) -> Verdict:
-        """Return how unusual the image is, and where; `max_fpr` moves the thresholds."""
+        """Return the anomaly verdict on an image, with regions; `max_fpr` moves the thresholds."""
         return self.send(
             calls.anomaly(image, query={"model": model, "version": version, "max_fpr": max_fpr}, order=self._order)
         )
@@ -202,7 +202,7 @@ class Hourglass:
         max_fpr: float | None = None,
         accept: str = "image/png",
     ) -> Picture:
-        """Return where the image is unusual, in colour over the image, outlined if it is anomalous.
+        """Return the anomaly heat map over the image; regions are outlined if it is anomalous.
 
         NPY gives the map.
         """
@@ -218,7 +218,7 @@ class Hourglass:
         max_fpr: float | None = None,
         accept: str = "image/png",
     ) -> Picture:
-        """Return where the image is anomalous: white there, black elsewhere; `accept` is PNG, TIFF or NPY."""
+        """Return the mask of the anomalous regions, white on black; `accept` is PNG, TIFF or NPY."""
         query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "mask"}
         return self.picture("/anomaly", image, accept=accept, **query)
 
@@ -233,12 +233,12 @@ class Hourglass:
         model: str | None = None,
         version: int | None = None,
     ) -> dict[str, Any]:  # Any: JSON
-        """Keep an image's latent in a collection, which the first item makes; an item of that id is replaced."""
+        """Store the latent of an image in a collection, which the first item creates. Replace an item of that id."""
         query = {"label": label, "model": model, "version": version}
         return self.send(calls.put_item(collection, item_id, image, metadata=metadata, query=query, order=self._order))
 
     def item(self, collection: str, item_id: str) -> dict[str, Any]:  # Any: JSON
-        """Return an item: its latent, label and metadata."""
+        """Return an item of a collection with its latent, label and metadata."""
         return self.send(calls.document(calls.item_path(collection, item_id), {}))
 
     def delete_item(self, collection: str, item_id: str) -> None:
@@ -246,11 +246,11 @@ class Hourglass:
         self.send(calls.delete(calls.item_path(collection, item_id)))
 
     def search(self, collection: str, image: ImageLike | Latent, *, k: int = 10) -> tuple[Neighbour, ...]:
-        """Return the items of a collection that are nearest to one image or latent, nearest first."""
+        """Return the items of a collection nearest to an image or latent, nearest first."""
         return self.send(calls.search(collection, image, k=k, order=self._order))
 
     def classify(self, collection: str, image: ImageLike | Latent, *, k: int = 5) -> Classification:
-        """Return what one image or latent shows, by the labels of what is nearest."""
+        """Classify an image or latent by the labels of its nearest items."""
         return self.send(calls.classify(collection, image, k=k, order=self._order))
 
     def collections(self) -> list[dict[str, Any]]:  # Any: JSON
@@ -262,7 +262,7 @@ class Hourglass:
         self.send(calls.delete(calls.collection_path(collection)))
 
     def picture(self, path: str, image: ImageLike, *, accept: str | None = None, **query: object) -> Picture:
-        """Any endpoint that takes an image and gives one; `query` is its query."""
+        """Call any endpoint that takes an image and returns one; `query` is its query."""
         return self.send(calls.picture(path, image, accept=accept, query=query, order=self._order))
 
     def models(self) -> list[Model]:
@@ -270,7 +270,7 @@ class Hourglass:
         return self.send(calls.models())
 
     def model(self, name: str, *, version: int | None = None) -> dict[str, Any]:  # Any: JSON
-        """Everything that is known about a model."""
+        """Return the manifest of a model."""
         return self.send(calls.document(f"/models/{name}", {"version": version}))
 
     def aliases(self, model: str) -> list[Alias]:
@@ -300,10 +300,10 @@ class Hourglass:
         self.send(calls.delete(calls.alias_path(model, alias)))
 
     def ready(self) -> dict[str, Any]:  # Any: JSON
-        """Return what is live, and where it runs.
+        """Return the readiness document: live models, provider, cores.
 
         Raises:
-            Busy: Nothing is, after the retries.
+            Busy: No model is live, after the retries.
         """
         return self.send(calls.document("/health/ready", {}))
 
@@ -315,7 +315,7 @@ class Hourglass:
         at_once: int = 8,
         what: str = "asking",
     ) -> Iterator[tuple[Path, T | ClientError | OSError]]:
-        """Ask about every file, several at a time, with a progress bar: each file with its answer or its problem.
+        """Yield each file with its answer or problem, with several requests at a time and a progress bar.
 
         Args:
             ask: What to do with a file, such as `hourglass.denoise`.
@@ -353,7 +353,7 @@ class Hourglass:
         return self.send(jobs.submit(endpoint, image, accept=accept, webhook=webhook, query=query, order=self._order))
 
     def job(self, job: Job) -> Job:
-        """Ask how far a job is.
+        """Return the current state of a job.
 
         Raises:
             NotFound: It was cancelled, or has expired.
@@ -361,7 +361,7 @@ class Hourglass:
         return self.send(jobs.look(job))
 
     def wait(self, job: Job) -> Result:
-        """Wait for a job with a progress bar, and return its result, which the service then forgets.
+        """Wait for a job with a progress bar, return its result, and delete it from the service.
 
         Raises:
             Problem: The job has failed.
@@ -380,11 +380,11 @@ class Hourglass:
         return result
 
     def cancel(self, job: Job) -> None:
-        """Cancel a job. The result of one that has ended is forgotten."""
+        """Cancel a job, or delete the result of one that has ended."""
         self.send(calls.delete(f"/jobs/{job.id}"))
 
     def send(self, call: Call[T]) -> T:
-        """Return the answer to a call, after as many attempts as `retry` allows.
+        """Send a call, with as many attempts as `retry` allows, and return its answer.
 
         Raises:
             Problem: The service says no.

@@ -18,7 +18,7 @@ _KNOWS_FROM_DB = 18.0
 
 
 def add_commands(add: AddCommand) -> None:
-    """Add their command lines."""
+    """Add the commands `compress` and `decompress`."""
     text = "compress images into one small file, with the model that suits them"
     compress = add("compress", _compress, text)
     compress.add_argument("images", nargs="+", metavar="IMAGE", help="images or folders")
@@ -55,7 +55,7 @@ def _decompress(hourglass: Hourglass, options: argparse.Namespace) -> int:
 
 
 def suiting(hourglass: Hourglass, files: Sequence[Path]) -> tuple[str | None, str]:
-    """Return the model to compress the images with, None for the service's default, and why.
+    """Choose the model to compress the images, None for the default, and return the reason.
 
     A model of a fixed size is worth it only for what it was trained on. It is taken if all images have exactly its
     size, it gives back a sample of them, and their file is smaller than by the default.

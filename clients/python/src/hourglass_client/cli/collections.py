@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def add_commands(add: AddCommand) -> None:
-    """Add their command lines."""
+    """Add the commands `put`, `search` and `classify`."""
     put = add("put", _put, "store images in a collection, with their paths below the given folder as ids")
     put.add_argument("--label", metavar="L", help="label of all images (default: none)")
     put.add_argument("--labels-from-folders", action="store_true", help="use the folder of a file as its label")
@@ -73,6 +73,6 @@ def _each(
     ask: Callable[[Path], T],
     say: Callable[[Path, T], None],
 ) -> int:
-    """Ask about every image and say the answers, in order; the exit code."""
+    """Send every image, print the answers in order and return the exit code."""
     failed = for_each(hourglass, files, ask, say, at_once=options.at_once, what=options.command)
     return EXIT_SOME_FAILED if failed else EXIT_DONE

@@ -30,7 +30,7 @@ _TABLES = {".npz", ".csv"}
 
 
 def add_commands(add: AddCommand) -> None:
-    """Add their command lines."""
+    """Add the commands `encode`, `decode`, `generate` and `interpolate`."""
     text = "print the latent of an image as JSON, or write those of many images into a .npz or .csv"
     add_many(add("encode", _encode, text), "one image; or images or folders, followed by the table to write")
     decode = add("decode", _decode, "decode a latent that `encode` has printed")

@@ -33,7 +33,7 @@ went away. `anomaly` exits with 3 if every file was judged and some are anomalou
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit code."""
+    """Run one command and return its exit code."""
     options = _parser().parse_args(argv)
     try:
         with Hourglass(**connection_of(options)) as hourglass:

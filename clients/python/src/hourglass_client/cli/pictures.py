@@ -31,7 +31,7 @@ _OPTIONS_BY_COMMAND = {
 
 
 def add_commands(add: AddCommand) -> None:
-    """Add their command lines."""
+    """Add the commands `denoise`, `enhance`, `heatmap` and `mask`."""
     denoise = add("denoise", partial(_pictures, "denoise"), "denoise images")
     enhance = add("enhance", partial(_pictures, "enhance"), "enlarge images")
     heatmap = add("heatmap", partial(_pictures, "heatmap"), "show where images are unusual")

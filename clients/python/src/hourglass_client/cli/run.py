@@ -31,19 +31,19 @@ ANIMATIONS = {".gif": "image/gif"}
 
 
 def add_many(command: argparse.ArgumentParser, text: str) -> None:
-    """Add the paths of many files, and how many are asked about at a time."""
+    """Add the arguments for many files and for concurrent requests."""
     command.add_argument("paths", nargs="+", metavar="PATH", help=text)
     add_at_once(command)
 
 
 def add_at_once(command: argparse.ArgumentParser) -> None:
-    """Add how many requests are made at a time."""
+    """Add the option for concurrent requests."""
     text = "concurrent requests, about 4 per core of the service (default 8)"
     command.add_argument("--at-once", type=int, default=8, metavar="N", help=text)
 
 
 def add_rate(command: argparse.ArgumentParser) -> None:
-    """Add the share of false alarms."""
+    """Add the option for the false-positive rate."""
     text = "false-positive rate: share of normal images that may be flagged (default: the model's)"
     command.add_argument("--max-fpr", type=float, metavar="P", help=text)
 
@@ -83,12 +83,12 @@ def connection_of(options: argparse.Namespace) -> dict[str, Any]:  # Any: argume
 
 
 def say(sentence: str) -> None:
-    """Say something about the work, beside what it prints."""
+    """Print a note to standard error."""
     print(sentence, file=sys.stderr)
 
 
 def type_of(output: Path, *, more: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return the media type that a file's ending stands for.
+    """Return the media type of a file extension.
 
     Raises:
         ValueError: It stands for none.

@@ -28,7 +28,7 @@ Keep = Callable[[Path, Verdict], None]
 
 
 def add_commands(add: AddCommand) -> None:
-    """Add its command line."""
+    """Add the command `anomaly`."""
     anomaly = add("anomaly", _anomaly, "judge images, and exit with 3 if some are anomalous")
     add_many(anomaly, "images or folders")
     add_rate(anomaly)

@@ -12,7 +12,7 @@ HISTORY = ".hourglass-watch.db"
 
 
 def add_commands(add: AddCommand) -> None:
-    """Add its command line."""
+    """Add the command `watch`."""
     watch = add("watch", _watch, "judge images as they arrive in a folder, and report the verdicts; Ctrl-C stops it")
     watch.add_argument("source", type=Path, metavar="FOLDER", help="folder to watch; existing files are judged, too")
     add_rate(watch)

@@ -70,7 +70,7 @@ class History:
         self._lock.close()
 
     def register(self, sinks: Sequence[str]) -> None:
-        """Say who is given the parts. A name that was not there the last time begins with the next part."""
+        """Register the sinks. A new name starts with the next part."""
         marks = ", ".join("?" * len(sinks))
         self._db.execute(f"DELETE FROM sinks WHERE name NOT IN ({marks})", sinks)  # noqa: S608  question marks
         for sink in sinks:
@@ -78,12 +78,12 @@ class History:
         self._position_by_sink = dict(self._db.execute("SELECT name, position FROM sinks"))
 
     def knows(self, file: str, stamp: Stamp) -> bool:
-        """Tell whether this very file has been judged."""
+        """Return whether this file has been judged."""
         query = "SELECT 1 FROM parts WHERE file = ? AND size = ? AND mtime_ns = ? AND inode = ? AND is_gone = 0"
         return self._db.execute(query, [file, *stamp]).fetchone() is not None
 
     def add(self, part: Part) -> Part:
-        """Write down a part; the same with its id."""
+        """Store a part and return it with its id."""
         v = part.verdict
         measured = [v.score, v.threshold, v.p_value, v.model] if v else [None] * 4
         document = json.dumps(asdict(v)) if v else None
@@ -92,15 +92,15 @@ class History:
         return replace(part, id=self._last)
 
     def backlog(self) -> int:
-        """Return how many parts the slowest sink has before it."""
+        """Return the number of parts that the slowest sink has not accepted yet."""
         return self._last - min(self._position_by_sink.values(), default=self._last)
 
     def position(self, sink: str) -> int:
-        """Return the id of the last part that a sink has taken."""
+        """Return the id of the last part that a sink has accepted."""
         return self._position_by_sink[sink]
 
     def waiting(self, sink: str, limit: int = 100) -> list[Part]:
-        """Return the next parts for a sink, in order."""
+        """Return the next parts for a sink, in order of ids."""
         query = (
             "SELECT id, file, size, mtime_ns, inode, seen, verdict, problem, document FROM parts WHERE id > ? "
             "ORDER BY id LIMIT ?"

@@ -27,23 +27,23 @@ class Unavailable(ClientError):  # noqa: N818  as in errors.py
 
 
 class Sink(Protocol):
-    """Who is told about parts. `name` is kept in the history with the last part that was taken."""
+    """A receiver of verdicts. The history stores the last accepted part under its `name`."""
 
     name: str
 
     async def take(self, part: Part) -> None:
-        """Take one part, wholly.
+        """Accept one part.
 
         Raises:
             Unavailable: Not now.
         """
 
     async def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
 
 
 class Lines:
-    """A line on standard output for every part: OK, NG or ERROR, its file, score and id, with tabs between."""
+    """Prints a line per part: OK, NG or ERROR, file, score and id, separated by tabs."""
 
     name = "lines"
 
@@ -58,7 +58,7 @@ class Lines:
 
 
 class CsvFile:
-    """A row for every part at the end of a CSV file.
+    """Appends a row per part to a CSV file.
 
     Args:
         path: The file; goes on where it ends, made if it is not there.
@@ -79,7 +79,7 @@ class CsvFile:
             self._rows.writerow(COLUMNS)
 
     async def take(self, part: Part) -> None:
-        """Write the row, unless it is there."""
+        """Append the row, unless it is already there."""
         if part.id <= self._last_id:
             return
         document = part.document()
@@ -94,7 +94,7 @@ class CsvFile:
 
 
 class Webhook:
-    """A POST of every part as JSON, again and again until it is taken.
+    """Posts every part as JSON, with retries until it is accepted.
 
     Args:
         url: Answers 2xx to what it has taken. Any other 4xx than 408, 425 and 429 refuses that part for good.
