@@ -418,7 +418,7 @@ def test_a_broker_that_is_away_is_waited_for(url: str, line: Path, tmp_path: Pat
 
     with watching(url, line, *words) as watch:
         put(line, "a.png", DARK)
-        until(lambda: any("does not take messages" in said for said in watch.err))
+        until(lambda: any("does not accept messages" in said for said in watch.err))
         until(lambda: len(rows(tmp_path / "v.csv")) == 1)  # the others go on
 
     with sqlite3.connect(line / ".hourglass-watch.db") as history:
@@ -488,7 +488,7 @@ def test_two_watches_cannot_share_a_history(
 
         assert main(["--url", url, "watch", str(line)]) == 2
 
-    assert "another `hourglass watch` has" in capsys.readouterr().err
+    assert "another `hourglass watch` uses" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -497,7 +497,7 @@ def test_two_watches_cannot_share_a_history(
         (("nowhere",), "is not a folder"),
         (("line", "--model", "none"), "no model 'none'"),
         (("line", "--mqtt", "127.0.0.1"), "write mqtt://HOST:PORT/TOPIC"),
-        (("line", "--mqtt", "mqtt://127.0.0.1/a/+/b"), "has no # and no +"),
+        (("line", "--mqtt", "mqtt://127.0.0.1/a/+/b"), "must not contain # or +"),
     ],
 )
 def test_mistakes_are_said_at_once(

@@ -7,6 +7,7 @@ from pathlib import Path
 from hourglass_client.cli.run import EXIT_DONE, AddCommand, add_at_once, add_rate, say
 from hourglass_client.errors import Busy, Unreachable
 from hourglass_client.sync import Hourglass
+from hourglass_client.watch.video import is_live
 
 HISTORY = ".hourglass-watch.db"
 
@@ -15,6 +16,20 @@ def add_commands(add: AddCommand) -> None:
     """Add the command `watch`."""
     watch = add("watch", _watch, "judge images as they arrive in a folder, and report the verdicts; Ctrl-C stops it")
     watch.add_argument("source", type=Path, metavar="FOLDER", help="folder to watch; existing files are judged, too")
+    watch.set_defaults(video=None)
+    _add_options(watch)
+    text = "judge frames of a video file, a camera or a stream, and report the verdicts"
+    video = add("watch-video", _watch, text)
+    text = "a file, an address such as rtsp://camera/1, or a camera such as /dev/video0"
+    video.add_argument("video", metavar="VIDEO", help=text)
+    text = "folder that the frames are written to, and that is watched"
+    video.add_argument("source", type=Path, metavar="FOLDER", help=text)
+    text = "seconds between two frames (default 1); 0 takes all"
+    video.add_argument("--every-s", type=float, default=1.0, metavar="S", help=text)
+    _add_options(video)
+
+
+def _add_options(watch: argparse.ArgumentParser) -> None:
     add_rate(watch)
     text = f"SQLite file with the history of all parts and reports (default FOLDER/{HISTORY})"
     watch.add_argument("--history", type=Path, metavar="FILE", help=text)
@@ -47,6 +62,8 @@ def _watch(hourglass: Hourglass, options: argparse.Namespace) -> int:
         import watchfiles  # noqa: F401, PLC0415  an extra; said before anything is begun
     except ImportError as error:
         raise ValueError("watch needs watchfiles: `pip install 'hourglass-client[watch]'`") from error
+    if options.video is not None:
+        _check_video(options)
     if not options.source.is_dir():
         raise ValueError(f"{options.source} is not a folder")
     try:
@@ -57,6 +74,16 @@ def _watch(hourglass: Hourglass, options: argparse.Namespace) -> int:
 
     asyncio.run(run(options))
     return EXIT_DONE
+
+
+def _check_video(options: argparse.Namespace) -> None:
+    try:
+        import av  # noqa: F401, PLC0415  as above
+    except ImportError as error:
+        raise ValueError("watch-video needs PyAV: `pip install 'hourglass-client[watch,video]'`") from error
+    if not is_live(options.video) and not Path(options.video).is_file():
+        raise ValueError(f"{options.video} is no file; a stream begins with rtsp:// or the like")
+    options.source.mkdir(parents=True, exist_ok=True)
 
 
 def _check_model(hourglass: Hourglass, options: argparse.Namespace) -> None:

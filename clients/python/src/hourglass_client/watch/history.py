@@ -82,6 +82,11 @@ class History:
         query = "SELECT 1 FROM parts WHERE file = ? AND size = ? AND mtime_ns = ? AND inode = ? AND is_gone = 0"
         return self._db.execute(query, [file, *stamp]).fetchone() is not None
 
+    def names(self, prefix: str) -> set[str]:
+        """Return the files that have been judged whose names begin so, also those that were moved away."""
+        query = "SELECT file FROM parts WHERE substr(file, 1, length(?)) = ?"
+        return {file for (file,) in self._db.execute(query, [prefix, prefix])}
+
     def add(self, part: Part) -> Part:
         """Store a part and return it with its id."""
         v = part.verdict

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import signal
+from pathlib import Path
 
 from hourglass_client.aio import AsyncHourglass
 from hourglass_client.cli.run import connection_of, say
@@ -12,6 +13,9 @@ from hourglass_client.watch.folder import Folder
 from hourglass_client.watch.history import History
 from hourglass_client.watch.loop import Watch
 from hourglass_client.watch.sinks import CsvFile, Lines, Sink, Sorted, Webhook
+from hourglass_client.watch.video import Video, prefix_of
+
+_LOOK_EVERY_S = 0.05  # whether the last frames are judged
 
 
 async def run(options: argparse.Namespace) -> None:
@@ -36,8 +40,30 @@ async def run(options: argparse.Namespace) -> None:
                 patience_s=options.patience_s,
                 say=say,
             )
+            filming = asyncio.create_task(_film(options, folder, history, stop)) if options.video else None
             await watch.run(stop, options.report_s)
+            if filming is not None:
+                filming.cancel()
+                await asyncio.wait([filming])
+                if not filming.cancelled():
+                    filming.result()  # raises what is wrong with a file
             say(str(watch.rates))
+
+
+async def _film(options: argparse.Namespace, folder: Folder, history: History, stop: asyncio.Event) -> None:
+    """Write frames into the folder; at the end of a file, stop once all of them are judged."""
+    video = Video(options.video, options.source, every_s=options.every_s, waiting=lambda: folder.waiting, say=say)
+    try:
+        if video.is_live:
+            await video.run(())
+        prefix = prefix_of(Path(options.video))
+        await video.run(history.names(prefix))
+        while not video.written <= history.names(prefix):
+            await asyncio.sleep(_LOOK_EVERY_S)
+    finally:
+        stop.set()
+        if video.left_out:
+            say(f"{video.left_out} frames were left out: they came faster than they were judged")
 
 
 def _sinks(options: argparse.Namespace, history: History) -> list[Sink]:

@@ -1,0 +1,174 @@
+"""`hourglass watch-video`: frames of a video become parts, each once."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hourglass_client.__main__ import main
+from hourglass_client.watch.video import Video, is_live, prefix_of
+from tests.clients.test_watch import rows
+from tests.service.slowmodel import service_process, until
+from tests.service.toymodels import publish_toy
+
+pytest.importorskip("watchfiles")
+av = pytest.importorskip("av")
+FPS = 10
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    models = tmp_path_factory.mktemp("models")
+    publish_toy(models)
+    with service_process(models) as process:
+        yield process.url
+
+
+def write_video(path: Path, levels: list[int]) -> Path:
+    """A video of grey frames, 16x16, ten a second."""
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=FPS)
+        stream.width = stream.height = 16
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = Fraction(1, FPS)
+        for i, level in enumerate(levels):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), level, np.uint8), format="rgb24")
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def watch(url: str, video: Path, frames: Path, table: Path, *words: str) -> int:
+    return main(["--url", url, "watch-video", str(video), str(frames), "--csv", str(table), *words])
+
+
+def test_every_frame_of_a_file_is_judged_once_and_then_it_ends(url: str, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "belt.mp4", [0, 0, 250, 0])
+    frames, table = tmp_path / "frames", tmp_path / "verdicts.csv"
+
+    code = watch(url, video, frames, table, "--every-s", "0", "--model", "toy")
+    again = watch(url, video, frames, table, "--every-s", "0", "--model", "toy")
+
+    found = rows(table)
+    assert (code, again) == (0, 0)
+    assert [row["verdict"] for row in sorted(found, key=lambda row: row["file"])] == [
+        "normal",
+        "normal",
+        "anomalous",
+        "normal",
+    ]
+    assert sorted(path.name for path in frames.glob("*.png")) == sorted(row["file"] for row in found)
+    assert all(row["file"].startswith("belt-") for row in found)
+
+
+def test_frames_that_were_moved_away_do_not_come_again(url: str, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "belt.mp4", [0, 250])
+    frames, table, judged = tmp_path / "frames", tmp_path / "verdicts.csv", tmp_path / "judged"
+
+    for _ in range(2):
+        assert watch(url, video, frames, table, "--every-s", "0", "--move", str(judged)) == 0
+
+    assert len(rows(table)) == 2
+    assert sorted(path.parent.name for path in judged.rglob("*.png")) == ["anomalous", "normal"]
+
+
+async def frames_of(video: Path, folder: Path, every_s: float, *, waiting: int = 0) -> list[str]:
+    folder.mkdir()
+    filmed = Video(str(video), folder, every_s=every_s, waiting=lambda: waiting, say=lambda _: None)
+    await filmed.run(set())
+    return sorted(filmed.written)
+
+
+@pytest.mark.parametrize(("every_s", "times"), [(0, range(0, 1000, 100)), (0.25, [0, 300, 500, 800]), (9, [0])])
+def test_frames_are_taken_on_a_grid_of_time(tmp_path: Path, every_s: float, times: list[int]) -> None:
+    video = write_video(tmp_path / "belt.mp4", list(range(0, 250, 25)))
+
+    names = asyncio.run(frames_of(video, tmp_path / "frames", every_s))
+
+    assert names == [f"{prefix_of(video)}{time / 1000:012.3f}.png" for time in times]
+
+
+def test_a_frame_is_a_picture_of_its_size(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "belt.mp4", [200])
+
+    (name,) = asyncio.run(frames_of(video, tmp_path / "frames", 0))
+
+    with Image.open(tmp_path / "frames" / name) as picture:
+        assert (picture.size, picture.mode) == ((16, 16), "RGB")
+        assert abs(int(np.asarray(picture).mean()) - 200) <= 3  # MPEG-4 is not exact
+
+
+def test_another_file_of_the_same_name_has_other_frames(tmp_path: Path) -> None:
+    first = prefix_of(write_video(tmp_path / "belt.mp4", [0]))
+
+    assert prefix_of(write_video(tmp_path / "belt.mp4", [0, 250, 0])) != first
+
+
+def test_a_stream_that_is_judged_too_slowly_leaves_frames_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = write_video(tmp_path / "belt.mp4", [0] * 5)
+    monkeypatch.setattr("hourglass_client.watch.video.is_live", lambda _: True)
+    (tmp_path / "frames").mkdir()
+    said: list[str] = []
+    filmed = Video(str(video), tmp_path / "frames", every_s=0, waiting=lambda: 50, say=said.append)
+
+    async def film() -> None:
+        running = asyncio.create_task(filmed.run(set()))
+        await asyncio.to_thread(until, lambda: filmed.left_out >= 10)  # it was opened again, as streams are
+        filmed.end()
+        await running
+
+    asyncio.run(film())
+
+    assert list((tmp_path / "frames").iterdir()) == []
+    assert "the stream has ended; opening it again" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [("rtsp://camera/1", True), ("http://camera/stream", True), ("/dev/video0", True), ("belt.mp4", False)],
+)
+def test_streams_and_cameras_have_no_end(source: str, expected: bool) -> None:
+    assert is_live(source) is expected
+
+
+def test_a_stream_is_written_under_the_time_of_each_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = write_video(tmp_path / "belt.mp4", [0] * 5)
+    monkeypatch.setattr("hourglass_client.watch.video.is_live", lambda _: True)
+    (tmp_path / "frames").mkdir()
+    filmed = Video(str(video), tmp_path / "frames", every_s=0, waiting=lambda: 0, say=lambda _: None)
+
+    async def film() -> None:
+        running = asyncio.create_task(filmed.run(set()))
+        await asyncio.to_thread(until, lambda: len(list((tmp_path / "frames").glob("*.png"))) >= 5)
+        filmed.end()
+        await running
+
+    asyncio.run(film())
+
+    names = [path.name for path in (tmp_path / "frames").iterdir()]
+    assert all(re.fullmatch(r"20\d{6}T\d{6}\.\d{6}Z\.png", name) for name in names)
+
+
+def test_a_file_that_is_no_video_is_said(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "belt.mp4").write_bytes(b"no video")
+
+    assert watch(url, tmp_path / "belt.mp4", tmp_path / "frames", tmp_path / "v.csv") == 2
+
+    assert "Invalid data" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_said_at_once(
+    url: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert watch(url, tmp_path / "none.mp4", tmp_path / "frames", tmp_path / "v.csv") == 2
+
+    assert "none.mp4 is no file" in capsys.readouterr().err
