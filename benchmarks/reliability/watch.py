@@ -74,13 +74,16 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def ask(port: int, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
+def ask(
+    port: int, method: str, path: str, body: bytes | None, headers: dict[str, str], *, timeout_s: float = TIMEOUT_S
+) -> tuple[int, bytes]:
     """Return status and body of one answer, on a connection of its own.
 
     Raises:
+        TimeoutError: There was none in `timeout_s`.
         OSError: There is none.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
         connection.request(method, path, body, headers)
         response = connection.getresponse()

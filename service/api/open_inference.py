@@ -22,6 +22,7 @@ from service.errors import InvalidArray, MalformedBody, TooManyImages, TooManyPi
 from service.http.body import complaint, parse_json
 from service.http.content_coding import encode
 from service.http.encoding import write_json
+from service.images.npy import to_bytes
 from service.images.tiles import UNTILED_PIXELS
 from service.limits import InputLimits
 from service.models.job import Inputs, Outputs
@@ -157,7 +158,7 @@ class Infer:
             value = np.ascontiguousarray(output_by_name[name], _LITTLE)
             tensor: Json = {"name": name, "datatype": "FP32", "shape": value.shape}
             if is_binary:
-                binary.append(value.tobytes())
+                binary.append(to_bytes(value))
                 tensor["parameters"] = {"binary_data_size": value.nbytes}
             elif value.size > MAX_JSON_NUMBERS:
                 raise TooManyPixels(

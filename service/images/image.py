@@ -75,7 +75,7 @@ class Image:
             top = _TOP[values.dtype.type]
             values = np.divide(values, top, out=np.empty(values.shape, np.float32), dtype=np.float32)
         x: Pixels = values
-        return np.repeat(x, channels, axis=1) if x.shape[1] < channels else np.ascontiguousarray(x, np.float32)
+        return in_every_channel(x, channels) if x.shape[1] < channels else np.ascontiguousarray(x, np.float32)
 
     def with_pixels(self, x_hat: Pixels) -> "Image":
         """Return this image with new pixels; channels, depth, alpha and array rank stay the same.
@@ -87,7 +87,7 @@ class Image:
             x_hat = grey(np.clip(x_hat, 0.0, 1.0))
         values = self.to_depth(x_hat)
         if values.shape[1] < self.channels:
-            values = np.repeat(values, self.channels, axis=1)
+            values = in_every_channel(values, self.channels)
         return replace(self, values=values)
 
     def to_depth(self, x: Pixels) -> Values:
@@ -138,6 +138,12 @@ def grey(values: Values) -> Values:
         red, green, blue = (values[:, i : i + 1].astype(np.uint32) for i in range(3))
         luma = ((red * _RED + green * _GREEN + blue * _BLUE + _HALF) >> _BITS).astype(values.dtype)
     return luma
+
+
+def in_every_channel(grey_values: Values, channels: int) -> Values:
+    """Copy images (N, 1, H, W) to all channels. `np.repeat` would stop all other threads meanwhile."""
+    count, _, height, width = grey_values.shape
+    return np.ascontiguousarray(np.broadcast_to(grey_values, (count, channels, height, width)))
 
 
 def as_sent(image: Image) -> NDArray[np.float32]:
