@@ -1,5 +1,7 @@
-"""What tests of both halves share: the real digits in the repository."""
+"""What tests of both halves share: the environment of what they start, and the real digits in the repository."""
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,12 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
+
+# The tests start hundreds of processes. Each has one thread, as there are as many tests at a time as cores, and keeps
+# the bytecode of what it imports: compiling PyTorch again takes 10 s, and some machines ask for that.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

@@ -1,7 +1,5 @@
 """Shapes in annotations are checked while these tests run, as in those of training."""
 
-import torch
-from jaxtyping import install_import_hook
+from tests.training.conftest import exporter_is_set_up_once
 
-install_import_hook(["training", "benchmarks.models"], "beartype.beartype")
-torch.set_num_threads(1)
+__all__ = ["exporter_is_set_up_once"]  # a fixture

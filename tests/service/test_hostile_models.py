@@ -303,7 +303,7 @@ def test_a_child_that_was_started_early_is_used_only_for_what_it_looks_at(models
 
 
 def test_a_child_that_cannot_even_start_is_a_rejection_that_names_the_setting(models_dir: Path) -> None:
-    (outcome,) = probed(publish_toy(models_dir), memory_bytes=50 * 2**20)
+    (outcome,) = probed(publish_toy(models_dir), memory_bytes=16 * 2**20)  # less than Python itself takes
 
     assert "signal" in str(outcome.reason) or "exit status" in str(outcome.reason)
     assert "probe_memory_bytes" in str(outcome.reason)

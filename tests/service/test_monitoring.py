@@ -47,7 +47,7 @@ def test_prometheus_scrapes_the_service_and_takes_dashboard_and_rules(models_dir
         address = f"127.0.0.1:{free.getsockname()[1]}"
 
     def ask(path: str) -> Any:  # noqa: ANN401  JSON
-        with urllib.request.urlopen(f"http://{address}/api/v1/{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{address}/api/v1/{path}", timeout=60) as answer:
             return json.load(answer)["data"]
 
     def query(expression: str) -> list[Any]:

@@ -1,6 +1,8 @@
 """Shapes in annotations are checked while the tests of training run, and small data sets are made here."""
 
+import functools
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,18 @@ import torch
 from jaxtyping import install_import_hook
 from numpy.typing import NDArray
 from PIL import Image
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 install_import_hook(["training", "benchmarks.models"], "beartype.beartype")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exporter_is_set_up_once() -> Iterator[None]:
+    """The exporter reads its table of 500 operators for every graph, which takes half the time of a small one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
 
 
 def write_idx(path: Path, array: NDArray[np.uint8]) -> None:

@@ -49,6 +49,7 @@ export async function setUpGenerate(pad, models) {
   select.addEventListener("change", choose);
   fill(select, fitting);
   await choose();
+  form.querySelector("button").disabled = false; // pressed before, the browser would send the form itself
 }
 
 function reuse(seed, used) {
