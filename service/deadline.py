@@ -42,5 +42,5 @@ def set_due(moment: float) -> None:
 
 
 def due() -> float:
-    """Return that moment; 0 for work of no request."""
+    """Return the due time of this request; 0 for work without a request."""
     return _DUE.get()

@@ -358,7 +358,7 @@ class TooManyAliases(RequestError):
     """A model may have 16 aliases. Nothing was changed."""
 
     status, code, title = 409, "too-many-aliases", "No room for more aliases"
-    example = "model 'hazelnut' has 16 aliases, the most there may be; DELETE one that nobody uses"
+    example = "model 'hazelnut' has 16 aliases, the limit; DELETE an unused one"
 
 
 class NoFormerVersion(RequestError):

@@ -257,7 +257,7 @@ class Settings(BaseModel):
         default=3600.0, description="Seconds that a job and its result are kept after the job has ended."
     )
     job_lease_s: Annotated[float, Field(ge=1, le=3600)] = Field(
-        default=15.0, description="Seconds without a sign of life after which another worker takes over a job."
+        default=15.0, description="Seconds without a heartbeat after which another worker takes over a job."
     )
     job_timeout_s: Annotated[float, Field(gt=0, le=7 * 86400)] = Field(
         default=3600.0, description="Seconds that running a job may take. Long work gets more."

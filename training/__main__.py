@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {where}{error.strerror or error}; the same command goes on once that is mended", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
+        print("\ninterrupted; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
     return 0
 

@@ -80,7 +80,7 @@ def calibration_of(answers: Answers, target_fpr: float, *, score: str, learnt: L
         answers: Answers to good images that the detector has not learnt from.
         target_fpr: Share of them that may be flagged.
         score: What the score is, in words.
-        learnt: What the images learnt from look like.
+        learnt: Ranges of the training images.
     """
     return Calibration(
         score=score,

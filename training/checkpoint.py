@@ -65,7 +65,7 @@ class Checkpoint:
         return self.sums.get(term, 0.0) / max(1, self.since_look)
 
     def end_look(self, validation_loss: float) -> None:
-        """Put the means since the last look into the history beside the validation loss, and begin anew."""
+        """Add the means since the last look to the history, with the validation loss, and reset them."""
         entry: dict[str, int | float] = {"epoch": len(self.history) + 1, "step": self.step}
         entry |= {name: self.mean(name) for name in self.sums}
         self.history.append(entry | {"validation_loss": validation_loss})

@@ -27,5 +27,5 @@ def find_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what it is called on a card."""
+    """Return the name of a device for cards."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -1,4 +1,4 @@
-"""Figures of the graphs that are served, on the test images, which nothing else ever sees; each beside what is free."""
+"""Figures of the graphs that are served, on the test images, which nothing else uses, with baselines."""
 
 from collections.abc import Callable
 

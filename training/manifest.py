@@ -20,7 +20,7 @@ UNSTATED = "not stated (say it with data.licence=...)"
 
 @dataclass(frozen=True)
 class Finished:
-    """What is said of a model beside what its run was begun with; each kind of recipe finds it in its own way.
+    """The results of a run for its manifest; each kind of recipe computes them in its own way.
 
     Attributes:
         architecture: The network's name.

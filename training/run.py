@@ -198,7 +198,7 @@ def differences(old: BaseModel, new: BaseModel) -> list[str]:
 
 
 def _refuse_another(directory: Path, old: RunFile, new: RunFile, differing: list[str]) -> None:
-    cure = "give --restart to begin anew, or another --name"
+    cure = "give --restart to start again, or another --name"
     steps = [text for text in differing if text.startswith("training.steps ")]
     if steps and _may_change_steps(directory, old.recipe, new.recipe):
         differing = [text for text in differing if text not in steps]

@@ -36,7 +36,7 @@ AnyRun = Run[Any, Any]  # of any kind of recipe and images
 def fit(
     recipe: AnyRecipe, sources: Sources, places: Places | None = None, *, name: str | None = None, command: str = ""
 ) -> Path:
-    """Make a model and publish it; a fit that was stopped goes on where it was.
+    """Make a model and publish it; an interrupted fit resumes.
 
     Under torchrun every process calls this. The first one makes the model, the others return the run's directory.
 
@@ -115,7 +115,7 @@ def begin(recipe: AnyRecipe, sources: Sources, places: Places, *, name: str, com
     begun = RunFile(
         name=name, recipe=recipe, sources=sources, data_sha256=run.data.sha256, start=start, command=command
     )
-    is_new = places.is_restart or problem.job is None  # what is learnt in minutes begins anew every time
+    is_new = places.is_restart or problem.job is None  # what is trained in minutes starts from scratch every time
     start_run(directory, begun, later=problem.later, made_later=problem.made_later, is_restart=is_new)
     return run
 

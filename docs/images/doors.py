@@ -1,6 +1,6 @@
 """Record each door of the page at `/` as a short GIF: `python docs/images/doors.py http://127.0.0.1:8000`.
 
-It does what `page.py` does for the pictures, and goes on from there. The answers are those of the running service.
+It does what `page.py` does for the pictures, and continues from there. The answers are those of the running service.
 """
 
 import io
@@ -86,7 +86,7 @@ def main(url: str) -> None:
             frames[0].save(target, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
             page.close()
             if target.stat().st_size > MOST_BYTES:
-                sys.exit(f"{target} has {target.stat().st_size} bytes, the most are {MOST_BYTES}")
+                sys.exit(f"{target} has {target.stat().st_size} bytes, the limit is {MOST_BYTES}")
         browser.close()
 
 

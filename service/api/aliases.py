@@ -26,7 +26,7 @@ async def read_aliases(service: Service) -> None:
 
 
 async def watch_aliases(service: Service) -> None:
-    """Read them every `watch_interval_s` seconds, for ever."""
+    """Read them every `watch_interval_s` seconds until cancelled."""
     while True:
         await asyncio.sleep(service.settings.watch_interval_s)
         try:

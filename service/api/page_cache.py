@@ -1,4 +1,4 @@
-"""Pages that are the same until what they tell of changes: made once, with their ETag."""
+"""Pages that are built once per source, with their ETag."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class PageCache:
         return found[1] if found is not None and found[0] is source else None
 
     def get(self, name: str, source: object, make: Callable[[], bytes]) -> Page:
-        """Return the page of that name, made anew if it was made of something else."""
+        """Return the page of that name; rebuild it if its source has changed."""
         if (found := self.find(name, source)) is not None:
             return found
         content = make()

@@ -23,7 +23,7 @@ from service.tasks.latents import count_latents, read_json_latents, read_npy_lat
 
 
 def refuse_other_model(registry: Registry, found: Collection, query: ModelQuery) -> None:
-    """Nothing, if the query names no other model than that of the collection.
+    """Raise an error if the query names another model than that of the collection.
 
     Raises:
         ModelConflict: It does.
@@ -109,7 +109,7 @@ def _latent(file: bytes, encoder: Encoder) -> Vectors | RequestError:
 
 
 def _check_length(z: NDArray[np.float32]) -> None:
-    """Nothing, if distances between such vectors are float32 numbers, which databases calculate with.
+    """Raise an error if distances between such vectors overflow float32, which databases calculate with.
 
     Raises:
         InvalidLatent: They are not.

@@ -4,7 +4,7 @@
     python -m service rebuild parts/ --collection parts          after a new version of the model has gone live
 
 Pictures are not kept in the database, so `rebuild` needs them again: an item's file is the one its id names. It writes
-a second collection and puts it in the place of the first in one step; killed before that, it has changed nothing.
+a second collection that replaces the first in one step; killed before that, it has changed nothing.
 """
 
 import argparse
@@ -207,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CSV",
         help="table with the columns file and label; other columns become metadata",
     )
-    rebuild = add("rebuild", _rebuild, "make the vectors of a collection anew with the newest version of the model")
+    rebuild = add("rebuild", _rebuild, "recompute the vectors of a collection with the newest version of the model")
     rebuild.add_argument(
         "--missing",
         choices=["refuse", "drop"],

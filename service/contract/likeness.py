@@ -37,7 +37,7 @@ def unlike_in_size(width: int, height: int, widths: tuple[int, int], heights: tu
     Args:
         width: Width of the image, pixels.
         height: Height of the image, pixels.
-        widths: Least and most of the images learnt.
+        widths: Minimum and maximum of the training images.
         heights: Least and most.
     """
     proportions = width / height
@@ -60,7 +60,7 @@ def unlike_in_looks(found: Mapping[str, float], learnt: Mapping[str, tuple[float
 
     Args:
         found: Statistics of an image, by name.
-        learnt: Least and most of the images learnt, by name.
+        learnt: Minimum and maximum of the training images, by name.
     """
     sentences = []
     for name, (low, high) in learnt.items():

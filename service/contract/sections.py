@@ -147,7 +147,7 @@ Extent = tuple[Finite, Finite]
 
 
 class Learnt(Frozen):
-    """Between which values the images learnt lie: what lies far outside is of another kind.
+    """Ranges of the training images: an image far outside is of another kind.
 
     `looks` are statistics of `service/contract/likeness.py`, measured on images as the model sees them.
     """
@@ -188,7 +188,7 @@ class Calibration(Frozen):
     map_peaks: tuple[Finite, ...] = ()
     """Largest map value of each calibration image, ascending."""
     learnt: Learnt | None = None
-    """What the images learnt from look like; None where it was not noted."""
+    """Ranges of the training images; None if they were not recorded."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:

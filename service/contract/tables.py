@@ -154,7 +154,7 @@ class Compression(Frozen):
 
     @property
     def symbol_shape(self) -> tuple[int | None, ...]:
-        """Of the symbols of one image or plane; None where its size says."""
+        """Shape of the symbols of one image or plane; None where it depends on the size."""
         return (CHANNELS, None, None) if self.grid else (len(self.rates[0].tables),)
 
 

@@ -142,7 +142,7 @@ def has_begun(scope: Scope) -> bool:
 
 
 def request_id(scope: Scope) -> str:
-    """Return the id of a request: what it came with, or a new one. One that nobody asks for is not made.
+    """Return the id of a request: the one sent, or a new one, which is created on first use.
 
     That costs 1 %.
     """

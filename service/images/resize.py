@@ -26,7 +26,7 @@ class Placement:
         inner_height, inner_width: Of the image on the canvas.
         top, left: Where it begins there.
         canvas_height, canvas_width: What the model gets. Outside the image its edge goes on: replicated where a
-            fixed size is fitted, mirrored where a dynamic size is filled up to a multiple.
+            fixed size is fitted, mirrored where a dynamic size is padded to a multiple.
         policy: "fit", "exact", "pad" or "none", as in the header X-Resize.
     """
 

@@ -30,7 +30,7 @@ def spans(side: int, padded: int, spec: InputSpec, tile: int) -> list[Span]:
 
     Args:
         side: Side of the image.
-        padded: The same, filled up to a multiple of `spec.multiple_of`.
+        padded: The same, padded to a multiple of `spec.multiple_of`.
         spec: Input of the model. Every tile begins where one of its cells does.
         tile: What a tile answers for, at most.
     """

@@ -101,7 +101,7 @@ def _read_verified(path: Path, sha256: str) -> bytes:
 
 
 def _read_again(path: Path, sha256: str) -> bytes:
-    """Return a graph that was closed while nobody asked.
+    """Read a graph again that was closed while idle.
 
     Raises:
         NotReady: The file is gone or changed. The registry will see that, too, within `watch_interval_s`.

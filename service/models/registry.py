@@ -200,7 +200,7 @@ class Registry:
         return await self._in_thread(lambda: _read(path))
 
     async def watch(self, interval_s: float) -> None:
-        """Look at the directory every `interval_s` seconds, for ever."""
+        """Scan the directory every `interval_s` seconds until cancelled."""
         while True:
             await asyncio.sleep(interval_s)
             try:

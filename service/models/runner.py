@@ -124,7 +124,7 @@ class Runner:
             spent.encode_s += time.perf_counter() - since
 
     def _run_in_chunks(self, inputs: Inputs, wanted_by: list[Queued], spent: Spent) -> Outputs | None:
-        """Return the graph's outputs; None where nobody waits for them any more."""
+        """Return the graph's outputs; None for jobs whose clients have left."""
         x = inputs[0]
         pixels = math.prod(x.shape[2:]) * self._cell_pixels
         size = max(1, min(self._max_batch, self._max_batch_pixels // pixels))  # images in one inference

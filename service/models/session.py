@@ -36,7 +36,7 @@ class Tensor:
 
 
 class Session:
-    """A graph that runs. It may be closed while nobody asks, and opens itself with the next run.
+    """A graph that runs. It may be closed while idle, and is opened again by the next run.
 
     Args:
         graph: The bytes of the ONNX file, so that what was verified is what runs.

@@ -34,7 +34,7 @@ class Snapshot:
     is_loading: bool = True
 
     def default_among(self, task: Task, first: Model, *, is_colour: bool) -> Model:
-        """Of several models that claim a task, the one for such images: for colour, or for grey; else `first`."""
+        """Return the default of a task for colour or grey images, among several that claim it; else `first`."""
         fitting = (m for m in self._claiming_by_task[task] if (m.manifest.input.channels == 3) == is_colour)
         return next(fitting, first)
 

@@ -1,6 +1,6 @@
 """One connection: how long it may take over a request.
 
-uvicorn waits for ever for headers, bodies and readers. This protocol gives each its time:
+uvicorn waits indefinitely for headers, bodies and readers. This protocol gives each its time:
 
     connect -> [ header_timeout_s ] -> headers -> [ body_timeout_s ] -> body -> (admission's deadline) -> answer
        ^                                                                                                    |

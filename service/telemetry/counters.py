@@ -61,7 +61,7 @@ FAMILIES: dict[str, Family] = {
     "hourglass_compute_seconds": Family("histogram", "One inference, seconds.", _GRAPH, _FINE_S),
     "hourglass_encode_seconds": Family("histogram", "Making the answers of a batch, seconds.", _GRAPH, _DECADES_S),
     "hourglass_batch_images": Family("histogram", "Images in one inference.", _GRAPH, _BATCH),
-    "hourglass_anomaly_score": Family("histogram", "Anomaly scores that were given out.", ("model",), _SCORES),
+    "hourglass_anomaly_score": Family("histogram", "Anomaly scores returned.", ("model",), _SCORES),
     "hourglass_alias_requests": Family(
         "counter", "Requests to an alias that a candidate could answer, by who did.", (*_ALIAS, "role")
     ),

@@ -1,7 +1,7 @@
 """Where several workers put down what each has counted, so that any of them can answer for all.
 
 Every worker has a place in a directory that the supervisor made, and writes its whole state there: every second, and
-before it answers a scrape. A worker that takes the place of a dead one goes on from what that one had written.
+before it answers a scrape. A worker that takes the place of a dead one continues with the counts of that one.
 """
 
 import contextlib

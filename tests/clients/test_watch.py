@@ -548,7 +548,7 @@ def test_a_file_that_was_written_anew_is_not_put_away_as_the_old_one(line: Path,
 
     asyncio.run(Sorted(tmp_path / "away", line, moves=True, moved=gone.append, say=said.append).take(part))
 
-    assert "written anew" in said[0]
+    assert "overwritten" in said[0]
     assert (line / "a.png").exists()
     assert not gone
 

@@ -183,7 +183,7 @@ def test_another_worker_takes_over_from_one_that_went_away(client: TestClient) -
     assert tell(client, second, "end", card="# toy 2", old_version=1)
     found = training(client, first["id"])
     assert (found["state"], found["card"], found["worker"]) == ("ready", "# toy 2", "other")
-    assert found["log"] == "begun\nother begins anew, as the worker before it went away\n"
+    assert found["log"] == "begun\nother starts again, as the previous worker was lost\n"
 
 
 def test_a_training_that_ends_its_workers_has_failed_and_says_so(client: TestClient) -> None:

@@ -113,7 +113,7 @@ def test_a_killed_worker_is_followed_by_another_one_and_only_what_is_approved_go
         ready = wait_for(service, training_id, "ready")
 
         assert ready["worker"] == "second"
-        assert "second begins anew, as the worker before it went away" in ready["log"]
+        assert "second starts again, as the previous worker was lost" in ready["log"]
         assert f"feedback on stripes: {FINE} fine, {DEFECTS} with a defect" in ready["log"]
         assert "auroc" in ready["card"]
         assert [path.name for path in (home / "models/stripes").iterdir()] == ["1"]  # nothing is live before

@@ -50,11 +50,11 @@ from training.verify import verify
 
 ROC, HISTOGRAM = "roc.png", "scores.png"
 COUNTED = "calibrated_on.txt"  # digests of the images whose scores are in the calibration, beside those it learnt from
-ALIKE = 0.05  # p-value of a Kolmogorov-Smirnov test from which on old and new scores are pooled
+ALIKE = 0.05  # smallest p-value of a Kolmogorov-Smirnov test at which old and new scores are pooled
 POOLED = "pooled with those it had, whose scores are alike"
 ALONE = "in place of those it had, whose scores are others: the parts, the light or the camera changed"
 CHOSEN = "the threshold is too high and defects are missed"
-MANY = 0.5  # share of good images over the old threshold from which on they look chosen
+MANY = 0.5  # share of good images over the old threshold at which they look chosen
 
 
 @dataclass(frozen=True)

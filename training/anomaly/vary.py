@@ -59,7 +59,7 @@ def varied(image: Kept, config: VaryConfig, rng: np.random.Generator) -> Kept:
 
 
 def _moved(x: NDArray[np.float32], degrees: float, right: float, down: float) -> NDArray[np.float32]:
-    """Turn around the middle and move by shares of the sides; what comes in from outside goes on as the edge."""
+    """Rotate around the centre and shift by shares of the sides, padding with the edge."""
     if not (degrees or right or down):
         return x
     height, width = x.shape[1:]

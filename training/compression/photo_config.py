@@ -104,6 +104,6 @@ class PhotoCodecRecipe(Section):
 
     @property
     def steps(self) -> tuple[float, ...]:
-        """Of quantisation for pixels in [0, 1]: luma's at every rate, then chroma's."""
+        """Quantisation steps for pixels in [0, 1]: luma's at every rate, then chroma's."""
         luma = [step / 255.0 for step in self.quantisation]
         return (*luma, *(step * self.chroma for step in luma))

@@ -1,4 +1,4 @@
-"""Figures of an exported graph on photographs that training has not seen, beside what is free."""
+"""Figures of an exported graph on held-out photographs, with baselines."""
 
 from collections.abc import Callable, Iterator
 

@@ -59,7 +59,7 @@ class Images:
 
     @property
     def name(self) -> str:
-        """Of the folder of good images."""
+        """Name of the folder of good images."""
         return self.parts.name
 
     @property

@@ -22,7 +22,7 @@ class Hidden:
 
 
 def hide(x: Images, generator: Generator) -> Hidden:
-    """Return some pixels replaced by a neighbour, drawn anew for every call.
+    """Replace some pixels by a neighbour; each call draws other ones.
 
     Krull, Buchholz and Jug, Noise2Void, 2019, https://arxiv.org/abs/1811.10980: who has to predict a pixel without
     seeing it learns the picture, as noise that is independent from pixel to pixel cannot be predicted. Noise that is

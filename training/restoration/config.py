@@ -54,7 +54,7 @@ class DegradationConfig(Section):
     )
     """Kinds of noise in these proportions; see degradations.py."""
     untold: Share = 0.0
-    """Of the patches: the network is not told the level, and learns to decide alone. The service then asks it so."""
+    """Share of the patches without a level, from which the network learns to be blind. The service then passes none."""
 
 
 class LevelConfig(Section):

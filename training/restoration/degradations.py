@@ -78,7 +78,7 @@ def camera(x: Images, sigma: Sigmas, generator: Generator) -> Images:
 
 
 def clean(x: Images, _: Sigmas, __: Generator) -> Images:
-    """Nothing but the rounding of an 8-bit file."""
+    """Return the picture rounded to 8 bits."""
     return _as_bytes(x)
 
 

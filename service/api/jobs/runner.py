@@ -143,7 +143,7 @@ class JobRunner:
         self._service.webhook_signal.wake()
 
     async def _write(self, ask: Callable[[JobQueue], T]) -> T | None:
-        """Ask the queue, several times if need be. In vain: the lease runs out, and the job is begun anew."""
+        """Call the queue, with retries. If all fail, the lease expires and the job is started again."""
         for _ in range(_TRIES):
             try:
                 return await self._ask(ask)

@@ -35,7 +35,7 @@ class StoredRequest:
 
     @classmethod
     def of(cls, request: Request, body: bytes) -> Self:
-        """Return what is kept of a request."""
+        """Keep the parts of a request that its answer depends on."""
         pairs = parse_qsl(request.url.query, keep_blank_values=True)
         return cls(
             path=request.url.path,
@@ -47,13 +47,13 @@ class StoredRequest:
         )
 
     def to_bytes(self) -> bytes:
-        """Return it as one line of JSON and the body."""
+        """Serialise as one line of JSON and the body."""
         head = {name: value for name, value in asdict(self).items() if name != "body"}
         return json.dumps(head).encode("ascii") + b"\n" + self.body
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> Self:
-        """Return what `to_bytes` wrote."""
+        """Parse the output of `to_bytes`."""
         head, _, body = payload.partition(b"\n")
         return cls(**json.loads(head), body=body)
 
@@ -70,10 +70,10 @@ class StoredAnswer:
     headers: dict[str, str]
 
     def to_json(self) -> str:
-        """Return it as JSON."""
+        """Serialise as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return what `to_json` wrote."""
+        """Parse the output of `to_json`."""
         return cls(**json.loads(text))

@@ -56,8 +56,7 @@ class AliasTable:
             old = known.get(alias.name)
             if old is None and len(known) >= MAX_ALIASES:
                 raise TooManyAliases(
-                    f"model {shown(alias.model)} has {len(known)} aliases, the most there may be; DELETE one that "
-                    "nobody uses"
+                    f"model {shown(alias.model)} has {len(known)} aliases, the limit; DELETE an unused one"
                 )
             former = None if old is None else old.former if old.version == alias.version else old.version
             return self._write(ask, replace(alias, former=former)), old is None

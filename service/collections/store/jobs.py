@@ -289,7 +289,7 @@ class JobQueue:
         return self._transaction(lambda ask: self._end(ask, "failed", _MINE, lease.id, lease.token, problem=problem))
 
     def release(self, lease: Lease) -> None:
-        """Give a job back that this worker cannot finish: another one begins it anew."""
+        """Return a job that this worker cannot finish to the queue, from its start."""
         self._transaction(
             lambda ask: ask(
                 f"UPDATE {self._table} SET state = 'queued', lease = NULL, attempts = attempts - 1 WHERE {_MINE}",

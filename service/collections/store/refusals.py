@@ -35,7 +35,7 @@ def encoder_gone(found: Collection, reason: str) -> ModelConflict:
 
 
 def rebuild(found: Collection) -> str:
-    """Return the command that makes the collection's vectors anew."""
+    """Return the command that rebuilds the collection's vectors."""
     return f"rebuild it with `python -m service rebuild FOLDER --collection {found.name} --model {found.encoder.model}`"
 
 

@@ -1,4 +1,4 @@
-"""The queue of jobs in an SQLite file. Writers go one after another, so no lease is given out twice."""
+"""The queue of jobs in an SQLite file. Writers go one after another, so no job is leased twice."""
 
 from collections.abc import Callable
 from pathlib import Path

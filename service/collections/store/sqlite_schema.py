@@ -61,6 +61,6 @@ def size_of(db: apsw.Connection) -> int:
 
 
 def _form(connection: apsw.Connection) -> int:
-    """Of the tables in a file; 0 where there are none."""
+    """Return the schema version of a file; 0 if it has no tables."""
     ((found,),) = rows_of(connection, "PRAGMA user_version")
     return int(found)

@@ -31,7 +31,7 @@ class Training:
     """A training of a model.
 
     Attributes:
-        work: "calibrate" sets the threshold anew, "fit" learns anew.
+        work: "calibrate" sets a new threshold, "fit" trains a new detector.
         created, heard: When it was asked for, and when its worker last said something: UTC, ISO 8601.
         worker: Name of the worker that has it, or had it.
         said, share: What it is doing, and how much of that is done, in [0, 1].
@@ -143,7 +143,7 @@ class Trainings:
                 return None
             training = Training(*rows[0])
             state = "approved" if training.state == "approved" else "running"
-            line = f"{worker} begins anew, as the worker before it went away\n" if training.state == "running" else ""
+            line = f"{worker} starts again, as the previous worker was lost\n" if training.state == "running" else ""
             ask(
                 f"UPDATE {self._table} SET state = ?, worker = ?, heard = ?, said = '', share = NULL, log = log || ? "
                 "WHERE id = ?",

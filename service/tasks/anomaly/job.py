@@ -27,7 +27,7 @@ Map = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _Finding:
-    """One image: its score, its map in the size that was sent, and from where on a place in it is unusual.
+    """One image: its score, its map in the size that was sent, and the threshold of the map.
 
     `level` is None where that is not known: the image is normal, and the model was calibrated without map peaks.
     """

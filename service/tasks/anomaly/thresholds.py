@@ -1,4 +1,4 @@
-"""From a calibration to decisions: p-values, and from where on a score or a place in a map is unusual."""
+"""From a calibration to decisions: p-values, and the thresholds of scores and maps."""
 
 import math
 from bisect import bisect_left

@@ -110,7 +110,7 @@ class Verdict:
         calibration_images: How many normal images the model was calibrated with.
         smallest_fpr: The smallest `max_fpr` that this many images can promise.
         verdict: "good", "review" or "anomalous".
-        unlike_training: In what it is of another kind than the images learnt: its score then says little.
+        unlike_training: How it differs in kind from the training images: its score is then unreliable.
     """
 
     score: float

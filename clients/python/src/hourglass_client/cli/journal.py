@@ -1,4 +1,4 @@
-"""What a command has finished, so that the same command goes on where it was stopped."""
+"""A record of finished files, so that an interrupted command resumes."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Journal:
     """A file with a line of JSON for every finished image, after one that says what was asked.
 
     Args:
-        path: The file; made if it is not there, begun anew if something else was asked.
+        path: The file; created if missing, restarted if the request differs.
         asked: What makes the rows comparable: the command and its options.
     """
 

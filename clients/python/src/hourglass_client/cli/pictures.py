@@ -72,7 +72,7 @@ def _pictures(name: str, hourglass: Hourglass, options: argparse.Namespace) -> i
     target_by_file = targets(inputs, output, f".{options.format}")
     todo = target_by_file if options.again else unfinished(target_by_file, output, {"command": name, **query})
     if there := len(target_by_file) - len(todo):
-        say(f"{there} of {len(target_by_file)} are in {output} already; --again makes them anew")
+        say(f"{there} of {len(target_by_file)} are in {output} already; --again redoes them")
 
     def save(file: Path, picture: Picture) -> None:
         todo[file].parent.mkdir(parents=True, exist_ok=True)

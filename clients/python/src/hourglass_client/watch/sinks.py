@@ -61,7 +61,7 @@ class CsvFile:
     """Appends a row per part to a CSV file.
 
     Args:
-        path: The file; goes on where it ends, made if it is not there.
+        path: The file; created if missing, otherwise appended to.
     """
 
     def __init__(self, path: Path) -> None:
@@ -153,7 +153,7 @@ class Sorted:
         file = self._source / part.file
         try:
             if stamp_of(file) != part.stamp:
-                self._say(f"{part.file} was written anew before it could be put away; it will be judged again")
+                self._say(f"{part.file} was overwritten before it could be moved; it will be judged again")
                 return
             await asyncio.to_thread(self._put, file, part)
         except FileNotFoundError:  # put away before the stop, or taken by somebody else
@@ -184,7 +184,7 @@ class Sorted:
             file.unlink()
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no file or connection is open."""
 
 
 def _is_same(copy: Path, file: Path) -> bool:
