@@ -170,7 +170,7 @@ def test_indexing_that_was_killed_goes_on(folder: Path, models_dir: Path, make_c
     ("words", "cure"),
     [
         (("index", "nowhere", "--collection", "c"), "nowhere is not a folder"),
-        (("index", "docs", "--collection", "C"), "cannot be a collection"),
+        (("index", "docs", "--collection", "C"), "is not a valid collection name"),
         (("index", "deploy", "--collection", "c"), "no images in deploy"),
         (("index", "docs", "--collection", "c", "--model", "nobody"), "no model 'nobody'"),
     ],
