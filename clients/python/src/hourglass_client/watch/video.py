@@ -49,7 +49,7 @@ class Video:
         self._seen = 0
 
     async def run(self, known: Collection[str]) -> None:
-        """Write frames: of a file until it ends, of a stream for ever, which is opened again when it breaks.
+        """Write frames of a file until it ends, or of a stream indefinitely; a broken stream is opened again.
 
         Args:
             known: Names of frames that were judged before; they are not written again.
