@@ -41,6 +41,8 @@ def _add_options(watch: argparse.ArgumentParser) -> None:
     )
     text = "publish every verdict as JSON; mqtt://HOST:PORT/TOPIC"
     watch.add_argument("--mqtt", action="append", default=[], metavar="URL", help=text)
+    text = "write every verdict into variables of an OPC UA server; opc.tcp://HOST:PORT#NODE"
+    watch.add_argument("--opcua", action="append", default=[], metavar="URL", help=text)
     watch.add_argument(
         "--heatmaps", type=Path, metavar="FOLDER", help="write a heat map of every anomalous image to this folder"
     )

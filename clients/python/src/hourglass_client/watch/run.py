@@ -78,6 +78,12 @@ def _sinks(options: argparse.Namespace, history: History) -> list[Sink]:
         except ImportError as error:
             raise ValueError("--mqtt needs aiomqtt: `pip install 'hourglass-client[mqtt]'`") from error
         sinks += [Mqtt(url) for url in options.mqtt]
+    if options.opcua:
+        try:
+            from hourglass_client.watch.opcua import OpcUa  # noqa: PLC0415  needs an extra
+        except ImportError as error:
+            raise ValueError("--opcua needs asyncua: `pip install 'hourglass-client[opcua]'`") from error
+        sinks += [OpcUa(url) for url in options.opcua]
     away = options.move or options.copy
     if options.lines or not (sinks or away or options.heatmaps):
         sinks.append(Lines())
