@@ -27,7 +27,7 @@ Points = Sequence[tuple[float | int, float | int]]
 def lines(
     series: Mapping[str, Points], *, x_label: str, y_label: str, log_x: bool = False, log_y: bool = False
 ) -> bytes:
-    """Return one line per entry over a common axis.
+    """Draw one line per entry over a common axis.
 
     Args:
         series: Name to points (x, y) in the order of x. One of a single point is drawn as a mark alone; points at or
@@ -55,7 +55,7 @@ def lines(
 
 
 def scatter(points: NDArray[np.floating], labels: Sequence[str], *, x_label: str = "", y_label: str = "") -> bytes:
-    """Return points of a plane, coloured by class.
+    """Draw points of a plane, coloured by class.
 
     Args:
         points: (N, 2).
@@ -74,7 +74,7 @@ def scatter(points: NDArray[np.floating], labels: Sequence[str], *, x_label: str
 
 
 def histogram(values_by_name: Mapping[str, Sequence[float]], *, x_label: str, bins: int = 40) -> bytes:
-    """Return how often values fall where, as shares of each entry's own number, over common bins.
+    """Draw a histogram of each entry, normalised to its number of values, over common bins.
 
     Args:
         values_by_name: Name to at least one value.

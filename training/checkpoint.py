@@ -13,7 +13,7 @@ CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
 
 @dataclass
 class Checkpoint:
-    """All that a checkpoint holds: enough to go on as if nothing had happened."""
+    """The complete state of a training, so that it resumes exactly."""
 
     model: nn.Module
     average: nn.Module  # exponential moving average of the weights: what is evaluated and exported
@@ -28,7 +28,7 @@ class Checkpoint:
     _FIGURES = ("step", "since_look", "sums", "wall_s", "cpu_s", "history")
 
     def save(self, path: Path) -> None:
-        """Write everything to `path`, whole or not at all."""
+        """Write the checkpoint to `path` atomically."""
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -39,7 +39,7 @@ class Checkpoint:
             torch.save(state, file)
 
     def load(self, path: Path, device: torch.device) -> None:
-        """Go on from `path` where there is one."""
+        """Restore the checkpoint at `path`, if it exists."""
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["initial_lr"] = group["lr"]

@@ -46,7 +46,7 @@ class Finished:
 
 
 def build_manifest(run: Run[Any, Any], finished: Finished, *, version: int) -> Manifest:
-    """Return the manifest of a model, as the contract wants it.
+    """Build the manifest of a model.
 
     Args:
         run: Its report says what the training took.

@@ -64,7 +64,7 @@ def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
 
 
 def build_optimisers(model: nn.Module, config: OptimisationConfig) -> list[torch.optim.Optimizer]:
-    """Return optimisers that together hold every parameter once.
+    """Return optimisers that together cover every parameter once.
 
     Adam for all, or Muon for matrices and Adam for the rest.
     """

@@ -33,7 +33,7 @@ class Published:
     manifest: Manifest
 
     def read(self, path: Path | str) -> NDArray[np.float32]:
-        """Return an image file as the service gives it to the model: (1, C, H, W), pixels in [0, 1].
+        """Read an image file as the service does: (1, C, H, W), pixels in [0, 1].
 
         Raises:
             DataError: The service would refuse it, or its size.
@@ -48,7 +48,7 @@ class Published:
         return placed
 
     def run(self, task: Task, *inputs: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Return what a task's graph answers, by the name of the output.
+        """Run the graph of a task and return its outputs by name.
 
         Args:
             task: One of `manifest.tasks`.
@@ -67,7 +67,7 @@ class Published:
 
 
 def open_model(directory: Path | str) -> Published:
-    """Return a published model, checked as the service would.
+    """Open a published model, with the checks of the service.
 
     Args:
         directory: `models/<name>/<version>`, or `models/<name>` for the newest version.

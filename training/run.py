@@ -45,7 +45,7 @@ class Sources(BaseModel):
 
 
 class RunFile(BaseModel):
-    """What a run was begun with."""
+    """The recipe, images and command of a run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -78,7 +78,7 @@ class RunDirectory:
         return self.directory / file
 
     def read(self, file: str, made_by: str) -> Any:  # noqa: ANN401 - JSON; every reader validates it
-        """Return what an earlier stage wrote.
+        """Read the results of an earlier stage.
 
         Raises:
             RunError: It has not run yet.
@@ -87,7 +87,7 @@ class RunDirectory:
         return json.loads(self.path(file).read_bytes())
 
     def need(self, file: str, made_by: str) -> None:
-        """Check that an earlier stage has left `file`.
+        """Raise an error unless an earlier stage has written `file`.
 
         Raises:
             RunError: It has not.
@@ -96,7 +96,7 @@ class RunDirectory:
             raise RunError(f"{self.directory} has no {file}: run `python -m training {made_by} {self.directory}` first")
 
     def write(self, file: str, content: object) -> None:
-        """Keep `content` as JSON for later stages."""
+        """Store `content` as JSON for later stages."""
         with write_atomically(self.path(file)) as out:
             out.write(json.dumps(content, indent=1).encode())
 
@@ -119,7 +119,7 @@ class Run(RunDirectory, Generic[OfRecipe, OfData]):
 def start_run(
     directory: Path, begun: RunFile, *, later: tuple[str, ...] = (), made_later: tuple[str, ...] = (), is_restart: bool
 ) -> None:
-    """Begin a run in `directory`, or go on with the one there if it was begun with the same.
+    """Start a run in `directory`, or resume the one there if its recipe and images are the same.
 
     What only the card shows may differ, and `training.steps`, too, while the steps so far are the first of either.
 
@@ -155,7 +155,7 @@ def start_run(
 
 
 def read_run_file(directory: Path) -> RunFile:
-    """Return what the run in `directory` was begun with.
+    """Read the recipe, images and command of the run in `directory`.
 
     Raises:
         RunError: There is none.

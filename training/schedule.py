@@ -27,7 +27,7 @@ def learning_rate_factor(step: int, steps: int, config: OptimisationConfig) -> f
 
 
 def free_until(steps: int, config: OptimisationConfig) -> int:
-    """So many of `steps` steps are the same however many follow them."""
+    """Return the number of steps whose learning rate does not depend on `steps`."""
     if config.warmup_share or config.schedule == "cosine":
         return 0
     return steps if config.schedule == "constant" else round((1.0 - DECAY_SHARE) * steps)

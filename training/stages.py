@@ -146,7 +146,7 @@ def train_stage(run: AnyRun, places: Places) -> None:
 
 
 def make_version(run: AnyRun, places: Places, finish: Callable[[AnyRun, Places], Finished]) -> Manifest:
-    """Everything of a version in the run's `model/`, with its card and manifest, checked with onnxruntime alone."""
+    """Assemble a version in the run's `model/`, with card and manifest, and check it with onnxruntime alone."""
     directory = run.path(MODEL)
     discard_folder(directory)
     try:
@@ -160,7 +160,7 @@ def make_version(run: AnyRun, places: Places, finish: Callable[[AnyRun, Places],
 
 
 def publish_stage(run: RunDirectory, places: Places) -> Path:
-    """Return the checked directory -> models/<name>/<version>/, all at once."""
+    """Publish the verified directory as models/<name>/<version>/, atomically."""
     verify(run.path(MODEL))
     target = publish(run, places.models)
     verify(target)

@@ -15,7 +15,7 @@ from service.tasks.image_input import ImageInput
 
 @dataclass(frozen=True)
 class Vectors:
-    """What one file came to.
+    """The vectors of one file.
 
     Attributes:
         z: (N, D).
@@ -40,7 +40,7 @@ class Embed(ImageInput):
 
 
 def encoder_of(model: Model) -> Encoder:
-    """Return what a collection remembers of the model that makes its vectors.
+    """Return the identity of a model for its collections: name, version and checksum of the encoder.
 
     Raises:
         TaskNotOffered: Its latents are too long for any database here.

@@ -27,7 +27,7 @@ _SILENT_S = 2.0  # a progress bar is for what takes longer
 
 @dataclass(frozen=True)
 class Source:
-    """One item to be made: its id, its file, and what is said of it."""
+    """One item to create: its id, file, label and metadata."""
 
     id: str
     file: Path
@@ -52,7 +52,7 @@ class Indexing:
         self._max_bytes = settings.max_body_bytes
 
     async def model_for(self, found: Collection | None, name: str | None) -> Model:
-        """Return who makes the vectors: for a collection that is there, the version that has made the others."""
+        """Return the model for the vectors: for an existing collection, the version of its other vectors."""
         if found is None or name not in {None, found.encoder.model}:
             return await self.registry.find("encode", name, None)
         return await self.registry.find("encode", found.encoder.model, found.encoder.version)
@@ -60,7 +60,7 @@ class Indexing:
     async def fill(
         self, name: str, model: Model, sources: Iterable[Source], *, total: int, bounds: Bounds, what: str
     ) -> tuple[int, int, int]:
-        """Put what is not there yet; how many were put, were there, and had problems, each of which is told."""
+        """Store missing items. Return the numbers of new items, existing items and problems, which are printed."""
         put = there = failed = 0
         remaining = iter(sources)
         with tqdm(total=total, desc=what, unit=" images", delay=_SILENT_S, disable=None) as bar:

@@ -20,17 +20,17 @@ MAX_LABEL = 100
 
 
 def is_item_id(text: str) -> bool:
-    """Tell whether an item can have this id: a path such as "seven/0001.png", of letters and digits of any script."""
+    """Return whether an item id is valid: a path such as "seven/0001.png", with letters and digits of any script."""
     return len(text) <= MAX_ID and re.fullmatch(ID_PATTERN, text) is not None
 
 
 def is_collection_name(text: str) -> bool:
-    """Tell whether a collection can have this name."""
+    """Return whether a collection name is valid."""
     return re.fullmatch(NAME_PATTERN, text) is not None
 
 
 def check_label(text: str | None) -> str | None:
-    """Return the label, if it can be one.
+    """Return the label if it is valid.
 
     Raises:
         ValueError: It cannot.
@@ -41,7 +41,7 @@ def check_label(text: str | None) -> str | None:
 
 
 def check_metadata(found: Any, size: int, where: str) -> dict[str, JsonValue]:  # noqa: ANN401  JSON
-    """Return the object, if it is one, and neither large nor deep.
+    """Return the metadata if it is a JSON object within the limits of size and depth.
 
     Raises:
         InvalidMetadata: It is not.
@@ -56,7 +56,7 @@ def check_metadata(found: Any, size: int, where: str) -> dict[str, JsonValue]:  
 
 
 def _depth(value: JsonValue) -> int:
-    """Return how many objects and lists lie in one another."""
+    """Return the nesting depth of a JSON value."""
     inside: list[JsonValue] = [value]
     depth = 0
     while inside := [v for v in inside if isinstance(v, dict | list)]:

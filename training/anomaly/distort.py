@@ -13,7 +13,7 @@ Distortion = Callable[[Tensor, Tensor, Generator], Tensor]
 
 
 def distort(x: Images, generator: Generator) -> Images:
-    """Return every image distorted by one of KINDS, as many by each, in [0, 1].
+    """Distort every image by one of KINDS, equally often by each, in [0, 1].
 
     Args:
         x: Normal images, pixels in [0, 1].
@@ -26,13 +26,13 @@ def distort(x: Images, generator: Generator) -> Images:
 
 
 def halves(x: Images, other: Images, generator: Generator) -> Images:
-    """Return one side of a line from one image, the other side from another."""
+    """Combine two images along a line."""
     across, _ = _line(x, generator)
     return torch.where(across > 0, x, other)
 
 
 def bend(x: Images, other: Images, generator: Generator) -> Images:
-    """Return bent by a smooth field, up to about a quarter of the image."""
+    """Warp images by a smooth field, by up to about a quarter of the image."""
     n, _, height, width = x.shape
     field = torch.randn(n, 2, 4, 4, generator=generator) * (0.15 + 0.25 * _uniform(n, generator))
     field = F.interpolate(field, size=(height, width), mode="bicubic", align_corners=True)
@@ -41,7 +41,7 @@ def bend(x: Images, other: Images, generator: Generator) -> Images:
 
 
 def turn(x: Images, other: Images, generator: Generator) -> Images:
-    """Return images turned by any angle, half of them mirrored, and scaled by up to three tenths."""
+    """Rotate images by a random angle, mirror half of them, and scale them by up to three tenths."""
     n = len(x)
     angle = (2 * _uniform(n, generator) - 1).flatten() * math.pi
     size = 0.7 + 0.6 * _uniform(n, generator).flatten()
@@ -52,12 +52,12 @@ def turn(x: Images, other: Images, generator: Generator) -> Images:
 
 
 def erase(x: Images, other: Images, generator: Generator) -> Images:
-    """Return regions with the shape of smooth noise black."""
+    """Blacken regions with the shape of smooth noise."""
     return torch.where(_noise(x, generator) > 0.55, x, 0.0)
 
 
 def paste(x: Images, other: Images, generator: Generator) -> Images:
-    """Return regions with the shape of smooth noise from another image, moved by up to a third."""
+    """Replace regions with the shape of smooth noise by another image, shifted by up to a third."""
     shift = [int(torch.randint(-(side // 3), side // 3 + 1, (), generator=generator)) for side in x.shape[2:]]
     moved = torch.where(_noise(x, generator) > 0.6, torch.roll(other, shift, (2, 3)), x)
     keeps_bright = bool(torch.rand((), generator=generator) < 0.5)
@@ -65,7 +65,7 @@ def paste(x: Images, other: Images, generator: Generator) -> Images:
 
 
 def stroke(x: Images, other: Images, generator: Generator) -> Images:
-    """Return a short thick line, as bright as the image gets, or black."""
+    """Draw a short thick line, as bright as the image or black."""
     aside, along = _line(x, generator)
     line = ((0.2 - aside.abs()) / 0.08).clamp(0, 1) * ((0.5 - along.abs()) / 0.1).clamp(0, 1)
     bright = torch.maximum(x, line * x.amax((1, 2, 3), keepdim=True))

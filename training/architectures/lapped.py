@@ -108,7 +108,7 @@ class LappedAutoencoder(nn.Module):
 
 
 def shrunk(y: Grid) -> Grid:
-    """Return Y nearer to zero, but for the mean of a block (channel 0)."""
+    """Shrink Y towards zero, except channel 0, the mean of a block."""
     return torch.cat([y[:, :1], functional.softshrink(y[:, 1:], SHRINK)], 1)
 
 

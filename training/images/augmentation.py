@@ -13,7 +13,7 @@ Images = Float[Tensor, "batch channel height width"]
 
 
 def augment(x: Images, config: AugmentationConfig, generator: Generator) -> Images:
-    """Return a share of `config.share` of the images, each turned, scaled, slanted and shifted at random.
+    """Rotate, scale, shear and shift a random share (`config.share`) of the images.
 
     The rest as it is.
 

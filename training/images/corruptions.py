@@ -23,18 +23,18 @@ def gaussian(x: Images, generator: Generator, *, mean: float = 0.0, sigma: float
 
 
 def none(x: Images, generator: Generator) -> Images:
-    """Return the image as it is: a plain autoencoder."""
+    """Return the images unchanged, for a plain autoencoder."""
     return x
 
 
 def permute(x: Images, generator: Generator, *, seed: int = 0) -> Images:
-    """Return the pixels of every image in the same wrong order, that of `seed`: neighbours are neighbours no more."""
+    """Permute the pixels of every image in the same random order, given by `seed`."""
     order = _order(x.shape[2] * x.shape[3], seed)
     return x.flatten(2)[:, :, order].reshape(x.shape)
 
 
 def rotate(x: Images, generator: Generator, *, degrees: float = 30.0) -> Images:
-    """Return every image turned counterclockwise about its centre.
+    """Rotate every image counterclockwise about its centre.
 
     Its edge goes on outwards, what turns out is cut off.
     """
@@ -47,7 +47,7 @@ def rotate(x: Images, generator: Generator, *, degrees: float = 30.0) -> Images:
 
 
 def flip(x: Images, generator: Generator) -> Images:
-    """Return every image as in a mirror: left is right."""
+    """Mirror every image horizontally."""
     return x.flip(3)
 
 
@@ -58,7 +58,7 @@ def one_of(
     names: Sequence[str],
     options: Mapping[str, Mapping[str, float | int]] | None = None,
 ) -> Images:
-    """Return every image through one of several corruptions, drawn at random.
+    """Apply one of several corruptions to every image, chosen at random.
 
     Args:
         x: Clean images.
@@ -85,7 +85,7 @@ CORRUPTIONS: dict[str, Callable[..., Images]] = {
 
 
 def corrupt(x: Images, config: CorruptionConfig, generator: Generator) -> Images:
-    """Return every image of `x` corrupted, whatever `config.clean_share` says.
+    """Corrupt every image of `x`, ignoring `config.clean_share`.
 
     Raises:
         RecipeError: Unknown corruption, or options it does not take.
@@ -104,7 +104,7 @@ def _order(pixels: int, seed: int) -> Int64[Tensor, " pixels"]:
 
 
 def training_input(x: Images, config: CorruptionConfig, generator: Generator) -> Images:
-    """Return `x` corrupted, except a share of `config.clean_share` images drawn at random, which stay clean."""
+    """Corrupt `x`, except a random share (`config.clean_share`) of clean images."""
     x_noisy = corrupt(x, config, generator)
     is_clean: Bool[Tensor, "batch 1 1 1"] = torch.rand((len(x), 1, 1, 1), generator=generator) < config.clean_share
     return torch.where(is_clean, x, x_noisy)

@@ -35,17 +35,17 @@ MID_SLOPE = 1.08
 
 
 def gaussian(x: Images, sigma: Sigmas, generator: Generator) -> Images:
-    """Return white Gaussian noise, neither clipped nor rounded: what the literature measures."""
+    """Add white Gaussian noise, neither clipped nor rounded, as in the literature."""
     return x + torch.randn(x.shape, generator=generator) * _planes(sigma)
 
 
 def clipped(x: Images, sigma: Sigmas, generator: Generator) -> Images:
-    """Return the same as an 8-bit file can hold it: clipped to black and white, and rounded."""
+    """Add white Gaussian noise, clipped and rounded as in an 8-bit file."""
     return _as_bytes(gaussian(x, sigma, generator))
 
 
 def poisson(x: Images, sigma: Sigmas, generator: Generator) -> Images:
-    """Return signal-dependent noise: its variance grows with the light; `sigma` is that of a mid-grey pixel (0.5).
+    """Add noise whose variance grows with the signal; `sigma` is that of a mid-grey pixel (0.5).
 
     Poisson counts by their Gaussian limit, which holds from some ten photons on.
     """
@@ -54,17 +54,17 @@ def poisson(x: Images, sigma: Sigmas, generator: Generator) -> Images:
 
 
 def jpeg(x: Images, sigma: Sigmas, generator: Generator) -> Images:
-    """Return 8-bit noise that was then compressed as JPEG."""
+    """Add 8-bit noise, then compress as JPEG."""
     return _all_through_jpeg(clipped(x, sigma, generator), NOISY_QUALITIES, generator)
 
 
 def compressed(x: Images, _: Sigmas, generator: Generator) -> Images:
-    """Return no noise, but JPEG of any quality."""
+    """Compress as JPEG of random quality, without noise."""
     return _all_through_jpeg(_as_bytes(x), QUALITIES, generator)
 
 
 def camera(x: Images, sigma: Sigmas, generator: Generator) -> Images:
-    """Return what a camera makes of the light: weak noise more often than strong, most often as JPEG.
+    """Simulate a camera: mostly weak noise, mostly saved as JPEG.
 
     `sigma` is the most that a mid-grey pixel may get. The target is what the same camera gives of the mean of many
     shots, so mosaic and tone curve act on the noise alone.
@@ -96,7 +96,7 @@ TOLD_AS_ADDED = {"compressed", "camera", "clean"}
 
 
 def spoil(x: Images, sigma: Sigmas, kinds: Mapping[str, float], generator: Generator) -> tuple[Images, Sigmas]:
-    """Return every patch spoiled in one of `kinds` (name: share), and the level that the network is told of each."""
+    """Degrade every patch by one of `kinds` (name: share). Also return the level that the network gets for each."""
     shares = torch.tensor(list(kinds.values()))
     bounds = (shares / shares.sum()).cumsum(0)
     drawn = torch.bucketize(torch.rand(len(x), generator=generator), bounds[:-1], right=True)
@@ -111,7 +111,7 @@ def spoil(x: Images, sigma: Sigmas, kinds: Mapping[str, float], generator: Gener
 
 
 def added(noisy: Images, x: Images) -> Sigmas:
-    """Return the standard deviation of what spoils each picture, 0-255 units."""
+    """Return the standard deviation of the added error of each picture, in 0-255 units."""
     return (noisy - x).square().mean(dim=(1, 2, 3)).sqrt() * SIGMA_UNIT
 
 
@@ -190,7 +190,7 @@ def _all_through_jpeg(x: Images, qualities: tuple[int, int], generator: Generato
 
 
 def through_jpeg(image: Image, quality: int, subsampling: int) -> Image:
-    """Return a picture as it comes back from a JPEG file.
+    """Compress and decompress a picture as JPEG.
 
     Args:
         image: (1 or 3, H, W).

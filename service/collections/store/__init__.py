@@ -32,7 +32,7 @@ MAX_NEIGHBOURS = 1000  # sqlite-vec answers with 4096 at most
 
 @dataclass(frozen=True)
 class Encoder:
-    """Who makes the vectors of a collection. Vectors of another mean nothing beside them.
+    """The encoder of a collection. Vectors of different encoders cannot be compared.
 
     Attributes:
         model, version: Of the model.
@@ -53,7 +53,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Collection:
-    """What is known of a collection.
+    """A collection with its encoder and number of items.
 
     Attributes:
         items: How many it has.
@@ -70,7 +70,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a collection: its vector, (D,), and what was said of it."""
+    """One image of a collection: its vector, (D,), label and metadata."""
 
     id: str
     vector: Vector
@@ -100,7 +100,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The most collections, items in one of them, and bytes of all together. From the settings."""
+    """Limits from the settings: collections, items per collection, bytes of all collections."""
 
     max_collections: int
     max_items: int
@@ -115,13 +115,13 @@ class Store(Protocol):
     """
 
     def collections(self) -> list[Collection]:
-        """Return all of them, by name, but for those that are being built."""
+        """Return all collections by name, except those under construction."""
 
     def collection(self, name: str) -> Collection:
-        """Return one of them."""
+        """Return a collection."""
 
     def put(self, name: str, encoder: Encoder, items: Sequence[Item], bounds: Bounds) -> int:
-        """Add items, or replace those with the same ids; make the collection if there is none.
+        """Add or replace items; create the collection if it is missing.
 
         Returns:
             How many are new.
@@ -132,7 +132,7 @@ class Store(Protocol):
         """
 
     def get(self, name: str, item_id: str) -> tuple[Item, str]:
-        """Return an item, and when it was put.
+        """Return an item and the time of its last change.
 
         Raises:
             ItemNotFound: There is none.
@@ -149,28 +149,28 @@ class Store(Protocol):
         """Return items whose ids come after `after` in the order of their UTF-8 bytes."""
 
     def known(self, name: str, ids: Names[str]) -> set[str]:
-        """Return which of these ids the collection has; none where there is no collection."""
+        """Return those of the ids that the collection has; empty if the collection is missing."""
 
     def drop(self, name: str) -> None:
         """Remove a collection with all its items."""
 
     def replace(self, name: str, new: str, *, changes: int) -> bool:
-        """Give the collection `new` the name `name`, and remove what had it.
+        """Replace the collection `name` by the collection `new`.
 
         Returns:
             False, and nothing was done, if `name` has changed since it had that many `changes`.
         """
 
     def search(self, name: str, vector: Vector, *, k: int, is_labelled: bool = False) -> list[Neighbour]:
-        """Return the `k` nearest items, exactly, nearest first; with `is_labelled`, of those that have a label."""
+        """Return the `k` nearest items by exact search, nearest first; with `is_labelled`, only items with a label."""
 
     @property
     def feedback(self) -> Feedback:
-        """The pictures that people gave their opinion on."""
+        """The pictures of the feedback."""
 
     @property
     def trainings(self) -> Trainings:
-        """The trainings that people asked for."""
+        """The trainings and their results."""
 
     @property
     def aliases(self) -> AliasTable:
@@ -181,12 +181,12 @@ class Store(Protocol):
 
 
 def building(name: str) -> str:
-    """Under which name a collection is made that is to replace this one. No client can name it."""
+    """Return the name of the collection under construction that will replace this one. Clients cannot use it."""
     return f"{name}~new"
 
 
 def open_store(url: str) -> Store:
-    """Return the database that a URL of the setting `collections_url` names.
+    """Open the database of a `collections_url`.
 
     Raises:
         StoreUnavailable: Its package is not installed, or it cannot be opened.
@@ -201,7 +201,7 @@ def open_store(url: str) -> Store:
 
 
 def open_jobs(url: str) -> JobQueue:
-    """Open the queue of jobs that belongs to a URL of the setting `collections_url`.
+    """Open the job queue of a `collections_url`.
 
     Raises:
         StoreUnavailable: Its package is not installed, or it cannot be opened.
@@ -216,7 +216,7 @@ def open_jobs(url: str) -> JobQueue:
 
 
 def jobs_file_of(url: str) -> Path | None:
-    """Return the file of the queue, `items-jobs.db` beside `items.db`; None where a server has it."""
+    """Return the path of the job queue, `items-jobs.db` beside `items.db`; None for a database server."""
     path = collections_file_of(url)
     return None if path is None else path.with_name(f"{path.stem}-jobs{path.suffix}")
 

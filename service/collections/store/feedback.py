@@ -68,7 +68,7 @@ class Feedback:
         self._run = with_tables(transaction, schema)
 
     def put(self, model: str, picture: Picture, files: Files, *, max_bytes: int) -> None:
-        """Keep a picture. Replace it if it was kept before.
+        """Store a picture, replacing an earlier opinion on it.
 
         Raises:
             FeedbackFull: All pictures together would take more than `max_bytes`. Nothing was kept.
@@ -93,7 +93,7 @@ class Feedback:
         self._run(put)
 
     def pictures(self, model: str) -> tuple[list[Picture], int]:
-        """Return a model's pictures, the newest first, and the bytes that those of all models take."""
+        """Return the pictures of a model, newest first, and the bytes of the pictures of all models."""
 
         def pictures(ask: Ask) -> tuple[list[Picture], int]:
             rows = ask(
@@ -110,7 +110,7 @@ class Feedback:
         return self._run(pictures)
 
     def files(self, model: str, picture_id: str) -> Files | None:
-        """Return the files of a picture; None if it is gone."""
+        """Return the files of a picture; None if it was deleted."""
         rows = self._run(
             lambda ask: ask(f"SELECT image, mask FROM {self._table} WHERE model = ? AND id = ?", model, picture_id)
         )
@@ -137,7 +137,7 @@ class Feedback:
 
 
 def picture_of(picture_id: str, verdict: Opinion, version: int, who: str | None, *, has_mask: bool) -> Picture:
-    """Return a picture of this moment."""
+    """Return a new picture with the current time."""
     return Picture(picture_id, verdict, version, who, now(), has_mask)
 
 

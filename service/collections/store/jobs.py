@@ -48,7 +48,7 @@ class Dialect:
 
     @property
     def schema(self) -> tuple[str, ...]:
-        """Statements that make the table where it is not there."""
+        """Return the statements that create the table if it is missing."""
         return (
             f"CREATE TABLE IF NOT EXISTS {self.table} (number {self.identity}, id TEXT NOT NULL UNIQUE, "
             "kind TEXT NOT NULL, state TEXT NOT NULL, owner TEXT, "
@@ -65,7 +65,7 @@ class Dialect:
 
 @dataclass(frozen=True)
 class JobBounds:
-    """How many jobs are kept, waiting or ended, how many bytes they take, and for how long ended ones stay.
+    """Limits of the queue: jobs, bytes, and how long ended jobs are kept.
 
     Attributes:
         max_jobs: Most jobs.
@@ -80,7 +80,7 @@ class JobBounds:
 
 @dataclass(frozen=True)
 class Job:
-    """What is known of a job.
+    """A job: its state, progress and attempts.
 
     Attributes:
         owner: Who may see it; None for everyone who knows its id.
@@ -107,13 +107,13 @@ class Job:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is done or has failed."""
+        """Whether the job is done or has failed."""
         return self.state in {"done", "failed"}
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A job that a worker has taken. `token` tells its lease from those of others."""
+    """A job leased to a worker. `token` identifies the lease."""
 
     id: str
     token: str
@@ -124,7 +124,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Call:
-    """A webhook that is to be called: the attempt counts from 1."""
+    """A due call of a webhook; attempts count from 1."""
 
     job: Job
     url: str
@@ -132,7 +132,7 @@ class Call:
 
 
 def new_id() -> str:
-    """Return an id that nobody can guess."""
+    """Return a random id that cannot be guessed."""
     return secrets.token_urlsafe(16)
 
 
@@ -167,7 +167,7 @@ class JobQueue:
         webhook: str | None = None,
         max_attempts: int = 3,
     ) -> Job:
-        """Put a job at the end of the queue.
+        """Add a job at the end of the queue.
 
         Args:
             kind: Which workers take it.
@@ -204,7 +204,7 @@ class JobQueue:
         return self._alone(submit)
 
     def lease(self, kind: str, *, lease_s: float) -> Lease | None:
-        """Take the oldest job that waits, or whose worker has not been heard of for as long as its lease.
+        """Lease the oldest job that is queued or whose lease has expired.
 
         Returns:
             None where there is none.
@@ -231,7 +231,7 @@ class JobQueue:
         return self._transaction(lease)
 
     def beat(self, lease: Lease, *, lease_s: float, done: int, steps: int) -> bool:
-        """Say that a job is still worked on, and how far it is.
+        """Renew the lease of a job and store its progress.
 
         Returns:
             False if it was cancelled, or another worker has it: this one must stop.
@@ -247,7 +247,7 @@ class JobQueue:
         )
 
     def finish(self, lease: Lease, *, head: str, result: bytes, bounds: JobBounds, steps: int = 0) -> bool:
-        """Keep the result of a job, with what a reader of it needs to know (JSON), and how many steps it took.
+        """Store the result of a job with its head (JSON) and the number of steps.
 
         Where there is no room for it, the job has failed, and says so.
 
@@ -281,7 +281,7 @@ class JobQueue:
         return self._alone(finish)
 
     def fail(self, lease: Lease, problem: str) -> bool:
-        """Say that a job has failed, and why: a problem document, JSON.
+        """Mark a job as failed, with a problem document (JSON).
 
         Returns:
             False if the job was cancelled or another worker has it.
@@ -298,7 +298,7 @@ class JobQueue:
         )
 
     def job(self, job_id: str, owner: str | None = None) -> Job:
-        """Return what is known of a job.
+        """Return a job.
 
         Raises:
             JobNotFound: There is none, or it is another owner's.
@@ -327,7 +327,7 @@ class JobQueue:
         return self._transaction(result)
 
     def remove(self, job_id: str, owner: str | None = None) -> None:
-        """Cancel a job that has not ended; forget one that has.
+        """Cancel a job, or delete one that has ended.
 
         Raises:
             JobNotFound: There is none.
@@ -340,11 +340,11 @@ class JobQueue:
         self._transaction(remove)
 
     def expire(self, bounds: JobBounds) -> None:
-        """Forget ended jobs whose time is over."""
+        """Delete expired jobs."""
         self._transaction(lambda ask: self._expire(ask, bounds))
 
     def waiting(self, kind: str) -> tuple[int, int]:
-        """Return how many jobs of a kind wait, and how many run."""
+        """Return the numbers of queued and of running jobs of a kind."""
 
         def waiting(ask: Ask) -> tuple[int, int]:
             rows = ask(f"SELECT state, count(*) FROM {self._table} WHERE kind = ? GROUP BY state", kind)
@@ -354,7 +354,7 @@ class JobQueue:
         return self._transaction(waiting)
 
     def call(self, *, pause_s: Callable[[int], float]) -> Call | None:
-        """Take the webhook that is due first, and note when to call it again if nobody says that it was delivered.
+        """Take the next due webhook call, and schedule a retry in case it is not confirmed.
 
         Args:
             pause_s: Seconds from an attempt, counted from 1, to the next.
@@ -377,7 +377,7 @@ class JobQueue:
         return self._transaction(call)
 
     def called(self, job_id: str, state: Literal["delivered", "failed"]) -> None:
-        """Say how the calls of a webhook ended: there are no more of them."""
+        """Record the final result of a webhook."""
         self._transaction(
             lambda ask: ask(
                 f"UPDATE {self._table} SET webhook_at = NULL, webhook_state = ? WHERE id = ?", state, job_id

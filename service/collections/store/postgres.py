@@ -225,7 +225,7 @@ class PostgresStore:
         return AliasTable(self._alone(_FEEDBACK_LOCK), table="hourglass_aliases")
 
     def jobs(self) -> JobQueue:
-        """Return the queue of jobs, for which workers take rows that no other one is taking."""
+        """Return the job queue, whose workers skip rows locked by others."""
         alone = self._alone(_JOBS_LOCK)
 
         def make_table(ask: Ask) -> None:
@@ -278,7 +278,7 @@ class PostgresStore:
 
 @contextlib.contextmanager
 def _wrapped() -> Iterator[None]:
-    """Turn failures of the server into a refusal. Anything else is our fault, and a 500."""
+    """Turn failures of the server into `StoreUnavailable`. Other errors become a 500."""
     try:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -304,13 +304,13 @@ def _rows(db: Connection, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # n
 
 
 def _fetch(db: Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Return the rows of a statement; none of one that has no rows to give."""
+    """Return the rows of a statement; empty if it returns none."""
     cursor = db.execute(sql, values)
     return cursor.fetchall() if cursor.description else []
 
 
 def _find(db: Connection, name: str, *, is_writing: bool = False) -> tuple[int, Collection]:
-    """Return a writer locks the row, so that writers of one collection go one after another."""
+    """Find a collection; a writer locks its row, so that writers of one collection are serialised."""
     rows = _rows(db, f"{_SELECT} WHERE name = %s {'FOR UPDATE' if is_writing else ''}", name)
     if not rows:
         names = [
@@ -340,7 +340,7 @@ def _create(db: Connection, name: str, encoder: Encoder, bounds: Bounds) -> tupl
 
 
 def _put(db: Connection, collection: int, items: Sequence[Item]) -> int:
-    """Return how many are new. The statements go out together, and so do their answers come back."""
+    """Store items in one pipeline and return the number of new ones."""
     values = [
         (collection, item.id, item.label, write_metadata(item.metadata), now(), item.vector.tolist()) for item in items
     ]

@@ -7,17 +7,17 @@ from pydantic import JsonValue
 
 
 def now() -> str:
-    """Return UTC, ISO 8601, to the second."""
+    """Return the current time in UTC, ISO 8601, in seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def write_metadata(metadata: dict[str, JsonValue] | None) -> str | None:
-    """As JSON in ASCII: any text can hold it, also with a NUL or half a surrogate pair inside."""
+    """Serialise metadata as ASCII JSON, which any text column can store, even with a NUL or a lone surrogate."""
     return None if metadata is None else json.dumps(metadata)
 
 
 def read_metadata(text: str | None) -> dict[str, JsonValue] | None:
-    """Return what `write_metadata` has written."""
+    """Parse the output of `write_metadata`."""
     if text is None:
         return None
     found: dict[str, JsonValue] = json.loads(text)

@@ -180,7 +180,7 @@ class SqliteStore:
 
 
 def _vectors(number: int) -> str:
-    """Return the table of a collection's vectors; the one name here that is no constant."""
+    """Return the name of the table with the vectors of a collection."""
     return f"vectors_{number:d}"
 
 
@@ -211,7 +211,7 @@ def _create(db: apsw.Connection, name: str, encoder: Encoder, bounds: Bounds) ->
 
 
 def _put(db: apsw.Connection, collection: int, item: Item) -> bool:
-    """Tell whether the item is new."""
+    """Store an item and return whether it is new."""
     values = (item.label, write_metadata(item.metadata), now(), collection, item.id)
     vector = (item.vector.tobytes(), item.label is not None)
     table = _vectors(collection)

@@ -89,7 +89,7 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def deleting(self) -> Iterator[apsw.Connection]:
-        """Run the block in a transaction that makes room: on a full disk it gets what was kept in reserve for it."""
+        """Run the block in a transaction that frees space; on a full disk it uses the reserve."""
         reserve = self._path.with_name(f"{self._path.name}-reserve")
         try:
             if shutil.disk_usage(self._path.parent).free < _RESERVE_BYTES:
@@ -127,7 +127,7 @@ class SqliteFile:
         return connection
 
     def _forget(self) -> None:
-        """Let the next call open the file again: what was wrong may be over, or it may be another file by then."""
+        """Close this connection, so that the next call opens the file again."""
         connection: apsw.Connection | None = getattr(self._mine, "connection", None)
         if connection is not None:
             with self._lock:
@@ -159,7 +159,7 @@ def _keep_in_reserve(path: Path) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file a path leads to: a database that was removed stays writable for those who have it open."""
+    """Return the identity of the file at a path: a deleted database stays writable while it is open."""
     try:
         status = os.stat(path)  # noqa: PTH116  every request asks, and this costs half of Path.stat
     except OSError:

@@ -40,7 +40,7 @@ class StoreThreads(Generic[S]):
         self._writers: ThreadPoolExecutor | None = None
 
     async def run(self, ask: Callable[[S], T]) -> T:
-        """Return what the database answers. Cancelling drops the question if its turn has not come.
+        """Run a query in a thread and return its result. Cancelling drops it if it has not started.
 
         Raises:
             StoreUnavailable: The database does not answer.
@@ -50,7 +50,7 @@ class StoreThreads(Generic[S]):
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._ask, ask)
 
     async def write(self, ask: Callable[[S], T]) -> T:
-        """Return the same for what changes something: behind a lock it holds up no reader.
+        """Run a write in a writer thread and return its result. Readers are not delayed.
 
         Raises:
             StoreUnavailable: The database does not answer.
@@ -60,7 +60,7 @@ class StoreThreads(Generic[S]):
         return await asyncio.get_running_loop().run_in_executor(self._writers, self._ask, ask)
 
     def close(self) -> None:
-        """Wait for what is being written, drop the rest, and end all connections. It can be used again."""
+        """Finish the writes in progress, drop the others and close all connections. The store can be used again."""
         for threads in (self._readers, self._writers):
             if threads is not None:
                 threads.shutdown(cancel_futures=True)

@@ -84,7 +84,7 @@ class Trainings:
         self._run = with_tables(transaction, schema)
 
     def begin(self, training_id: str, model: str, work: Work) -> None:
-        """Note a training that is about to be queued. The oldest ones of the model beyond 20 are forgotten.
+        """Record a training that is about to be queued. Only the latest 20 of a model are kept.
 
         Raises:
             TrainingBusy: Another one of the model waits or runs.
@@ -107,7 +107,7 @@ class Trainings:
         self._run(begin)
 
     def set_job(self, training_id: str, job: str) -> None:
-        """Note under which id the queue has a training."""
+        """Store the job id of a training."""
         self._set(training_id, job=job)
 
     def of_model(self, model: str) -> list[Training]:
@@ -118,7 +118,7 @@ class Trainings:
         return [Training(*row) for row in rows]
 
     def find(self, model: str, training_id: str) -> tuple[Training, Outcome]:
-        """Return one of them, with what it left.
+        """Return a training with its log and card.
 
         Raises:
             TrainingNotFound: There is none.
@@ -135,7 +135,7 @@ class Trainings:
         return self._run(find)
 
     def start(self, training_id: str, worker: str) -> Training | None:
-        """Note that a worker has taken a training; None if there is nothing left to do for it."""
+        """Record that a worker has started a training; None if it is no longer wanted."""
 
         def start(ask: Ask) -> Training | None:
             rows = ask(f"SELECT {_COLUMNS} FROM {self._table} WHERE id = ?", training_id)
@@ -154,7 +154,7 @@ class Trainings:
         return self._run(start)
 
     def report(self, training_id: str, *, said: str, share: float | None, lines: str) -> None:
-        """Note what a training is doing, and add to its log."""
+        """Store the progress of a training and append to its log."""
 
         def report(ask: Ask) -> None:
             rows = ask(f"SELECT log FROM {self._table} WHERE id = ?", training_id)
@@ -168,15 +168,15 @@ class Trainings:
         self._run(report)
 
     def set_ready(self, training_id: str, *, card: str, old_version: int) -> None:
-        """Note that a version is made, and waits to be approved."""
+        """Record that the version of a training can be approved."""
         self._set(training_id, state="ready", card=card, old_version=old_version, said="", share=None)
 
     def set_live(self, training_id: str, *, version: int) -> None:
-        """Note that the version is published."""
+        """Record that the version is published."""
         self._set(training_id, state="live", version=version, said="", share=None)
 
     def set_failed(self, training_id: str, problem: str, *, job: str | None = None) -> None:
-        """Note why there will be no version; with `job`, only if that still is the training's job."""
+        """Record the failure of a training; with `job`, only if it is still the job of the training."""
         self._run(
             lambda ask: ask(
                 f"UPDATE {self._table} SET state = 'failed', problem = ?, said = '', share = NULL "
@@ -186,7 +186,7 @@ class Trainings:
         )
 
     def approve(self, model: str, training_id: str) -> None:
-        """Note that the version may go live.
+        """Record the approval of a version.
 
         Raises:
             TrainingNotFound: There is no such training.
@@ -204,11 +204,11 @@ class Trainings:
         self._run(approve)
 
     def withdraw(self, training_id: str) -> None:
-        """Take an approval back: the version waits again."""
+        """Withdraw an approval: the version must be approved again."""
         self._set(training_id, state="ready")
 
     def remove(self, model: str, training_id: str) -> Training:
-        """Forget a training, and return what was known of it.
+        """Delete a training and return it.
 
         Raises:
             TrainingNotFound: There is none.
@@ -223,7 +223,7 @@ class Trainings:
         return self._run(remove)
 
     def see(self, worker: str) -> None:
-        """Note that a worker is there."""
+        """Record that a worker was seen now."""
 
         def see(ask: Ask) -> None:
             ask(f"DELETE FROM {self._table}_workers WHERE name = ? OR seen < ?", worker, _ago(86_400))
@@ -232,7 +232,7 @@ class Trainings:
         self._run(see)
 
     def workers(self, *, within_s: float) -> list[str]:
-        """Return the names of the workers that were there lately."""
+        """Return the names of the workers seen recently."""
         rows = self._run(
             lambda ask: ask(f"SELECT name FROM {self._table}_workers WHERE seen >= ? ORDER BY name", _ago(within_s))
         )

@@ -10,18 +10,18 @@ class Ask(Protocol):
     """Runs one statement inside a transaction; values stand where it has a question mark."""
 
     def __call__(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  what a row holds
-        """Return the rows."""
+        """Run a statement and return its rows."""
 
 
 class Transaction(Protocol):
     """Runs some work in one transaction that no other one of this table runs beside."""
 
     def __call__(self, work: Callable[[Ask], T]) -> T:
-        """Return what the work returns, once that is on disk."""
+        """Run the work in a transaction and return its result after the commit."""
 
 
 def with_tables(transaction: Transaction, schema: Sequence[str]) -> Transaction:
-    """Return `transaction` for tables that its first statements make where they are not there."""
+    """Return a transaction that first creates the tables if they are missing."""
 
     def transaction_with_tables(work: Callable[[Ask], T]) -> T:
         def with_tables_made(ask: Ask) -> T:
