@@ -18,7 +18,7 @@ Key = tuple[Hashable, ...]
 
 
 class AnswerCache:
-    """Answers by what they follow from. The ones that were not asked for longest leave first.
+    """A least-recently-used cache of answers, bounded in bytes.
 
     Args:
         max_bytes: Most bytes of all answers; 0 keeps none.
@@ -34,7 +34,7 @@ class AnswerCache:
     async def get_or_make(
         self, make: Callable[[], Awaitable[Answer]], data: bytes, model: Model, *parameters: Hashable
     ) -> Answer:
-        """Return the answer that is kept, or else make it and keep it.
+        """Return the cached answer, or compute and cache it.
 
         Args:
             make: Makes it.
@@ -52,7 +52,7 @@ class AnswerCache:
         return answer
 
     def get(self, key: Key) -> Answer | None:
-        """Return the answer that was kept for `key`, or None."""
+        """Return the cached answer for `key`, or None."""
         answer = self._answers.get(key)
         if answer is None:
             self._meters.count("hourglass_cache_requests", "miss")
@@ -62,7 +62,7 @@ class AnswerCache:
         return answer
 
     def put(self, key: Key, answer: Answer) -> None:
-        """Keep an answer, unless it alone is over the limit. Others leave to make room."""
+        """Cache an answer, unless it exceeds the limit by itself. Evict others to make room."""
         size = len(answer.content) + _ROW_BYTES
         if size > self._max_bytes or key in self._answers:
             return
@@ -74,7 +74,7 @@ class AnswerCache:
 
 
 async def key_of(data: bytes, model: Model, *parameters: Hashable) -> Key:
-    """Return what an answer follows from: the file's bytes, the model as it was loaded, and all parameters.
+    """Return the cache key of an answer: the bytes of the file, the loaded model and all parameters.
 
     A version whose files are changed in place is another model object, so its old answers are not found again.
     """

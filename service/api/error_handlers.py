@@ -68,7 +68,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def methods_of(path: str) -> list[str]:
-    """Return the methods that work on an address; HEAD wherever there is GET."""
+    """Return the methods that an address supports; HEAD wherever there is GET."""
     routes = [route for router in ROUTERS.values() for route in router.routes if isinstance(route, APIRoute)]
     methods = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))

@@ -43,7 +43,7 @@ def media_type_of(name: str) -> str:
 
 
 def not_found_page(*, depth: int) -> bytes:
-    """Return the page for an address that has none, with links that work from there.
+    """Return the 404 page, with links that work at this depth.
 
     Args:
         depth: Number of folders below `/help/` that the address has.

@@ -151,7 +151,7 @@ async def _choose(service: Service, task: Task, alias: Alias, model: Model, file
 
 
 async def _run_each(works: Sequence[FileWork], batcher: Batcher) -> list[Answer | RequestError]:
-    """Return every file's answer or its problem. All start at once, so small ones share a batch; large ones do not."""
+    """Return the answer or problem of every file. All start at once, so that small ones share a batch."""
     if works[0].is_tiled:  # so that one picture at a time is held
         return [await _answer_of(work, batcher) for work in works]
     return list(await asyncio.gather(*(_answer_of(work, batcher) for work in works)))

@@ -32,7 +32,7 @@ _VERSION = ("model", "version")
 
 @dataclass(frozen=True)
 class Metrics:
-    """Makes the page. One per worker.
+    """Builds the page of metrics. One per worker.
 
     Args:
         meters: What this worker counts.
@@ -53,7 +53,7 @@ class Metrics:
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="metrics"))
 
     async def share(self) -> State:
-        """Tell the other workers what this one has counted, and return the counts of all."""
+        """Share the counts of this worker, and return those of all workers."""
         live = [model.label for model in self.registry.serving]
         state = self.meters.state(self._gauges(), live)
         return state if self.board.directory is None else await self._in_thread(lambda: self.board.share(state))

@@ -30,7 +30,7 @@ class Stream(StreamingResponse):
 
 
 def single_response(answer: Answer, label: str) -> Response:
-    """Return one result. The headers name the model and what was done to the size."""
+    """Return the response for one result, with headers for the model and the resizing."""
     headers = {"X-Model": label}
     if answer.resize is not None:
         headers["X-Resize"] = answer.resize
@@ -47,7 +47,7 @@ def json_response(document: object, *, status: int = 200, headers: dict[str, str
 def several_response(
     results: Sequence[Answer | RequestError], media_type: str, label: str, names: Sequence[str | None]
 ) -> Response:
-    """Return one result or one problem per file, in order.
+    """Return the response for several files: a result or problem each, in order.
 
     Args:
         results: The result of each file.

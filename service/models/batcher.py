@@ -78,11 +78,11 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def expected_s(self, numbers: int) -> float:
-        """Return the CPU time expected for this many input numbers, from the latest runs."""
+        """Estimate the CPU time for this many input values from recent runs."""
         return self._runner.expected_s(numbers)
 
     async def submit(self, jobs: Sequence[Job[T]]) -> list[T | RequestError]:
-        """Return each job's answer or its error, in order.
+        """Run jobs and return the answer or error of each, in order.
 
         Cancelling drops the jobs that have not started, and stops the run of a graph that nobody else waits for.
 
@@ -111,7 +111,7 @@ class Batcher:
             raise
 
     async def answer(self, job: Job[T]) -> T:
-        """Return one job's answer.
+        """Run one job and return its answer.
 
         Raises:
             RequestError: What is wrong with the job.
@@ -126,7 +126,7 @@ class Batcher:
         return outcome
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run what waits, in this thread or in the batcher's, and start again after it."""
+        """Run the queued jobs, in this thread or in that of the batcher, then check the queue again."""
         batch = self._take_batch(loop.time())
         self._is_running = bool(batch)
         if not batch:
@@ -139,7 +139,7 @@ class Batcher:
             self._run_in_thread(batch, loop)
 
     def _take_batch(self, now: float) -> list[Queued]:
-        """Return what is due first; of long work one job, as what comes meanwhile need not wait for several."""
+        """Take the next batch by deadline; only one job of long work, so that new jobs do not wait for several."""
         batch: list[Queued] = []
         while self._queue and len(batch) < self._max_batch:
             moment, _, queued = heapq.heappop(self._queue)

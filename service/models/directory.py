@@ -12,7 +12,7 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 def list_versions(models_dir: Path) -> dict[str, tuple[int, ...]]:
-    """Return version numbers by model name, ascending, of all that have a manifest."""
+    """List the versions with a manifest by model name, in ascending order."""
     versions_by_name: dict[str, tuple[int, ...]] = {}
     for directory in sorted(models_dir.iterdir()):
         if directory.name.startswith(".") or not directory.is_dir():
@@ -33,7 +33,7 @@ def is_there(manifest: Path) -> bool:
 
 
 def fingerprint_of(directory: Path) -> Fingerprint:
-    """Return how a version looks now."""
+    """Return a fingerprint of the files of a version."""
     entries = []
     for path in sorted(directory.iterdir()):
         try:

@@ -16,7 +16,7 @@ class Job(Protocol[Answer_co]):
 
     @property
     def is_small(self) -> bool:
-        """Whether it surely takes no longer than other small ones, judged by its size alone."""
+        """Whether the job is certainly small, judged by its size alone."""
 
     def prepare(self) -> Floats | Inputs:
         """Return the graph's input, (n, ...), or its inputs, all of n rows.
@@ -29,7 +29,7 @@ class Job(Protocol[Answer_co]):
 
 
 class Queued(NamedTuple):
-    """A job that waits. Any: jobs of every kind of answer share a queue, which gives each caller its type back."""
+    """A queued job. Any: jobs of every kind of answer share a queue, which gives each caller its type back."""
 
     job: Job[Any]
     future: asyncio.Future[Any]
@@ -37,5 +37,5 @@ class Queued(NamedTuple):
 
 
 def is_wanted(jobs: list[Queued]) -> bool:
-    """Return whether anybody waits for one of these."""
+    """Return whether any client still waits for one of these jobs."""
     return not all(queued.future.done() for queued in jobs)

@@ -25,7 +25,7 @@ _DTYPES = {"tensor(float)": "float32"}
 
 
 def read_manifest(directory: Path, *, sha256: str | None = None) -> Manifest:
-    """Return the manifest of `models/<name>/<version>`, which must say the same name and version.
+    """Read the manifest of `models/<name>/<version>` and check its name and version.
 
     Raises:
         ModelRejected: It is missing, does not parse, belongs elsewhere, or does not have the digest that was given.
@@ -52,7 +52,7 @@ def load_model(
     meters: Meters | None = None,
     manifest_sha256: str | None = None,
 ) -> Model:
-    """Return the model in a directory, after every check: checksums, operators, weights, signatures, golden outputs.
+    """Load a model after every check: checksums, operators, weights, signatures, golden outputs.
 
     It is warm after that. Running a graph that was never run may take any time and memory: see `service.models.probe`.
 

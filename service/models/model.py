@@ -41,11 +41,11 @@ class Model:
 
     @property
     def is_open(self) -> bool:
-        """Whether a graph of it is in memory."""
+        """Whether any graph of the model is in memory."""
         return any(session.is_open for session in self._sessions)
 
     def open(self) -> None:
-        """Open every graph that was closed. A request opens its own by itself.
+        """Open every closed graph. A request opens the graph that it needs.
 
         Raises:
             NotReady: A file is no longer what it was.

@@ -155,7 +155,7 @@ def _varint(message: memoryview, position: int, what: str) -> tuple[int, int]:
 
 
 def _varints(values: Sequence[int | memoryview], what: str) -> list[int]:
-    """Return a repeated integer, packed or not."""
+    """Parse a repeated integer field, packed or not."""
     numbers: list[int] = []
     for value in values:
         if isinstance(value, int):
@@ -169,7 +169,7 @@ def _varints(values: Sequence[int | memoryview], what: str) -> list[int]:
 
 
 def _fixed(values: Sequence[int | memoryview], width: int) -> bytes:
-    """Return a repeated float or double, packed or not, as its bytes; a wrong rest is cut off."""
+    """Parse a repeated float or double field, packed or not, to its bytes; an incomplete value is cut off."""
     joined = b"".join(v.to_bytes(8, "little")[:width] if isinstance(v, int) else bytes(v) for v in values)
     return joined[: len(joined) // width * width]
 

@@ -31,7 +31,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 class Outcome(BaseModel):
-    """What became of one directory: the digest of the manifest that passed, or the reason why it did not."""
+    """The outcome of probing one directory: the digest of the accepted manifest, or the reason of the rejection."""
 
     manifest_sha256: str | None = None
     reason: str | None = None
@@ -73,7 +73,7 @@ class Child:
         )
 
     def outcomes(self, stop: threading.Event) -> list[Outcome]:
-        """Return those that it reached, in order. Where it ended before the first one, that one says why."""
+        """Return the outcomes of the directories reached, in order; the reason is with the first if none was."""
         try:
             output = _wait(self._process, self._deadline, stop)
         finally:
@@ -82,7 +82,7 @@ class Child:
         return _read_outcomes(output, len(self.directories)) or [Outcome(reason=_blame(ending, self._allowed))]
 
     def kill(self) -> None:
-        """End it, if it still runs."""
+        """Kill the child, if it still runs."""
         with self._process:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -154,7 +154,7 @@ def _blame(ending: int | None, allowed: ProbeLimits) -> str:
 
 
 def allows(allowed: ProbeLimits) -> str:
-    """Return how much memory a child has, as part of a sentence."""
+    """Describe the memory limit of a child, as part of a sentence."""
     return f"probing allows {allowed.memory_bytes} bytes of memory (setting probe_memory_bytes)"
 
 

@@ -94,7 +94,7 @@ class Registry:
         self._verdicts: dict[tuple[str, int], tuple[Fingerprint, Outcome]] = {}
 
     async def find(self, task: Task, name: str | None, version: int | None) -> Model:
-        """Return the model that answers a request.
+        """Find the model for a request.
 
         Raises:
             NotReady: Nothing is live, or not yet.
@@ -195,7 +195,7 @@ class Registry:
         return frozenset() if self.aliases is None else self.aliases.versions
 
     async def read_file(self, model: Model, name: str) -> bytes | None:
-        """Read a file of a model's directory; None if it is not there, or larger than any card or preview."""
+        """Read a file of a model's directory; None if it is missing or too large for a card or preview."""
         path = self._directory((model.manifest.name, model.manifest.version)) / name
         return await self._in_thread(lambda: _read(path))
 
@@ -218,7 +218,7 @@ class Registry:
             log.info("closed until they are asked again: %s", ", ".join(closed))
 
     def close(self) -> None:
-        """End a child process that is trying a version, so that a stop need not wait for it."""
+        """Kill a running probe, so that shutdown does not wait for it."""
         self._stop.set()
         threads, self._threads = self._threads, ThreadPoolExecutor(_THREADS, thread_name_prefix="models")
         threads.shutdown(wait=False, cancel_futures=True)  # an application may be started again
@@ -227,7 +227,7 @@ class Registry:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def refresh(self) -> None:
-        """Bring the live models in line with the directory. Loading happens in a thread; answering goes on."""
+        """Update the live models to match the directory. Loading happens in a thread, while requests continue."""
         async with self._refreshing:
             await self._refresh()
 
@@ -289,7 +289,7 @@ class Registry:
         return model
 
     def _load(self, key: tuple[str, int]) -> Model:
-        """Return a version that passed in a child process and then here.
+        """Load a version after it has passed the probe.
 
         Raises:
             ModelRejected: It did not.
@@ -312,7 +312,7 @@ class Registry:
             release_unused()
 
     def _probe(self, keys: Sequence[tuple[str, int]]) -> None:
-        """Has outcomes on these versions as they look now. New ones share one child process, for a quick start."""
+        """Probe these versions in their current state. New ones share one child process, for a quick start."""
         fingerprint_by_key = {}
         for key in keys:
             with contextlib.suppress(OSError):  # removed while we look

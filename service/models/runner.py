@@ -17,7 +17,7 @@ _FIRST_GUESS_S = 1e-6  # for a number of the input, before anything has run
 
 
 class Runner:
-    """A graph at work, in whatever thread calls it; one at a time.
+    """Runs jobs through a graph, in the calling thread, one batch at a time.
 
     Jobs of one shape share an inference of at most `max_batch` images; each gets back its own rows, or its own error.
     A job whose request has ended is skipped wherever the work on it has not begun.
@@ -55,11 +55,11 @@ class Runner:
         self._ran_numbers, self._ran_s = 1.0, _FIRST_GUESS_S  # of late; what a number costs is their quotient
 
     def expected_s(self, numbers: int) -> float:
-        """Return the CPU time expected for this many input numbers, from the latest runs."""
+        """Estimate the CPU time for this many input values from recent runs."""
         return numbers * self._ran_s / self._ran_numbers
 
     def work(self, batch: list[Queued]) -> tuple[list[object], Spent]:
-        """Return what each job makes of its results, or its error, and what all took. Skipped ones make nothing."""
+        """Run jobs. Return the answer or error of each, None for skipped ones, and the time spent."""
         started = time.thread_time()
         results, spent = self._results(batch)
         if all(queued.job.is_small for queued in batch):
@@ -161,7 +161,7 @@ def _without_frames(error: Exception) -> Exception:
 
 
 def all_finite(outputs: Outputs) -> bool:
-    """Tell whether all values are numbers: not NaN, not infinite."""
+    """Return whether all values are finite."""
     # NaN would be the least and the greatest of all, and no array of booleans as large as the output is made.
     return all(math.isfinite(output.min()) and math.isfinite(output.max()) for output in outputs if output.size)
 

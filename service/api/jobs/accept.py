@@ -23,7 +23,7 @@ Endpoint = Callable[..., Coroutine[Any, Any, Response]]
 
 
 def or_job(endpoint: Endpoint) -> Endpoint:
-    """Return an endpoint that answers at once, or takes what it was asked as a job."""
+    """Return an endpoint that answers at once, or accepts the request as a job."""
 
     @functools.wraps(endpoint)
     async def answer(request: Request, query: JobQuery) -> Response:

@@ -26,7 +26,7 @@ class Reply:
 
 
 async def replay(app: ASGIApp, owner: object, stored: StoredRequest, *, budget: Budget, timeout_s: float) -> Reply:
-    """Return the answer to a stored request.
+    """Answer a stored request.
 
     Args:
         app: The routes and what handles their errors, behind the check of keys.

@@ -28,7 +28,7 @@ _LATER = {"queue-full", "not-ready"}  # problems of the moment: the job waits fo
 
 
 class JobRunner:
-    """The one of a worker.
+    """Runs the jobs of one worker.
 
     Args:
         service: Whose jobs they are.
@@ -57,7 +57,7 @@ class JobRunner:
                     log.exception("job %s could not be worked on", lease.id)
 
     def stop(self) -> None:
-        """Take no more jobs, and give back the one that is being worked on."""
+        """Take no more jobs, and return the running one to the queue."""
         self._is_stopping = True
         self._service.job_signal.wake()
         if self._current is not None:
@@ -97,7 +97,7 @@ class JobRunner:
             await self._end(lease, task.result(), progress.steps)
 
     async def _beat_until_done(self, lease: Lease, task: asyncio.Task[Reply], progress: Progress) -> bool:
-        """Say now and then that the job is worked on. False if it is not to be any more."""
+        """Renew the lease until the job is done. Return False if the job was cancelled or the lease lost."""
         lease_s = self._service.settings.job_lease_s
         while not task.done():
             await asyncio.wait([task], timeout=min(_BEAT_S, lease_s / 3))

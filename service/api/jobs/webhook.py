@@ -30,7 +30,7 @@ SECRET_PREFIX = "whsec_"  # noqa: S105  what secrets begin with
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """Return the signature of a message: `v1,` and the HMAC-SHA256 of its id, moment and body in base64.
+    """Sign a message: `v1,` and the HMAC-SHA256 of its id, time and body in base64.
 
     Args:
         secret: `whsec_` and the key in base64.
@@ -91,7 +91,7 @@ class WebhookSender:
             log.info("job %s: attempt %d at its webhook failed: %s", call.job.id, call.attempt, reason)
 
     async def _send(self, call: Call) -> str | None:
-        """Call it. What was wrong; None if it was taken."""
+        """Call a webhook. Return what went wrong; None if it was accepted."""
         target = self._hosts.target(call.url, parameter="webhook")
         body, now = write_json(job_document(call.job)), int(time.time())
         headers = {
