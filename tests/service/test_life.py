@@ -199,7 +199,7 @@ def test_a_port_that_is_taken_is_named(models: Path) -> None:
         code, output = run_to_the_end("--models-dir", str(models), "--port", str(process.port))
 
         assert code == 2
-        assert f"127.0.0.1:{process.port} cannot be listened on: Address already in use" in output
+        assert f"cannot listen on 127.0.0.1:{process.port}: Address already in use" in output
         assert "Traceback" not in output
 
 
