@@ -155,10 +155,11 @@ def _tensors_of(task: Task, inputs: int) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def _make_int8(described: dict[Task, Graph], directory: Path, int8: Int8) -> None:
-    names = ["x", "z", "x_hat"] if len(int8.parts) == 2 else ["x", "x_hat"]
+    tasks: tuple[Task, ...] = ("encode", "decode") if len(int8.parts) == 2 else ("denoise",)
     parts, x = [], int8.images
-    for i, network in enumerate(int8.parts):
-        content = to_onnx(network, (x[:2],), names[i : i + 1], names[i + 1 : i + 2])
+    for task, network in zip(tasks, int8.parts, strict=True):
+        path = directory / f"{task}.onnx"
+        content = path.read_bytes() if task in described else to_onnx(network, (x[:2],), *_tensors_of(task, 1))
         parts.append(quantise(content, x.numpy()))
         with torch.no_grad():
             x = network(x)

@@ -60,8 +60,11 @@ def image_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
+    return write_photos(tmp_path / "photos")
+
+
+def write_photos(folder: Path) -> Path:
     """Six smooth pictures of different sizes, one broken file and one that is too small."""
-    folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(6):
         height, width = 48 + 5 * i, 70 - 3 * i

@@ -1,5 +1,6 @@
 """Training longer: with the weights of a published model, or with more steps of the same run."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
+from tests.training.conftest import write_photos
 from tests.training.pictures import fit, published
 from training.architectures.restorer import Restorer
 from training.restoration.config import RestorationTraining
@@ -14,7 +16,10 @@ from training.restoration.patches import Patches
 from training.schedule import learning_rate_factor
 from training.start import load_start
 
-STANDING_STILL = ("training.learning_rate=1e-12", "training.muon_learning_rate=1e-12", "training.steps=1")
+STANDING_STILL = (
+    *("training.learning_rate=1e-12", "training.muon_learning_rate=1e-12", "training.steps=1"),
+    "level.patches=0",  # no estimator of the noise
+)
 
 
 def answers(directory: Path) -> np.ndarray:
@@ -23,13 +28,25 @@ def answers(directory: Path) -> np.ndarray:
     return np.asarray(session.run(None, {"x": x, "sigma": np.full(2, 25, np.float32)})[0])
 
 
-@pytest.mark.slow
-def test_a_training_begins_with_the_weights_of_a_published_model(tmp_path: Path, photos: Path) -> None:
-    arguments = ("denoise", "--data", str(photos), "--name", "mine", "training.muon_learning_rate=0.1")
-    assert fit(tmp_path, *arguments) == 0
-    before, directory = published(tmp_path, "mine")
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("pictures") / "photos")
 
-    assert fit(tmp_path, *arguments[:-2], "next", f"training.start_from={directory}", *STANDING_STILL) == 0
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """A folder with the published model `mine`."""
+    home = tmp_path_factory.mktemp("home")
+    assert fit(home, "denoise", "--data", str(photos), "--name", "mine", "training.muon_learning_rate=0.1") == 0
+    return home
+
+
+@pytest.mark.slow
+def test_a_training_begins_with_the_weights_of_a_published_model(home: Path, tmp_path: Path, photos: Path) -> None:
+    before, directory = published(home, "mine")
+    start_from = f"training.start_from={directory}"
+
+    assert fit(tmp_path, "denoise", "--data", str(photos), "--name", "next", start_from, *STANDING_STILL) == 0
 
     after, longer = published(tmp_path, "next")
     np.testing.assert_allclose(answers(longer), answers(directory), atol=1e-6)  # float32 steps of 1e-12
@@ -45,24 +62,20 @@ def test_a_training_begins_with_the_weights_of_a_published_model(tmp_path: Path,
     [("network.widths=[12, 24]",), ("network.blocks=[2, 3]",), ("network.widths=[9, 8]", "network.blocks=[1, 2]")],
 )
 def test_a_larger_network_begins_as_the_function_of_the_smaller_one(
-    larger: tuple[str, ...], tmp_path: Path, photos: Path
+    larger: tuple[str, ...], home: Path, tmp_path: Path, photos: Path
 ) -> None:
-    arguments = ("denoise", "--data", str(photos), "--name", "mine", "training.muon_learning_rate=0.1")
-    assert fit(tmp_path, *arguments) == 0
-    before, directory = published(tmp_path, "mine")
+    before, directory = published(home, "mine")
+    start_from = f"training.start_from={directory}"
 
-    assert fit(tmp_path, *arguments[:-2], "large", f"training.start_from={directory}", *larger, *STANDING_STILL) == 0
+    assert fit(tmp_path, "denoise", "--data", str(photos), "--name", "large", start_from, *larger, *STANDING_STILL) == 0
 
     after, large = published(tmp_path, "large")
     assert after.provenance.parameters > before.provenance.parameters
     np.testing.assert_allclose(answers(large), answers(directory), atol=1e-5)  # a step of 1e-12 wakes nothing up
 
 
-@pytest.mark.slow
-def test_what_is_new_in_a_larger_network_learns(tmp_path: Path, photos: Path) -> None:
-    arguments = ("denoise", "--data", str(photos), "--name")
-    assert fit(tmp_path, *arguments, "mine") == 0
-    _, directory = published(tmp_path, "mine")
+def test_what_is_new_in_a_larger_network_learns(home: Path) -> None:
+    _, directory = published(home, "mine")
     small = Restorer(3, widths=(8, 8), blocks=(1, 1))
     load_start(small, directory)
 
@@ -77,9 +90,11 @@ def test_what_is_new_in_a_larger_network_learns(tmp_path: Path, photos: Path) ->
     assert read_by_old.abs().sum() > 0
 
 
-def test_a_start_that_cannot_be_is_explained(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_start_that_cannot_be_is_explained(
+    home: Path, tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ("denoise", "--data", str(photos), "--name")
-    assert fit(tmp_path, *arguments, "mine") == 0
+    shutil.copytree(home / "models", tmp_path / "models")
     _, directory = published(tmp_path, "mine")
     start = f"training.start_from={directory}"
 
