@@ -19,7 +19,7 @@ docs: .venv/runtime.stamp
 	$(BIN)/pip install -q -c constraints.txt zensical
 	$(BIN)/python docs/build_site.py
 
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: check
 	$(PYTEST) -m 'not slow'
