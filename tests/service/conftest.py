@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
@@ -42,38 +41,28 @@ def models_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def make_client(models_dir: Path) -> Iterator[MakeClient]:
     """Start the service over `models_dir`, and wait until the models are loaded; other keywords are settings."""
-    clients: list[TestClient] = []
-
-    def start(*, waits: bool = True, **settings: object) -> TestClient:
-        collections = f"sqlite:///{models_dir.parent / 'collections' / 'items.db'}"
-        options = {"models_dir": models_dir, "watch_interval_s": 3600, "device": "cpu", "collections_url": collections}
-        options |= settings
-        client = TestClient(create_app(Settings.model_validate(options)), raise_server_exceptions=False)
-        client.__enter__()
-        clients.append(client)
-        if waits:
-            wait_for_models(client)
-        return client
-
-    yield start
-    for client in clients:
-        client.__exit__(None, None, None)
+    with contextlib.ExitStack() as clients:
+        yield lambda **settings: clients.enter_context(started(models_dir, **settings))
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """The service over one `toy` model, shared by the tests of a file that only ask."""
-    directory = tmp_path_factory.mktemp("models")
+    directory = tmp_path_factory.mktemp("home") / "models"
     publish_toy(directory)
-    settings = Settings(
-        models_dir=directory,
-        watch_interval_s=3600,
-        device="cpu",
-        max_pixels=100_000,
-        collections_url=SecretStr(f"sqlite:///{directory.parent / 'items.db'}"),
-    )
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
-        wait_for_models(client)
+    with started(directory, max_pixels=100_000) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def started(models_dir: Path, *, waits: bool = True, **settings: object) -> Iterator[TestClient]:
+    """The service over `models_dir`, with its models loaded; other keywords are settings."""
+    collections = f"sqlite:///{models_dir.parent / 'collections' / 'items.db'}"
+    options = {"models_dir": models_dir, "watch_interval_s": 3600, "device": "cpu", "collections_url": collections}
+    options |= settings
+    with TestClient(create_app(Settings.model_validate(options)), raise_server_exceptions=False) as client:
+        if waits:
+            wait_for_models(client)
         yield client
 
 

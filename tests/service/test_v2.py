@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from tritonclient.utils import InferenceServerException
 
 from service.models.session import Session
-from tests.service.conftest import MakeClient
+from tests.service.conftest import MakeClient, started
 from tests.service.rawclient import get
 from tests.service.slowmodel import ROOT, Process, service_process, until
 from tests.service.toymodels import publish_blur, publish_toy
@@ -192,10 +192,12 @@ def test_load_takes_up_a_new_version_at_once_and_unload_is_refused(tmp_path: Pat
 # --- byte by byte ---
 
 
-@pytest.fixture
-def toy(models_dir: Path, make_client: MakeClient) -> TestClient:
-    publish_toy(models_dir)
-    return make_client(max_body_bytes=4096, max_pixels=64)
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    directory = tmp_path_factory.mktemp("home") / "models"
+    publish_toy(directory)
+    with started(directory, max_body_bytes=4096, max_pixels=64) as toy:
+        yield toy
 
 
 def tensor(data: Any, shape: list[int] | None = None) -> dict[str, Any]:  # noqa: ANN401  right or wrong
@@ -351,17 +353,26 @@ def test_a_rejected_version_is_in_the_index_with_its_reason(models_dir: Path, ma
     assert {entry["state"] for entry in ready} == {"READY"}
 
 
+@pytest.fixture(scope="module")
+def blur(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, Path]]:
+    """A service over a model that is told a level, and its directory."""
+    models_dir = tmp_path_factory.mktemp("home") / "models"
+    directory = publish_blur(models_dir)
+    with service_process(models_dir) as process:
+        yield process, directory
+
+
 @pytest.mark.parametrize("order", [("x", "sigma"), ("sigma", "x")], ids=["in order", "the other way round"])
 @pytest.mark.parametrize("is_binary", [(True, True), (False, False), (True, False), (False, True)])
 def test_a_graph_with_two_inputs_gets_both(
-    tmp_path: Path, order: tuple[str, str], is_binary: tuple[bool, bool]
+    blur: tuple[Process, Path], order: tuple[str, str], is_binary: tuple[bool, bool]
 ) -> None:
-    directory = publish_blur(tmp_path)
+    process, directory = blur
     rng = np.random.default_rng(3)
     values = {"x": rng.random((2, 1, 8, 12), np.float32), "sigma": np.array([5, 40], np.float32)}
     content = (directory / "denoise.onnx").read_bytes()
     session = Session(content, provider="CPUExecutionProvider", threads=1)
-    with service_process(tmp_path) as process, triton.InferenceServerClient(f"127.0.0.1:{process.port}") as client:
+    with triton.InferenceServerClient(f"127.0.0.1:{process.port}") as client:
         inputs = [asked(values[name], is_binary=way, name=name) for name, way in zip(order, is_binary, strict=True)]
 
         found = client.infer("blur.denoise", inputs).as_numpy("x_hat")
