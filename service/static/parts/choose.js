@@ -63,7 +63,7 @@ export function setUpChoice(models, onChoice) {
     const doubt = seen && misfit(chosen, seen);
     if (doubt) return `${labelOf(chosen)} was chosen by you, but its verdicts mean little here: ${doubt}.`;
     if (isByHand) return `${labelOf(chosen)} was chosen by you. ${knows}`;
-    return `${labelOf(chosen)} was proposed: it was trained on pictures like yours (${sayInput(chosen.input)}; yours: ${seen ? sayLook(seen) : "of a format that the browser cannot read"}). ${among}${knows} Anything else is unusual to it.`;
+    return `${labelOf(chosen)} was proposed: your pictures suit it in size and colour (it sees ${sayInput(chosen.input)}; yours: ${seen ? sayLook(seen) : "of a format that the browser cannot read"}). ${among}${knows} Anything else is unusual to it.`;
   }
 
   async function propose(look, picture) {
@@ -101,7 +101,7 @@ function cardOf(model) {
   const [name, summary, input] = ["strong", "span", "span"].map((kind) => document.createElement(kind));
   name.textContent = labelOf(model);
   summary.textContent = model.summary;
-  input.textContent = `Learnt ${sayInput(model.input)}`;
+  input.textContent = `Sees ${sayInput(model.input)}`;
   input.className = "quiet";
   card.append(radio, picture, name, summary, input);
   return { card, radio, picture };

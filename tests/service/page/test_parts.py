@@ -135,8 +135,8 @@ def test_the_model_is_proposed_by_what_the_pictures_are(open_page: OpenPage, url
 
     expect(page.locator("#part-models :checked")).to_have_value("plate")
     expect(page.locator("#part-why")).to_contain_text(
-        "plate/1 was proposed: it was trained on pictures like yours (colour, 64x64 pixels; yours: colour, 80x80 "
-        "pixels)."
+        "plate/1 was proposed: your pictures suit it in size and colour (it sees colour, 64x64 pixels; "
+        "yours: colour, 80x80 pixels)."
     )
 
 
