@@ -90,7 +90,7 @@ def test_a_stopped_fit_leaves_no_model_and_the_same_command_ends_with_the_same_w
     said = capsys.readouterr().err
 
     assert status == (130 if how == signal.SIGINT else -signal.SIGKILL)
-    assert ("the same command goes on" in errors) == (how == signal.SIGINT)
+    assert ("run the same command again to resume" in errors) == (how == signal.SIGINT)
     assert "Traceback" not in errors
     assert not had_models
     assert status_of_the_second == 0
