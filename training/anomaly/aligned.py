@@ -1,4 +1,4 @@
-"""The detector for images of one size that always show a thing in its place, such as digits: small, and no backbone."""
+"""A small detector, without a backbone, for images of one size with centred subjects, such as digits."""
 
 import torch
 from jaxtyping import Float, Real
@@ -24,11 +24,11 @@ class AlignedDetector(nn.Module):
     """x (N,C,H,W) in [0, 1] -> score (N,), map (N,H,W); larger means less like the training images.
 
     x ->[ GradientCells ]-> f (N,8,rows,columns) ->[ dense denoising autoencoder ]-> f_hat, that of the normal image
-    which explains f best. map: root mean square of f - f_hat over the 8 directions, enlarged; score: over all cells,
-    too. Both are in standard deviations of f.
+    which explains f best. map: root mean square of f - f_hat over the 8 directions, enlarged; score: root mean square
+    over all cells as well. Both are in standard deviations of f.
 
-    A small network cannot draw what it has not learnt, and gradients leave an empty image nothing to be simple in: it
-    has none of the edges that f_hat has. So it does not score low, as it does by the error of pixels.
+    A small network cannot reproduce unknown shapes. An empty image, which scores low by the error of pixels, lacks the
+    edges of f_hat and so scores high here.
     """
 
     description = (
@@ -70,15 +70,16 @@ class AlignedDetector(nn.Module):
 def learn_aligned_detector(
     train: Real[Tensor, "_ channel height width"], *, seed: int, progress: bool = True
 ) -> AlignedDetector:
-    """Return a detector in evaluation mode on the CPU; the same images and seed give the same weights on one machine.
+    """Train a detector. Return it in evaluation mode on the CPU.
 
-    Half of every batch are normal images, half are distorted ones (see `distort.py`), whose features it is to turn
-    back into those of the image they were made of: Adam on the mean squared error.
+    Half of every batch are normal images, half are distorted ones (see `distort.py`). The target is the features of
+    the normal image in both cases; the loss is the mean squared error, minimised by Adam. The same images and seed
+    give the same weights on one machine.
 
     Args:
         train: Normal images, bytes.
-        seed: Seed of everything random.
-        progress: Whether a bar is shown.
+        seed: Seed of all random numbers.
+        progress: Show a progress bar.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""phi for pictures: what EfficientNet-Lite0 sees, frozen as ImageNet left it."""
+"""phi for pictures: features of EfficientNet-Lite0 with frozen ImageNet weights."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -20,13 +20,13 @@ TAPS = (2, 4, 10)
 
 
 class Lite0(nn.Module):
-    """Give three taps of EfficientNet-Lite0 (Tan and Le 2019, https://arxiv.org/abs/1905.11946), at stride 8.
+    """Three taps of EfficientNet-Lite0 (Tan and Le 2019, https://arxiv.org/abs/1905.11946) at stride 8.
 
     x (N,1|3,H,W) ->[ stem, blocks 0-2 ]-> (N,24,H/4,W/4) ->[ blocks 3-4 ]-> (N,40,H/8,W/8) ->[ blocks 5-10 ]->
     (N,112,H/16,W/16); each ->[ mean of 3x3 positions, then of 2x2 or bilinear to H/8 x W/8 ]-> (N,176,H/8,W/8). The
     mean over neighbours makes a feature describe a patch, as in PatchCore (Roth et al. 2022,
-    https://arxiv.org/abs/2106.08265). The first tap, (N,24,H/4,W/4) after the mean of 3x3, is given as it is, too: it
-    shows where something small lies.
+    https://arxiv.org/abs/2106.08265). The first tap, (N,24,H/4,W/4) after the mean of 3x3, is also returned at its own
+    resolution, to locate small defects.
     """
 
     channels = 176

@@ -1,4 +1,4 @@
-"""Which features of good images are kept to measure distances from."""
+"""Selection of the features in the memory bank of nearest neighbours."""
 
 import torch
 from jaxtyping import Float, Int
@@ -12,15 +12,15 @@ CANDIDATES = 2000  # farthest positions that a round chooses among
 
 
 def coreset(rows: Rows, entries: int, generator: Generator) -> Float[Tensor, "entry feature"]:
-    """Return features that lie close to all others: k-centre, greedy (Roth et al. 2022, section 3.2, arXiv 2106.08265).
+    """Return a coreset of features: greedy k-centre (Roth et al. 2022, section 3.2, arXiv 2106.08265).
 
-    Again and again the one farthest from those chosen is taken. It is looked for among the farthest 2,000 of a round,
-    so all distances are compared 32 times and not once per entry.
+    Each step adds the feature farthest from those chosen. Candidates are the farthest 2,000 of a round, so all
+    distances are computed 32 times and not once per entry.
 
     Args:
-        rows: Features of positions, all of them if memory allows.
-        entries: How many are kept; all, if there are no more.
-        generator: Generator of the projection and the first entry.
+        rows: Features of all positions, or of as many as fit in memory.
+        entries: Size of the coreset; with fewer rows, all are returned.
+        generator: Draws the projection and the first entry.
     """
     if len(rows) <= entries:
         return rows

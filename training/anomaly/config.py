@@ -14,16 +14,17 @@ Side = Annotated[int, Field(ge=0)]  # pixels; 0 is chosen from the images
 
 
 class PartsConfig(Section):
-    """Which images, how they are brought to one size, and which belong together.
+    """The images, their size at the model, and their groups.
 
     `source` and `licence` go on the model's card.
 
-    Where `height` and `width` are 0 they have the proportions of most of the images and the area of a square of `size`
-    pixels a side. `resize` "auto" stretches the images if all have nearly those proportions, and pads them otherwise.
+    If `height` and `width` are 0, the model sees images with their median proportions and the area of a square
+    of `size` pixels a side. `resize` "auto" stretches the images if all have nearly those proportions, and pads them
+    otherwise.
 
-    `groups` says which images show the same thing, so that none of them is scored by a detector that another one
-    taught: "folder" (those of one sub-folder), a CSV file with the columns file and group, or a regular expression
-    whose first group is the same in their file names. Empty: every image stands alone.
+    `groups` names images of the same object, so that none is scored by a detector that was trained on another one:
+    "folder" (images of one sub-folder), a CSV file with the columns file and group, or a regular expression whose
+    first group is the same in their file names. Empty: every image is its own group.
     """
 
     source: str = ""
@@ -57,7 +58,7 @@ class PartsConfig(Section):
 
 
 class AnomalyRecipe(Section):
-    """A model that says how unusual an image is, learnt from normal images alone."""
+    """A recipe for an anomaly detector trained on normal images alone."""
 
     kind: Literal["anomaly"]
     """What kind of model it makes; see docs/training.md."""

@@ -19,7 +19,7 @@ PLACE_WEIGHT = 0.5  # of the evidence by position in the map, where distance and
 
 
 class Features(Protocol):
-    """phi: x (N,C,H,W) in [0, 1] -> (N,channels,H/stride,W/stride), and finer ones. It has nothing left to learn."""
+    """phi: x (N,C,H,W) in [0, 1] -> (N,channels,H/stride,W/stride), and finer features. It is not trained."""
 
     channels: int
     stride: int
@@ -28,7 +28,7 @@ class Features(Protocol):
 
 
 class Projection(nn.Module):
-    """Features minus their mean onto some directions: (N,D,h,w) -> (N,K,h,w)."""
+    """Project centred features onto K directions: (N,D,h,w) -> (N,K,h,w)."""
 
     mean: Tensor
     directions: Tensor
@@ -43,9 +43,9 @@ class Projection(nn.Module):
 
 
 class Neighbours(nn.Module):
-    """How far every position's features are from the nearest ones of good images: f (N,K,h,w) -> (N,h,w).
+    """Distance of every position's features from the nearest ones of good images: f (N,K,h,w) -> (N,h,w).
 
-    The bank is a subset of what training saw, as in PatchCore (Roth et al. 2022, https://arxiv.org/abs/2106.08265).
+    The bank is a subset of the training features, as in PatchCore (Roth et al. 2022, https://arxiv.org/abs/2106.08265).
     """
 
     bank: Tensor
@@ -64,7 +64,7 @@ class Neighbours(nn.Module):
 
 
 class Positions(nn.Module):
-    """Measure how far the leading features are from what good images have at that position: f (N,K,h,w) -> (N,h,w).
+    """Distance of the leading features from those of good images at the same position: f (N,K,h,w) -> (N,h,w).
 
     A Gaussian at every position, as in PaDiM (Defard et al. 2021, https://arxiv.org/abs/2011.08785), but over the
     directions that features vary most in, not over a random choice: Mahalanobis lengths, root mean squares over D.
@@ -72,7 +72,7 @@ class Positions(nn.Module):
     Args:
         unit: (D,), the length that counts as 1 in every direction.
         mean: (D,h,w), in these units.
-        whiten: (h*w,D,D); brings what good images have at a position to unit variance. Stored in 16 bits.
+        whiten: (h*w,D,D); whitens the features of good images at each position. Stored in 16 bits.
     """
 
     unit: Tensor
@@ -98,11 +98,11 @@ class Positions(nn.Module):
 
 
 class Texture(nn.Module):
-    """Measure how far features are from what good images have anywhere: f (N,K,h,w) -> (N,h,w), Mahalanobis lengths.
+    """Mahalanobis distance of features from those of good images at any position: f (N,K,h,w) -> (N,h,w).
 
     Args:
         mean: (K,).
-        whiten: (K,K); brings features of good images to unit variance.
+        whiten: (K,K); whitens the features of good images.
     """
 
     mean: Tensor
@@ -119,7 +119,7 @@ class Texture(nn.Module):
 
 
 class Usual(nn.Module):
-    """Standardise a map by what good images have at each position: (N,h,w) -> (N,h,w).
+    """Standardise a map by mean and deviation of good images at each position: (N,h,w) -> (N,h,w).
 
     Args:
         mean: (h,w).
@@ -139,7 +139,7 @@ class Usual(nn.Module):
 
 
 class Evidence(NamedTuple):
-    """Three maps of the same images: by distance and by position (N,h,w), by texture (N,H',W') and finer."""
+    """Three maps of the same images: by distance and by position, (N,h,w); by texture, finer, (N,H',W')."""
 
     near: Map
     place: Map
@@ -152,22 +152,22 @@ class Detector(nn.Module):
     x ->[ features ]-> coarse ones (N,D,h,w), fine ones (N,F,H',W')
     coarse ->[ projection ]-> f (N,K,h,w)
     f ->[ distance from the nearest feature of good images ]-> map 1
-    f ->[ Mahalanobis distance from what good images have at the position ]-> map 2
-    fine ->[ Mahalanobis distance from what good images have anywhere ]-> map 3
-    maps ->[ less the mean, over the deviation that held-out good images have at the position ]-> maps
+    f ->[ Mahalanobis distance from good images at the same position ]-> map 2
+    fine ->[ Mahalanobis distance from good images at any position ]-> map 3
+    maps ->[ standardised by held-out good images at the same position ]-> maps
     score: the higher of two, each in standard deviations of held-out good images: the mean of the highest 1 % of map 1,
     and the highest value of map 2.
-    map: maps 1 and 3 and half of map 2, 0 at the mean of good images, 1 where their most unusual places are.
+    map: maps 1 and 3 and half of map 2, 0 at the mean of good images, 1 at their most unusual positions.
 
     `centre` and `scale` (2,), `level` and `height` (1,) are set by `learn.py`.
 
     Args:
-        features: What has the shape of `Features`.
-        projection: To f.
-        near: Makes map 1.
-        place: Makes map 2.
-        texture: Makes map 3.
-        usual: Standardise the three maps.
+        features: A module with the interface of `Features`.
+        projection: Coarse features to f.
+        near: Computes map 1.
+        place: Computes map 2.
+        texture: Computes map 3.
+        usual: Standardisation of maps 1, 2 and 3.
     """
 
     description = (
@@ -211,24 +211,24 @@ class Detector(nn.Module):
         return self.score(evidence), self.map(evidence, (int(x.shape[2]), int(x.shape[3])))
 
     def score(self, evidence: Evidence) -> Float[Tensor, " batch"]:
-        """Return the score of standardised maps: (N,)."""
+        """Return the scores of standardised maps, (N,)."""
         return ((pooled(evidence) - self.centre) / self.scale).amax(dim=1)
 
     def map(self, evidence: Evidence, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
-        """Return the map of standardised maps, at the size of the images."""
+        """Combine standardised maps into one at the size of the images."""
         whole = F.interpolate(joined(evidence)[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
         return (whole - self.level) / (self.height - self.level)
 
 
 def pooled(evidence: Evidence) -> Float[Tensor, "batch evidence"]:
-    """Return the mean of the highest 1 % by distance, and the highest value by position, of every image."""
+    """Return for every image the mean of the top 1 % of the map by distance, and the maximum of that by position."""
     near = evidence.near.flatten(1)
     top = near.topk(max(1, round(TOP_SHARE * near.shape[1])), dim=1).values.mean(dim=1)
     return torch.stack([top, evidence.place.flatten(1).amax(dim=1)], dim=1)
 
 
 def joined(evidence: Evidence) -> FineMap:
-    """Return all standardised maps as one, at the size of the finest: (N,H',W')."""
+    """Combine the standardised maps at the size of the finest: (N,H',W')."""
     coarse = (evidence.near + PLACE_WEIGHT * evidence.place)[:, None]
     size = (int(evidence.texture.shape[1]), int(evidence.texture.shape[2]))
     return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[:, 0] + evidence.texture

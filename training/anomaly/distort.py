@@ -1,4 +1,4 @@
-"""Images made unlike the normal ones as a whole, many at a time: what a detector of aligned images learns to undo."""
+"""Distortions of whole images, in batches: a detector of aligned images learns to undo them."""
 
 import math
 from collections.abc import Callable
@@ -83,7 +83,7 @@ def _axes(x: Images) -> tuple[Tensor, Tensor]:
 
 
 def _line(x: Images, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Return how far every pixel lies aside of a line near the middle, and along it: (N,1,H,W), half the image is 1."""
+    """Return each pixel's distance from a line near the middle, and position along it: (N,1,H,W) in half images."""
     y, across = _axes(x)
     angle = 2 * math.pi * _uniform(len(x), generator)
     aside_by, along_by = (0.8 * (_uniform(len(x), generator) - 0.5) for _ in range(2))

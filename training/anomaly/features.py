@@ -1,4 +1,4 @@
-"""phi for small grey images: a fixed convolution with nothing to learn."""
+"""phi for small grey images: fixed convolutions without trained weights."""
 
 import math
 
@@ -13,12 +13,12 @@ FineMaps = Float[Tensor, "batch fine_feature fine_rows fine_columns"]
 
 
 class Gradients(nn.Module):
-    """Oriented gradients: how fast the image becomes brighter towards each of eight directions, in cells of 2x2 pixels.
+    """Oriented gradients: the rise in brightness towards each of eight directions, in cells of 2x2 pixels.
 
     x (N,C,H,W) ->[ grey, Sobel ]-> gradient (N,2,H,W) ->[ onto 8 directions, positive part, mean of 2x2 ]->
     (N,8,H/2,W/2). The idea is that of histograms of oriented gradients (Dalal and Triggs 2005,
-    https://doi.org/10.1109/CVPR.2005.177), without the normalisation of blocks. There are no finer ones, so they are
-    given twice.
+    https://doi.org/10.1109/CVPR.2005.177), without the normalisation of blocks. There are no finer features: coarse and
+    fine ones are the same.
     """
 
     channels = 8
@@ -42,7 +42,7 @@ class Gradients(nn.Module):
 
 
 class GradientCells(nn.Module):
-    """Which edges each cell of an image has, however strong: for images that always show a thing in its place.
+    """Normalised edge directions of each cell of an image, for images with centred subjects.
 
     x (N,C,H,W) ->[ Gradients, before their mean ]-> (N,8,H,W) ->[ mean of overlapping cells, root, over the length of
     the 3x3 cells around ]-> (N,8,rows,columns). With the root and the normalisation of blocks these are histograms of

@@ -1,4 +1,4 @@
-"""From good images to a detector, and what it would have said of each of them had it not learnt from it."""
+"""Training of a detector on good images, with cross-validated scores of the same images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ Maps = Float[Tensor, "_ rows columns"]
 
 
 class DetectorConfig(Section):
-    """How a detector is learnt: `bank` features of good images are kept, in at most `dimensions` numbers each.
+    """Options of training: `bank` features of good images are kept, projected to at most `dimensions` numbers each.
 
     `features` "auto" is gradients for grey images of at most 64 pixels a side, and lite0 for all others.
     """
@@ -69,7 +69,7 @@ class DetectorConfig(Section):
 
 @dataclass(frozen=True)
 class Learnt:
-    """A detector that all images taught, and of each the score and map of one that it did not teach.
+    """A detector trained on all images, with held-out scores and maps of the same images.
 
     `scores` (N,) and `maps` (N,H,W) are in the order of the images.
     """
@@ -81,7 +81,7 @@ class Learnt:
 
 @dataclass(frozen=True)
 class Found:
-    """What the features are of images: `coarse` (N,D,h,w) and `fine` (N,F,H',W'), the latter in 16 bits."""
+    """Features of images: `coarse` (N,D,h,w) and `fine` (N,F,H',W'), the latter in 16 bits."""
 
     coarse: FeatureMaps
     fine: FineMaps
@@ -103,19 +103,21 @@ def learn_detector(
     look: Bool[Tensor, "rows columns"] | None = None,
     progress: bool = True,
 ) -> Learnt:
-    """Learn a detector, in evaluation mode on the CPU; the same images and seed give the same weights on one machine.
+    """Train a detector. Return it in evaluation mode on the CPU, with held-out scores.
 
-    Every image teaches and calibrates (cross-conformal, Vovk 2015, https://doi.org/10.1007/s10472-013-9368-4): a tenth
-    of the groups at a time is scored by a detector that the others taught. The projection and the one Gaussian of the
-    fine features are of all images, as they are of some hundred thousand positions; the score has only the former.
+    Every image is used for training and calibration (cross-conformal, Vovk 2015,
+    https://doi.org/10.1007/s10472-013-9368-4): a tenth of the images at a time is scored by a detector trained on the
+    others. The projection and the Gaussian of the fine features are fitted to all images, since they have some hundred
+    thousand positions; only the projection affects the score. The same images and seed give the same weights on one
+    machine.
 
     Args:
-        images: Good ones, bytes or pixels, at least two, in the order in which they were taken.
-        groups: Group of each image. A group is never on both sides of a fold. At least two.
+        images: Good images, bytes or pixels, at least two, in the order in which they were taken.
+        groups: Group of each image, at least two. A group is never on both sides of a fold.
         config: See `DetectorConfig`.
-        seed: Seed of everything random.
-        look: (H,W), False where images say nothing; None: they are looked at as a whole.
-        progress: Whether bars are shown.
+        seed: Seed of all random numbers.
+        look: (H,W), False at pixels to ignore; None uses whole images.
+        progress: Show progress bars.
     """
     features = build_features(config, images).eval()
     if look is not None:
@@ -135,7 +137,7 @@ def learn_from_features(
     seed: int,
     progress: bool,
 ) -> Learnt:
-    """As `learn_detector`, from what `features` are of the images, which are of `size` (height, width)."""
+    """Train as `learn_detector` does, on features already computed from images of `size` (height, width)."""
     projection = fit_projection(found.coarse, config.dimensions, generator_for(seed, 1))
     f = _by_chunks(projection, found.coarse)
     texture = fit_texture(found.fine, generator_for(seed, 4))
@@ -177,7 +179,7 @@ def _by_chunks(module: Callable[[Tensor], Tensor], found: Tensor) -> Tensor:
 
 
 def build_features(config: DetectorConfig, images: Images) -> nn.Module:
-    """Return the features that the configuration asks for, or that suit the images."""
+    """Return the feature extractor of the configuration; "auto" chooses it by the images."""
     name = config.features
     if name == "auto":
         _, channels, height, width = images.shape
@@ -187,17 +189,17 @@ def build_features(config: DetectorConfig, images: Images) -> nn.Module:
 
 @torch.no_grad()
 def feature_maps(features: nn.Module, images: Images, *, progress: bool = False) -> Found:
-    """Compute what the features are of every image."""
+    """Compute the features of every image."""
     chunks = tqdm(torch.split(images, CHUNK), desc="features", unit="batch", disable=not progress)
     found = [features(to_pixels(chunk)) for chunk in chunks]
     return Found(torch.cat([coarse for coarse, _ in found]), torch.cat([fine.half() for _, fine in found]))
 
 
 def folds_of(groups: Sequence[str]) -> Int64[Tensor, " image"]:
-    """Choose the fold of every image; groups stay whole, and a fold is a stretch of the order that images come in.
+    """Assign every image to a fold. Groups stay whole, and a fold is a run of consecutive images.
 
-    What was taken one after the other is alike: of stretches, the images left out are no more like the others than new
-    ones are. A fold begins where a tenth of the images is reached.
+    Consecutive images are alike: held-out runs differ from the other images about as much as new images do. A fold
+    ends once it has a tenth of the images.
     """
     first: dict[str, int] = {}
     for index, group in enumerate(groups):
@@ -215,7 +217,7 @@ def folds_of(groups: Sequence[str]) -> Int64[Tensor, " image"]:
 
 
 def fit_projection(found: FeatureMaps, dimensions: int, generator: Generator) -> Projection:
-    """Onto the principal directions, as long as they are: distances stay what they were, but for what is left out."""
+    """Fit a projection onto the principal directions, without whitening, so that it nearly preserves distances."""
     sample = sampled(found, SAMPLED, generator).double()
     mean = sample.mean(0)
     _, directions = torch.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
@@ -224,15 +226,15 @@ def fit_projection(found: FeatureMaps, dimensions: int, generator: Generator) ->
 
 
 def fit_neighbours(f: FeatureMaps, entries: int, generator: Generator) -> Neighbours:
-    """Return a bank that lies close to all features of these images."""
+    """Select the memory bank, a coreset of the features of these images."""
     return Neighbours(coreset(sampled(f, PATCHES, generator), entries, generator))
 
 
 def fit_positions(f: FeatureMaps) -> Positions:
-    """Fit a Gaussian at every position, over the leading directions; with few images nearer to that of all positions.
+    """Fit a Gaussian at every position over the leading directions. With few images, shrink it towards the pooled one.
 
-    Covariances are those of a position and the eight around it, as thing and camera move a little. Where the mean is
-    drawn towards that of all positions, the way it was drawn counts as spread.
+    Covariances are pooled over a position and the eight around it, since object and camera move a little. The shift of
+    a mean by shrinkage is added to its covariance.
     """
     x = f[:, :POSITION_DIRECTIONS]
     images, kept, rows, columns = x.shape
@@ -260,9 +262,9 @@ def fit_texture(fine: FeatureMaps, generator: Generator) -> Texture:
 
 
 def fit_usual(maps: Maps, around: int) -> Usual:
-    """Find the mean and deviation of maps at every position, pooled with those around and with all positions.
+    """Compute mean and deviation of maps at every position, pooled with neighbours and with all positions.
 
-    Deviations are mostly those of all positions: where good images hardly differ, new ones still may a little.
+    Deviations are mostly those of all positions: new images can differ a little even where good images hardly do.
     """
     mean, whole = _pooled_around(maps.mean(0), around), maps.var(correction=0)
     own = _pooled_around((maps - maps.mean(0)).square().mean(0), around)
@@ -276,14 +278,14 @@ def _pooled_around(values: Float[Tensor, "rows columns"], around: int) -> Float[
 
 
 def _whitening(covariance: Float[Tensor, "*_ direction direction"]) -> Float[Tensor, "*_ direction direction"]:
-    """Return the matrix that brings what has this covariance to unit variance."""
+    """Return the whitening matrix of a covariance."""
     below = torch.linalg.cholesky(covariance)
     whiten: Tensor = torch.linalg.solve_triangular(below, torch.eye(below.shape[-1], dtype=below.dtype), upper=False)
     return whiten
 
 
 def sampled(maps: FeatureMaps, count: int, generator: Generator) -> Float[Tensor, "position feature"]:
-    """At most `count` positions of all maps, drawn without repetition."""
+    """Sample at most `count` positions of all maps, without replacement."""
     flat = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
     if len(flat) <= count:
         return flat

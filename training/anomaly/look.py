@@ -1,4 +1,4 @@
-"""Where a detector looks: the rest of every image is one grey for it, in training and in the graph."""
+"""Region of interest of a detector: the rest of every image is grey, in training and in the graph."""
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -11,11 +11,11 @@ GREY = 0.5  # of what is not looked at
 
 
 class Looking(nn.Module):
-    """Features of images in which all but a part is grey: what happens outside changes nothing.
+    """Features of images that are grey outside the region of interest; changes outside it have no effect.
 
     Args:
-        features: Of what is left.
-        look: (H,W), True where it is looked at.
+        features: Feature extractor for the masked images.
+        look: (H,W), True inside the region of interest.
     """
 
     look: Tensor

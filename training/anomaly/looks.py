@@ -1,4 +1,4 @@
-"""What good images look like: the ranges by which the service tells pictures of another kind."""
+"""Ranges of statistics of good images, by which the service detects pictures of another kind."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ CHUNK = 64  # images at once
 
 
 def looks_of(paths: Sequence[Path], images: Real[Tensor, "_ c h w"]) -> Learnt:
-    """Measure between which values images lie.
+    """Measure the ranges of file sizes and image statistics.
 
     Args:
-        paths: Their files, of which the sizes are read.
-        images: The same at the model's size, bytes or pixels.
+        paths: Image files, read for their sizes.
+        images: The same images at the model's size, bytes or pixels.
     """
     sizes = np.array([header[0] for path in paths if (header := peek(path))])  # (N, 2): width, height
     found = [statistics_of(to_pixels(part).numpy()) for part in torch.split(images, CHUNK)]
@@ -35,7 +35,7 @@ def looks_of(paths: Sequence[Path], images: Real[Tensor, "_ c h w"]) -> Learnt:
 
 
 def joined(old: Learnt | None, new: Learnt) -> Learnt:
-    """Join two ranges: what either has seen is known."""
+    """Return ranges that contain both of the given ones."""
     if old is None:
         return new
     return Learnt(

@@ -1,4 +1,4 @@
-"""Masks of defects, as any annotation tool writes them: which pixels they mark."""
+"""Masks of defects, as annotation tools write them."""
 
 from pathlib import Path
 
@@ -20,14 +20,14 @@ WITH_ALPHA = ("LA", "PA", "RGBA")
 def find_mask(image: Path, masks: Path) -> Path:
     """Return the mask of an image.
 
-    A file of its name below `masks`, with any suffix, and "_mask" behind the name or not.
+    The mask is a file below `masks` with the image's name, an optional "_mask", and any suffix.
 
     Args:
-        image: Relative to the folder of images.
+        image: Path of the image, relative to the folder of images.
         masks: Folder of masks.
 
     Raises:
-        DataError: There is none.
+        DataError: The mask is missing.
     """
     for name in (image.stem, f"{image.stem}_mask"):
         for suffix in sorted(SUFFIXES):
@@ -41,7 +41,7 @@ def read_masks(paths: list[Path], config: DataConfig) -> NDArray[np.bool_]:
     """Return masks at the model's size, (N, H, W), True at defects.
 
     Raises:
-        DataError: One cannot be read, marks nothing, or nearly everything.
+        DataError: A mask cannot be read, or marks no pixel or nearly all.
     """
     found = []
     for path in paths:
@@ -57,11 +57,11 @@ def read_masks(paths: list[Path], config: DataConfig) -> NDArray[np.bool_]:
 def read_mask(path: Path, config: DataConfig) -> NDArray[np.bool_]:
     """Return one mask at the model's size, (H, W).
 
-    Any value but zero marks a defect: white, a class number, a palette index, alpha where alpha varies. In soft masks,
-    with more than 32 different values as resampling or JPEG make them, values from half of the largest on do.
+    Any value except zero marks a defect: white, a class number, a palette index, or alpha if alpha varies. In soft
+    masks, with more than 32 different values due to resampling or JPEG, values of at least half the largest do.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The mask cannot be read.
     """
     try:
         with Image.open(path) as opened:

@@ -1,4 +1,4 @@
-"""Good images of parts: which files they are, at which size a model sees them, and which belong together."""
+"""Good images of parts: their files, their size at the model, and their groups."""
 
 import hashlib
 import os
@@ -39,10 +39,10 @@ Copies = Real[Tensor, "_ _ channel height width"]
 
 @dataclass(frozen=True)
 class Parts:
-    """Good images of one size, how they were read, and of each what it must not be separated from.
+    """Good images of one size with their groups, and how they were read.
 
-    `sha256` is over the bytes of all images in reading order, `learnt` what they look like. `copies` are as they may
-    vary besides, (copies, N, C, H, W).
+    `sha256` is over the bytes of all images in reading order, `learnt` their ranges of statistics. `copies` are
+    varied images, (copies, N, C, H, W).
     """
 
     name: str
@@ -60,7 +60,7 @@ def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
     """Return the good images of a folder.
 
     Raises:
-        DataError: No folder, no readable image, or too few.
+        DataError: The folder is missing, or has too few readable images.
         RecipeError: `data.groups` cannot be used.
     """
     paths = find_good(folder)
@@ -91,7 +91,7 @@ def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
 
 
 def _look(file: str, config: DataConfig) -> Bool[Tensor, "rows columns"] | None:
-    """Where it is looked at, at the model's size."""
+    """Return the region of interest at the model's size; None if the recipe has none."""
     if not file:
         return None
     look = read_mask(Path(file), config)
@@ -101,7 +101,7 @@ def _look(file: str, config: DataConfig) -> Bool[Tensor, "rows columns"] | None:
 
 
 def _copies(paths: Sequence[Path], config: DataConfig, recipe: AnomalyRecipe, images: Images) -> Copies:
-    """Every image varied some times, before it is brought to the model's size."""
+    """Return varied copies of every image, varied before the resize to the model's size."""
     vary = recipe.vary
     if not vary.is_used:
         return images.new_empty((0, *images.shape))
@@ -118,13 +118,11 @@ def _copies(paths: Sequence[Path], config: DataConfig, recipe: AnomalyRecipe, im
 def find_good(folder: Path) -> list[Path]:
     """Return the files of good images below a folder, in the order of their paths.
 
-    What is left out is counted on the screen.
-
-    Nothing is taken from hidden files and folders, nor from what systems add. Of a folder laid out like MVTec AD,
-    with train/good beside test and ground_truth, train/good is taken.
+    Hidden files and folders, and those of operating systems, are skipped. In a folder with the layout of MVTec AD
+    (train/good, test and ground_truth), only train/good is read. The number of files left out is printed.
 
     Raises:
-        DataError: No folder, no image, or good images beside folders of others.
+        DataError: The folder or its images are missing, or good images are beside folders of others.
     """
     if not folder.is_dir():
         raise DataError(f"--data {folder}: no such folder")
@@ -151,15 +149,15 @@ def find_good(folder: Path) -> list[Path]:
 
 
 def shown(path: Path) -> str:
-    """Return a path for the screen, also where its bytes are no UTF-8."""
+    """Return a printable path, even if its bytes are not UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def choose_input(paths: Sequence[Path], config: PartsConfig) -> DataConfig:
-    """Return the size, channels and resize policy for these images, as far as the recipe leaves them open.
+    """Choose the size, channels and resize policy for these images, as far as the recipe does not set them.
 
     Raises:
-        DataError: None of them can be read.
+        DataError: No image can be read.
     """
     headers = [header for path in paths if (header := peek(path))]
     if not headers:

@@ -1,6 +1,6 @@
-"""`python -m training calibrate NAME --data more_good/`: a published model's threshold from other images.
+"""`python -m training calibrate NAME --data more_good/`: recalibrate a published model on other images.
 
-The graphs stay as they are; scores, threshold, figures and card are new, and so is the version's number.
+The new version has the same graphs, with new scores, threshold, figures and card.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ MANY = 0.5  # share of good images over the old threshold at which they look cho
 
 @dataclass(frozen=True)
 class _Read:
-    """New good images at the model's size, and defects if there are any."""
+    """New good images at the model's size, with defects if given."""
 
     good: torch.Tensor
     learnt: Learnt  # what they look like
@@ -69,7 +69,7 @@ class _Read:
 
     @property
     def sha256(self) -> str:
-        """Over the bytes of all good images."""
+        """Checksum of the bytes of all good images."""
         return hashlib.sha256(self.good.numpy().tobytes()).hexdigest()
 
 
@@ -77,16 +77,15 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
     """Publish the next version of a model, calibrated on other good images, and return its directory.
 
     Args:
-        name: The model's.
-        sources: `data` are good images that it has not learnt from; `defects` and `masks` are for figures and charts.
+        name: Model name.
+        sources: `data` are good images outside the training set; `defects` and `masks` are for figures and charts.
         models: Directory of published models.
-        command: What was asked for, for the card.
-        progress: Whether bars are shown.
+        command: Command line, for the card.
+        progress: Show progress bars.
 
     Raises:
-        RunError: No such model, or one without the anomaly task.
-        DataError: The images cannot be used, or none is new: the model has learnt from them, or they are counted in its
-            calibration.
+        RunError: The model is missing, or does not offer the anomaly task.
+        DataError: The images cannot be used, or all are in the model's training set or calibration already.
         VerifyError, PublishError: The version is broken, or cannot be written.
     """
     version = newest_version(models / name)
@@ -139,9 +138,9 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
 
 
 def _pooled(old: Calibration, new: Answers, learnt: Learnt) -> tuple[bool, Calibration]:
-    """Return old and new scores as one calibration where they look alike, else the new ones.
+    """Pool old and new scores if their distributions are alike, else use the new ones.
 
-    And whether they are pooled.
+    Also return whether they are pooled.
     """
     is_pooled = bool(ks_2samp(old.scores, new.scores).pvalue >= ALIKE and old.map_peaks)
     if is_pooled:
@@ -174,7 +173,7 @@ def _read(sources: Sources, manifest: Manifest, *, progress: bool) -> _Read:
 def _leave_out_known(read: _Read, version: Path) -> _Read:
     """Return the images that are new to a version.
 
-    Scores of those it has learnt from are too low, and none counts twice.
+    Scores of training images are too low, and no image may count twice.
     """
     if not (version / SEEN).is_file():
         tqdm.write(f"mind: {version} keeps no list of the images it has learnt from; make sure that these are others")
@@ -204,7 +203,7 @@ def _note_counted(directory: Path, read: _Read, *, is_pooled: bool) -> None:
 
 
 def _look_chosen(share: float, version: int) -> str:
-    """Return a sentence where most good images are ones that the version before called unusual; else nothing."""
+    """Return a warning if the previous version flags most of the good images; else ""."""
     if share < MANY:
         return ""
     return (
@@ -214,7 +213,7 @@ def _look_chosen(share: float, version: int) -> str:
 
 
 def _as_bytes(path: Path, config: DataConfig) -> UInt8[torch.Tensor, "channel height width"]:
-    """Return an image as earlier versions learnt from it, and listed it: resized in steps of 8 bits."""
+    """Read an image as earlier releases did, resized in 8 bits, to compare it with their lists of training images."""
     x = to_bytes(torch.from_numpy(read_pixels(path, config.channels))).float().numpy()
     spec = InputSpec(channels=config.channels, height=config.height, width=config.width, resize=config.resize)
     plan = plan_placement(spec, *x.shape[1:])

@@ -1,4 +1,4 @@
-"""How well a model tells defects from good images, in figures and pictures."""
+"""Figures and pictures of how well a model separates defects from good images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ HEAT = (1.0, 0.15, 0.0)  # the colour laid over a picture where its map is high
 
 @dataclass(frozen=True)
 class Defects:
-    """Images with defects at the model's size, and for each where they are: (N,H,W), if masks were given."""
+    """Images with defects at the model's size, and their masks, (N,H,W), if given."""
 
     images: Images
     masks: NDArray[np.bool_] | None
@@ -43,10 +43,10 @@ class Defects:
 
 
 def read_defects(folder: Path, masks: Path | None, config: DataConfig, *, progress: bool) -> Defects:
-    """Return images with defects from a folder, and their masks from another, see `masks.py`.
+    """Read images with defects from a folder, and their masks from another; see `masks.py`.
 
     Raises:
-        DataError: No image, or one without a usable mask where masks are given.
+        DataError: The folder has no image, or masks are given and one is missing or unusable.
     """
     if not folder.is_dir():
         raise DataError(f"--defects {folder}: no such folder")
@@ -59,7 +59,7 @@ def read_defects(folder: Path, masks: Path | None, config: DataConfig, *, progre
 
 
 def judge_of(graph: Path | bytes) -> Judge:
-    """Return the graph as a function of images (N,C,H,W), bytes: their scores and maps."""
+    """Return the graph as a function from images (N,C,H,W), bytes, to scores and maps."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
     def judge(images: Tensor) -> Answer:
@@ -72,12 +72,12 @@ def judge_of(graph: Path | bytes) -> Judge:
 
 
 def figures(good: Answer, anomalous: Answer, masks: NDArray[np.bool_] | None) -> dict[str, float]:
-    """Return AUROC and F1-max of images; with masks also AUROC and AUPRO of pixels, at the model's size.
+    """Compute AUROC and F1-max of images; with masks also AUROC and AUPRO of pixels, at the model's size.
 
     Args:
-        good: Scores and maps of good images by detectors that they did not teach, at least one.
+        good: Held-out scores and maps of good images, at least one.
         anomalous: Scores of images with defects.
-        masks: Where their defects are.
+        masks: Masks of the defects.
     """
     found = {"auroc": auroc(good[0], anomalous[0]), "f1_max": f1_max(good[0], anomalous[0])}
     if masks is not None and masks.any():
@@ -90,14 +90,14 @@ def figures(good: Answer, anomalous: Answer, masks: NDArray[np.bool_] | None) ->
 def as_metrics(
     found: dict[str, float], beside: dict[str, dict[str, float]], *, good: int, defects: int, data: str
 ) -> list[Metric]:
-    """Return figures as the manifest wants them.
+    """Return figures as metrics of the manifest.
 
     Args:
-        found: The model's, by name.
-        beside: The name of a peer to its figures.
-        good: How many good images.
-        defects: How many with defects.
-        data: What both are.
+        found: Figures of the model by name.
+        beside: Figures of each peer, by the peer's name.
+        good: Number of good images.
+        defects: Number of images with defects.
+        data: Description of the images.
     """
     chance = {"auroc": 0.5, "pixel_auroc": 0.5, "aupro": 0.15, "f1_max": 2 * defects / (2 * defects + good)}
     units = {"f1_max": "F1", "aupro": "area up to a rate of 0.3"}
@@ -118,16 +118,16 @@ def as_metrics(
 def operating_points(
     scores: NDArray[np.float32], defects: NDArray[np.float32] | None, *, asked: float, data: str
 ) -> list[Metric]:
-    """Return what thresholds for several rates flag: of good images, and of defects where there are some.
+    """Return the shares of good images, and of defects if given, that thresholds for several rates flag.
 
-    A fifth of the good images at a time is judged by a threshold from the others, since one from all of them flags the
-    asked share of them by construction. Rates that the images cannot promise are left out, except the one asked for.
+    A fifth of the good images at a time is judged by a threshold from the others, since a threshold from all of them
+    flags the target share by construction. Rates below the resolution of the images are left out, except `asked`.
 
     Args:
-        scores: Scores of good images by detectors that they did not teach, in an order that says nothing.
+        scores: Held-out scores of good images, in random order.
         defects: Scores of images with defects.
         asked: The rate that the model is published with.
-        data: Which images they are.
+        data: Description of the images.
     """
     found = []
     for rate in sorted({asked, *(rate for rate in RATES if (len(scores) + 1) * rate >= 1)}):
@@ -156,9 +156,9 @@ def _share(
 def picture(
     calibration: Calibration, good: Images, good_answer: Answer, defects: Defects | None, answer: Answer | None
 ) -> bytes:
-    """Return a PNG: images, their maps as heat over them, what is marked, and the true mask if known.
+    """Draw images, their heat maps, the marked regions, and the true masks if known, as a PNG.
 
-    Without defects they are the good images with the highest scores: is one of them no good image?
+    Without defects, the images are the good ones with the highest scores, to check that all of them are good.
     """
     if defects is None or answer is None:
         highest = np.argsort(-good_answer[0], kind="stable")[: SHOWN_GOOD + SHOWN_DEFECTS].tolist()
@@ -186,5 +186,5 @@ def _shrunk(x: Tensor) -> Tensor:
 
 
 def _spread(count: int) -> list[int]:
-    """Return some of `count` things, as far apart as they are."""
+    """Return evenly spaced indices below `count`."""
     return list(range(0, count, max(1, count // SHOWN_DEFECTS)))[:SHOWN_DEFECTS]

@@ -1,4 +1,4 @@
-"""Copies of good images as they will vary: turned, moved, brighter or darker, saved as JPEG."""
+"""Varied copies of good images: rotated, shifted, brighter or darker, saved as JPEG."""
 
 import io
 from typing import Annotated
@@ -15,9 +15,9 @@ from training.images.pixels import Kept
 
 
 class VaryConfig(Section):
-    """What may vary in good images although the given ones do not show it: copies that do so teach and calibrate, too.
+    """Expected variation that the given good images do not show. Varied copies are used in training and calibration.
 
-    Where all are 0 there are no copies.
+    If all fields are 0, no copies are made.
     """
 
     turn: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
@@ -33,17 +33,17 @@ class VaryConfig(Section):
 
     @property
     def is_used(self) -> bool:
-        """Whether anything varies."""
+        """Whether any field is above 0."""
         return bool(self.turn or self.shift or self.light or self.jpeg)
 
 
 def varied(image: Kept, config: VaryConfig, rng: np.random.Generator) -> Kept:
-    """Vary an image; each kind of change has an even chance, and ends of its range are likelier than the middle.
+    """Vary an image. Each kind of change is applied with probability 1/2, more often near the ends of its range.
 
     Args:
-        image: (C, H, W), bytes or pixels in [0, 1], as it lies in the file.
-        config: What may vary.
-        rng: Draws how.
+        image: Image at the size of its file, (C, H, W), bytes or pixels in [0, 1].
+        config: Ranges of the changes.
+        rng: Random number generator.
     """
     turn, shift_x, shift_y, light, jpeg = np.cos(rng.uniform(0.0, np.pi, 5)) * (rng.random(5) < 0.5)  # in [-1, 1]
     top = 255.0 if image.dtype == np.uint8 else 1.0
@@ -73,7 +73,7 @@ def _moved(x: NDArray[np.float32], degrees: float, right: float, down: float) ->
 
 
 def _saved(x: NDArray[np.float32], quality: int) -> NDArray[np.float32]:
-    """Save as JPEG and read again."""
+    """Compress and decompress as JPEG."""
     values = np.rint(x * 255).astype(np.uint8).transpose(1, 2, 0)
     file = io.BytesIO()
     PillowImage.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(file, "JPEG", quality=quality)

@@ -23,10 +23,10 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
 
 
 def build(recipe: Recipe | CompressionRecipe) -> nn.Module:
-    """Make the recipe's network, its weights drawn from its seed.
+    """Build the recipe's network, with weights initialised from its seed.
 
     Raises:
-        RecipeError: Unknown architecture, or options it does not take.
+        RecipeError: The architecture or one of its options is unknown.
     """
     name, data = recipe.architecture.name, recipe.data
     if name not in ARCHITECTURES:

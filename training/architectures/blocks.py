@@ -1,4 +1,4 @@
-"""What the convolutional networks are built from."""
+"""Building blocks of the convolutional networks."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ class ResidualBlock(nn.Module):
 
     He et al., Identity Mappings in Deep Residual Networks, 2016, https://arxiv.org/abs/1603.05027; without
     normalisation and with the last convolution starting at zero (Zhang et al., Fixup, 2019,
-    https://arxiv.org/abs/1901.09321), so nothing depends on who else is in the batch.
+    https://arxiv.org/abs/1901.09321), so an output does not depend on the rest of the batch.
     """
 
     def __init__(self, width: int) -> None:
@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
 class GlobalBlock(nn.Module):
     """x + conv1x1(dense(conv1x1(x))), starting as the identity: every pixel sees every other, through `hidden` numbers.
 
-    Convolutions at one scale see a neighbourhood only; which digit this is can only be told from the whole image.
+    Convolutions at one scale see a neighbourhood only, but recognising a digit takes the whole image.
     """
 
     def __init__(self, width: int, *, shape: tuple[int, int], neck: int, hidden: int) -> None:
@@ -65,10 +65,10 @@ def residual_blocks(width: int, count: int) -> nn.Sequential:
 
 
 def pyramid_step(height: int, width: int, widths: Sequence[int], blocks: Sequence[int]) -> int:
-    """Return how many pixels of the image one pixel of the smallest level stands for: every width halves the size.
+    """Return the total stride of a pyramid whose every level halves the size, in pixels.
 
     Raises:
-        ValueError: The image cannot be halved that often, or `widths` and `blocks` differ in length.
+        ValueError: The stride does not divide the image, or `widths` and `blocks` differ in length.
     """
     step: int = 2 ** len(widths)
     if height % step or width % step:

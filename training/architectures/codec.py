@@ -1,4 +1,4 @@
-"""An autoencoder with a price on its latents: how many bits they take, at each of several rates."""
+"""An autoencoder with an entropy model of its latents, at several rates."""
 
 import math
 
@@ -18,7 +18,7 @@ Rows = Float[Tensor, "batch latent"]
 
 
 class Codec(nn.Module):
-    """x -> y -> symbols -> x_hat, with a gain per latent and rate and a prior that says what a symbol costs.
+    """x -> y -> symbols -> x_hat, with a gain per latent and rate, and a prior for the bits of a symbol.
 
     Ballé et al., End-to-end Optimized Image Compression, 2017, https://arxiv.org/abs/1611.01704: rounding becomes
     uniform noise where the bits are counted in training. Minnen and Singh, 2020, https://arxiv.org/abs/2007.08739: the
@@ -29,8 +29,8 @@ class Codec(nn.Module):
         symbols ->[ / gain[rate] ]-> (N,D) ->[ decoder ]-> x_hat (N,C,H,W)
 
     Args:
-        autoencoder: With `latent_dim`, `encode` and `decode`.
-        lambdas: One per rate, falling.
+        autoencoder: Network with `latent_dim`, `encode` and `decode`.
+        lambdas: Weight of the bits at each rate, falling.
     """
 
     def __init__(self, autoencoder: nn.Module, lambdas: tuple[float, ...]) -> None:
@@ -48,7 +48,7 @@ class Codec(nn.Module):
 
     @property
     def prior(self) -> list[nn.Parameter]:
-        """What says how likely a symbol is."""
+        """Parameters of the prior over symbols."""
         return [self.weight, self.location, self.log_scale]
 
     def encode(self, x: Images, rate: Int64[Tensor, " batch"]) -> Rows:
@@ -60,7 +60,7 @@ class Codec(nn.Module):
         return x_hat.float()
 
     def bits(self, y: Rows, rate: Int64[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return what y takes: minus the logarithm of how much of the prior lies within half a step of it."""
+        """Return the bits of y: minus log2 of the prior's mass within half a step of each value."""
         shares, inverse = self.weight[rate].softmax(-1), torch.exp(-self.log_scale[rate])  # (N, D, components)
         from_location = y[..., None] - self.location[rate]
         above, below = (torch.sigmoid((from_location + half) * inverse) for half in (0.5, -0.5))
@@ -70,7 +70,7 @@ class Codec(nn.Module):
     def forward(
         self, x: Images, rate: Int64[Tensor, " batch"], noise: Rows | None = None
     ) -> tuple[Images, Float[Tensor, " batch"]]:
-        """x_hat and the bits that it takes; training counts those of values with `noise`, in [0, 1), not rounded."""
+        """Return x_hat and its bits. In training, uniform `noise` in [0, 1) replaces rounding for the bits."""
         y = self.encode(x, rate)
         rounded = y + (y.round() - y).detach()
         counted = rounded if noise is None else y + noise - 0.5
@@ -78,7 +78,7 @@ class Codec(nn.Module):
 
 
 class Compress(nn.Module):
-    """x (N,C,H,W), rate (N,) -> y (N,D), to be rounded. A rate that does not exist is the nearest that does."""
+    """x (N,C,H,W), rate (N,) -> y (N,D), to be rounded. Rates are clamped to those that exist."""
 
     def __init__(self, codec: Codec) -> None:
         super().__init__()
@@ -100,10 +100,10 @@ class Decompress(nn.Module):
 
 
 def build_codec(recipe: CompressionRecipe) -> Codec:
-    """Make the recipe's codec, its weights drawn from its seed.
+    """Build the recipe's codec, with weights initialised from its seed.
 
     Raises:
-        RecipeError: Unknown architecture, one without a latent, or options that it does not take.
+        RecipeError: The architecture or one of its options is unknown, or the architecture has no latent.
     """
     autoencoder = build(recipe)
     if autoencoder.latent_dim is None:

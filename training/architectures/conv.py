@@ -10,7 +10,7 @@ from training.architectures.blocks import pyramid_step, residual_blocks
 
 
 class ConvAutoencoder(nn.Module):
-    """Residual convolutions on a pyramid, then two dense layers to `latent_dim` numbers: nothing else gets through.
+    """Residual convolutions on a pyramid, then two dense layers to `latent_dim` numbers, without skips.
 
     Masci et al., Stacked Convolutional Auto-Encoders, 2011, https://doi.org/10.1007/978-3-642-21735-7_7, with the
     residual blocks of `blocks.py`. Space becomes channels first (Shi et al., 2016,

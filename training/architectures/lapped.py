@@ -36,16 +36,16 @@ class LappedAutoencoder(nn.Module):
 
     It begins as JPEG's transform (Ahmed, Natarajan and Rao, Discrete Cosine Transform, 1974) with one step of
     quantisation for all frequencies. Training for squared error plus lambda times bits (as `codec.Codec`) lets kernels
-    grow over the edges of blocks (Malvar, Lapped transforms, 1990), and a small network after them takes away what
-    is seen of the blocks (Dong et al., Compression Artifacts Reduction by a Deep Convolutional Network, 2015).
+    grow over the edges of blocks (Malvar, Lapped transforms, 1990), and a small network after them removes blocking
+    artifacts (Dong et al., Compression Artifacts Reduction by a Deep Convolutional Network, 2015).
 
         x (N,1,H,W) ->[ conv 16x16, stride 8, / step ]-> y (N,64,H/8,W/8) ->[ round ]-> symbols
         symbols ->[ * step, transposed conv 16x16, stride 8 ]-> (N,1,H,W) ->[ + 3x3 convs at half the size ]-> x_hat
 
     Args:
         steps: Steps of quantisation, for pixels in [0, 1]: one per rate of luma, falling, and as many for chroma.
-        width: Channels of the network.
-        depth: Its convolutions.
+        width: Channels of the small network.
+        depth: Convolutions of the small network.
     """
 
     multiple_of = CELL
@@ -65,7 +65,7 @@ class LappedAutoencoder(nn.Module):
         self.log_scale = nn.Parameter(spread.log())
 
     def encode(self, x: Planes, rate: Int64[Tensor, " batch"]) -> Grid:
-        """y, to be rounded once it is `shrunk`."""
+        """Return y, which `shrunk` and rounding turn into symbols."""
         wide = functional.pad(x - 0.5, (MARGIN,) * 4, mode="reflect")
         return functional.conv2d(wide, self.analysis, stride=CELL) / self._step(rate)
 
@@ -79,9 +79,9 @@ class LappedAutoencoder(nn.Module):
         return plain + functional.pixel_shuffle(h, 2)
 
     def bits(self, y: Grid, rate: Int64[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Return what y takes by a prior per channel.
+        """Return the bits of y by a prior per channel.
 
-        The mean of a block (channel 0) as the difference to its left one.
+        Channel 0, the mean of a block, is coded as the difference from the block to its left.
         """
         mean = y[:, :1] - functional.pad(y[:, :1, :, :-1], (1, 0))
         y = torch.cat([mean, y[:, 1:]], 1)
@@ -97,7 +97,7 @@ class LappedAutoencoder(nn.Module):
     def forward(
         self, x: Planes, rate: Int64[Tensor, " batch"], noise: Grid | None = None
     ) -> tuple[Planes, Float[Tensor, " batch"]]:
-        """x_hat and the bits that it takes; training counts those of values with `noise`, in [0, 1), not rounded."""
+        """Return x_hat and its bits. In training, uniform `noise` in [0, 1) replaces rounding for the bits."""
         y = self.encode(x, rate)
         rounded = y + (shrunk(y).round() - y).detach()
         counted = rounded if noise is None else y + noise - 0.5
@@ -108,12 +108,12 @@ class LappedAutoencoder(nn.Module):
 
 
 def shrunk(y: Grid) -> Grid:
-    """Shrink Y towards zero, except channel 0, the mean of a block."""
+    """Shrink y towards zero, except channel 0, the mean of a block."""
     return torch.cat([y[:, :1], functional.softshrink(y[:, 1:], SHRINK)], 1)
 
 
 class Compress(nn.Module):
-    """x (N,1,H,W), rate (N,) -> y (N,64,H/8,W/8), to be rounded. A rate that does not exist is the nearest."""
+    """x (N,1,H,W), rate (N,) -> y (N,64,H/8,W/8), to be rounded. Rates are clamped to those that exist."""
 
     def __init__(self, network: LappedAutoencoder) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class Decompress(nn.Module):
 
 
 def reach(network: LappedAutoencoder) -> int:
-    """Return the distance of a pixel of x_hat to the farthest symbol it depends on, in pixels, by whole blocks."""
+    """Return the largest distance of a pixel of x_hat from a symbol it depends on, in pixels, as whole blocks."""
     refined = 2 * len(network.refine) + 1  # convolutions at half the size
     return -(-(refined + MARGIN) // CELL) * CELL + CELL
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class MLPAutoencoder(nn.Module):
-    """Fully connected layers that narrow to the latent and widen again: blind to where a pixel lies.
+    """Fully connected layers that narrow to the latent and widen again. They do not know which pixels are neighbours.
 
     Hinton and Salakhutdinov, Reducing the Dimensionality of Data with Neural Networks, 2006,
     https://doi.org/10.1126/science.1127647
@@ -16,7 +16,7 @@ class MLPAutoencoder(nn.Module):
         x (N,C,H,W) ->[ flatten ]-> (N,C*H*W) ->[ linear, LeakyReLU ]-> (N,hidden[0]) -> ... -> z (N,latent_dim)
         z ->[ the same widths backwards, or decoder_hidden ]-> (N,C*H*W) ->[ sigmoid ]-> x_hat (N,C,H,W)
 
-    Nothing asks for a mirror: with `decoder_hidden` the decoder has hidden layers of its own.
+    The decoder need not mirror the encoder: `decoder_hidden` gives its hidden layers.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The network for photographs: any size, told how noisy its input is, and larger by `scale` if that is asked for."""
+"""The network for photographs of any size, conditioned on the noise level, with optional enlargement by `scale`."""
 
 from collections.abc import Sequence
 
@@ -15,17 +15,17 @@ Images = Float[Tensor, "batch _ _ _"]  # (N, C, H, W); heights and widths differ
 
 
 class Restorer(nn.Module):
-    """A U-Net without a bottleneck of fixed size; it predicts what to add to its input.
+    """A fully convolutional U-Net that predicts the residual of its input.
 
     A level of the network sees half the resolution of the one above. To denoise (`scale=1`), 2x2 pixels are first
     folded into channels, which quarters the cost (Zhang et al., FFDNet, 2018, https://arxiv.org/abs/1710.04026), and a
-    plane of constant `sigma` is added if `takes_sigma`. To enhance, the network works on the small image, and
-    what it adds to its bicubic enlargement is unfolded at the end (Shi et al., 2016, https://arxiv.org/abs/1609.05158).
+    plane of constant `sigma` is added if `takes_sigma`. To enhance, the network works on the small image, and its
+    residual is unfolded and added to the bicubic enlargement (Shi et al., 2016, https://arxiv.org/abs/1609.05158).
 
     Args:
         channels: 1 or 3.
         scale: Factor on width and height.
-        takes_sigma: Whether `forward` wants the noise level.
+        takes_sigma: Whether `forward` takes the noise level.
         widths: Channels of each level, from the top.
         blocks: Residual blocks of each level, on the way down and again on the way up; once at the lowest.
     """
@@ -57,7 +57,7 @@ class Restorer(nn.Module):
 
     @property
     def multiple_of(self) -> int:
-        """Height and width of the input must be multiples of this."""
+        """Divisor of the height and width of inputs."""
         cell: int = self.fold * 2 ** len(self.down)
         return cell
 
@@ -89,26 +89,24 @@ class Restorer(nn.Module):
 
 
 class Clamped(nn.Module):
-    """The network as it is exported: its answer in [0, 1]."""
+    """The network for export, with its output clamped to [0, 1]."""
 
     def __init__(self, network: Restorer) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Images, sigma: Float[Tensor, " batch"] | None = None) -> Images:
-        """As `Restorer.forward`, clamped."""
+        """Return the output of `Restorer.forward`, clamped."""
         x_hat: Tensor = self.network(x, sigma) if self.network.takes_sigma else self.network(x)
         return x_hat.clamp(0.0, 1.0)
 
 
 @torch.enable_grad()
 def reach(network: Restorer) -> int:
-    """Return how far, in pixels of the input, something can be and still change a pixel of the output.
+    """Return the radius of the receptive field in pixels of the input, which is the halo of tiles.
 
-    The halo of tiles.
-
-    Measured on a copy with positive weights, in which no influence cancels or dies: the gradient of the pixels of one
-    cell of `multiple_of` pixels, with respect to the input, is zero just where the network does not look.
+    It is measured on a copy with positive weights, in which no influence cancels or vanishes: the gradient of the
+    pixels of one cell of `multiple_of` pixels is zero exactly outside the receptive field.
     """
     copy = Restorer(
         network.channels,

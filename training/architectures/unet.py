@@ -1,4 +1,4 @@
-"""U-Net: a denoiser whose skips let detail pass the bottleneck."""
+"""U-Net: a denoiser with skip connections around the bottleneck."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from training.architectures.blocks import GlobalBlock, pyramid_step, residual_bl
 
 
 class UNet(nn.Module):
-    """An encoder and decoder joined by skips at every scale: the best picture, but no latent to serve.
+    """An encoder and decoder joined by skips at every scale: the best pictures, but no latent.
 
     Ronneberger et al., U-Net, 2015, https://arxiv.org/abs/1505.04597, with skips that are added, the residual blocks
     of `blocks.py`, and space folded into channels first. With `hidden`, a dense block in the middle of the smallest

@@ -1,4 +1,4 @@
-"""Figures of detectors: AUROC, AUPRO and F1-max, exact and by ranks."""
+"""Metrics of detectors: exact AUROC, AUPRO and F1-max by ranks."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def auroc(normal: ArrayLike, anomalous: ArrayLike) -> float:
 
     Args:
         normal: Scores of normal images or pixels, any shape, at least one.
-        anomalous: Scores of anomalous ones.
+        anomalous: Scores of anomalous images or pixels.
     """
     negatives = np.sort(np.asarray(normal).ravel())
     positives = np.asarray(anomalous).ravel()
@@ -26,7 +26,7 @@ def auroc(normal: ArrayLike, anomalous: ArrayLike) -> float:
 def f1_max(normal: ArrayLike, anomalous: ArrayLike) -> float:
     """Return the largest F1 that any threshold reaches.
 
-    How well the two could be told apart if the threshold were known.
+    It is the F1 at the best threshold, which is not known in practice.
     """
     negatives, positives = np.sort(np.asarray(normal).ravel()), np.sort(np.asarray(anomalous).ravel())
     true = len(positives) - np.arange(len(positives))  # at the threshold of each positive, itself included
@@ -38,13 +38,13 @@ def f1_max(normal: ArrayLike, anomalous: ArrayLike) -> float:
 def aupro(maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]]) -> float:
     """Return AUPRO: area under the per-region overlap for false-positive rates up to 0.3, as a share of the largest.
 
-    Every connected region counts the same however large it is (Bergmann et al. 2021,
-    https://doi.org/10.1007/s11263-020-01400-4). Exact: a pixel of a region is found from the rate on that its own
-    value has among normal pixels.
+    Every connected region has the same weight, whatever its size (Bergmann et al. 2021,
+    https://doi.org/10.1007/s11263-020-01400-4). The result is exact: a pixel of a region is detected at every rate
+    above the share of normal pixels with its value or more.
 
     Args:
         maps: Anomaly maps, (H, W) each, of any sizes.
-        masks: Where the defects are, of the same sizes; all False in normal images. At least one region in all.
+        masks: Masks of the defects, of the same sizes; all False in normal images. At least one region in total.
     """
     normal = np.sort(np.concatenate([m[~mask] for m, mask in zip(maps, masks, strict=True)]))
     overlaps: list[float] = []

@@ -1,4 +1,4 @@
-"""Methods that cost nothing: figures to compare every trained network with."""
+"""Baselines without training, to compare every trained network with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def reduced_rank_regression(
 ) -> LinearMap:
     """Return the linear map of `rank` from corrupted to clean images with the least squared error.
 
-    PCA without a corruption.
+    Without a corruption it is PCA.
 
     Izenman, Reduced-rank regression for the multivariate linear model, 1975,
     https://doi.org/10.1016/0047-259X(75)90042-1: ordinary least squares, projected on the principal directions of its
@@ -58,9 +58,9 @@ def reduced_rank_regression(
 
     Args:
         images: Clean training images, (N, C, H, W).
-        corruption: What spoils the input, drawn once per image; None leaves it as it is.
-        rank: Numbers that get through.
-        progress: Show a bar.
+        corruption: Corruption of the input, drawn once per image; None for clean inputs.
+        rank: Rank of the map, the size of its latent.
+        progress: Show a progress bar.
     """
     generator = Generator().manual_seed(TRAINING_NOISE_SEED)
     pixels = images[0].numel()
@@ -85,7 +85,7 @@ def reduced_rank_regression(
 def denoising_baselines(
     train: Bytes, corruption: CorruptionConfig, rank: int | None, *, progress: bool
 ) -> dict[str, Callable[[Images], Images]]:
-    """Free denoisers by name; the linear one only for images that are small enough."""
+    """Return the baseline denoisers by name; the linear one only for images that are small enough."""
     functions: dict[str, Callable[[Images], Images]] = {"noisy input": lambda x: x, "median 3x3": median_filter}
     if rank and train[0].numel() <= LARGEST_LINEAR:
         linear = reduced_rank_regression(train, corruption, rank, progress=progress)
@@ -94,7 +94,7 @@ def denoising_baselines(
 
 
 class PixelPca:
-    """What the first principal components of the pixels cannot reproduce: an autoencoder that costs nothing."""
+    """Reconstruction error of PCA on pixels, the baseline of anomaly scores."""
 
     name = "PCA on pixels"
 
@@ -102,7 +102,7 @@ class PixelPca:
         self.components = components
 
     def fit(self, images: Bytes) -> None:
-        """Components of the training images, at 64x64 or as large as that."""
+        """Compute the components of the training images, reduced to at most 64x64 pixels."""
         x = _small(images).flatten(1)
         self.mean = x.mean(0)
         _, _, directions = torch.linalg.svd(x - self.mean, full_matrices=False)
@@ -110,7 +110,7 @@ class PixelPca:
         self.size = self.directions.numel()  # floats
 
     def __call__(self, images: Bytes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the mean squared residual, and where it is."""
+        """Return the mean squared residual of each image, and its map."""
         small = _small(images)
         x = small.flatten(1) - self.mean
         residual = (x - x @ self.directions.T @ self.directions).reshape(small.shape)

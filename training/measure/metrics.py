@@ -1,4 +1,4 @@
-"""Measure how close a restored picture is to the clean one. A metric is a function here and its line in METRICS."""
+"""Metrics of restored pictures. To add one: a function here and its line in METRICS."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ Picture = Float[Tensor, "1 channel height width"]
 
 @dataclass(frozen=True)
 class PictureMetric:
-    """A metric of one picture, and how tables and cards name it.
+    """A metric of one picture, with its name in tables and on cards.
 
     Attributes:
         title: Title of its column.
-        unit: What a mean over pictures of it is.
-        digits: Behind the point, in tables.
-        of: (x_hat, x) -> its value; both (1, C, H, W), pixels in [0, 1]. Larger is better.
+        unit: Unit of its mean over pictures.
+        digits: Decimal places in tables.
+        of: (x_hat, x) -> value; both (1, C, H, W), pixels in [0, 1]. Larger is better.
     """
 
     title: str

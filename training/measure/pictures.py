@@ -1,4 +1,4 @@
-"""Figures of an exported graph on held-out photographs, with baselines."""
+"""Metrics of an exported graph on held-out photographs, with baselines."""
 
 from collections.abc import Callable, Iterator
 
@@ -54,7 +54,7 @@ class SizedGraph:
 
 
 def thorough(restore: Restore) -> Restore:
-    """Return what the service answers with `thorough=true`: the mean over all orientations of the image."""
+    """Wrap a function to average over all orientations of the image, as the service does with `thorough=true`."""
 
     def mean(x: Image, sigma: float) -> Image:
         answers = []
@@ -69,7 +69,7 @@ def thorough(restore: Restore) -> Restore:
 
 
 def noisy_pairs(pairs: tuple[Pair, ...], recipe: RestorationRecipe, sigma: float) -> Iterator[tuple[Image, Image]]:
-    """Yield the input and the wanted output of every picture, with the same noise at every call."""
+    """Yield input and target of every picture, with the same noise at every call."""
     generator = generator_for(TEST_NOISE_SEED, int(sigma))
     for pair in pairs:
         made = prepare(pair, recipe)
@@ -82,7 +82,7 @@ def noisy_pairs(pairs: tuple[Pair, ...], recipe: RestorationRecipe, sigma: float
 
 
 def means(restore: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, sigma: float) -> dict[str, float]:
-    """Measure every metric of METRICS, mean over pictures; enlarged ones lose a border of `scale` pixels."""
+    """Return the mean of every metric over the pictures; a border of `scale` pixels is cropped from enlarged ones."""
     values = []
     for x_in, x in noisy_pairs(pairs, recipe, sigma):
         x_hat = restore(x_in, sigma)
@@ -93,20 +93,20 @@ def means(restore: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, 
 
 
 def bicubic(x: Image, scale: int) -> Image:
-    """Return pictures enlarged by Pillow's bicubic filter."""
+    """Enlarge pictures by Pillow's bicubic filter."""
     height, width = (side * scale for side in x.shape[2:])
     return to_pixels(resized((x[0] * SIGMA_UNIT).round().byte(), height, width))[None]
 
 
 def baselines(recipe: RestorationRecipe) -> dict[str, Restore]:
-    """Return the baselines by name."""
+    """Return the baselines for the recipe's task, by name."""
     if recipe.kind == "enhance":
         return {"bicubic": lambda x, _: bicubic(x, recipe.scale)}
     return {"as it comes": lambda x, _: x, "median 3x3": lambda x, _: median_filter(x)}
 
 
 def measure(graph: Restore, photos: Photos, recipe: RestorationRecipe) -> tuple[Metric, ...]:
-    """Measure the graph beside the baselines on the test pictures, or on those of validation where there are none."""
+    """Measure the graph and the baselines on the test pictures, or on the validation pictures if there are none."""
     pairs, part = photos.measured
     if recipe.kind == "blind":
         return (_of_hidden_pixels(graph, photos),)
@@ -134,7 +134,7 @@ def measure(graph: Restore, photos: Photos, recipe: RestorationRecipe) -> tuple[
 
 
 def _blind(graph: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, *, data: str) -> Iterator[Metric]:
-    """Measure a network that is told nothing: beside the level told, and on JPEG beside the file as it comes."""
+    """Measure the network without a noise level, compared with the true level, and on JPEG files."""
 
     def alone(x: Image, _: float) -> Image:
         return graph(x, UNTOLD)

@@ -1,4 +1,4 @@
-"""What files of photographs weigh and how like the originals their images are: real files, read again."""
+"""Size and PSNR of compressed photographs, measured on real files that are written and read again."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,16 +35,16 @@ Graph = Callable[[Float32[np.ndarray, "1 _ _ _"], Float32[np.ndarray, "1"]], Flo
 
 @dataclass(frozen=True)
 class PlaneCodec:
-    """Both graphs of a model as functions of a plane, or of its symbols, and a rate."""
+    """Both graphs of a model: functions of a plane and a rate, and of symbols and a rate."""
 
     compress: Graph
     decompress: Graph
     rates: int
 
     def symbols(self, photo: Photo, rate: int, tables: Sequence[Tables] = ()) -> list[Symbols]:
-        """Return the symbols (64, rows, columns) of its planes.
+        """Return the symbols of the photograph's planes, (64, rows, columns) each.
 
-        Those that the planes' tables can write, if they are given.
+        If `tables` are given, symbols are clipped to their ranges.
         """
         made = []
         for number, plane in enumerate(to_planes(photo.astype(np.float32) / np.float32(255))):
@@ -55,7 +55,7 @@ class PlaneCodec:
         return made
 
     def photo(self, symbols: Sequence[Symbols], size: tuple[int, int], rate: int) -> Photo:
-        """Return what is drawn of them, in bytes as files have them."""
+        """Decode a photograph from its symbols, rounded to bytes."""
         planes: list[Plane] = []
         for number, (grid, shape) in enumerate(zip(symbols, sizes_of_planes(*size, len(symbols)), strict=True)):
             x_hat = self.decompress(grid[None].astype(np.float32), self._index(rate, number))
@@ -68,7 +68,7 @@ class PlaneCodec:
 
 
 def served_codec(directory: Path, rates: int) -> PlaneCodec:
-    """Return the graphs of a directory, by onnxruntime."""
+    """Open the graphs of a directory with onnxruntime."""
 
     def graph(name: str, first: str) -> Graph:
         session = onnxruntime.InferenceSession(directory / f"{name}.onnx", providers=["CPUExecutionProvider"])
@@ -83,7 +83,7 @@ def served_codec(directory: Path, rates: int) -> PlaneCodec:
 
 
 def torch_codec(network: LappedAutoencoder) -> PlaneCodec:
-    """Return a network that was not exported."""
+    """Wrap a PyTorch network as a codec, before its export."""
 
     def graph(module: torch.nn.Module) -> Graph:
         @torch.no_grad()
@@ -97,7 +97,7 @@ def torch_codec(network: LappedAutoencoder) -> PlaneCodec:
 
 
 def unaligned(photo: torch.Tensor) -> Photo:
-    """Without its first rows and columns."""
+    """Crop the first rows and columns, so that the codec's blocks are not aligned with those of an earlier JPEG."""
     cut: Photo = np.ascontiguousarray(to_bytes(photo).numpy()[:, OFFSET:, OFFSET:])
     return cut
 
@@ -105,12 +105,12 @@ def unaligned(photo: torch.Tensor) -> Photo:
 def measure_rate(
     codec: PlaneCodec, point: RatePoint, grid: Grid, photos: Sequence[Photo], *, name: str, rate: int
 ) -> Point:
-    """Return bytes per photograph, header included, and the PSNR of all values of all pixels.
+    """Measure bytes per photograph, header included, and the PSNR over all pixels and channels.
 
-    The header holds `name`, the model's.
+    The header includes `name`, the model name.
 
     Raises:
-        VerifyError: A file was not read as it was written.
+        VerifyError: A file read differs from the file written.
     """
     size, squares = 0, 0.0
     for photo in photos:
@@ -136,7 +136,7 @@ def measure_all(
     what: str,
     progress: bool,
 ) -> list[Point]:
-    """Return a point per rate, fewest bytes first."""
+    """Measure a point per rate, fewest bytes first."""
     return [
         measure_rate(codec, point, grid, photos, name=name, rate=rate)
         for rate, point in enumerate(tqdm(points, desc=what, unit="rate", disable=not progress))
@@ -146,7 +146,7 @@ def measure_all(
 def file_of(
     name: str, rate: int, symbols: Sequence[Int32[np.ndarray, "_ _ _"]], size: tuple[int, int], payload: bytes
 ) -> bytes:
-    """Return the file that the service would write with the model `name`, digests left empty."""
+    """Write the file as the service does for the model `name`, with empty digests."""
     none = bytes(DIGEST_BYTES)
     return write_container(
         Container(

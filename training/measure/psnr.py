@@ -1,4 +1,4 @@
-"""How good a reconstruction is."""
+"""Squared error and PSNR of reconstructions."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def mean_squared_error(
     images: Real[Tensor, "image channel height width"],
     corruption: CorruptionConfig | None,
 ) -> float:
-    """Return mean over all pixels of (function(x_noisy) - x)²; of (function(x) - x)² where `corruption` is None."""
+    """Return the mean over all pixels of (function(x_noisy) - x)², or of (function(x) - x)² if `corruption` is None."""
     generator = Generator().manual_seed(TEST_NOISE_SEED)
     total = 0.0
     for chunk in torch.split(images, CHUNK):
@@ -35,11 +35,11 @@ def mean_squared_error(
 
 
 def hidden_error(restore: Callable[[Tensor], Tensor], x: Tensor, generator: Generator) -> float:
-    """Return the mean squared error of pixels of `x` that `restore` did not see."""
+    """Return the mean squared error over pixels of `x` that were hidden from `restore`."""
     hidden = hide(x, generator)
     return float((restore(hidden.x_in) - x).square()[hidden.mask.expand_as(x)].mean())
 
 
 def psnr_db(mse: float) -> float:
-    """Return peak signal-to-noise ratio in decibels of pixels in [0, 1] with mean squared error `mse`, above 0."""
+    """Return the peak signal-to-noise ratio in dB for pixels in [0, 1] and mean squared error `mse`, above 0."""
     return -10.0 * math.log10(mse)

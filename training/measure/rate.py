@@ -1,4 +1,4 @@
-"""What compresses pictures without learning: a sheet of images as one JPEG, WebP, AVIF, JPEG XL or PNG."""
+"""Classical codecs as baselines of compression: a sheet of images as one JPEG, WebP, AVIF, JPEG XL or PNG."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ Bytes = UInt8[np.ndarray, "image channel height width"]
 
 @dataclass(frozen=True)
 class Point:
-    """A file's size for one image of it, and how like the original the images are."""
+    """A point of a rate-distortion curve: bytes per image and PSNR."""
 
     bytes_per_image: float
     psnr_db: float
@@ -30,7 +30,7 @@ Codec = Callable[[Image.Image, int], bytes]
 
 
 def lossy_codecs() -> dict[str, tuple[Codec, Sequence[int]]]:
-    """Name to (picture, quality -> file) and the qualities worth trying, of the formats that this Pillow can write."""
+    """Return the lossy formats that this Pillow can write: name to (picture, quality -> file) and qualities to try."""
     codecs: dict[str, tuple[Codec, Sequence[int]]] = {
         "JPEG": (_writer("JPEG", optimize=True), range(1, 96, 3)),
         "WebP": (_writer("WEBP", method=6), (0, 1, 2, 3, 4, 6, 8, 12, 20, 40, 80)),
@@ -46,7 +46,7 @@ def lossy_codecs() -> dict[str, tuple[Codec, Sequence[int]]]:
 
 
 def sheet_of(images: Bytes) -> Image.Image:
-    """Return the images as one picture, in rows as long as they are many; what is left of the last row is black."""
+    """Lay out the images as one picture with about as many rows as columns; the rest of the last row is black."""
     count, channels, height, width = images.shape
     columns = int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
@@ -58,10 +58,7 @@ def sheet_of(images: Bytes) -> Image.Image:
 
 
 def lossy_curve(sheets: Sequence[Bytes], codec: Codec, qualities: Sequence[int]) -> list[Point]:
-    """Return a point per quality over all sheets.
-
-    Bytes per image, and the PSNR of the mean squared error of all pixels.
-    """
+    """Measure a point per quality: bytes per image, and the PSNR over all pixels of all sheets."""
     pictures = [sheet_of(images) for images in sheets]
     images, pixels = sum(map(len, sheets)), sum(np.asarray(picture).size for picture in pictures)
     points = []
@@ -78,7 +75,7 @@ def lossy_curve(sheets: Sequence[Bytes], codec: Codec, qualities: Sequence[int])
 
 
 def best(points: Sequence[Point]) -> list[Point]:
-    """Without those that another one beats in bytes and PSNR: JPEG XL's qualities do not always rise."""
+    """Return the Pareto front of points: the quality settings of JPEG XL are not always monotonic."""
     return [
         p for p in points if not any(q.bytes_per_image < p.bytes_per_image and q.psnr_db > p.psnr_db for q in points)
     ]
@@ -91,9 +88,9 @@ def lossless_size(sheets: Sequence[Bytes]) -> float:
 
 
 def size_at(points: Sequence[Point], psnr: float) -> float | None:
-    """Return bytes per image at that PSNR, between the two points around it.
+    """Interpolate the bytes per image at a PSNR between the two points around it.
 
-    None where the curve does not get there, or jumps over it by more than `WIDEST_STEP_DB`.
+    None if the curve does not reach it, or the two points are more than `WIDEST_STEP_DB` apart.
     """
     below = [p for p in points if p.psnr_db <= psnr]
     above = [p for p in points if p.psnr_db >= psnr]
@@ -110,14 +107,14 @@ def size_at(points: Sequence[Point], psnr: float) -> float | None:
 
 
 def widest_gap(points: Sequence[Point], psnr: float) -> tuple[Point, Point] | None:
-    """Return the first two neighbours between which `size_at` finds nothing, if they begin below that PSNR."""
+    """Return the first two neighbours too far apart for `size_at`, if they begin below that PSNR."""
     ordered = sorted(points, key=lambda p: p.psnr_db)
     pairs = pairwise(ordered)
     return next((p for p in pairs if p[1].psnr_db - p[0].psnr_db > WIDEST_STEP_DB and p[0].psnr_db < psnr), None)
 
 
 def draw_curves(curves: dict[str, list[Point]], *, around: list[Point]) -> bytes:
-    """Return PSNR over bytes per image of each method, as PNG, for the PSNRs of `around` and a little beyond."""
+    """Draw PSNR over bytes per image of each method as PNG, for the PSNRs of `around` and a little beyond."""
     low, high = min(p.psnr_db for p in around) - 2.0, max(p.psnr_db for p in around) + 2.0
     shown = {
         label: sorted((p.bytes_per_image, p.psnr_db) for p in points if low <= p.psnr_db <= high)

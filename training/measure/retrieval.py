@@ -1,4 +1,4 @@
-"""How well nearest neighbours in some features show the same thing. Labels judge; no feature is made with them."""
+"""Metrics of retrieval by nearest neighbours. Labels are used for evaluation only, not for the features."""
 
 import torch
 from jaxtyping import Float, UInt8
@@ -15,9 +15,9 @@ Labels = UInt8[Tensor, "_"]
 def neighbour_accuracy(
     gallery: Features, gallery_labels: Labels, queries: Features, labels: Labels, *, progress: bool = False
 ) -> float:
-    """Share of queries whose five nearest images of the gallery, by Euclidean distance, vote for the right label.
+    """Return the share of queries whose five nearest gallery images, by Euclidean distance, vote for the right label.
 
-    Of labels with as many votes each, the one of the nearest image wins.
+    Ties go to the label of the nearest image.
     """
     right = 0
     classes = int(max(gallery_labels.max(), labels.max())) + 1
@@ -34,9 +34,9 @@ def neighbour_accuracy(
 def mean_average_precision(
     gallery: Features, gallery_labels: Labels, queries: Features, labels: Labels, *, progress: bool = False
 ) -> float:
-    """Return mean over queries of the average precision.
+    """Return the mean over queries of the average precision.
 
-    At every gallery image of the same label, how many up to it are.
+    Average precision is the mean of the precision at the rank of every gallery image with the label of the query.
     """
     total, counted = 0.0, 0
     ranks = torch.arange(1, len(gallery) + 1)
@@ -52,7 +52,7 @@ def mean_average_precision(
 
 
 def _distances(queries: Features, gallery: Features) -> Float[Tensor, "query image"]:
-    """Return squared distances, less the query's own length: what is nearest stays nearest."""
+    """Return squared distances minus the squared norm of the query, which does not change their order."""
     return gallery.square().sum(1) - 2.0 * queries @ gallery.T
 
 

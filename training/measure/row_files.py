@@ -1,4 +1,4 @@
-"""What files of a model weigh and how like the originals their images are: real files, real graphs."""
+"""Size and PSNR of compressed small images, measured on real files with the exported graphs."""
 
 import hashlib
 from pathlib import Path
@@ -21,10 +21,10 @@ CHUNK = 500  # images at a time
 
 
 class ServedCodec:
-    """The two graphs of a model, and its tables once they are known.
+    """The two graphs of a model, and its tables once they are fitted.
 
     Args:
-        directory: With compress.onnx and decompress.onnx.
+        directory: Directory with compress.onnx and decompress.onnx.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -35,7 +35,7 @@ class ServedCodec:
         self._decompress = onnxruntime.InferenceSession(content, providers=providers)
 
     def latents(self, x: Images, rate: int) -> Latents:
-        """Return what becomes the symbols of images at a rate, not yet rounded."""
+        """Encode images at a rate; rounding the latents gives the symbols."""
         chunks = [
             self._compress.run(None, {"x": part, "rate": np.full(len(part), rate, np.float32)})[0]
             for part in np.split(x, range(CHUNK, len(x), CHUNK))
@@ -44,7 +44,7 @@ class ServedCodec:
         return y
 
     def images(self, symbols: Symbols, rate: int) -> Images:
-        """Return what the decoder makes of symbols."""
+        """Decode images from symbols."""
         rates = np.full(len(symbols), rate, np.float32)
         (x_hat,) = self._decompress.run(None, {"symbols": symbols.astype(np.float32), "rate": rates})
         made: Images = x_hat
@@ -52,7 +52,7 @@ class ServedCodec:
 
 
 def file_of(name: str, codec: ServedCodec, rates: tuple[RatePoint, ...], rate: int, symbols: Symbols) -> bytes:
-    """Return the file that the service would write of images of the model's own size."""
+    """Write the file as the service does for images of the model's size."""
     tables = bytes.fromhex(digest_of(rates))
     return write_container(
         Container(
@@ -72,7 +72,7 @@ def file_of(name: str, codec: ServedCodec, rates: tuple[RatePoint, ...], rate: i
 def measure_rate(
     name: str, codec: ServedCodec, rates: tuple[RatePoint, ...], rate: int, x: Images, *, images_per_file: int
 ) -> Point:
-    """Return bytes per image with that many images in a file, and the PSNR of all pixels, rounded to bytes."""
+    """Measure bytes per image with `images_per_file` images, and the PSNR over all pixels, rounded to bytes."""
     tables = rates[rate].tables
     symbols = to_symbols(codec.latents(x, rate), tables)
     size, squares = 0, 0.0
@@ -88,7 +88,7 @@ def measure_rate(
 def measure_all(
     name: str, codec: ServedCodec, compression: Compression, x: Images, *, images_per_file: int, progress: bool
 ) -> list[Point]:
-    """Return a point per rate, fewest bytes first."""
+    """Measure a point per rate, fewest bytes first."""
     rates = range(len(compression.rates))
     return [
         measure_rate(name, codec, compression.rates, rate, x, images_per_file=images_per_file)

@@ -1,4 +1,4 @@
-"""Photographs as grids of symbols: squared error plus bits, on patches of planes at a random rate each."""
+"""Compression of photographs as grids of symbols: squared error plus bits, on patches of planes at random rates."""
 
 from functools import partial
 from pathlib import Path
@@ -45,17 +45,17 @@ GridsRun = Run[PhotoCodecRecipe, Photos]
 
 
 def build_network(recipe: PhotoCodecRecipe) -> LappedAutoencoder:
-    """Return the recipe's network before training: its kernels are cosines, the rest is drawn from its seed."""
+    """Build the recipe's network: its kernels start as cosines, other weights are initialised from its seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
         return LappedAutoencoder(recipe.steps, width=recipe.network.width, depth=recipe.network.depth)
 
 
 def job(recipe: PhotoCodecRecipe, data: Photos, device: torch.device) -> Job:
-    """Return the training that a recipe asks for.
+    """Return the training job of a recipe.
 
     Raises:
-        TrainingError: No picture is large enough.
+        TrainingError: All pictures are too small for a patch.
     """
     config = recipe.training
     patches = Patches(data.train, recipe)
@@ -95,7 +95,7 @@ def job(recipe: PhotoCodecRecipe, data: Photos, device: torch.device) -> Job:
 
 @torch.no_grad()
 def validation_loss(model: nn.Module, pairs: tuple[Pair, ...], lambdas: Float[Tensor, " rate"]) -> float:
-    """Return mean of `trade_off` over the planes of all photographs at every rate, with rounded symbols."""
+    """Return the mean of `trade_off` over the planes of all photographs at every rate, with rounded symbols."""
     losses, rates = [], len(lambdas) // 2
     for pair in pairs:
         for number, plane in enumerate(planes_of(middle(pair.clean, VALIDATION_SIDE))):
@@ -108,7 +108,7 @@ def validation_loss(model: nn.Module, pairs: tuple[Pair, ...], lambdas: Float[Te
 
 
 def read(recipe: PhotoCodecRecipe, sources: Sources, progress: bool) -> Photos:
-    """Colour photographs from a folder."""
+    """Read colour photographs from a folder."""
     if sources.data is None:
         raise DataError("which photographs? Give --data FOLDER")
     least = 2 * recipe.training.patch  # chroma has half the size
@@ -119,7 +119,7 @@ def read(recipe: PhotoCodecRecipe, sources: Sources, progress: bool) -> Photos:
 
 
 def finish(run: GridsRun, places: Places) -> Finished:
-    """Export the network, count its tables on training photographs, and measure real files of the others."""
+    """Export the network, fit its tables on training photographs, and measure real files of the others."""
     recipe, data, directory = run.recipe, run.data, run.path(MODEL)
     network = load_weights(build_network(recipe), run.directory)
     graphs = _export(network, directory)
@@ -164,7 +164,7 @@ GRIDS = Problem(takes=("data",), read=read, summary=lambda data: data.summary, f
 
 
 def fit_points(codec: PlaneCodec, photos: list[Photo], *, progress: bool) -> list[RatePoint]:
-    """Return the tables of training photographs at every rate; figures are still to be measured."""
+    """Fit the tables of every rate on training photographs; metrics are measured later."""
     points = []
     for rate in tqdm(range(codec.rates), desc="tables", unit="rate", disable=not progress):
         planes = [codec.symbols(photo, rate) for photo in photos]
@@ -189,7 +189,7 @@ def _export(network: LappedAutoencoder, directory: Path) -> dict[Task, Graph]:
 
 @torch.no_grad()
 def _inputs(task: Task, network: LappedAutoencoder, planes: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """Return random planes, or the symbols of such, at several rates."""
+    """Return example inputs of a task's graph: random planes, or their symbols, at several rates."""
     generator = generator_for(GOLDEN_SEED, rows)
     x = torch.rand(planes, 1, rows * CELL, columns * CELL, generator=generator)
     rate = torch.arange(planes, dtype=torch.float32) % len(network.steps)
@@ -197,9 +197,10 @@ def _inputs(task: Task, network: LappedAutoencoder, planes: int, rows: int, colu
 
 
 def _golden(recipe: PhotoCodecRecipe, tables: Tables, directory: Path) -> tuple[dict[str, NDArray[np.float32]], bytes]:
-    """Return a smooth plane and one with an edge, their symbols at the default rate and what is drawn of those.
+    """Return a golden sample: a smooth plane and one with an edge, their symbols at the default rate, and x_hat.
 
-    Returns: All that by name, and the symbols as the range coder writes them.
+    Returns:
+        The arrays by name, and the symbols as the range coder writes them.
     """
     side = GOLDEN_CELLS * CELL
     ramp = torch.linspace(0.2, 0.8, side)

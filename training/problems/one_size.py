@@ -1,4 +1,4 @@
-"""Images of one size: a network that reconstructs them from corrupted ones, with or without a latent."""
+"""Reconstruction of images of one size from corrupted ones, by networks with or without a latent."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,10 +23,10 @@ VALIDATION_BATCH = 500
 
 
 def job(recipe: Recipe, data: Dataset, device: torch.device) -> Job:
-    """Return the training that a recipe asks for: the loss of the reconstruction, and of the latents if it says so.
+    """Return the training job of a recipe: reconstruction loss, and the regularisation of latents if it has one.
 
     Raises:
-        RecipeError: An unknown loss, corruption or regularisation, or one that the network cannot have.
+        RecipeError: The loss, corruption or regularisation is unknown, or does not fit the network.
     """
     config, penalty = recipe.training, recipe.regularisation
     if config.loss not in LOSSES:
@@ -77,7 +77,7 @@ def validation_loss(
     recipe: Recipe,
     device: torch.device,
 ) -> float:
-    """Return mean loss over `images`, all corrupted, with the same corruption at every call."""
+    """Return the mean loss over `images`, all corrupted, with the same corruption at every call."""
     loss_of = LOSSES[recipe.training.loss]
     generator = generator_for(recipe.training.seed, VALIDATION_STEP)
     total = 0.0
@@ -92,6 +92,6 @@ def trained(recipe: Recipe, run_dir: Path) -> nn.Module:
     """Return the network of a run with its trained weights.
 
     Raises:
-        TrainingError: It has none yet, or they are of another network.
+        TrainingError: The run has no weights yet, or they belong to another network.
     """
     return load_weights(build(recipe), run_dir)

@@ -1,4 +1,4 @@
-"""From trained weights to a model of images of one size: prior, detector, graphs, figures, threshold."""
+"""The stages after training for images of one size: prior, detector, graphs, metrics, threshold."""
 
 import shutil
 from collections.abc import Callable
@@ -42,15 +42,15 @@ OneSizeRun = Run[Recipe, Dataset]
 
 
 def read(recipe: Recipe, sources: Sources, progress: bool) -> Dataset:
-    """Return the images that the recipe asks for."""
+    """Read the images of the recipe."""
     return load_data(recipe.data, sources.data, seed=recipe.training.seed, progress=progress)
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Check that everything the recipe names exists and fits together, before an hour of training.
+    """Check before training that the names in the recipe exist and its options are compatible.
 
     Raises:
-        RecipeError: It does not; the message says what.
+        RecipeError: A name is unknown, or options are incompatible.
     """
     if missing := sorted(set(recipe.default_for) - set(recipe.tasks)):
         raise RecipeError(f"default_for has {', '.join(missing)}, but `tasks` are {', '.join(recipe.tasks)}")
@@ -63,7 +63,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def prior_stage(run: OneSizeRun, places: Places) -> None:
-    """Weights -> where the latents of the training images lie, for `generate` to draw from."""
+    """Fit the prior of `generate` to the latents of the training images."""
     if "generate" not in run.recipe.tasks:
         return
     run.need(WEIGHTS, "train")
@@ -75,7 +75,7 @@ def prior_stage(run: OneSizeRun, places: Places) -> None:
 
 
 def detector_stage(run: OneSizeRun, places: Places) -> None:
-    """Training images -> what `anomaly` answers with; it needs no weights of the autoencoder."""
+    """Train the detector of `anomaly` on the training images, independently of the autoencoder."""
     if "anomaly" not in run.recipe.tasks:
         return
     for made_before in (GRAPHS, EVALUATION, CALIBRATION):  # of another detector, or from when a model had none
@@ -86,7 +86,7 @@ def detector_stage(run: OneSizeRun, places: Places) -> None:
 
 
 def export_stage(run: OneSizeRun, places: Places) -> None:
-    """Weights -> one ONNX graph per task, compared with PyTorch; int8 if the recipe says so."""
+    """Export one ONNX graph per task, compared with PyTorch; int8 if the recipe says so."""
     run.need(WEIGHTS, "train")
     model = trained(run.recipe, run.directory)
     x = to_pixels(run.data.test[:EXAMPLES])
@@ -109,14 +109,14 @@ def export_stage(run: OneSizeRun, places: Places) -> None:
 
 
 def evaluate_stage(run: OneSizeRun, places: Places) -> None:
-    """Graphs -> figures on the test images beside free baselines."""
+    """Measure the graphs on the test images, with baselines."""
     run.need(GRAPHS, "export")
     evaluate(run, tuple(map(_open, places.beside)), progress=places.progress)
     say(Metric.model_validate(metric) for metric in run.read(EVALUATION, "evaluate")["metrics"])
 
 
 def calibrate_stage(run: OneSizeRun, places: Places) -> None:
-    """Set the threshold of the exported anomaly graph, from normal images kept back for it."""
+    """Calibrate the threshold of the exported anomaly graph on the calibration images."""
     if "anomaly" in run.recipe.tasks:
         calibrate(run, progress=places.progress)
         content = run.read(CALIBRATION, "calibrate")
@@ -138,7 +138,7 @@ LATER_STAGES: dict[str, tuple[Callable[[OneSizeRun, Places], None], str]] = {
 
 
 def finish(run: OneSizeRun, places: Places) -> Finished:
-    """Return the stages that are not done yet, then the version's files."""
+    """Run the stages that are not done yet, then assemble the version."""
     for name, (stage, leaves) in LATER_STAGES.items():
         asks_anew = name == "evaluate" and places.beside  # figures without those of `beside` are not what was asked for
         if asks_anew or not run.path(leaves).exists():
@@ -147,7 +147,7 @@ def finish(run: OneSizeRun, places: Places) -> Finished:
 
 
 def assemble(run: OneSizeRun, places: Places) -> Finished:
-    """Return the files of a version in the run's `model/`, but card and manifest; and what its stages have found."""
+    """Copy the files of a version, except card and manifest, to the run's `model/`, and return the results."""
     recipe, data, directory = run.recipe, run.data, run.path(MODEL)
     graphs, evaluation = run.read(GRAPHS, "export"), run.read(EVALUATION, "evaluate")
     metrics, limits = list(evaluation["metrics"]), list(recipe.limits)

@@ -1,6 +1,6 @@
-"""Good images of parts: a detector of anomalies, learnt, exported, calibrated and measured.
+"""Anomaly detection on parts: train a detector on good images, export, calibrate and measure it.
 
-All of it takes minutes and nothing is published before the end, so a fit that was stopped simply starts again.
+A fit takes minutes and publishes at its end, so an interrupted fit starts from the beginning.
 """
 
 import hashlib
@@ -52,24 +52,24 @@ SEEN = "learnt_from.txt"  # digests of the images that a model has learnt from, 
 
 @dataclass(frozen=True)
 class Images:
-    """Good images, and for the figures alone some with defects."""
+    """Good images, and images with defects for the metrics alone."""
 
     parts: Parts
     defects: Defects | None
 
     @property
     def name(self) -> str:
-        """Name of the folder of good images."""
+        """The name of the folder of good images."""
         return self.parts.name
 
     @property
     def sha256(self) -> str:
-        """Over the bytes of all good images."""
+        """Checksum of the bytes of all good images."""
         return self.parts.sha256
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """Files that gave no good image."""
+        """Files that were skipped, with the reasons."""
         return self.parts.skipped
 
 
@@ -77,11 +77,11 @@ PartsRun = Run[AnomalyRecipe, Images]
 
 
 def read(recipe: AnomalyRecipe, sources: Sources, progress: bool) -> Images:
-    """Return good images, and defects with their masks where they were given.
+    """Read good images, and images with defects and their masks if given.
 
     Raises:
         DataError: A folder is missing, or its images cannot be used.
-        RecipeError: `data.groups` does not fit them.
+        RecipeError: `data.groups` does not fit the images.
     """
     if sources.data is None:
         raise DataError("which images? Give --data FOLDER, a folder of images of good parts")
@@ -94,7 +94,7 @@ def read(recipe: AnomalyRecipe, sources: Sources, progress: bool) -> Images:
 
 
 def finish(run: PartsRun, places: Places) -> Finished:
-    """Learn the detector, export it, calibrate it on every image that taught it, and measure it on defects if given."""
+    """Train the detector, export it, calibrate it by cross-validation, and measure it on defects if given."""
     recipe, parts, directory = run.recipe, run.data.parts, run.path(MODEL)
     wall, cpu = time.perf_counter(), time.process_time()
     count, shots = len(parts.images), 1 + len(parts.copies)
@@ -152,7 +152,7 @@ def finish(run: PartsRun, places: Places) -> Finished:
 
 
 def export_detector(detector: Detector, images: Real[Tensor, "_ c h w"], directory: Path) -> tuple[Graph, Golden]:
-    """Return the detector as `anomaly.onnx` with a golden sample, compared with PyTorch on some of the images."""
+    """Export the detector as `anomaly.onnx` with a golden sample, compared with PyTorch on some of the images."""
     x = to_pixels(images[: max(PARITY_BATCHES)])
     x = x.repeat(-(-max(PARITY_BATCHES) // len(x)), 1, 1, 1)[: max(PARITY_BATCHES)]
     graphs, golden = export_graphs({"anomaly": detector}, {"anomaly": x}, directory)
@@ -160,7 +160,7 @@ def export_detector(detector: Detector, images: Real[Tensor, "_ c h w"], directo
 
 
 def digest(image: Real[Tensor, "c h w"]) -> str:
-    """Return what an image at the model's size is known by, as bytes or pixels."""
+    """Return the digest of an image at the model's size, bytes or pixels."""
     return hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Pictures of any size: a network that restores or enlarges them, trained on patches and validated on whole ones."""
+"""Restoration and enlargement of pictures of any size, trained on patches and validated on whole pictures."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +39,7 @@ PicturesRun = Run[RestorationRecipe, Photos]
 
 
 def build_network(recipe: RestorationRecipe) -> Restorer:
-    """Return the recipe's network with weights drawn from its seed."""
+    """Build the recipe's network, with weights initialised from its seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
         return Restorer(
@@ -52,10 +52,10 @@ def build_network(recipe: RestorationRecipe) -> Restorer:
 
 
 def job(recipe: RestorationRecipe, data: Photos, device: torch.device) -> Job:
-    """Return the training that a recipe asks for.
+    """Return the training job of a recipe.
 
     Raises:
-        TrainingError: No picture is large enough.
+        TrainingError: All pictures are too small for a patch.
     """
     config, loss_of = recipe.training, LOSSES[recipe.training.loss]
     patches = Patches(data.train, recipe)
@@ -93,12 +93,11 @@ def job(recipe: RestorationRecipe, data: Photos, device: torch.device) -> Job:
 
 @torch.no_grad()
 def validation_loss(model: nn.Module, pairs: Sequence[Pair], recipe: RestorationRecipe, device: torch.device) -> float:
-    """Return mean over whole pictures of their mean squared error.
+    """Return the mean squared error, averaged over whole pictures.
 
-    With Gaussian noise of 25 where there is none of their own.
-
-    The noise is the same at every call. In float32 whatever the training's precision. Without clean pictures (`blind`)
-    it is the error of pixels that the network did not see, which holds their noise, too.
+    Pictures without noise of their own get Gaussian noise of 25, the same at every call. The computation is in float32
+    whatever the precision of training. Without clean pictures (`blind`), it is the error of pixels hidden from the
+    network, which includes their noise.
     """
     generator = generator_for(recipe.training.seed, VALIDATION_STEP)
     total = 0.0
@@ -125,7 +124,7 @@ def _whole_cells(x_in: Tensor, x: Tensor, recipe: RestorationRecipe, model: nn.M
 
 
 def read(recipe: RestorationRecipe, sources: Sources, progress: bool) -> Photos:
-    """Return pictures from one folder; the recipe spoils them itself, or they are noisy already."""
+    """Read pictures from one folder: clean ones that the recipe degrades, or noisy ones."""
     if sources.data is None:
         raise DataError("which photographs? Give --data FOLDER")
     config, least = recipe.data, recipe.training.patch * recipe.factor
@@ -136,7 +135,7 @@ def read(recipe: RestorationRecipe, sources: Sources, progress: bool) -> Photos:
 
 
 def read_both(recipe: RestorationRecipe, sources: Sources, progress: bool) -> Photos:
-    """Return pairs of the same names from two folders."""
+    """Read pairs of pictures with the same names from two folders."""
     if sources.noisy is None or sources.clean is None:
         raise DataError("restore learns from pairs: give --noisy DIR and --clean DIR, same names in both")
     config = recipe.data
@@ -148,7 +147,7 @@ def read_both(recipe: RestorationRecipe, sources: Sources, progress: bool) -> Ph
 
 
 def finish(run: PicturesRun, places: Places) -> Finished:
-    """Export, measure and show the network; `curve.png` beside the card tells what an hour of training buys."""
+    """Export and measure the network, and draw examples and the curve of PSNR over training time, `curve.png`."""
     recipe, data, directory = run.recipe, run.data, run.path(MODEL)
     network = load_weights(build_network(recipe), run.directory)
     cell = network.multiple_of
@@ -204,7 +203,7 @@ ENHANCE = replace(PICTURES, takes=("data", "scale"))
 
 
 def curve(history: Sequence[dict[str, int | float]], cpu_s: float) -> list[tuple[float, float]]:
-    """Return CPU minutes and PSNR of every look at the validation pictures; the last one ends the training."""
+    """Return CPU minutes and PSNR of every validation, the last at the end of training."""
     steps = [look.get("step", look["epoch"]) for look in history]  # older reports count the looks alone
     return [
         (cpu_s / 60 * step / steps[-1], psnr_db(max(look["validation_loss"], 1e-10)))

@@ -1,4 +1,4 @@
-"""What a kind of recipe has to say, so that one `fit` makes a model of it."""
+"""The interface between `fit` and each kind of recipe."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from training.trainer import Job
 
 @dataclass(frozen=True)
 class Places:
-    """Where a fit keeps things, and on what it runs.
+    """Directories and device of a fit.
 
     Attributes:
-        runs: Directory of runs; each has its name there.
+        runs: Directory of runs, one folder per name.
         models: Directory of published models.
         device: auto, cpu or cuda.
-        progress: Whether bars are shown.
-        is_restart: Throw away what an earlier run of the same name has done.
-        beside: Directories of other runs, whose figures become baselines.
+        progress: Show progress bars.
+        is_restart: Discard an earlier run of the same name.
+        beside: Directories of other runs, whose metrics become baselines.
     """
 
     runs: Path = Path("runs")
@@ -37,18 +37,18 @@ class Places:
 
 @dataclass(frozen=True)
 class Problem(Generic[OfRecipe, OfData]):
-    """One kind of recipe.
+    """The functions of one kind of recipe.
 
     Attributes:
-        takes: Options of `fit` that it has a use for, beside those that all take.
-        read: (recipe, folders, whether bars are shown) -> the images.
-        summary: The images -> what was read, in a sentence.
-        finish: (run, places) -> everything of the version but its card and manifest, in the run's `model/`; and what
-            the manifest says of it.
-        job: (recipe, images, device) -> the training. None where `finish` learns, in one process and on the CPU.
-        check: Whether all that the recipe names exists and fits together, asked before an hour of training.
-        later: Fields that training does not read, or sections with their dot.
-        made_later: What a run throws away where one of those differs.
+        takes: Options of `fit` for this kind, in addition to the common ones.
+        read: (recipe, sources, progress) -> the images.
+        summary: images -> a sentence about them.
+        finish: (run, places) -> the results for the manifest. Writes the files of the version, except card and
+            manifest, to the run's `model/`.
+        job: (recipe, images, device) -> the training. None if `finish` trains, in one process on the CPU.
+        check: Raise an error before training if a name in the recipe is unknown or its options are incompatible.
+        later: Fields that training does not read; sections end with a dot.
+        made_later: Files and folders of a run that depend on `later`, discarded if one of those fields changes.
     """
 
     takes: tuple[str, ...]
@@ -62,7 +62,7 @@ class Problem(Generic[OfRecipe, OfData]):
 
 
 def say(metrics: Iterable[Metric]) -> None:
-    """Figures on the terminal, each beside its baselines."""
+    """Print metrics with their baselines."""
     for metric in metrics:
         beside = ", ".join(f"{name} {value:.5g}" for name, value in metric.baselines.items())
         tqdm.write(f"{metric.name} {metric.value:.5g} ({metric.unit}) on {metric.data}  (beside: {beside})")

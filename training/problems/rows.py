@@ -1,4 +1,4 @@
-"""Images of one size as rows of symbols: squared error plus bits, at a random rate per image."""
+"""Compression of images of one size as rows of symbols: squared error plus bits, at a random rate per image."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ RowsRun = Run[CompressionRecipe, Dataset]
 
 
 def job(recipe: CompressionRecipe, data: Dataset, device: torch.device) -> Job:
-    """Return the training that a recipe asks for.
+    """Return the training job of a recipe.
 
     Raises:
         RecipeError: The architecture is unknown, or has no latent.
@@ -89,14 +89,14 @@ def trade_off(
     bits: Float[Tensor, " batch"],
     lambdas: Float[Tensor, " batch"],
 ) -> Float[Tensor, ""]:
-    """Return squared error plus lambda times bits, mean over images, each rate with about the same weight."""
+    """Return squared error plus lambda times bits, averaged over images, with about the same weight for each rate."""
     error = (x_hat - x).square().flatten(1).sum(1)
     return ((error + lambdas * bits) / lambdas.pow(BALANCE)).mean()
 
 
 @torch.no_grad()
 def validation_loss(codec: nn.Module, images: Images, lambdas: Float[Tensor, " rate"]) -> float:
-    """Return mean of `trade_off` over all images at every rate, with rounded symbols."""
+    """Return the mean of `trade_off` over all images at every rate, with rounded symbols."""
     total = 0.0
     for chunk in torch.split(images, VALIDATION_BATCH):
         x = to_pixels(chunk).to(lambdas.device)
@@ -108,12 +108,12 @@ def validation_loss(codec: nn.Module, images: Images, lambdas: Float[Tensor, " r
 
 
 def read(recipe: CompressionRecipe, sources: Sources, progress: bool) -> Dataset:
-    """Return the images that the recipe asks for."""
+    """Read the images of the recipe."""
     return load_data(recipe.data, sources.data, seed=recipe.training.seed, progress=progress)
 
 
 def finish(run: RowsRun, places: Places) -> Finished:
-    """Export the codec, count its tables on training images, and measure real files of the test images."""
+    """Export the codec, fit its tables on training images, and measure real files of the test images."""
     recipe, data, directory = run.recipe, run.data, run.path(MODEL)
     codec = load_weights(build_codec(recipe), run.directory)
     graphs, golden = export_graphs(*_graphs_and_examples(codec, recipe, data), directory)
@@ -193,7 +193,7 @@ def _tables(
 def _compression(
     served: ServedCodec, recipe: CompressionRecipe, tables: list[tuple[SymbolTable, ...]], directory: Path
 ) -> Compression:
-    """Return tables and golden sample, with figures that are still to be measured."""
+    """Return tables and golden sample, with placeholders for the metrics."""
     unknown = tuple(
         RatePoint(tables=t, images_per_file=recipe.images_per_file, bytes_per_image=1.0, psnr_db=0.0) for t in tables
     )
