@@ -18,13 +18,16 @@ from tests.service.toymodels import publish_toy
 TRAINING = "/models/toy/training"
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     home = tmp_path_factory.mktemp("training")
     publish_toy(home / "models")
     publish_toy(home / "models", name="blind", tasks=["denoise"])
     settings = {"models_dir": home / "models", "watch_interval_s": 3600, "device": "cpu"}
-    settings["collections_url"] = f"sqlite:///{home / 'items.db'}"
+    is_postgres = request.param == "postgres"
+    settings["collections_url"] = (
+        request.getfixturevalue("postgres_url") if is_postgres else f"sqlite:///{home / 'items.db'}"
+    )
     with TestClient(create_app(Settings.model_validate(settings)), raise_server_exceptions=False) as client:
         wait_for_models(client)
         yield client
