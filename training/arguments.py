@@ -222,7 +222,7 @@ def model_name(text: str) -> str:
     """Return the text if it is a valid model name.
 
     Raises:
-        ArgumentTypeError: It is not.
+        ArgumentTypeError: The name is not valid.
     """
     try:
         return TypeAdapter(Name).validate_python(text)

@@ -1,4 +1,4 @@
-"""From anomaly scores of normal images to a threshold that flags a known share of them."""
+"""Calibration: anomaly scores of normal images, and a threshold that flags a known share of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,16 +26,16 @@ CHUNK_PIXELS = 1_000_000  # at once through the graph: 15 images of 256x256, or 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a graph says of images, in their order: scores, and the largest value of each map."""
+    """Outputs of a graph for images, in their order: scores, and the largest value of each map."""
 
     scores: NDArray[np.float32]
     peaks: NDArray[np.float32]
 
 
 def calibrate(run: OneSizeRun, *, progress: bool = True) -> None:
-    """Score the calibration images with the exported graph and keep the calibration in `calibration.json`.
+    """Score the calibration images with the exported graph and write `calibration.json`.
 
-    Also measures which share of the test images, all normal, the threshold flags.
+    Also measure the share of test images, all normal, that the threshold flags.
     """
     run.read(GRAPHS, "export")
     graph = run.path("anomaly.onnx")
@@ -49,7 +49,7 @@ def calibrate(run: OneSizeRun, *, progress: bool = True) -> None:
 
 
 def answers_of(graph: Path, images: Real[Tensor, "image channel height width"], *, progress: bool = False) -> Answers:
-    """Return the score and the map's peak of every image by the graph that will be served."""
+    """Return the score and the map's peak of every image, computed by the exported graph."""
     scores, peaks = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     chunks = torch.split(images, max(1, CHUNK_PIXELS // images[0, 0].numel())) if len(images) else ()
@@ -61,7 +61,7 @@ def answers_of(graph: Path, images: Real[Tensor, "image channel height width"], 
 
 
 def false_positive_rate(calibration: Calibration, answers: Answers, *, data: str) -> Metric:
-    """Return the share of normal images that the threshold flags, beside the one that was asked for."""
+    """Return the share of normal images that the threshold flags, with the target as its baseline."""
     return Metric(
         name="false_positive_rate",
         task="anomaly",
@@ -78,8 +78,8 @@ def calibration_of(answers: Answers, target_fpr: float, *, score: str, learnt: L
 
     Args:
         answers: Answers to good images that the detector has not learnt from.
-        target_fpr: Share of them that may be flagged.
-        score: What the score is, in words.
+        target_fpr: Share of good images that may be flagged.
+        score: Description of the score.
         learnt: Ranges of the training images.
     """
     return Calibration(
@@ -95,9 +95,9 @@ def calibration_of(answers: Answers, target_fpr: float, *, score: str, learnt: L
 def conformal_threshold(values: NDArray[np.floating] | Sequence[float], rate: float) -> float:
     """Return the smallest float32 whose conformal p-value among the values is at most `rate`: just above one of them.
 
-    A new value like them reaches it with a probability of at most `rate`, and of hardly less. With fewer than
-    1 / rate - 1 values no threshold can promise that; it then lies just above the largest, and `too_few` says so.
-    The service moves it in the same way for `max_fpr`.
+    A new value of the same distribution reaches it with a probability of at most `rate`, and of hardly less. Fewer
+    than 1 / rate - 1 values cannot guarantee that; the threshold is then just above the largest, and `too_few` returns
+    a warning. The service moves the threshold for `max_fpr` in the same way.
     """
     ascending = np.sort(np.asarray(values, np.float32))
     n = len(ascending)
@@ -106,7 +106,7 @@ def conformal_threshold(values: NDArray[np.floating] | Sequence[float], rate: fl
 
 
 def too_few(calibration: Calibration) -> str | None:
-    """Return the sentence for the card where there are too few calibration images for the rate that was asked for."""
+    """Return a warning for the card if there are too few calibration images for the target rate."""
     n = len(calibration.scores)
     if n + 1 >= 1 / calibration.target_fpr:
         return None

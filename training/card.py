@@ -1,4 +1,4 @@
-"""The model card: what a user should know about a model, written from its manifest alone."""
+"""The model card, written from the manifest alone."""
 
 import shlex
 from itertools import pairwise

@@ -30,12 +30,12 @@ def lines(
     """Draw one line per entry over a common axis.
 
     Args:
-        series: Name to points (x, y) in the order of x. One of a single point is drawn as a mark alone; points at or
-            below zero have no place on a logarithmic axis and are left out.
-        x_label: What x is, with its unit.
-        y_label: What y is, with its unit.
-        log_x: Whether equal ratios of x are equally far apart.
-        log_y: The same for y.
+        series: Name to points (x, y) in the order of x. A single point is drawn as a marker; points at or below zero
+            are left out of a logarithmic axis.
+        x_label: Label of x, with its unit.
+        y_label: Label of y, with its unit.
+        log_x: Use a logarithmic axis for x.
+        log_y: Use a logarithmic axis for y.
     """
     with _chart(x_label, y_label) as (axes, file):
         for i, (name, points) in enumerate(series.items()):
@@ -59,9 +59,9 @@ def scatter(points: NDArray[np.floating], labels: Sequence[str], *, x_label: str
 
     Args:
         points: (N, 2).
-        labels: The class of each, N.
-        x_label: What the first column is.
-        y_label: What the second is.
+        labels: Class of each point, N.
+        x_label: Label of the first column.
+        y_label: Label of the second column.
     """
     with _chart(x_label, y_label, size=(6.0, 5.6)) as (axes, file):
         of = np.array(labels)
@@ -78,8 +78,8 @@ def histogram(values_by_name: Mapping[str, Sequence[float]], *, x_label: str, bi
 
     Args:
         values_by_name: Name to at least one value.
-        x_label: What the values are, with their unit.
-        bins: How many.
+        x_label: Label of the values, with their unit.
+        bins: Number of bins.
     """
     edges = np.histogram_bin_edges(np.concatenate([np.asarray(v, float) for v in values_by_name.values()]), bins)
     with _chart(x_label, "share") as (axes, file):

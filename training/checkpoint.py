@@ -1,4 +1,4 @@
-"""All that a training needs to go on after it was killed."""
+"""Checkpoints, from which an interrupted training resumes."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,18 +54,18 @@ class Checkpoint:
             setattr(self, name, state.get(name, getattr(self, name)))
 
     def add(self, terms: dict[str, float]) -> None:
-        """Count one step, whose losses these were by name."""
+        """Add the losses of one step, by name."""
         self.step += 1
         self.since_look += 1
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def mean(self, term: str) -> float:
-        """Return the mean of a term over the steps since the last look."""
+        """Return the mean of a term over the steps since the last validation."""
         return self.sums.get(term, 0.0) / max(1, self.since_look)
 
     def end_look(self, validation_loss: float) -> None:
-        """Add the means since the last look to the history, with the validation loss, and reset them."""
+        """Add the means since the last validation to the history, with the validation loss, and reset them."""
         entry: dict[str, int | float] = {"epoch": len(self.history) + 1, "step": self.step}
         entry |= {name: self.mean(name) for name in self.sums}
         self.history.append(entry | {"validation_loss": validation_loss})

@@ -1,4 +1,4 @@
-"""A command of `python -m training` as a child process, with its progress and what it prints."""
+"""A command of `python -m training` as a child process, with its progress and output."""
 
 import ctypes
 import os
@@ -22,21 +22,21 @@ Report = Callable[[dict[str, object]], bool]
 
 
 class Cancelled(Exception):  # noqa: N818  nothing is wrong
-    """Nobody wants the result any more."""
+    """The command was cancelled."""
 
 
 def run_child(command: Sequence[str], *, key: str, report: Report) -> None:
-    """Run a command to its end. It is killed if this process ends first.
+    """Run a command to its end. The command is killed if this process ends first.
 
     Args:
-        command: Words, the first one a program.
-        key: API key for it, in its environment.
-        report: Told every 2 seconds what the command does: `said`, `share` in [0, 1] or None, and `lines` that it has
-            printed. It returns whether to go on.
+        command: Program and arguments.
+        key: API key, passed in the environment.
+        report: Called every 2 seconds with the progress of the command: `said`, `share` in [0, 1] or None, and new
+            `lines` of output. Returns whether to continue.
 
     Raises:
-        RunError: The command has failed; the message is its own.
-        Cancelled: `report` has said so.
+        RunError: The command failed, with its own message.
+        Cancelled: `report` returned False.
     """
     environ = {**os.environ, "PYTHONUNBUFFERED": "1", "TQDM_BAR_FORMAT": _BAR, "TQDM_MININTERVAL": "0.5"}
     if key:
@@ -68,7 +68,7 @@ def run_child(command: Sequence[str], *, key: str, report: Report) -> None:
 
 
 class _Output:
-    """What a child prints, piece by piece."""
+    """Output of a child process, read incrementally."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -86,7 +86,7 @@ class _Output:
         self._note([rest])
 
     def take(self) -> dict[str, object]:
-        """Return what was said since the last time."""
+        """Return the output since the last call."""
         with self._lock:
             lines, self._lines = self._lines[-_MOST_LINES:], []
             return {"said": self._said, "share": self._share, "lines": "".join(f"{line}\n" for line in lines)}

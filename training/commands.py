@@ -1,4 +1,4 @@
-"""What each command of `python -m training` does with its options."""
+"""The commands of `python -m training`."""
 
 import argparse
 import os
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     """Run one command, in as many processes as torchrun has started.
 
     Raises:
-        RecipeError, PipelineError: It cannot go on; the message says why and what would work.
+        RecipeError, PipelineError: The command failed for a reason that the user can fix.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -62,7 +62,7 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _with_feedback(options: argparse.Namespace, name: str, sources: Sources) -> AbstractContextManager[Sources]:
-    """Add what people said of the model's pictures, where the options ask for it."""
+    """Add the feedback on the model's pictures to the sources, if the options ask for it."""
     if not options.feedback:
         return nullcontext(sources)
     return fetch_feedback(options.feedback, name, key=_key(options), also=sources.data)
@@ -151,7 +151,7 @@ def _recalibrate(options: argparse.Namespace) -> None:
 
 
 def _command(options: argparse.Namespace, *, names_data: bool) -> str:
-    """Return what makes this model again, without paths that exist only here."""
+    """Return the command that reproduces this model, without local paths."""
     words = ["python", "-m", "training", "fit", options.recipe, *(_folders(options) if names_data else ())]
     if options.name:
         words += ["--name", options.name]

@@ -1,7 +1,7 @@
-"""A recipe: everything that decides how a model is made, as one TOML file with defaults that work.
+"""A recipe: all options of a model's training, as one TOML file with working defaults.
 
 [section]
-field = value        any of them can be overridden on the command line as `section.field=value`
+field = value        can be overridden on the command line as `section.field=value`
 """
 
 import re
@@ -48,17 +48,17 @@ Validation = Annotated[Held, AfterValidator(_is_not_none)]
 
 
 class RecipeError(ValueError):
-    """A recipe or an override that cannot be used; the message says which and what would work."""
+    """A recipe or an override is invalid; the message names it and a valid alternative."""
 
 
 class Section(BaseModel):
-    """A part of a recipe: it refuses what it does not know."""
+    """A section of a recipe; unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ArchitectureConfig(Section):
-    """Which network. `options` are the keyword arguments of its class, see `python -m training --help`."""
+    """The network. `options` are the keyword arguments of its class; see `python -m training --help`."""
 
     name: str
     """conv, linear, mlp or unet."""
@@ -67,7 +67,7 @@ class ArchitectureConfig(Section):
 
 
 class DataConfig(Section):
-    """Which images, and how they are brought to one size and cut into parts that share no image.
+    """The images, their resizing, and their split into disjoint parts.
 
     `licence` goes on the model's card; MNIST's own is known.
     """
@@ -97,7 +97,7 @@ class DataConfig(Section):
 
 
 class AugmentationConfig(Section):
-    """How far training images are moved before they are corrupted; off while `share` is 0. See `augmentation.py`."""
+    """Random transforms of training images before the corruption; off if `share` is 0. See `augmentation.py`."""
 
     share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of the training images moved at random. Helps if a network learns its training images by heart."""
@@ -112,7 +112,7 @@ class AugmentationConfig(Section):
 
 
 class CorruptionConfig(Section):
-    """What the network is trained to undo. `clean_share` of the images stay clean, so encoding clean ones works."""
+    """The corruption that the network learns to undo. `clean_share` of the images stay clean, for encoding."""
 
     name: str = "gaussian"
     """gaussian (`mean`, `sigma`), permute (`seed`), rotate (`degrees`), flip, one_of (`names`, `options`: each image
@@ -125,9 +125,9 @@ class CorruptionConfig(Section):
 
 
 class RegularisationConfig(Section):
-    """What is asked of the latents beside a good reconstruction: `none`, `l1`, `l2`, `contractive` or `kl`.
+    """The regularisation of latents: `none`, `l1`, `l2`, `contractive` or `kl`.
 
-    `strength` times the penalty is added to the loss. `sigma` is that of `kl` alone: the noise on the latents while
+    `strength` times the penalty is added to the loss. `sigma`, for `kl` alone, is the noise on the latents in
     training. See `regularisation.py`.
     """
 
@@ -140,10 +140,10 @@ class RegularisationConfig(Section):
 
 
 class PriorConfig(Section):
-    """How `generate` draws latents: by a mixture of Gaussians, `components` of them for every label.
+    """The prior that `generate` samples from: a mixture of Gaussians with `components` components per label.
 
-    Without labels there is one mixture of `components` for all images. "auto" takes as many as make latents that were
-    held out from the fit most likely. See `prior.py`.
+    Without labels, one mixture is fitted to all images. "auto" chooses the number by the likelihood of held-out
+    latents. See `prior.py`.
     """
 
     components: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
@@ -155,10 +155,10 @@ class PriorConfig(Section):
 
 
 class OptimisationConfig(Section):
-    """How weights are found.
+    """Options of the optimiser.
 
-    Learning rates are peaks: a linear warm-up leads to them. From there a cosine goes to zero over all steps; `wsd`
-    (warm-up, stable, decay) stays and falls over the last fifth; `constant` stays.
+    Learning rates are peaks, reached by a linear warm-up. `cosine` then falls to zero over all steps, `wsd` (warm-up,
+    stable, decay) falls over the last fifth, and `constant` stays at the peak.
     """
 
     loss: str = "mse"
@@ -188,7 +188,7 @@ class OptimisationConfig(Section):
 
 
 class TrainingConfig(OptimisationConfig):
-    """The loop over images of one size."""
+    """The training loop over images of one size."""
 
     epochs: PositiveInt = 30
     """Passes over the training images."""
@@ -197,7 +197,7 @@ class TrainingConfig(OptimisationConfig):
 
 
 class ExportConfig(Section):
-    """The graphs that are served. With int8, `calibration_images` training images set the ranges of the activations."""
+    """Options of the exported graphs. With int8, `calibration_images` training images set the ranges of activations."""
 
     precision: Literal["float32", "int8"] = "float32"
     """int8 serves two to three times as fast on a CPU with VNNI."""
@@ -208,7 +208,7 @@ class ExportConfig(Section):
 
 
 class Recipe(Section):
-    """One model to be made: which tasks it offers, from which data, by which network and training."""
+    """A recipe for a model of images of one size: its tasks, data, network and training."""
 
     kind: Literal["autoencode"] = "autoencode"
     """What kind of model it makes; see docs/training.md."""

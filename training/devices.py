@@ -1,4 +1,4 @@
-"""On what a training runs."""
+"""Devices of training."""
 
 import os
 
@@ -11,7 +11,7 @@ def find_device(name: str) -> torch.device:
     """Return the device called auto, cpu or cuda; auto takes CUDA where PyTorch sees one.
 
     Raises:
-        DeviceError: CUDA was asked for and is not there, or not for every process.
+        DeviceError: CUDA was requested but is not available, or not for every process.
     """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""One training over several processes, started by torchrun: what each must know of the others."""
+"""Distributed training over several processes, started by torchrun."""
 
 import os
 from collections.abc import Iterator
@@ -25,10 +25,7 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def first_process_first() -> Iterator[None]:
-    """Run the block in the first process alone, then in all others.
-
-    For files that it makes and they read.
-    """
+    """Run the block in the first process, then in all others, which read the files that the first one wrote."""
     rank, world = rank_and_world()
     if rank > 0:
         dist.barrier()
@@ -38,12 +35,12 @@ def first_process_first() -> Iterator[None]:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Return number of the calling process, and how many there are: (0, 1) when alone."""
+    """Return the rank of the calling process and the number of processes: (0, 1) without torchrun."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def sum_over_processes(value: float) -> float:
-    """Return the sum of every process's `value`, the same in each."""
+    """Return the sum of `value` over all processes, in each of them."""
     if not dist.is_initialized():
         return value
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

@@ -1,4 +1,4 @@
-"""What a user can get wrong, beside a recipe (`RecipeError`).
+"""Errors that a user can fix, in addition to those of recipes (`RecipeError`).
 
 PipelineError
 ├── DataError      images that cannot be read or are too few
@@ -9,12 +9,12 @@ PipelineError
 ├── VerifyError    a model directory that does not hold what its manifest says
 └── PublishError   a models directory that cannot take a version
 
-Every message says what happened, with which value, and what would work.
+Every message names the fault, the value, and what would work.
 """
 
 
 class PipelineError(Exception):
-    """A stage cannot go on for a reason that its user can remove."""
+    """A stage failed for a reason that the user can fix."""
 
 
 class DataError(PipelineError):
@@ -26,11 +26,11 @@ class RunError(PipelineError):
 
 
 class DeviceError(PipelineError):
-    """A device was asked for that is not there."""
+    """The requested device is not available."""
 
 
 class TrainingError(PipelineError):
-    """Training cannot go on; the message says why and what to change."""
+    """Training failed; the message says why and what to change."""
 
 
 class ExportError(PipelineError):

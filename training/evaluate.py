@@ -1,4 +1,4 @@
-"""Figures of the graphs that are served, on the test images, which nothing else uses, with baselines."""
+"""Metrics of the exported graphs on the test images, which nothing else uses, with baselines."""
 
 from collections.abc import Callable
 
@@ -26,15 +26,15 @@ IN_FLOAT32 = "same network in float32"
 
 
 def evaluate(run: OneSizeRun, beside: tuple[OneSizeRun, ...] = (), *, progress: bool = True) -> None:
-    """Measure the exported graphs and keep their metrics and the statistics of their latents in `evaluation.json`.
+    """Measure the exported graphs and write metrics and statistics of latents to `evaluation.json`.
 
     Args:
         run: An exported run.
         beside: Other evaluated runs on the same images; their denoising error becomes a baseline.
-        progress: Show bars.
+        progress: Show progress bars.
 
     Raises:
-        RunError: A run in `beside` was measured on something else, or not yet.
+        RunError: A run in `beside` was measured on other images, or not yet.
     """
     model = trained(run.recipe, run.directory)
     metrics: list[Metric] = []
@@ -122,7 +122,7 @@ def _reconstruction(
 
 
 def _neighbours(run: OneSizeRun, encode: Callable[[Tensor], Tensor], z: Tensor, *, progress: bool) -> list[Metric]:
-    """Return how well the nearest training images of a test image show the same; nothing where there are no labels."""
+    """Measure how well the nearest training images predict the label of a test image; empty without labels."""
     data, rank = run.data, z.shape[1]
     if data.train_labels is None or data.test_labels is None:
         return []
@@ -153,7 +153,7 @@ def _neighbours(run: OneSizeRun, encode: Callable[[Tensor], Tensor], z: Tensor, 
 
 
 def _reconstruct_as_served(run: OneSizeRun, model: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """decode(encode(x)); None where there is no latent, or where nothing that is served in int8 computes it."""
+    """Return decode(encode(x)) of the int8 graphs; None if there is no latent, or if no int8 graph computes it."""
     if model.latent_dim is None:
         return None
     if {"encode", "decode"} <= set(run.recipe.tasks):
@@ -165,5 +165,5 @@ def _reconstruct_as_served(run: OneSizeRun, model: nn.Module) -> Callable[[Tenso
 
 
 def _as_served(run: OneSizeRun, model: nn.Module, task: Task) -> Callable[[Tensor], Tensor]:
-    """Return the task's graph, or its network where the recipe does not offer the task."""
+    """Return the task's graph, or its network if the recipe does not offer the task."""
     return served(run.path(f"{task}.onnx")) if task in run.recipe.tasks else graph_for(task, model)

@@ -1,4 +1,4 @@
-"""From PyTorch to ONNX: write each graph, check it, compare its answers with PyTorch's; make it int8 if asked to."""
+"""Export from PyTorch to ONNX: write each graph, check it, compare its outputs with PyTorch's; int8 if requested."""
 
 import hashlib
 import logging
@@ -41,14 +41,14 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Int8:
-    """What int8 graphs are made of: every task is a chain of the same parts, so `denoise` stays decode(encode(x)).
+    """Options of int8 graphs: every task is a chain of the same parts, so that `denoise` equals decode(encode(x)).
 
     Attributes:
-        parts: Encode and Decode, or Denoise where there is no latent.
-        images: As the network gets them, to find the ranges of the activations.
-        check: Gets the int8 chain of all parts, before any int8 graph is written; raises where it is not good enough.
-        prior: Draws the latents of `generate`, in float32.
-        noise: Its inputs, for the export.
+        parts: Encode and Decode, or Denoise if there is no latent.
+        images: Inputs of the network, for the ranges of activations.
+        check: Called with the int8 chain of all parts before a graph is written; raises if int8 loses too much.
+        prior: Network that draws the latents of `generate`, in float32.
+        noise: Example inputs of the prior.
     """
 
     parts: Sequence[nn.Module]
@@ -71,8 +71,8 @@ def export_graphs(
         graph_by_task: Networks in evaluation mode, on the CPU.
         examples: At least 16 real inputs per task, a tensor for every input of its graph. Parity is measured on them
             and on random ones of their shape; the first two become the golden sample.
-        directory: Where the files go.
-        int8: What int8 graphs are made of. None for float32.
+        directory: Directory for the files.
+        int8: Options of int8 graphs; None for float32.
 
     Raises:
         ExportError: A graph is not valid, or differs from PyTorch by more than 1e-4 (anomaly: 1e-3),
@@ -109,12 +109,12 @@ def export_any_size(
     """Write `<task>.onnx` for images of any size that `multiple_of` divides, and compare it with PyTorch.
 
     Args:
-        task: What it does.
-        network: In evaluation mode, on the CPU.
+        task: Task of the graph.
+        network: Network in evaluation mode, on the CPU.
         inputs: (images, rows, columns) -> a tensor for every input; rows and columns are in cells of `multiple_of`.
-        directory: Where the file goes.
-        multiple_of: Pixels of a cell's side.
-        sizes: Images, rows and columns to compare at.
+        directory: Directory for the file.
+        multiple_of: Side of a cell in pixels.
+        sizes: Numbers of images, rows and columns to compare at.
 
     Raises:
         ExportError: The graph is not valid, or differs from PyTorch by more than 1e-4.
@@ -130,14 +130,14 @@ def export_any_size(
 
 
 def golden_sample(task: Task, directory: Path, *inputs: Array) -> dict[str, Array]:
-    """Return the inputs of a task's graph and what it answers, by `<task>.<tensor>`."""
+    """Return example inputs and outputs of a task's graph, by `<task>.<tensor>`."""
     names, outputs = _tensors_of(task, len(inputs))
     answers = run_graph(directory / f"{task}.onnx", *inputs)
     return {f"{task}.{name}": x for name, x in zip((*names, *outputs), (*inputs, *answers), strict=True)}
 
 
 def write_golden(arrays: Mapping[str, Array], directory: Path, *, tolerance: float = GOLDEN_TOLERANCE) -> Golden:
-    """Write golden.npz: what every graph has to answer wherever it runs, up to `tolerance`."""
+    """Write golden.npz: inputs and expected outputs of every graph, within `tolerance` on every machine."""
     with write_atomically(directory / GOLDEN_FILE) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
     sha256 = hashlib.sha256((directory / GOLDEN_FILE).read_bytes()).hexdigest()
@@ -188,9 +188,9 @@ def to_onnx(
     *,
     multiple_of: int = 0,
 ) -> bytes:
-    """Return the network as ONNX with a dynamic batch axis: the same bytes every time, nothing of this machine inside.
+    """Export the network as ONNX with a dynamic batch axis. The bytes are reproducible on any machine.
 
-    With `multiple_of`, height and width of images are dynamic too: any multiple of it.
+    With `multiple_of`, height and width of images are dynamic too, in multiples of it.
     """
     name = type(network).__name__
     batch = torch.export.Dim("batch")
@@ -250,10 +250,10 @@ def _any_size(example: Tensor, multiple_of: int) -> dict[int, object]:
 def describe(
     path: Path, content: bytes, task: Task, parity: Parity, *, precision: Literal["float32", "int8"] = "float32"
 ) -> Graph:
-    """Return what a manifest says of a graph that was written to `path`.
+    """Return the manifest entry of a graph that was written to `path`.
 
     Raises:
-        ExportError: Its tensors are not those of the contract.
+        ExportError: The tensors of the graph are not those of the contract.
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     dtype: Literal["float32"] = "float32"

@@ -1,4 +1,4 @@
-"""Run exported graphs by onnxruntime, and compare their answers with those of their networks."""
+"""Run exported graphs with onnxruntime, and compare their outputs with those of their networks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,24 +21,24 @@ Array = NDArray[np.float32]
 
 
 def run_graph(path: Path, *inputs: Array) -> list[Array]:
-    """Compute every output of the graph at `path` for its inputs, in order, by onnxruntime on the CPU."""
+    """Return every output of the graph at `path`, in order, computed by onnxruntime on the CPU."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     feed = dict(zip((tensor.name for tensor in session.get_inputs()), inputs, strict=True))
     return [np.asarray(y, np.float32) for y in session.run(None, feed)]
 
 
 def served(graph: Path | bytes) -> Callable[[Tensor], Tensor]:
-    """Return a graph, a file or its content, as a function of tensors, by onnxruntime: its first output."""
+    """Return a function of tensors that runs a graph, a file or its content, and returns its first output."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x: torch.from_numpy(np.asarray(session.run(None, {name: x.numpy()})[0], np.float32))
 
 
 def measure_parity(path: Path, network: nn.Module, *examples: Tensor, tolerance: float = PARITY_TOLERANCE) -> Parity:
-    """Measure the largest difference of onnxruntime to PyTorch, on real and random inputs in batches of several sizes.
+    """Measure the largest difference between onnxruntime and PyTorch, on real and random inputs in several batch sizes.
 
     Raises:
-        ExportError: It is above the tolerance, relative to values above 1.
+        ExportError: The difference is above the tolerance, relative to values above 1.
     """
     worst = 0.0
     for batch in PARITY_BATCHES:

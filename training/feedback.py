@@ -1,4 +1,4 @@
-"""What people said of a model's pictures, fetched from a service as folders that training reads."""
+"""Feedback on a model's pictures, downloaded from a service as folders for training."""
 
 import re
 import shutil
@@ -22,18 +22,18 @@ _FILE = re.compile(r"(good|defect|masks)/([0-9a-f]{64}\.[a-z]{3,4})")  # how the
 
 @contextmanager
 def fetch_feedback(service: str, name: str, *, key: str = "", also: Path | None = None) -> Iterator[Sources]:
-    """Fetch the pictures that people called fine, and those with a defect, into folders that last as long as the block.
+    """Download the pictures labelled fine, and those labelled defect, into temporary folders for the block.
 
-    Masks are given only if every defect is marked, since figures by pixel need all of them.
+    Masks are used only if every defect is marked, since metrics by pixel need all of them.
 
     Args:
         service: Address of the service, such as http://127.0.0.1:8000.
-        name: The model's.
-        key: An API key that may write; "" where the service asks for none.
+        name: Model name.
+        key: An API key with write access; "" if the service needs none.
         also: A folder of more good pictures, which are added as links.
 
     Raises:
-        DataError: The service does not answer, refuses, or has no picture that is called fine.
+        DataError: The service does not answer, rejects the request, or has no picture labelled fine.
     """
     with tempfile.TemporaryDirectory() as home:
         archive = Path(home) / "feedback.zip"
@@ -83,7 +83,7 @@ def _detail(answer: httpx.Response) -> str:
 
 
 def _unpack(archive: Path, folder_by_kind: dict[str, Path], service: str) -> None:
-    """Write the pictures. An answer that no Hourglass would give is refused, whatever it holds."""
+    """Write the pictures of an archive to folders. Archives with unexpected entries are rejected."""
     try:
         with zipfile.ZipFile(archive) as files:
             for entry in files.infolist():

@@ -1,4 +1,4 @@
-"""What every field of every kind of recipe means, for `--help FIELD` and docs/recipes.md.
+"""Descriptions of all fields of all kinds of recipes, for `--help FIELD` and docs/recipes.md.
 
 `python -m training.fields > docs/recipes.md` writes that page.
 """
@@ -40,22 +40,22 @@ def fields_by_kinds() -> dict[str, tuple[Field, ...]]:
 
 
 def kinds_of(recipe: type[BaseModel]) -> tuple[str, ...]:
-    """Return the values of its field `kind`."""
+    """Return the values of the field `kind` of a recipe class."""
     kinds: tuple[str, ...] = get_args(recipe.model_fields["kind"].annotation)
     return kinds
 
 
 def fields_of(recipe: type[BaseModel]) -> tuple[Field, ...]:
-    """Return the fields of a class of recipes, those of its sections by `section.field`."""
+    """Return the fields of a recipe class; those of sections are named `section.field`."""
     schema = recipe.model_json_schema()
     return tuple(_walk(schema, schema.get("$defs", {}), ""))
 
 
 def explain(asked: str) -> str:
-    """Return what a field, or every field of a section, means in each kind of recipe that has it.
+    """Return the description of a field, or of every field of a section, in each kind of recipe that has it.
 
     Raises:
-        RecipeError: No kind has it.
+        RecipeError: No recipe has the field.
     """
     kinds_by_text: dict[str, list[str]] = {}
     known: set[str] = set()
@@ -75,7 +75,7 @@ def explain(asked: str) -> str:
 
 
 def page() -> str:
-    """docs/recipes.md."""
+    """Return the content of docs/recipes.md."""
     parts = [PAGE]
     for kinds, fields in fields_by_kinds().items():
         rows = [

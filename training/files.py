@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files."""
 
 import os
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from typing import IO
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """Provide a binary file to write; it takes the place of `path` on success and vanishes on an error.
+    """Open a binary file that replaces `path` on success and is removed on an error.
 
-    A process killed in the middle leaves the old file. The data is on disk before the name is.
+    If the process is killed meanwhile, the old file remains. Data is synced to disk before the rename.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -1,4 +1,4 @@
-"""What each task computes, as a network to export. To add a task: a module and its line in GRAPHS."""
+"""The network of each task, for export. To add a task: a module and its line in GRAPHS."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class Decode(nn.Module):
 
 
 class Denoise(nn.Module):
-    """x (N,C,H,W) -> x_hat, in [0, 1]: decode(encode(x)) where there is a latent."""
+    """x (N,C,H,W) -> x_hat, in [0, 1]: decode(encode(x)) if there is a latent."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Denoise(nn.Module):
 
 
 class Generate(nn.Module):
-    """e (N,D), standard normal, and what to draw, label (N,), where the prior has labels -> x_hat (N,C,H,W)."""
+    """e (N,D), standard normal, and label (N,) if the prior has labels -> x_hat (N,C,H,W)."""
 
     def __init__(self, model: nn.Module, prior: Prior) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ NEEDS_LATENT: frozenset[Task] = frozenset({"encode", "decode", "generate"})
 
 
 def graph_for(task: Task, model: nn.Module, prior: Prior | None = None) -> nn.Module:
-    """Return the network that computes `task` with `model`; `prior` is what `generate` draws from.
+    """Return the network that computes `task` with `model`; `generate` samples from `prior`.
 
     Raises:
         RecipeError: The task needs a latent and the architecture has none.
@@ -78,7 +78,7 @@ def graph_for(task: Task, model: nn.Module, prior: Prior | None = None) -> nn.Mo
 
 
 def check_task(task: Task, model: nn.Module) -> None:
-    """Check that a graph for `task` can be made of `model`.
+    """Check that `model` can compute `task`.
 
     Raises:
         RecipeError: The task needs a latent and the architecture has none.

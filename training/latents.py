@@ -1,4 +1,4 @@
-"""Where images lie in the latent space, and which way that space is long."""
+"""Latents of images, and statistics of the latent space."""
 
 from collections.abc import Callable
 
@@ -19,12 +19,12 @@ Labels = UInt8[Tensor, "_"]
 
 @torch.no_grad()
 def latents(encode: Callable[[Tensor], Tensor], images: Bytes) -> Float[Tensor, "_ latent"]:
-    """Return the latent of every image, in order."""
+    """Encode images in order, (N, D)."""
     return torch.cat([encode(to_pixels(chunk)) for chunk in torch.split(images, CHUNK)])
 
 
 def describe(z: Float[Tensor, "image latent"]) -> Latent:
-    """Return size, mean and spread of the training latents, by latent and by principal direction."""
+    """Compute mean and deviation of the training latents, by latent and by principal direction."""
     mean, directions = principal_components(z, MOST_DIRECTIONS)
     spread = ((z - mean) @ directions).std(0)
     return Latent(
@@ -37,7 +37,7 @@ def describe(z: Float[Tensor, "image latent"]) -> Latent:
 
 
 def examples(encode: Callable[[Tensor], Tensor], images: Bytes, labels: Labels) -> Examples:
-    """Return the first test images on the map, with what they show."""
+    """Return latents and labels of the first test images, for the map."""
     z = latents(encode, images[:MAX_EXAMPLES])
     rows = tuple(tuple(round(value, DECIMALS) for value in row) for row in z.tolist())
     return Examples(labels=tuple(str(label) for label in labels[:MAX_EXAMPLES].tolist()), latents=rows)
@@ -48,7 +48,7 @@ def principal_components(
 ) -> tuple[Float[Tensor, " feature"], Float[Tensor, "feature _"]]:
     """Return the mean and, as columns, the `count` directions of largest variance, longest first.
 
-    Each is turned so that its largest number is positive.
+    The sign of each makes its largest entry positive.
     """
     mean = x.mean(0)
     centred = (x - mean).double()

@@ -1,4 +1,4 @@
-"""How far a reconstruction is from its image. To add one: a function and its name below."""
+"""Reconstruction losses. To add one: a function and its name below."""
 
 from collections.abc import Callable
 
@@ -11,12 +11,12 @@ Images = Float[Tensor, "batch channel height width"]
 
 
 def mse(x_hat: Images, x: Images) -> Float[Tensor, ""]:
-    """Return mean squared error over all pixels: the textbook's objective."""
+    """Return the mean squared error over all pixels, the textbook's objective."""
     return F.mse_loss(x_hat, x)
 
 
 def l1(x_hat: Images, x: Images) -> Float[Tensor, ""]:
-    """Return mean absolute error over all pixels: less afraid of rare large errors."""
+    """Return the mean absolute error over all pixels, which is less sensitive to rare large errors."""
     return F.l1_loss(x_hat, x)
 
 
@@ -24,12 +24,12 @@ PSNR_FLOOR = (1 / 255) ** 2 / 12  # the error of rounding to 8 bits; less than t
 
 
 def psnr(x_hat: Images, x: Images) -> Float[Tensor, ""]:
-    """Return mean over images of the logarithm of their mean squared error: a decibel of each weighs the same."""
+    """Return the mean over images of the logarithm of their mean squared error: a dB of each has the same weight."""
     return torch.log((x_hat - x).square().mean(dim=(1, 2, 3)) + PSNR_FLOOR).mean()
 
 
 def rmse(x_hat: Images, x: Images) -> Float[Tensor, ""]:
-    """Average the root of each image's mean squared error: weak and strong noise pull with the same force."""
+    """Return the mean over images of the root of their mean squared error: gradients do not grow with the noise."""
     return ((x_hat - x).square().mean(dim=(1, 2, 3)) + PSNR_FLOOR).sqrt().mean()
 
 

@@ -1,4 +1,4 @@
-"""What a finished run says of its model: the manifest, from what its stages have found."""
+"""The manifest of a model, built from the results of a run."""
 
 import subprocess
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ class Finished:
     """The results of a run for its manifest; each kind of recipe computes them in its own way.
 
     Attributes:
-        architecture: The network's name.
-        tasks: Its graphs.
-        input: What they take.
-        golden: A small input and its answers.
-        data: The images.
-        metrics: Figures beside their baselines.
+        architecture: Name of the network.
+        tasks: Graphs by task.
+        input: Input of the graphs.
+        golden: Golden sample: small inputs with expected outputs.
+        data: Description of the images.
+        metrics: Metrics with their baselines.
         commit: Commit of the code that exported the graphs.
         limits: Sentences for the card, the recipe's own among them.
         sections: Other parts of the manifest by name: `latent`, `anomaly`, `compression` ...
@@ -49,9 +49,9 @@ def build_manifest(run: Run[Any, Any], finished: Finished, *, version: int) -> M
     """Build the manifest of a model.
 
     Args:
-        run: Its report says what the training took.
-        finished: What came after the training.
-        version: The number that it will probably have.
+        run: The run, with its training report.
+        finished: Results of the stages after training.
+        version: Expected version number.
     """
     recipe, report = run.recipe, run.read(REPORT, "train")
     taken = {name: report[name] for name in ("device", "parameters", "images_seen", "wall_s", "cpu_s")}
@@ -82,20 +82,20 @@ def build_manifest(run: Run[Any, Any], finished: Finished, *, version: int) -> M
 
 
 def describe_data(*, name: str, source: str, licence: str, sha256: str, split: Split) -> Data:
-    """Return the images of a model, as its manifest names them; `licence` may be empty."""
+    """Return the manifest's description of images of one size; `licence` may be empty."""
     images = split.train + split.validation + split.calibration + split.test
     return Data(name=name, source=source, licence=licence or UNSTATED, sha256=sha256, images=images, split=split)
 
 
 def describe_photos(photos: Photos, licence: str) -> Data:
-    """Return pictures of any size, as the manifest names them."""
+    """Return the manifest's description of pictures of any size."""
     split = photos.split
     source = f"a folder of {photos.count} pictures"
     return describe_data(name=photos.name, source=source, licence=licence, sha256=photos.sha256, split=split)
 
 
 def git_commit() -> str:
-    """Return the commit of this code, marked `-dirty` where files differ from it; "unknown" where it is not in git."""
+    """Return the commit of this code, with `-dirty` if files differ from it; "unknown" outside a git checkout."""
     command = ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
     try:
         done = subprocess.run(  # noqa: S603 - no input

@@ -9,7 +9,7 @@ from training.config import OptimisationConfig
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose every step is made orthogonal: all directions of a weight matrix move at the same pace.
+    """Momentum with orthogonalised steps: all directions of a weight matrix move at the same pace.
 
     Jordan et al., Muon, 2024, https://kellerjordan.github.io/posts/muon/. torch.optim.Muon takes only 2-D weights; this
     one sees a convolution (out, in, kh, kw) as the matrix (out, in*kh*kw).
@@ -64,10 +64,7 @@ def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
 
 
 def build_optimisers(model: nn.Module, config: OptimisationConfig) -> list[torch.optim.Optimizer]:
-    """Return optimisers that together cover every parameter once.
-
-    Adam for all, or Muon for matrices and Adam for the rest.
-    """
+    """Return the optimisers of all parameters: Adam, or Muon for matrices and Adam for the rest."""
     matrices = [p for p in model.parameters() if p.ndim >= 2] if config.optimiser == "muon" else []
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
     optimisers: list[torch.optim.Optimizer] = []

@@ -1,4 +1,4 @@
-"""The picture beside a card: originals over noisy over denoised, so that people can look instead of read."""
+"""The picture of a card: rows of original, noisy and denoised images."""
 
 from io import BytesIO
 from typing import TypeVar
@@ -17,7 +17,7 @@ Images = Float[Tensor, "batch channel height width"]
 
 
 def rows_of_images(rows: dict[str, Images]) -> bytes:
-    """Return a PNG with one labelled row of images per entry, all rows equally long and of one image size.
+    """Draw a PNG with one labelled row of images per entry. All rows have the same shape.
 
     Args:
         rows: Label to images, (N, C, H, W), pixels in [0, 1]; small images are enlarged without smoothing.
@@ -42,7 +42,7 @@ def rows_of_images(rows: dict[str, Images]) -> bytes:
 
 
 def grid_of_images(images: Images, columns: int) -> bytes:
-    """Return a PNG of all images, edge to edge in reading order.
+    """Draw a PNG of all images, edge to edge in reading order.
 
     Args:
         images: (N, C, H, W), pixels in [0, 1]; small ones are enlarged without smoothing.
@@ -61,7 +61,7 @@ def grid_of_images(images: Images, columns: int) -> bytes:
 
 
 def middle(x: AnyImage, side: int) -> AnyImage:
-    """Return the middle of an image (..., H, W), `side` pixels square; all of it where it is smaller."""
+    """Crop the middle of an image (..., H, W) to at most `side` pixels square."""
     top, left = (max(0, (whole - side) // 2) for whole in x.shape[-2:])
     return x[..., top : top + side, left : left + side]
 

@@ -1,4 +1,4 @@
-"""Where the latents of the training images lie, as something to draw from: standard normal numbers in, latents out."""
+"""The prior of latents, fitted to the training images: from standard normal numbers to latents."""
 
 import math
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Mixture:
 
 
 class Prior(nn.Module):
-    """A mixture of Gaussians for every label, drawn from by numbers that are standard normal.
+    """A mixture of Gaussians for every label, sampled with standard normal numbers.
 
         e (N, D) -> z = mean[label] + factor[label] e               one component
         e (N, D + 1): the last number, as its share of the normal distribution below it, picks the component
@@ -74,7 +74,7 @@ class Prior(nn.Module):
 
 @dataclass(frozen=True)
 class FittedPrior:
-    """What `Prior` is built from: one mixture, or one for each label with the label's share of the images."""
+    """Parameters of a `Prior`: one mixture, or one for each label with the label's share of the images."""
 
     mixtures: tuple[Mixture, ...]
     labels: tuple[str, ...]
@@ -85,23 +85,20 @@ class FittedPrior:
         return Prior(self.mixtures, self.labels, self.shares)
 
     def save(self, path: Path) -> None:
-        """Keep it for the export."""
+        """Write the prior to `path`, for the export."""
         mixtures = [(m.weights, m.means, m.covariances) for m in self.mixtures]
         with write_atomically(path) as file:
             torch.save({"mixtures": mixtures, "labels": list(self.labels), "shares": list(self.shares)}, file)
 
     @classmethod
     def load(cls, path: Path) -> "FittedPrior":
-        """Return what `save` wrote."""
+        """Read a prior written by `save`."""
         kept = torch.load(path, weights_only=True)
         return cls(tuple(Mixture(*m) for m in kept["mixtures"]), tuple(kept["labels"]), tuple(kept["shares"]))
 
 
 def fit_prior(z: Latents, labels: UInt8[Tensor, " image"] | None, config: PriorConfig, *, seed: int) -> FittedPrior:
-    """Return the prior of these latents.
-
-    A mixture per label where there are labels and the recipe wants them told apart.
-    """
+    """Fit the prior to latents: a mixture per label if there are labels and the recipe has `is_by_label`."""
     groups = [z]
     names: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
@@ -115,13 +112,11 @@ def fit_prior(z: Latents, labels: UInt8[Tensor, " image"] | None, config: PriorC
 
 
 def choose_components(groups: Sequence[Latents], *, seed: int) -> int:
-    """Return how many components of each group's mixture make held-out latents most likely.
-
-    They double while that gains.
+    """Choose the number of components by the likelihood of held-out latents, doubling it while that improves.
 
     Args:
         groups: Latents of one label each; a fifth of each is held out.
-        seed: Seed of which, and of where the mixtures begin.
+        seed: Seed of the split and of the initial mixtures.
     """
     components, best = 1, -math.inf
     while components <= MOST_COMPONENTS:
@@ -140,16 +135,16 @@ def choose_components(groups: Sequence[Latents], *, seed: int) -> int:
 
 
 def fit_mixture(z: Latents, components: int, generator: torch.Generator) -> Mixture:
-    """Return maximum likelihood by expectation and maximisation, from k-means.
+    """Fit a mixture by expectation maximisation, initialised by k-means.
 
-    Fewer components where there are few images.
+    With few images, it has fewer components.
 
     Dempster, Laird and Rubin, 1977, https://doi.org/10.1111/j.2517-6161.1977.tb01600.x
 
     Args:
         z: Latents.
-        components: Most components.
-        generator: Draws the images at which k-means begins.
+        components: Maximum number of components.
+        generator: Draws the initial centres of k-means.
     """
     x = z.double()
     n, dim = x.shape
@@ -165,7 +160,7 @@ def fit_mixture(z: Latents, components: int, generator: torch.Generator) -> Mixt
 
 
 def log_density(x: Float[Tensor, "image latent"], mixture: Mixture) -> Float[Tensor, "image component"]:
-    """log(weight * density) of every image under every component, up to one constant."""
+    """Return log(weight * density) of every image under every component, up to a constant."""
     factors = torch.linalg.cholesky(mixture.covariances)
     columns = []
     for weight, mean, factor in zip(mixture.weights, mixture.means, factors, strict=True):

@@ -1,4 +1,4 @@
-"""A finished model into `models/<name>/<version>/`: whole or not at all."""
+"""Atomic publishing of a finished model to `models/<name>/<version>/`."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _NUMBERS = re.compile(r"\[\n\s*([^][{}\"]*?)\n\s*\]")  # a list of nothing else
 def publish(run: RunDirectory, models: Path) -> Path:
     """Copy the run's verified `model/` to the next free version of `models/<name>/` and return that directory.
 
-    It is written under a hidden name, synced to disk, then renamed: a reader sees all of it or none.
+    The copy is written under a hidden name, synced to disk, then renamed, so that readers never see a part of it.
 
     Raises:
         PublishError: The models directory cannot be written.
@@ -54,7 +54,7 @@ def publish(run: RunDirectory, models: Path) -> Path:
 
 
 def discard_folder(directory: Path) -> None:
-    """Make an empty folder in its place."""
+    """Replace a folder by an empty one."""
     if directory.exists():
         for file in directory.iterdir():
             file.unlink()
@@ -62,19 +62,19 @@ def discard_folder(directory: Path) -> None:
 
 
 def newest_version(home: Path) -> Path | None:
-    """Return the directory of the highest version in `home`, a model's directory; None where there is none."""
+    """Return the directory of the highest version in `home`, a model's directory; None if it has no version."""
     versions = [path for path in home.glob("*") if path.name.isdecimal()] if home.is_dir() else []
     return max(versions, key=lambda path: int(path.name), default=None)
 
 
 def next_version(home: Path) -> int:
-    """Return one more than the highest version in `home`; 1 where there is none."""
+    """Return the number after the highest version in `home`; 1 if it has no version."""
     newest = newest_version(home)
     return int(newest.name) + 1 if newest else 1
 
 
 def write_card_and_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write both into a version's directory, the manifest last."""
+    """Write card and manifest into a version's directory, the manifest last."""
     with write_atomically(directory / "README.md") as out:
         out.write(card(manifest).encode())
     with write_atomically(directory / MANIFEST_FILE) as out:  # last: a directory without it is no version
@@ -86,7 +86,7 @@ def _on_one_line(numbers: re.Match[str]) -> str:
 
 
 def _sweep(home: Path) -> None:
-    """Remove what killed processes left behind."""
+    """Remove unfinished copies of killed processes."""
     for left in home.glob(".tmp-*"):
         pid = left.name.removeprefix(".tmp-")
         if not _is_running(pid):

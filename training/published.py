@@ -1,4 +1,4 @@
-"""A published model as a function of arrays: what the service answers, without the service."""
+"""Published models as functions of arrays, with the same results as the service."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -25,8 +25,8 @@ class Published:
         x_hat = model.run("denoise", model.read("digit.png"))["x_hat"]
 
     Attributes:
-        directory: Where it is.
-        manifest: What it says of itself: tasks, their tensors, figures, thresholds.
+        directory: Directory of the version.
+        manifest: Manifest with tasks, tensors, metrics and thresholds.
     """
 
     directory: Path
@@ -36,7 +36,7 @@ class Published:
         """Read an image file as the service does: (1, C, H, W), pixels in [0, 1].
 
         Raises:
-            DataError: The service would refuse it, or its size.
+            DataError: The service would reject the file or its size.
         """
         spec = self.manifest.input
         image = read_pixels(Path(path), spec.channels)
@@ -73,7 +73,7 @@ def open_model(directory: Path | str) -> Published:
         directory: `models/<name>/<version>`, or `models/<name>` for the newest version.
 
     Raises:
-        VerifyError: Something of it is missing, or differs from its manifest.
+        VerifyError: A file is missing or differs from the manifest.
     """
     path = Path(directory)
     version = path if (path / "manifest.json").exists() else newest_version(path) or path
@@ -85,10 +85,10 @@ def newest(models: Path, name: str) -> Path:
 
     Args:
         models: Directory of published models.
-        name: The model's.
+        name: Model name.
 
     Raises:
-        DataError: There is none.
+        DataError: The model has no published version.
     """
     if (directory := newest_version(models / name)) is None:
         raise DataError(f"{models / name}: no such model; train it with `python -m training fit {name}`")

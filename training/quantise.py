@@ -1,4 +1,4 @@
-"""From float32 graphs to int8 ones, which run two to three times as fast on a CPU. See docs/decisions/0007-int8.md."""
+"""Quantisation to int8, which runs two to three times as fast on a CPU. See docs/decisions/0007-int8.md."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ _BATCH = 64  # images whose activations are in memory at a time
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """The inputs, a batch at a time, as the library asks for them."""
+    """Calibration inputs in batches, for onnxruntime's quantiser."""
 
     def __init__(self, name: str, inputs: Array) -> None:
         self._batches: Iterator[Array] = iter(np.array_split(inputs, max(1, len(inputs) // _BATCH)))
@@ -28,16 +28,14 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ship
 
 
 def quantise(graph: bytes, inputs: Array) -> bytes:
-    """Return the graph with int8 weights and 8-bit activations between float32 inputs and outputs.
-
-    The same bytes every time.
+    """Quantise a graph to int8 weights and 8-bit activations between float32 inputs and outputs, reproducibly.
 
     Weights have a scale per output channel. They use 7 of their 8 bits: processors without VNNI add two products in
     16 bits, which overflows with all 8, and the answers would depend on the processor.
 
     Args:
         graph: An ONNX file with one input.
-        inputs: (N, ...), like those it will get; the range of every activation is taken from them.
+        inputs: Representative inputs, (N, ...), for the range of every activation.
     """
     name = onnx.load_from_string(graph).graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:
@@ -58,12 +56,12 @@ def quantise(graph: bytes, inputs: Array) -> bytes:
 
 
 def chain(graphs: Sequence[bytes], *, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """Merge several graphs into one: what one calls `z` is the `z` of the next; everything inside keeps to itself.
+    """Merge several graphs into one, connected by tensors of the same name; internal names stay separate.
 
     Args:
         graphs: ONNX files, in the order in which they run.
-        inputs: Names of the inputs of the whole.
-        outputs: And of its outputs.
+        inputs: Names of the inputs of the merged graph.
+        outputs: Names of the outputs of the merged graph.
     """
     models = [
         compose.add_prefix(onnx.load_from_string(graph), f"{i}.", rename_inputs=False, rename_outputs=False)

@@ -1,6 +1,6 @@
 """Recipes of every kind, by name or from a file, with fields overridden.
 
-A field `kind` says which kind a recipe is; without one it is `autoencode`, for images of one size.
+The field `kind` is the kind of a recipe; the default is `autoencode`, for images of one size.
 """
 
 import tomllib
@@ -30,7 +30,7 @@ _ADAPTER: TypeAdapter[AnyRecipe] = TypeAdapter(RecipeField)
 
 
 def recipe_names() -> tuple[str, ...]:
-    """Return names of the recipes that come with Hourglass, sorted."""
+    """Return the names of the shipped recipes, sorted."""
     files = resources.files("training").joinpath("recipes").iterdir()
     return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
 
@@ -40,16 +40,16 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ...) -> AnyRecipe: ...
 @overload
 def load_recipe(name: str, overrides: tuple[str, ...] = ..., *, of: type[Wanted]) -> Wanted: ...
 def load_recipe(name: str, overrides: tuple[str, ...] = (), *, of: type[Section] | None = None) -> Section:
-    """Return a recipe that comes with Hourglass, or one from a file.
+    """Load a shipped recipe, or one from a file.
 
     Args:
         name: One of `recipe_names()`, or the path of a .toml file.
         overrides: `section.field=value` each. Values are TOML (`3`, `1e-3`, `true`, `[1, 2]`); a bare word is a string.
-        of: The kind that it has to be; None takes any.
+        of: Required kind; None accepts any.
 
     Raises:
-        RecipeError: No such recipe, an override that is not `field=value`, an unknown field, an unfit value, or
-            another kind than `of`.
+        RecipeError: The recipe is missing or of another kind than `of`, an override is not `field=value`, a field is
+            unknown, or a value is invalid.
     """
     try:
         recipe = _ADAPTER.validate_python(_read_fields(name, overrides))

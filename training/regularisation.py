@@ -1,7 +1,7 @@
-"""What a latent may look like. To add a regulariser: a function and its name below.
+"""Regularisation of latents. To add a regulariser: a function and its name below.
 
 Every function takes the encoder, its input, its latents and the noise of the step, and returns a penalty, a mean over
-images, that is added to the loss `strength` times. It works with any network that has a latent.
+images. `strength` times the penalty is added to the loss. It works with any network that has a latent.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Latents = Float[Tensor, "batch latent"]
 
 @dataclass(frozen=True)
 class Step:
-    """What a penalty is made of: the network, what it was given, its latents, standard normal noise of their shape."""
+    """Inputs of a penalty: the network, its input, its latents, and standard normal noise of their shape."""
 
     model: nn.Module
     x: Images
@@ -29,7 +29,7 @@ class Step:
 
 
 def l1(step: Step) -> Float[Tensor, ""]:
-    """Return mean absolute activation, as in LASSO: few latents are far from zero.
+    """Return the mean absolute activation, as in LASSO: few latents are far from zero.
 
     Tibshirani, Regression Shrinkage and Selection via the Lasso, 1996,
     https://doi.org/10.1111/j.2517-6161.1996.tb02080.x
@@ -38,7 +38,7 @@ def l1(step: Step) -> Float[Tensor, ""]:
 
 
 def l2(step: Step) -> Float[Tensor, ""]:
-    """Return mean squared activation, as in RIDGE: no latent is very far from zero.
+    """Return the mean squared activation, as in ridge regression: no latent is very far from zero.
 
     Ghosh et al., From Variational to Deterministic Autoencoders, 2020, https://arxiv.org/abs/1903.12436
     """
@@ -58,7 +58,7 @@ def contractive(step: Step) -> Float[Tensor, ""]:
 
 
 def kl(step: Step) -> Float[Tensor, ""]:
-    """Return divergence of N(z, sigma²), which the decoder gets a sample of, from N(0, 1): a variational autoencoder.
+    """Return the divergence of N(z, sigma²), which the decoder samples, from N(0, 1): a variational autoencoder.
 
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014, https://arxiv.org/abs/1312.6114, with one standard
     deviation for every latent (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436), so that any encoder will do.
@@ -76,7 +76,7 @@ REGULARISERS: dict[str, Callable[[Step], Float[Tensor, ""]]] = {
 
 
 class Regularised(nn.Module):
-    """(x, noise) -> (x_hat, penalty): one network for the loop, so that several processes share its gradients."""
+    """(x, noise) -> (x_hat, penalty), as one module, so that several processes average its gradients."""
 
     def __init__(self, model: nn.Module, config: RegularisationConfig) -> None:
         super().__init__()
@@ -93,10 +93,10 @@ class Regularised(nn.Module):
 
 
 def check_regularisation(model: nn.Module, config: RegularisationConfig) -> None:
-    """Check that `model` can be trained with it.
+    """Check that `model` can be trained with a regularisation.
 
     Raises:
-        RecipeError: No such regulariser, or the network has no latent.
+        RecipeError: The regulariser is unknown, or the network has no latent.
     """
     if config.name == "none":
         return

@@ -1,4 +1,4 @@
-"""A run directory: where a model is being made, and what each stage left behind."""
+"""A run directory: a model in training, with the results of each stage."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ OfData = TypeVar("OfData")
 
 
 class Sources(BaseModel):
-    """Folders of images: all kinds take `data`, but for pairs; of parts, some with defects and their masks as well."""
+    """Folders of images: `noisy` and `clean` for pairs, `data` for all other kinds; `defects` and `masks` for parts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,7 +59,7 @@ class RunFile(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_older(cls, fields: Any) -> Any:  # noqa: ANN401 - JSON, not yet checked
-        """Run were begun with `data_path` before they had sources."""
+        """Read a run file of an older release, which had `data_path` instead of sources."""
         if isinstance(fields, dict) and "data_path" in fields:
             fields = {**fields, "sources": {"data": fields["data_path"]}}
             del fields["data_path"]
@@ -68,20 +68,20 @@ class RunFile(BaseModel):
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A model in the making: the directory that holds what its stages leave, and the name that it will have."""
+    """The directory with the results of a run's stages, and the name of its model."""
 
     directory: Path
     name: str
 
     def path(self, file: str) -> Path:
-        """Return where the run keeps `file`."""
+        """Return the path of `file` in the run."""
         return self.directory / file
 
     def read(self, file: str, made_by: str) -> Any:  # noqa: ANN401 - JSON; every reader validates it
         """Read the results of an earlier stage.
 
         Raises:
-            RunError: It has not run yet.
+            RunError: The stage has not run yet.
         """
         self.need(file, made_by)
         return json.loads(self.path(file).read_bytes())
@@ -90,7 +90,7 @@ class RunDirectory:
         """Raise an error unless an earlier stage has written `file`.
 
         Raises:
-            RunError: It has not.
+            RunError: The file is missing.
         """
         if not self.path(file).exists():
             raise RunError(f"{self.directory} has no {file}: run `python -m training {made_by} {self.directory}` first")
@@ -103,7 +103,7 @@ class RunDirectory:
 
 @dataclass(frozen=True)
 class Run(RunDirectory, Generic[OfRecipe, OfData]):
-    """A run with its recipe, and its images, read when first needed."""
+    """A run with its recipe and its images, which are read on first use."""
 
     recipe: OfRecipe
     load: Callable[[], OfData]
@@ -112,7 +112,7 @@ class Run(RunDirectory, Generic[OfRecipe, OfData]):
 
     @cached_property
     def data(self) -> OfData:
-        """The images."""
+        """The images of the run."""
         return self.load()
 
 
@@ -121,18 +121,18 @@ def start_run(
 ) -> None:
     """Start a run in `directory`, or resume the one there if its recipe and images are the same.
 
-    What only the card shows may differ, and `training.steps`, too, while the steps so far are the first of either.
+    Fields that only the card shows may differ. `training.steps` may differ if the steps so far do not depend on it.
 
     Args:
         directory: Directory of the run.
-        begun: What it is begun with now.
-        later: Fields of the recipe that training does not read, or sections with their dot: they may differ, too.
-        made_later: Files and folders that are thrown away where one of `later` differs.
-        is_restart: Throw away what is there.
+        begun: Recipe, images and command of the new run.
+        later: Fields of the recipe that training does not read; sections end with a dot. They may differ, too.
+        made_later: Files and folders to discard if one of `later` differs.
+        is_restart: Discard the existing run.
 
     Raises:
-        RunError: It was begun with another recipe, other images or another model; or `is_restart` is set and
-            `directory` holds something else than a run.
+        RunError: The existing run has another recipe, other images or another model; or `is_restart` is set and
+            `directory` is not a run.
     """
     if rank_and_world()[0] > 0:  # the first process does it
         return
@@ -158,7 +158,7 @@ def read_run_file(directory: Path) -> RunFile:
     """Read the recipe, images and command of the run in `directory`.
 
     Raises:
-        RunError: There is none.
+        RunError: The directory has no run.
     """
     try:
         begun = RunFile.model_validate_json((directory / RUN_FILE).read_bytes())
@@ -176,7 +176,7 @@ def discard(directory: Path) -> None:
     """Remove a run.
 
     Raises:
-        RunError: `directory` holds something else.
+        RunError: `directory` is not a run.
     """
     if not directory.exists():
         return
@@ -188,7 +188,7 @@ def discard(directory: Path) -> None:
 
 
 def differences(old: BaseModel, new: BaseModel) -> list[str]:
-    """Return what differs between two recipes, in words."""
+    """Return descriptions of the fields that differ between two recipes."""
     before, after = _flat(old.model_dump()), _flat(new.model_dump())
     return [
         f"{key} was {before.get(key)!r}, now {after.get(key)!r}"

@@ -8,11 +8,9 @@ DECAY_SHARE = 0.2  # of the steps of schedule `wsd`; Hägele et al. find 10 to 2
 
 
 def learning_rate_factor(step: int, steps: int, config: OptimisationConfig) -> float:
-    """Return the share of the peak learning rate.
+    """Return the share of the peak learning rate at a step: a linear warm-up, then the recipe's `schedule`.
 
-    Up linearly over the warm-up, then down, or level, as `schedule` says.
-
-    The fall of `wsd` is 1 - sqrt: Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training
+    The decay of `wsd` is 1 - sqrt: Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training
     Durations, 2024, https://arxiv.org/abs/2405.18392.
     """
     warmup = config.warmup_share * steps

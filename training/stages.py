@@ -1,4 +1,4 @@
-"""From a recipe and folders of images to a published model. What is done is not done again."""
+"""From a recipe and folders of images to a published model. Completed stages are not repeated."""
 
 import shlex
 import shutil
@@ -36,22 +36,22 @@ AnyRun = Run[Any, Any]  # of any kind of recipe and images
 def fit(
     recipe: AnyRecipe, sources: Sources, places: Places | None = None, *, name: str | None = None, command: str = ""
 ) -> Path:
-    """Make a model and publish it; an interrupted fit resumes.
+    """Train a model and publish it; an interrupted fit resumes.
 
-    Under torchrun every process calls this. The first one makes the model, the others return the run's directory.
+    Under torchrun every process calls this. The first one publishes the model, the others return the run's directory.
 
     Args:
-        recipe: What to make.
+        recipe: Recipe of the model.
         sources: Folders of images.
-        places: Where runs and models are kept, and on what it runs. None: `runs`, `models`, CUDA if it is there.
-        name: The model's; None takes the recipe's.
-        command: What makes it again, for the card.
+        places: Directories and device. None: `runs`, `models`, and CUDA if available.
+        name: Model name; None for the recipe's.
+        command: Command line that reproduces the model, for the card.
 
     Returns:
         The directory of the new version.
 
     Raises:
-        RecipeError: Something that the recipe names does not exist, or does not fit together.
+        RecipeError: A name in the recipe is unknown, or its options are incompatible.
         DataError: The images cannot be used.
         RunError: The run's directory belongs to another recipe or other images.
         DeviceError, TrainingError, ExportError, VerifyError, PublishError: That stage failed.
@@ -78,15 +78,15 @@ def calibrate(
     """Publish the next version of a model, calibrated on other images, and return its directory.
 
     Args:
-        name: The model's.
-        sources: `data` are good images that a detector has not learnt from (`defects` and `masks` are for its figures
-            and charts), or photographs for a model that is told the noise level.
+        name: Model name.
+        sources: `data` are good images outside the detector's training set (`defects` and `masks` are for its metrics
+            and charts), or photographs for a model that takes the noise level.
         models: Directory of published models.
-        command: What makes it again, for the card.
-        progress: Whether bars are shown.
+        command: Command line that reproduces the version, for the card.
+        progress: Show progress bars.
 
     Raises:
-        RunError: No such model, or one without anything to calibrate.
+        RunError: The model is missing, or cannot be calibrated.
         DataError: The images cannot be used.
         VerifyError, PublishError: The version is broken, or cannot be written.
     """
@@ -99,11 +99,11 @@ def calibrate(
 
 
 def begin(recipe: AnyRecipe, sources: Sources, places: Places, *, name: str, command: str) -> AnyRun:
-    """Return a new run, or the one there already if it was begun with the same recipe and images.
+    """Start a run, or resume an existing one with the same recipe and images.
 
     Raises:
         DataError: The images cannot be used.
-        RunError: It was begun with another recipe, other images or another model.
+        RunError: The existing run has another recipe, other images or another model.
     """
     problem, directory = PROBLEMS[recipe.kind], places.runs / name
     sources = Sources.model_validate({field: path.resolve() for field, path in sources if path is not None})
@@ -121,10 +121,10 @@ def begin(recipe: AnyRecipe, sources: Sources, places: Places, *, name: str, com
 
 
 def open_run(directory: Path) -> AnyRun:
-    """Return the run in `directory`, of whatever kind.
+    """Open the run in `directory`, of any kind.
 
     Raises:
-        RunError: There is none.
+        RunError: The directory has no run.
     """
     begun = read_run_file(directory)
     load = partial(PROBLEMS[begun.recipe.kind].read, begun.recipe, begun.sources, False)
@@ -132,7 +132,7 @@ def open_run(directory: Path) -> AnyRun:
 
 
 def train_stage(run: AnyRun, places: Places) -> None:
-    """Train: images to weights."""
+    """Train the weights on the images."""
     problem, device = PROBLEMS[run.recipe.kind], find_device(places.device)
     if problem.job is None:
         raise RunError(f"a run of kind {run.recipe.kind} has no such stage: give its `fit` command again")
@@ -146,7 +146,7 @@ def train_stage(run: AnyRun, places: Places) -> None:
 
 
 def make_version(run: AnyRun, places: Places, finish: Callable[[AnyRun, Places], Finished]) -> Manifest:
-    """Assemble a version in the run's `model/`, with card and manifest, and check it with onnxruntime alone."""
+    """Assemble a version in the run's `model/`, with card and manifest, and verify it with onnxruntime."""
     directory = run.path(MODEL)
     discard_folder(directory)
     try:

@@ -1,4 +1,4 @@
-"""The weights of a published model as the start of another training."""
+"""Initialisation of a training from the weights of a published model."""
 
 import hashlib
 from pathlib import Path
@@ -19,10 +19,10 @@ _PREFIXES = ("model.", "network.")  # of the modules that are exported
 
 
 def read_start(directory: Path) -> Start:
-    """Return what training a published model took, for the card of a model that starts from it.
+    """Return the training cost of a published model, for the card of a model that starts from it.
 
     Raises:
-        DataError: There is no published model.
+        DataError: The directory has no published model.
     """
     manifest = _published(directory)
     made, graph = manifest.provenance, next(iter(manifest.tasks.values()))
@@ -37,15 +37,14 @@ def read_start(directory: Path) -> Start:
 
 
 def load_start(network: nn.Module, directory: Path) -> None:
-    """Give `network` the weights of a published model, which its graphs hold under their own names.
+    """Load the weights of a published model from its graphs into `network`.
 
-    Weights of int8 graphs come back rounded. A `Restorer` may be wider or deeper than the published one, and begins as
-    the same function all the same: a weight fills the corner of the larger one, nothing that was there reads the new
-    channels at first, and a residual block begins as the identity (Chen et al., Net2Net, 2016,
-    https://arxiv.org/abs/1511.05641).
+    Weights of int8 graphs are rounded. A `Restorer` may be wider or deeper than the published one and still starts as
+    the same function: a weight fills the corner of the larger one, existing channels do not read new ones at first, and
+    a new residual block starts as the identity (Chen et al., Net2Net, 2016, https://arxiv.org/abs/1511.05641).
 
     Raises:
-        DataError: There is no such model, a graph is not what its manifest says, or its network is another one.
+        DataError: The model is missing, a graph differs from its manifest, or its network is another one.
     """
     manifest = _published(directory)
     may_grow = isinstance(network, Restorer)
@@ -73,7 +72,7 @@ def load_start(network: nn.Module, directory: Path) -> None:
 
 
 def _fits(name: str, small: Tensor, large: Tensor) -> bool:
-    """Tell whether kernels are of the same size and channels no fewer; as many where they are those of pictures."""
+    """Return whether a weight fits into a larger one: same kernel size and image channels, at least as many others."""
     same = {"stem.weight": slice(1, None), "head.weight": slice(0, 1), "head.bias": slice(None)}.get(
         name, slice(2, None)
     )
@@ -86,7 +85,7 @@ def _fits(name: str, small: Tensor, large: Tensor) -> bool:
 
 
 def _grow(large: Tensor, small: Tensor, *, inputs: int) -> None:
-    """Write `small` into the corner of `large`; its outputs read nothing else. Axis `inputs` counts what is read."""
+    """Write `small` into the corner of `large`, and zero the other inputs (axis `inputs`) of its outputs."""
     corner = [slice(size) for size in small.shape]
     if large.ndim > 1:
         read = corner.copy()
@@ -111,7 +110,7 @@ def _read_graph(directory: Path, graph: Graph) -> ModelProto:
 
 
 def _weights(model: ModelProto) -> dict[str, Tensor]:
-    """Name to float32 weights; those of int8 are multiplied by their scales."""
+    """Return float32 weights by name; int8 weights are multiplied by their scales."""
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     weights = {name: array for name, array in stored.items() if array.dtype == np.float32}
     for node in model.graph.node:

@@ -34,22 +34,22 @@ Network = Callable[..., Any]  # each problem knows what its own takes and return
 
 @dataclass(frozen=True)
 class Job:
-    """What the loop needs of a training; `problems/` has one for every kind of recipe.
+    """A training for the loop; `problems/` has one for every kind of recipe.
 
     Attributes:
-        name: For the bar.
+        name: Name in the progress bar.
         config: Learning rates, precision, seed.
-        network: Whose weights are trained, averaged and saved; on its device.
-        optimisers: Over its parameters.
-        steps: How many.
-        look_every: Steps between two looks at the validation images; the last step has one, too.
+        network: Network to train, average and save; on its device.
+        optimisers: Optimisers of its parameters.
+        steps: Number of steps.
+        look_every: Steps between validations; the last step is always validated.
         batch_size: Images in a batch, over all processes.
-        draw: (step, generator) -> the whole batch, on the CPU. Everything random comes from the generator.
-        loss: (network, share of the batch on the device) -> the terms of the loss by name, to be added.
-        validate: The averaged network -> its validation loss.
-        shown: The validation loss in words.
-        forward: What is called with the network inside, where it is not the network itself.
-        parameters: Numbers of the model that are served; the network's own where None.
+        draw: (step, generator) -> the whole batch, on the CPU. All random numbers come from the generator.
+        loss: (network, share of the batch on the device) -> terms of the loss by name, to be summed.
+        validate: averaged network -> validation loss.
+        shown: Formats the validation loss.
+        forward: Module that is called instead of the network, and contains it; None for the network itself.
+        parameters: Number of parameters of the served model; None for the network's.
         memory_format: Memory format of the network and of images.
     """
 
@@ -71,7 +71,7 @@ class Job:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training took and where it ended. `history` holds one entry per look, with the losses since the last."""
+    """Cost and result of a training. `history` has one entry per validation, with the mean losses since the last."""
 
     parameters: int
     steps: int
@@ -85,11 +85,11 @@ class TrainingReport:
 def train(job: Job, *, run_dir: Path, device: torch.device, progress: bool) -> TrainingReport:
     """Train from the newest checkpoint in `run_dir`, or from the start.
 
-    Leaves the moving average of the weights in `job.network`, in evaluation mode, and in `run_dir/weights.pt`. Under
+    The moving average of the weights is stored in `job.network`, in evaluation mode, and in `run_dir/weights.pt`. Under
     torchrun every process calls this; the first one writes.
 
     Raises:
-        RecipeError: The batch does not divide among the processes.
+        RecipeError: The batch size is not divisible by the number of processes.
         TrainingError: The loss is no longer a finite number.
     """
     config, network = job.config, job.network
@@ -155,14 +155,14 @@ def train(job: Job, *, run_dir: Path, device: torch.device, progress: bool) -> T
 def descend_on(
     loss: Callable[[], Tensor], schedule: torch.optim.lr_scheduler.LRScheduler, *, steps: int, name: str, progress: bool
 ) -> None:
-    """Take some steps down a loss: for small networks that are learnt in one go, without checkpoints or an average.
+    """Minimise a loss, without checkpoints or an average of weights: for small networks.
 
     Args:
-        loss: Draws a batch and returns its loss; called once a step.
-        schedule: The learning rate of each step, over the optimiser that takes it.
-        steps: How many.
-        name: For the bar.
-        progress: Show a bar.
+        loss: Draws a batch and returns its loss; called once per step.
+        schedule: Learning rate schedule with its optimiser.
+        steps: Number of steps.
+        name: Name in the progress bar.
+        progress: Show a progress bar.
     """
     optimiser = schedule.optimizer
     with tqdm(range(steps), desc=name, unit="step", disable=not progress) as bar:
@@ -177,10 +177,10 @@ def descend_on(
 
 
 def load_weights(network: AnyNetwork, run_dir: Path) -> AnyNetwork:
-    """Return `network` with the trained weights of a run, on the CPU and in evaluation mode.
+    """Load the trained weights of a run into `network`, on the CPU and in evaluation mode, and return it.
 
     Raises:
-        TrainingError: The run has no trained weights yet, or they are of another network.
+        TrainingError: The run has no weights yet, or they belong to another network.
     """
     try:
         network.load_state_dict(torch.load(run_dir / WEIGHTS, weights_only=True, map_location="cpu"))
@@ -193,7 +193,7 @@ def load_weights(network: AnyNetwork, run_dir: Path) -> AnyNetwork:
 
 
 def _in_precision(module: nn.Module, config: OptimisationConfig, device: torch.device) -> Network:
-    """Return the forward pass in the recipe's precision; over several processes, with their gradients averaged."""
+    """Return the forward pass in the recipe's precision, with gradients averaged over processes."""
     called = DistributedDataParallel(module) if dist.is_initialized() else module
 
     def forward(*inputs: Tensor) -> Any:  # noqa: ANN401 - as Network
@@ -208,7 +208,7 @@ def _to(tensor: Tensor, device: torch.device, memory_format: torch.memory_format
 
 
 def _descend(loss: Tensor, state: Checkpoint, config: OptimisationConfig, step: int, steps: int) -> None:
-    """Take one step: clip the gradients, step every optimiser at its rate, update the average of the weights."""
+    """Take one step: clip the gradients, step every optimiser, update the average of the weights."""
     loss.backward()  # type: ignore[no-untyped-call]  # torch annotates it only in part
     if config.gradient_clip:
         nn.utils.clip_grad_norm_(state.model.parameters(), config.gradient_clip)
@@ -228,5 +228,5 @@ def _update_average(average: nn.Module, model: nn.Module, *, decay: float) -> No
 
 
 def _rates(config: OptimisationConfig) -> str:
-    """Return every learning rate of the recipe, with its value."""
+    """Return a text with every learning rate of the recipe."""
     return " or ".join(f"training.{name} (now {value:g})" for name, value in config if name.endswith("learning_rate"))

@@ -1,4 +1,4 @@
-"""Whether a finished model directory holds what its manifest says, looked at with nothing but onnxruntime."""
+"""Verification of a model directory against its manifest, with onnxruntime alone."""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +18,7 @@ def verify(directory: Path) -> Manifest:
     """Check every file of a version against its manifest, run every golden sample, and return the manifest.
 
     Raises:
-        VerifyError: Something is missing or differs; the message says what.
+        VerifyError: A file or output is missing or differs; the message names it.
     """
     try:
         manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())

@@ -1,8 +1,8 @@
-"""`python -m training worker --service URL`: does the trainings that people ask for on the page of a service.
+"""`python -m training worker --service URL`: runs trainings that are requested on the page of a service.
 
-Each runs as a child, `python -m training calibrate` or `fit`, so it can be cancelled, and what it takes is given back.
-It publishes into a folder of its own. Only once somebody has approved the version is it copied into the models
-directory, where the service takes it up.
+Each runs as a child process, `python -m training calibrate` or `fit`, so that it can be cancelled and its memory is
+freed. It publishes to a separate folder. Once a version is approved, it is copied to the models directory, from which
+the service loads it.
 """
 
 import json
@@ -31,7 +31,7 @@ ENDED = ("live", "failed")
 
 
 class Task(BaseModel):
-    """A training, as the service hands it out."""
+    """A training leased from the service."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,15 +44,15 @@ class Task(BaseModel):
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a worker works, and for whom.
+    """Service and directories of a worker.
 
     Attributes:
         service: Address of the service.
-        key: An API key of it that may do everything; "" where it asks for none.
-        models: Directory of published models: the one that the service serves.
-        runs: Where versions wait to be approved.
-        data: Folder with one folder of good pictures for each model, which `fit` learns from beside the feedback.
-        name: The name that the page shows for this worker.
+        key: An API key with all rights; "" if the service needs none.
+        models: Directory of published models that the service serves.
+        runs: Directory of versions waiting for approval.
+        data: Folder with one folder of good pictures per model, which `fit` uses in addition to the feedback.
+        name: Name of this worker on the page.
     """
 
     service: str
@@ -64,14 +64,16 @@ class Workplace:
 
 
 def work(place: Workplace, *, is_once: bool = False) -> None:
-    """Ask for trainings and do them, one at a time, until the process is told to stop.
+    """Poll the service for trainings and run them, one at a time, until the process is stopped.
+
+    While the service does not answer, the worker retries.
 
     Args:
-        place: Where, and for whom.
-        is_once: Do one and return.
+        place: Service and directories.
+        is_once: Run one training and return.
 
     Raises:
-        RunError: The service refuses this worker. While it does not answer, the worker asks again.
+        RunError: The service rejects this worker.
     """
     tqdm.write(f"{place.name} asks {place.service} for trainings; stop it with Ctrl-C")
     with httpx.Client(base_url=place.service.rstrip("/"), headers=_headers(place.key), timeout=30.0) as client:
@@ -130,9 +132,9 @@ def _do(client: httpx.Client, place: Workplace, task: Task) -> None:
 
 
 def _tell(client: httpx.Client, task: Task, what: str, said: dict[str, object], *, for_s: float = 0.0) -> bool:
-    """Tell the service something of a training, and return whether it still is this worker's.
+    """Report on a training to the service, and return whether this worker still holds the lease.
 
-    While the service does not answer, nobody knows: it is told again for `for_s` seconds, and then taken for yes.
+    While the service does not answer, the report is retried for `for_s` seconds. After that, return True.
     """
     end = time.monotonic() + for_s
     while True:
@@ -150,11 +152,11 @@ def _tell(client: httpx.Client, task: Task, what: str, said: dict[str, object], 
 
 
 def _publish(place: Workplace, task: Task, stage: Path) -> Path:
-    """Copy an approved version into the models directory: once, even if a worker died just after it did so.
+    """Copy an approved version into the models directory, exactly once even if a worker dies after the copy.
 
     Raises:
-        RunError: It is not here.
-        VerifyError, PublishError: It is broken, or cannot be written.
+        RunError: The version is missing.
+        VerifyError, PublishError: The version is broken, or cannot be written.
     """
     if not (stage / MODEL / MANIFEST_FILE).is_file():
         raise RunError(
@@ -173,7 +175,7 @@ def _without_number(manifest: Manifest) -> Manifest:
 
 
 def _tidy(client: httpx.Client, place: Workplace) -> None:
-    """Remove versions that were discarded, or are live."""
+    """Remove versions that were discarded or are live already."""
     for stage in (place.runs / STAGED).glob("*/*"):
         try:
             answer = client.get(f"/models/{stage.parent.name}/training/{stage.name}")
@@ -185,11 +187,11 @@ def _tidy(client: httpx.Client, place: Workplace) -> None:
 
 
 def _make(client: httpx.Client, place: Workplace, task: Task, stage: Path) -> dict[str, object]:
-    """Make a version in a folder beside which the live one seems to be, and return its card.
+    """Train a version in a separate folder with a link to the live version, and return its card.
 
     Raises:
-        RunError: The command has failed; the message is its own.
-        Cancelled: The service wants no more of it.
+        RunError: The command failed, with its own message.
+        Cancelled: The service cancelled the training.
     """
     live = newest_version(place.models / task.model)
     if live is None:
@@ -222,7 +224,7 @@ def _words(place: Workplace, task: Task, live: Manifest, stage: Path) -> list[st
 
 
 def _as_before(live: Manifest) -> list[str]:
-    """Fields of the recipe that the next version has in common with the live one: what clients see of it."""
+    """Return overrides that keep the client-visible fields of the live version."""
     size, calibration = live.input, live.anomaly
     fields: dict[str, object] = {"summary": live.summary, "data.channels": size.channels}
     if size.height and size.width:

@@ -1,1 +1,1 @@
-"""Learned compression: an autoencoder whose latents are rounded to integers that take few bits."""
+"""Learned compression: autoencoders whose latents are rounded to integers and entropy-coded."""

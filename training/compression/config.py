@@ -10,7 +10,7 @@ from training.config import ArchitectureConfig, DataConfig, OptimisationConfig, 
 
 
 class CompressionTraining(OptimisationConfig):
-    """The loop over images of one size. The prior has a learning rate of its own: it has to follow the encoder."""
+    """The training loop over images of one size. The prior has its own learning rate, to follow the encoder."""
 
     muon_learning_rate: PositiveFloat = 1.5e-2
     """Muon's peak."""
@@ -29,10 +29,10 @@ class CompressionTraining(OptimisationConfig):
 
 
 class CompressionRecipe(Section):
-    """One model with several rates.
+    """A recipe for a codec with several rates.
 
-    `lambdas` has one entry per rate, falling: how much squared error, summed over an image of pixels in [0, 1], a bit
-    may cost. A large one gives small files.
+    `lambdas` has one entry per rate, falling: the price of a bit in squared error, summed over an image with pixels in
+    [0, 1]. Large values give small files.
     """
 
     kind: Literal["compress"]

@@ -1,4 +1,4 @@
-"""From photographs to the planes that the network sees, and to batches of patches of them."""
+"""Planes of photographs, and batches of patches of them."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,7 @@ class Patches:
         return min(len(self._luma), len(self._chroma))
 
     def draw(self, count: int, generator: Generator) -> tuple[Planes, Int64[Tensor, " batch"]]:
-        """Return patches at random places, half of them mirrored, and the rate at which each is to be written."""
+        """Draw patches at random positions, half of them mirrored, with a random rate for each."""
         patches = [self._patch(self._luma if 2 * i < count else self._chroma, generator) for i in range(count)]
         rate = torch.randint(self._rates, (count,), generator=generator)
         rate[-(-count // 2) :] += self._rates

@@ -19,7 +19,7 @@ class LappedConfig(Section):
 
 
 class PlanesConfig(Section):
-    """Which pictures. `validation` is how many are kept back and measured, or a regular expression of their names."""
+    """The pictures. `validation` is the number held out for measurement, or a regular expression of their names."""
 
     licence: str = ""
     """Licence of the pictures, for the card."""
@@ -30,10 +30,10 @@ class PlanesConfig(Section):
 
 
 class PhotoCodecTraining(OptimisationConfig):
-    """The loop over patches of `patch` pixels of planes, half of them luma, half chroma, at a random rate each.
+    """The training loop over patches of `patch` pixels of planes, half luma and half chroma, at random rates.
 
-    The transform's kernels and the prior have learning rates of their own: those begin where they are good already, and
-    this has to follow.
+    The kernels have their own learning rate since they start from a good transform, and the prior since it follows
+    the encoder.
     """
 
     optimiser: Literal["adam", "muon"] = "adam"
@@ -61,10 +61,10 @@ class PhotoCodecTraining(OptimisationConfig):
 
 
 class PhotoCodecRecipe(Section):
-    """One model with several rates.
+    """A recipe for a codec of photographs with several rates.
 
-    `quantisation` has one step per rate, falling, for pixels 0 to 255: a large one gives small files. That of chroma is
-    `chroma` times as large. `price` is what a bit may cost in squared steps; ln(2) / 6 = 0.116 where steps are small.
+    `quantisation` has one step per rate, falling, for pixels 0 to 255. Large steps give small files. The step of chroma
+    is `chroma` times as large. `price` is the price of a bit in squared steps; ln(2) / 6 = 0.116 for small steps.
     """
 
     kind: Literal["compress-photos"]
@@ -99,7 +99,7 @@ class PhotoCodecRecipe(Section):
 
     @property
     def rates(self) -> int:
-        """How many there are to choose from."""
+        """Number of rates."""
         return len(self.quantisation)
 
     @property

@@ -1,4 +1,4 @@
-"""Count the symbols of training images into static tables of integers."""
+"""Fit static integer tables to the symbols of training images."""
 
 from collections.abc import Sequence
 
@@ -13,16 +13,15 @@ ONE_CONTEXT = Grid(context_from=())  # to see what the others are worth
 
 
 def fit_tables(symbols: NDArray[np.int32]) -> tuple[SymbolTable, ...]:
-    """Return a table per latent for symbols (N, D)."""
+    """Fit a table per latent to symbols (N, D)."""
     return tuple(fit_table(column) for column in symbols.T)
 
 
 def fit_table(symbols: NDArray[np.int32]) -> SymbolTable:
-    """Return how often each symbol comes, in 1/65536, from one below the least to one above the largest.
+    """Count the frequency of each symbol in 1/65536, from one below the least to one above the largest.
 
-    None is impossible.
-
-    A latent that always has one symbol keeps it alone, and costs nothing.
+    Every symbol in that range has a frequency above 0. The table of a constant latent has one symbol, which takes no
+    bits.
     """
     least, largest = int(symbols.min()), int(symbols.max())
     if least == largest:
@@ -38,15 +37,14 @@ def fit_table(symbols: NDArray[np.int32]) -> SymbolTable:
 
 
 def fit_grid_tables(planes: Sequence[Symbols], grid: Grid) -> Tables:
-    """Return how often each symbol comes in each context.
+    """Count the frequency of each symbol in each context.
 
-    One table for channel 0, one per context for each other channel.
-
-    Within a channel all contexts can write the same symbols: those that came, those of the other sign, and one more.
+    Channel 0 has one table, the others one per context. All contexts of a channel have the same range of symbols:
+    those that occur, their negatives, and one more.
 
     Args:
         planes: (64, rows, columns) each.
-        grid: Its contexts.
+        grid: Definition of the contexts.
     """
     parts = [[[np.empty(0, np.int32)] for _ in range(grid.contexts if channel else 1)] for channel in range(CHANNELS)]
     for symbols in planes:

@@ -1,4 +1,4 @@
-"""More training images than there are: the same ones, moved a little."""
+"""Augmentation: training images, slightly transformed at random."""
 
 import math
 
@@ -13,16 +13,14 @@ Images = Float[Tensor, "batch channel height width"]
 
 
 def augment(x: Images, config: AugmentationConfig, generator: Generator) -> Images:
-    """Rotate, scale, shear and shift a random share (`config.share`) of the images.
-
-    The rest as it is.
+    """Rotate, scale, shear and shift a random share (`config.share`) of the images, and return all of them.
 
     Every amount is drawn uniformly between its negative and positive limit. The edge is repeated outwards.
 
     Args:
         x: Pixels in [0, 1].
-        config: The limits.
-        generator: On the CPU.
+        config: Limits of the transforms.
+        generator: Random number generator, on the CPU.
     """
     if config.share == 0.0:
         return x

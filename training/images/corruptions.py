@@ -1,4 +1,4 @@
-"""What the network learns to undo. To add one: a function from clean to corrupted images, and its name below.
+"""Corruptions that networks learn to undo. To add one: a function from clean to corrupted images, and its name below.
 
 Every function takes clean pixels in [0, 1], a generator on the CPU and keyword options, and returns pixels in [0, 1].
 """
@@ -18,7 +18,7 @@ Images = Float[Tensor, "batch channel height width"]
 
 
 def gaussian(x: Images, generator: Generator, *, mean: float = 0.0, sigma: float = 0.1) -> Images:
-    """clamp(x + N(mean, sigma), 0, 1), drawn for every pixel and channel."""
+    """Return clamp(x + N(mean, sigma), 0, 1), drawn for every pixel and channel."""
     return torch.randn(x.shape, generator=generator).mul_(sigma).add_(mean).add_(x).clamp_(0.0, 1.0)
 
 
@@ -36,7 +36,7 @@ def permute(x: Images, generator: Generator, *, seed: int = 0) -> Images:
 def rotate(x: Images, generator: Generator, *, degrees: float = 30.0) -> Images:
     """Rotate every image counterclockwise about its centre.
 
-    Its edge goes on outwards, what turns out is cut off.
+    The edge is repeated outwards, and corners outside the image are cropped.
     """
     angle = math.radians(degrees)
     cosine, sine, aspect = math.cos(angle), math.sin(angle), x.shape[2] / x.shape[3]
@@ -62,9 +62,9 @@ def one_of(
 
     Args:
         x: Clean images.
-        generator: Generator of the draw, and of the corruptions.
+        generator: Random number generator of the choice and of the corruptions.
         names: Names of the corruptions, equally likely.
-        options: Name to its options, where they are not the defaults.
+        options: Options of each corruption by name, if they differ from the defaults.
     """
     drawn = torch.randint(len(names), (len(x), 1, 1, 1), generator=generator)
     out = x
@@ -88,7 +88,7 @@ def corrupt(x: Images, config: CorruptionConfig, generator: Generator) -> Images
     """Corrupt every image of `x`, ignoring `config.clean_share`.
 
     Raises:
-        RecipeError: Unknown corruption, or options it does not take.
+        RecipeError: The corruption or one of its options is unknown.
     """
     if config.name not in CORRUPTIONS:
         raise RecipeError(f"no corruption {config.name!r}; there are {', '.join(sorted(CORRUPTIONS))}")

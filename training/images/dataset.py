@@ -24,8 +24,8 @@ Labels = UInt8[Tensor, "_"]
 class Dataset:
     """Images of one size in four parts, (N, C, H, W), bytes or pixels, and where they come from.
 
-    `sha256` is over the bytes of all images in reading order. Labels are there where the data set has them: no network
-    is trained on them; figures and the prior of `generate` are made with them.
+    `sha256` is over the bytes of all images in reading order. Labels, if the data set has them, are used for metrics
+    and for the prior of `generate`, but not to train networks.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Dataset:
 
     @property
     def split(self) -> Split:
-        """How many images are in which part."""
+        """Numbers of images in each part."""
         return Split(
             train=len(self.train),
             validation=len(self.validation),
@@ -52,7 +52,7 @@ class Dataset:
 
     @property
     def summary(self) -> str:
-        """What was read."""
+        """A sentence about the images that were read."""
         return (
             f"{len(self.train)} images for training, {len(self.validation)} for validation, "
             f"{len(self.calibration)} for calibration, {len(self.test)} for the figures"
@@ -60,10 +60,10 @@ class Dataset:
 
 
 def load_data(config: DataConfig, path: Path | None, *, seed: int, progress: bool = True) -> Dataset:
-    """Return the images that a recipe asks for, from the folder `path`; MNIST is downloaded where `path` is None.
+    """Read the images of a recipe from the folder `path`; download MNIST if `path` is None.
 
     Raises:
-        DataError: No folder, no readable image, fewer than 8, or files that are not what they should be.
+        DataError: The folder is missing, has fewer than 8 readable images, or a file is damaged.
     """
     if path is not None and not path.is_dir():
         raise DataError(f"--data {path}: no such folder")

@@ -1,4 +1,4 @@
-"""A folder of anybody's images as one tensor: every readable file, brought to one size as the service does it."""
+"""A folder of images as one tensor: every readable file, resized as the service does."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ SYSTEM_FOLDERS = ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volu
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that gave no image, and why."""
+    """A skipped file and the reason."""
 
     path: Path
     reason: str
@@ -35,7 +35,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class FolderImages:
-    """Images of one size, (N, C, H, W), the file of each, and the files that were left out."""
+    """Images of one size, (N, C, H, W), their files, and the skipped files."""
 
     images: Real[Tensor, "image channel height width"]
     paths: tuple[Path, ...]
@@ -43,12 +43,12 @@ class FolderImages:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return all files below `folder` whose names say that they are images, in the order of their paths.
+    """Return all files below `folder` with suffixes of images, in the order of their paths.
 
-    Nothing is taken from hidden files and folders, nor from what systems add.
+    Hidden files and folders, and those of operating systems, are skipped.
 
     Raises:
-        DataError: No such folder, or no image in it.
+        DataError: The folder is missing, or has no image.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
@@ -59,28 +59,28 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def visible(folder: Path) -> Iterator[Path]:
-    """Yield all files below `folder` but hidden ones, and those of systems and network drives."""
+    """Yield all files below `folder`, except hidden ones and those of operating systems and network drives."""
     for path in folder.rglob("*"):
         if path.is_file() and not any(is_of_system(part) for part in path.relative_to(folder).parts):
             yield path
 
 
 def is_of_system(name: str) -> bool:
-    """Tell whether a file or folder of that name holds nothing that a person has put there."""
+    """Return whether a name is that of a hidden file or folder, or one of an operating system."""
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def read_folder(folder: Path, config: DataConfig, *, progress: bool) -> FolderImages:
-    """Return all different images below `folder` in the order of their paths.
+    """Read all different images below `folder` in the order of their paths.
 
     Raises:
-        DataError: No file with a known suffix, or none that can be read.
+        DataError: No file has a known suffix, or none can be read.
     """
     return read_files(find_images(folder), config, label=str(folder), progress=progress)
 
 
 def read_files(paths: Sequence[Path], config: DataConfig, *, label: str, progress: bool) -> FolderImages:
-    """Return all different images among some files, in their order; `label` says what they are.
+    """Read all different images among some files, in their order; `label` describes them in messages.
 
     Raises:
         DataError: None can be read, or all are blank.
@@ -97,7 +97,7 @@ def read_files(paths: Sequence[Path], config: DataConfig, *, label: str, progres
 def read_all(
     paths: Sequence[Path], read: Callable[[Path], Kept], *, label: str, progress: bool
 ) -> tuple[list[tuple[Path, Kept]], list[Skipped]]:
-    """Return files and their images, in order, and the files that could not be read."""
+    """Read files in order. Return files with their images, and the skipped files."""
     found: list[tuple[Path, Kept]] = []
     skipped: list[Skipped] = []
     with ThreadPoolExecutor(READERS) as pool:
@@ -112,9 +112,9 @@ def read_all(
 
 
 def without_twins(found: Iterable[tuple[Path, Kept]]) -> tuple[list[Kept], tuple[Path, ...], list[Skipped]]:
-    """Return images whose pixels come once, with their files, and the others.
+    """Return images without duplicates, with their files, and the duplicates.
 
-    Two parts with one picture would flatter.
+    A picture in two parts of the split would make metrics look better than they are.
     """
     first_by_digest: dict[bytes, Path] = {}
     images: list[Kept] = []
@@ -129,7 +129,7 @@ def without_twins(found: Iterable[tuple[Path, Kept]]) -> tuple[list[Kept], tuple
 
 
 def digest_of(*images: Kept) -> bytes:
-    """Return what images are known by, whatever depth they are kept at."""
+    """Return the digest of one or more images, the same for bytes and for float32 pixels."""
     digest = hashlib.blake2b()
     for image in images:
         digest.update(str(image.shape).encode())
@@ -138,10 +138,10 @@ def digest_of(*images: Kept) -> bytes:
 
 
 def refuse_blank(images: Iterable[Kept], *, label: str) -> None:
-    """Refuse a data set in which there is nothing to see.
+    """Raise an error if all images are blank.
 
     Raises:
-        DataError: Every image has one value in all of its pixels.
+        DataError: All pixels of every image have one value.
     """
     if all(np.all(image == image.flat[0]) for image in images):
         raise DataError(f"{label}: every picture has one value in all of its pixels; there is nothing to learn")

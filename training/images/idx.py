@@ -1,4 +1,4 @@
-"""IDX files: the format of MNIST and of data sets made like it, https://yann.lecun.com/exdb/mnist/.
+"""IDX files, the format of MNIST and similar data sets, https://yann.lecun.com/exdb/mnist/.
 
 A header of big-endian 32-bit numbers (a magic number, then the length of every axis), then one byte per value, all
 gzipped. The magic number is 0x0800 (unsigned bytes) + the number of axes: 2051 for images, 2049 for labels.
@@ -20,10 +20,10 @@ LARGEST_FILE_BYTES = 2**32  # 4 GiB: 70 times MNIST; a header that promises more
 
 
 def read_idx(path: Path, *, axes: int) -> UInt8[Tensor, "..."]:
-    """Return the array in the gzipped IDX file at `path`: 3 axes are images (N, H, W), 1 axis is labels (N,).
+    """Read the array in the gzipped IDX file at `path`: 3 axes are images (N, H, W), 1 axis is labels (N,).
 
     Raises:
-        DataError: No such file, no gzip, another magic number, or more or fewer bytes than the header promises.
+        DataError: The file is missing, is not gzip, has another magic number, or another length than its header says.
     """
     header_bytes = 4 * (1 + axes)
     try:

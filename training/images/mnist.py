@@ -37,7 +37,7 @@ PIXELS_SHA256 = "5b92582eb909c82a9bfefcd44acbe9233be3eb5b419a44cf211022ad2bf4bf9
 
 @dataclass(frozen=True)
 class IdxFolder:
-    """The two parts of such a data set: images (N, H, W) with a label each; labels are None where there is no file."""
+    """The two parts of the data set: images (N, H, W) and labels (N,), or None if the file of labels is missing."""
 
     train: UInt8[Tensor, "train height width"]
     test: UInt8[Tensor, "test height width"]
@@ -46,7 +46,7 @@ class IdxFolder:
 
 
 def read_idx_folder(folder: Path) -> IdxFolder:
-    """Return the four files of `folder`; those with labels may be missing.
+    """Read the four files of `folder`; those with labels may be missing.
 
     Raises:
         DataError: A file is missing or damaged, or the parts do not fit each other.
@@ -66,7 +66,7 @@ def read_idx_folder(folder: Path) -> IdxFolder:
 
 
 def is_mnist(parts: IdxFolder) -> bool:
-    """Tell whether the images are those of MNIST itself, to the byte."""
+    """Return whether the images are exactly those of MNIST."""
     sha256 = hashlib.sha256()
     for images in (parts.train, parts.test):
         sha256.update(images.numpy().data)
@@ -74,10 +74,10 @@ def is_mnist(parts: IdxFolder) -> bool:
 
 
 def download(folder: Path = DOWNLOAD_FOLDER, *, mirror: str = MIRROR) -> Path:
-    """Return `folder` with the four files of MNIST in it, each fetched where missing and checked against its SHA-256.
+    """Download missing files of MNIST to `folder`, check the SHA-256 of each, and return the folder.
 
     Raises:
-        DataError: No network, or other bytes than MNIST's.
+        DataError: The network is not available, or a checksum differs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [name for name in SHA256_BY_FILE if not (folder / name).exists()]

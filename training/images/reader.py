@@ -1,4 +1,4 @@
-"""One image file as training sees it: read by the service's own decoder, so what is learnt is what is served."""
+"""Reading of image files for training, with the decoder of the service."""
 
 from pathlib import Path
 
@@ -24,23 +24,23 @@ _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values t
 
 
 def read_image(path: Path, config: DataConfig) -> Kept:
-    """Return the image in a file at the recipe's channels and size, (C, H, W), as the service brings it there.
+    """Read an image file at the recipe's channels and size, (C, H, W), resized as the service does.
 
     Raises:
-        DataError: The service would refuse the file, or its size under `resize = "reject"`.
-        OSError: It cannot be opened.
+        DataError: The service would reject the file, or its size with `resize = "reject"`.
+        OSError: The file cannot be opened.
     """
     return place(read_pixels(path, config.channels), config)
 
 
 def read_pixels(path: Path, channels: int) -> Kept:
-    """Return the image in a file as it is shown, (C, H, W): bytes, or float32 pixels in [0, 1] of 16 bits.
+    """Read an image file, (C, H, W): bytes, or float32 pixels in [0, 1] if it has 16 bits.
 
-    EXIF orientation is applied, alpha dropped, colour made grey and grey colour as `channels` says.
+    EXIF orientation is applied, alpha dropped, and the colour converted to `channels`.
 
     Raises:
-        DataError: The service would refuse it.
-        OSError: It cannot be opened.
+        DataError: The service would reject the file.
+        OSError: The file cannot be opened.
     """
     try:
         image = decode_image(path.read_bytes(), max_pixels=LARGEST_PIXELS, max_frames=MOST_FRAMES)
@@ -55,10 +55,10 @@ def read_pixels(path: Path, channels: int) -> Kept:
 
 
 def place(image: Kept, config: DataConfig) -> Kept:
-    """Return an image (C, h, w) at the recipe's height and width by its resize policy, (C, H, W).
+    """Resize an image (C, h, w) to the recipe's height and width by its resize policy, (C, H, W).
 
     Raises:
-        DataError: It has another size, and the policy is "reject".
+        DataError: The image has another size, and the policy is "reject".
     """
     spec = InputSpec(channels=config.channels, height=config.height, width=config.width, resize=config.resize)
     try:
@@ -72,9 +72,9 @@ def place(image: Kept, config: DataConfig) -> Kept:
 
 
 def peek(path: Path) -> tuple[tuple[int, int], bool] | None:
-    """Return width and height of a file as it is shown, and whether it is grey, from its header.
+    """Read the displayed width and height of an image file from its header, and whether it is grey.
 
-    None where it is no image.
+    Return None if the file is not an image.
     """
     try:
         with PillowImage.open(path, formats=FORMATS) as image:

@@ -1,4 +1,4 @@
-"""Which image is in which part. Images of one group, such as views of one thing, are never in two parts."""
+"""Splits of a data set. Images of one group, such as views of one object, are never in two parts."""
 
 import csv
 import re
@@ -16,20 +16,20 @@ Indices = Int64[Tensor, "_"]
 
 
 def split(groups: Sequence[Hashable], shares: tuple[float, ...], *, seed: int) -> tuple[Indices, ...]:
-    """Shuffle the groups by `seed` and cut: what is left over for training first, then one part per share.
+    """Shuffle the groups and split them: one part per share, and the rest for training, which comes first.
 
-    A part takes whole groups until it has its share, so parts of large groups are a little larger than asked for.
+    A part takes whole groups until it has its share, so that it can be a little larger than its share.
 
     Args:
-        groups: The group of every image; all different where every image stands alone.
-        shares: Shares of the images, one for each part behind training. A share above 0 gets at least one image.
+        groups: Group of every image; all different without groups.
+        shares: Share of the images for each part except training. A share above 0 gets at least one image.
         seed: Seed of the shuffle.
 
     Returns:
-        The numbers of the images of every part.
+        Indices of the images of every part.
 
     Raises:
-        DataError: Training gets no image.
+        DataError: No image is left for training.
     """
     images_of: dict[Hashable, list[int]] = {}
     for image, group in enumerate(groups):
@@ -51,16 +51,16 @@ def split(groups: Sequence[Hashable], shares: tuple[float, ...], *, seed: int) -
 
 
 def keep_back(free: Sequence[int], names: Sequence[str], groups: Sequence[Hashable], rule: int | str) -> set[int]:
-    """Choose which of the `free` images a rule keeps back, and with each of them all of its group.
+    """Choose the images that a rule holds out, together with the rest of their groups.
 
     Args:
-        free: Numbers of images.
+        free: Indices of the images to choose from.
         names: Names of all images.
-        groups: The group of every image.
-        rule: How many, at most a third, every k-th in the order of `free`; or a regular expression of names.
+        groups: Group of every image.
+        rule: A number, at most a third, every k-th in the order of `free`; or a regular expression of names.
 
     Raises:
-        DataError: The expression names none or all, or none is left to learn from.
+        DataError: The expression matches none or all, or no image is left for training.
     """
     if isinstance(rule, str) and not rule.isdecimal():
         kept = {i for i in free if re.search(rule, names[i])}
@@ -80,8 +80,8 @@ def groups_of(paths: Sequence[Path], rule: str) -> list[str]:
     """Find the group of every file by the rule in `data.groups`.
 
     Args:
-        paths: Relative to the folder of all images.
-        rule: `folder`, a CSV file, or a regular expression; empty: every file is a group of its own.
+        paths: Paths relative to the folder of all images.
+        rule: `folder`, a CSV file, or a regular expression; empty: every file is its own group.
 
     Raises:
         RecipeError: The rule cannot be used, or does not name every file.

@@ -1,1 +1,1 @@
-"""Models for pictures of any size: trained on patches of whole photographs, or on pairs of bad and good ones."""
+"""Models for pictures of any size, trained on patches of photographs or of pairs of degraded and clean pictures."""

@@ -1,4 +1,4 @@
-"""Learning to denoise from noisy pictures alone, and what that costs beside learning from clean ones."""
+"""Blind denoising: training from noisy pictures alone."""
 
 from dataclasses import dataclass
 
@@ -15,18 +15,18 @@ Images = Float[Tensor, "batch _ height width"]
 
 @dataclass(frozen=True)
 class Hidden:
-    """Pictures in which some pixels were replaced, and which: (N, 1, H, W)."""
+    """Pictures with some pixels replaced, and a mask of those pixels, (N, 1, H, W)."""
 
     x_in: Tensor
     mask: Bool[Tensor, "batch 1 height width"]
 
 
 def hide(x: Images, generator: Generator) -> Hidden:
-    """Replace some pixels by a neighbour; each call draws other ones.
+    """Replace randomly drawn pixels by a neighbour.
 
-    Krull, Buchholz and Jug, Noise2Void, 2019, https://arxiv.org/abs/1811.10980: who has to predict a pixel without
-    seeing it learns the picture, as noise that is independent from pixel to pixel cannot be predicted. Noise that is
-    not (of a JPEG, of a camera's processing) can, and stays.
+    Krull, Buchholz and Jug, Noise2Void, 2019, https://arxiv.org/abs/1811.10980: a network that predicts hidden pixels
+    learns the picture, since noise that is independent from pixel to pixel cannot be predicted. Correlated noise (of a
+    JPEG, of a camera's processing) can be predicted, and stays.
     """
     count, _, height, width = x.shape
     shape = (count, 1, height, width)
@@ -42,7 +42,7 @@ def hide(x: Images, generator: Generator) -> Hidden:
 
 
 def mean_of_neighbours(x: Images) -> Images:
-    """Return every pixel as the mean of the eight around it: what anyone can predict."""
+    """Replace every pixel by the mean of the eight around it, the baseline of predictions."""
     kernel = torch.full((x.shape[1], 1, 3, 3), 1 / 8)
     kernel[:, :, 1, 1] = 0
     return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])

@@ -21,7 +21,7 @@ class NetworkConfig(Section):
 
 
 class PhotosConfig(Section):
-    """Which pictures. `validation` is how many are kept back, or a regular expression of their names.
+    """The pictures. `validation` is the number of held-out ones, or a regular expression of their names.
 
     `sizes` are the scales at which training sees each photograph: a smaller one has finer detail per pixel.
     """
@@ -45,7 +45,7 @@ def _are_known(kinds: dict[str, float]) -> dict[str, float]:
 
 
 class DegradationConfig(Section):
-    """How clean pictures are spoiled: noise of 0 to `max_sigma` (0-255 units), its kinds in these proportions."""
+    """Degradation of clean pictures: noise of 0 to `max_sigma` (0-255 units), and proportions of its kinds."""
 
     max_sigma: Annotated[float, Field(ge=0.0, le=255.0)] = 55.0
     """Strongest noise, as a standard deviation in steps of an 8-bit image."""
@@ -65,9 +65,9 @@ class LevelConfig(Section):
 
 
 class RestorationTraining(OptimisationConfig):
-    """The loop over patches of `patch` pixels (of the network's input).
+    """The training loop over patches of `patch` pixels (of the network's input).
 
-    Each patch is the one with the most detail of `candidates`: photographs are mostly sky and blur, which teach little.
+    Each patch is the one with the most detail of `candidates`, since much of a photograph is sky or blur.
     """
 
     loss: Literal["l1", "mse", "psnr", "rmse"] = "l1"
@@ -91,10 +91,10 @@ class RestorationTraining(OptimisationConfig):
 
 
 class RestorationRecipe(Section):
-    """One model for pictures: what it does to which pictures.
+    """A recipe for a model of pictures of any size.
 
-    `denoise` makes its own noise, and the network is told how much; `restore` learns from pairs; `enhance` makes its
-    own small pictures; `blind` has noisy pictures only.
+    `denoise` adds noise to clean pictures and passes its level to the network; `restore` learns from pairs; `enhance`
+    downscales pictures; `blind` learns from noisy pictures alone.
     """
 
     kind: Literal["denoise", "restore", "enhance", "blind"]
@@ -125,15 +125,15 @@ class RestorationRecipe(Section):
 
     @property
     def task(self) -> Task:
-        """What the service will offer."""
+        """The task of the model."""
         return "enhance" if self.kind == "enhance" else "denoise"
 
     @property
     def takes_sigma(self) -> bool:
-        """Whether the network is told how strong the noise is."""
+        """Whether the network takes the noise level."""
         return self.kind == "denoise"
 
     @property
     def factor(self) -> int:
-        """How much larger the output is: 1 but for enhance."""
+        """Enlargement of the output: 1 except for enhance."""
         return self.scale if self.kind == "enhance" else 1

@@ -1,7 +1,7 @@
-"""What pictures are spoiled by before the network has to restore them. To add one: a function and its name below.
+"""Degradations of pictures that networks learn to restore. To add one: a function and its name below.
 
 Every function takes clean patches (N, C, H, W) in [0, 1] and the standard deviation of each one's noise in 0-255 units,
-and returns what the network sees. All are drawn from the generator alone.
+and returns the inputs of the network. All random numbers come from the generator.
 """
 
 import io
@@ -66,8 +66,8 @@ def compressed(x: Images, _: Sigmas, generator: Generator) -> Images:
 def camera(x: Images, sigma: Sigmas, generator: Generator) -> Images:
     """Simulate a camera: mostly weak noise, mostly saved as JPEG.
 
-    `sigma` is the most that a mid-grey pixel may get. The target is what the same camera gives of the mean of many
-    shots, so mosaic and tone curve act on the noise alone.
+    `sigma` is the maximum for a mid-grey pixel. The target is the mean of many shots of the same camera, so mosaic and
+    tone curve act on the noise alone.
     """
     shares = torch.rand(len(x), generator=generator)
     noisy = torch.stack([_one_shot(*args, generator) for args in zip(x, (sigma * shares).tolist(), strict=True)])
@@ -96,7 +96,7 @@ TOLD_AS_ADDED = {"compressed", "camera", "clean"}
 
 
 def spoil(x: Images, sigma: Sigmas, kinds: Mapping[str, float], generator: Generator) -> tuple[Images, Sigmas]:
-    """Degrade every patch by one of `kinds` (name: share). Also return the level that the network gets for each."""
+    """Degrade every patch by one of `kinds` (name: share). Also return the noise level for the network."""
     shares = torch.tensor(list(kinds.values()))
     bounds = (shares / shares.sum()).cumsum(0)
     drawn = torch.bucketize(torch.rand(len(x), generator=generator), bounds[:-1], right=True)
@@ -116,22 +116,22 @@ def added(noisy: Images, x: Images) -> Sigmas:
 
 
 def to_linear(x: Tensor) -> Tensor:
-    """Return linear light from sRGB values (IEC 61966-2-1), both in [0, 1]."""
+    """Convert sRGB values to linear light (IEC 61966-2-1), both in [0, 1]."""
     return torch.where(x <= 0.04045, x / 12.92, ((x.clamp_min(0.0) + 0.055) / 1.055) ** 2.4)
 
 
 def to_srgb(light: Tensor) -> Tensor:
-    """Return the inverse of `to_linear`."""
+    """Convert linear light to sRGB values, the inverse of `to_linear`."""
     return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def demosaiced(noise: Image, *, row: int, column: int) -> Image:
-    """Return noise of three planes after a Bayer mosaic and bilinear interpolation.
+    """Return noise after a Bayer mosaic and bilinear demosaicing.
 
     Args:
-        noise: (3, H, W).
-        row: 0 or 1: whether red sits in the first or the second of two rows.
-        column: The same for columns.
+        noise: Noise of three planes, (3, H, W).
+        row: Row of red in the 2x2 pattern, 0 or 1.
+        column: Column of red in the 2x2 pattern, 0 or 1.
     """
     height, width = noise.shape[1:]
     rows, columns = torch.arange(height)[:, None] % 2 == row, torch.arange(width)[None] % 2 == column
@@ -193,9 +193,9 @@ def through_jpeg(image: Image, quality: int, subsampling: int) -> Image:
     """Compress and decompress a picture as JPEG.
 
     Args:
-        image: (1 or 3, H, W).
-        quality: As libjpeg counts, 1 to 100.
-        subsampling: Subsampling of the colour, one of `SUBSAMPLINGS`.
+        image: Picture, (1 or 3, H, W).
+        quality: Quality of libjpeg, 1 to 100.
+        subsampling: Chroma subsampling, one of `SUBSAMPLINGS`.
     """
     levels, file = (image * SIGMA_UNIT).round().byte().numpy(), io.BytesIO()
     picture = PillowImage.fromarray(levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, 2))

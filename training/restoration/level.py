@@ -1,8 +1,8 @@
-"""The estimator of the noise level: fitted to what the finished network restores best with.
+"""The estimator of the noise level, fitted to the levels with which the trained network restores best.
 
-The service asks a network that is told the noise level with a level that nobody gave. White noise can be measured; that
-of a camera or a JPEG looks weaker than it is, and the best level to tell is then another one than its strength. So
-the network itself says what is best: patches are spoiled in every way, and it restores each at all `LEVELS`.
+If a request has no level, the service needs one for the network. White noise can be measured; noise of a camera or a
+JPEG looks weaker than it is, and the best level then differs from its strength. So the estimator is fitted to the
+network: patches are degraded in every way, and the network restores each of them at all `LEVELS`.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ _SPOIL, _FIT = 21, 22  # streams of the seed
 
 @dataclass(frozen=True)
 class Known:
-    """Patches whose best level is known: their features, the level of white noise in each, and what each level loses.
+    """Patches with known losses at each level: features, estimated level of white noise, and losses.
 
     Attributes:
         rows: (N, features).
@@ -58,10 +58,10 @@ class Known:
 def noise_of(
     restore: Restore, photos: Photos, recipe: RestorationRecipe, *, progress: bool = False
 ) -> tuple[Noise, tuple[Metric, ...]]:
-    """Return the manifest's part on noise levels, and what its estimator loses on the pictures kept back.
+    """Return the manifest's section on noise levels, and the loss of its estimator on the held-out pictures.
 
-    The estimator is fitted on `recipe.level.patches` patches of the pictures of training. There is none if that is 0,
-    if all pictures are tiny, or if the network has learnt to do without.
+    The estimator is fitted on `recipe.level.patches` patches of the training pictures. It is omitted if that is 0, if
+    all pictures are tiny, or if the network is trained to work without a level.
     """
     noise, count = Noise(min_sigma=0.0, max_sigma=recipe.degradation.max_sigma), recipe.level.patches
     if recipe.degradation.untold:
@@ -78,9 +78,9 @@ def noise_of(
 def look(
     restore: Restore, pairs: Sequence[Pair], recipe: RestorationRecipe, *, count: int, progress: bool = False
 ) -> Known | None:
-    """Return what the network loses at each level on patches that are spoiled in every way.
+    """Measure the loss of the network at each level on patches that are degraded in every way.
 
-    None if all pictures are tiny.
+    Return None if all pictures are tiny.
     """
     most = recipe.degradation.max_sigma
     levels = (*(level for level in LEVELS if level < most), most)
@@ -102,7 +102,7 @@ def look(
 
 
 def fit(known: Known, *, seed: int) -> LevelEstimator:
-    """Return the estimator that loses the fewest decibels on these patches: the mean of a few small networks."""
+    """Fit the estimator that loses the fewest dB on these patches: the mean of a few small networks."""
     center, spread = known.rows.mean(axis=0), known.rows.std(axis=0) + 1e-3
     f = torch.from_numpy(np.clip((known.rows - center) / spread, -4, 4)).float()
     roots, lost = torch.tensor(known.levels).sqrt(), torch.from_numpy(known.lost_db).float()
@@ -119,7 +119,7 @@ def fit(known: Known, *, seed: int) -> LevelEstimator:
 
 
 def lost_by(estimator: LevelEstimator, known: Known, *, name: str) -> Metric:
-    """Return the decibels that the estimator loses, beside those that the level of white noise loses."""
+    """Return the dB lost by the estimator, with the level of white noise as its baseline."""
     said = [root_level(row, estimator) for row in known.rows]
     return Metric(
         name="denoise_db_lost_by_estimate",
@@ -133,7 +133,7 @@ def lost_by(estimator: LevelEstimator, known: Known, *, name: str) -> Metric:
 
 
 def lost_at(known: Known, roots: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the decibels that each patch loses at the square of `roots`, (N,); straight lines between the levels."""
+    """Return the dB lost by each patch at the level `roots` squared, (N,), by linear interpolation."""
     ascending = np.sqrt(known.levels)
     return np.array([np.interp(root, ascending, lost) for root, lost in zip(roots, known.lost_db, strict=True)])
 

@@ -1,4 +1,4 @@
-"""From photographs to batches of patches, and to whole pictures to validate on."""
+"""Batches of patches of photographs for training, and whole pictures for validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ UNTOLD = -50.0  # what stands for a level that nobody gives: far from every real
 
 @dataclass(frozen=True)
 class Batch:
-    """What the network sees, how noisy each is, and what it should answer (scale times larger)."""
+    """Inputs, their noise levels, and targets (scale times larger)."""
 
     x_in: Images
     sigma: Sigmas
@@ -32,7 +32,7 @@ class Batch:
 
 
 class Patches:
-    """Draws batches. Photographs are held at every size that the recipe wants, as bytes."""
+    """Draws batches from photographs, which are held as bytes at all sizes of the recipe."""
 
     def __init__(self, pairs: Sequence[Pair], recipe: RestorationRecipe) -> None:
         self._recipe = recipe
@@ -47,7 +47,7 @@ class Patches:
         return len(self._pictures)
 
     def draw(self, generator: Generator) -> Batch:
-        """Return a batch: patches at random places, turned and mirrored at random, spoiled at random."""
+        """Draw a batch of patches at random positions, randomly rotated, mirrored and degraded."""
         training = self._recipe.training
         drawn = training.batch_size * training.candidates
         numbers = torch.multinomial(self._weights, drawn, replacement=True, generator=generator)
@@ -81,12 +81,12 @@ class Patches:
 
 
 def prepare(pair: Pair, recipe: RestorationRecipe, size: float = 1.0) -> tuple[Photo, Photo] | None:
-    """Return what the network sees of a picture and what it should make of it, before noise: bytes.
+    """Return input and target of a picture, before noise, as bytes.
 
     Args:
         pair: The picture.
-        recipe: For enhance, the first one is made smaller, by Pillow's bicubic filter.
-        size: Both are first made so much smaller.
+        recipe: Recipe; for enhance, the input is downscaled by Pillow's bicubic filter.
+        size: Scale of both, at most 1.
     """
     if recipe.kind == "restore":
         return pair.degraded, pair.clean
@@ -100,7 +100,7 @@ def prepare(pair: Pair, recipe: RestorationRecipe, size: float = 1.0) -> tuple[P
 
 
 def resized(photo: Photo, height: int, width: int) -> Photo:
-    """Return the picture at another size, by Pillow's bicubic filter, which looks at all pixels that one stands for."""
+    """Resize a picture by Pillow's bicubic filter, which antialiases."""
     planes = [
         np.asarray(PillowImage.fromarray(plane).resize((width, height), PillowImage.Resampling.BICUBIC))
         for plane in photo.numpy()
@@ -119,7 +119,7 @@ def _crop(pair: tuple[Photo, Photo], place: Sequence[float], side: int, factor: 
 
 
 def _detail(patch: Real[Tensor, "channel side side"]) -> float:
-    """Return how much neighbours differ in the green (or only) plane; little where a picture is blurred or empty."""
+    """Return the mean difference of neighbours in the green (or only) plane; small for blurred or empty patches."""
     plane = to_pixels(patch[len(patch) // 2])
     return float(plane.diff(dim=0).abs().mean() + plane.diff(dim=1).abs().mean())
 

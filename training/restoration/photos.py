@@ -1,4 +1,4 @@
-"""Whole photographs, in parts that share none."""
+"""Whole photographs, split into disjoint parts."""
 
 import hashlib
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Photo = Real[Tensor, "_ _ _"]  # (C, H, W), bytes or pixels
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture as it comes and as it should be; the same where the degradation is made in training."""
+    """Input and target of a picture; the same picture if training adds the degradation."""
 
     name: str
     degraded: Photo
@@ -32,7 +32,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Photos:
-    """Pictures of any sizes. `sha256` is over names, sizes and bytes of all, in order."""
+    """Pictures of any size. `sha256` is over names, sizes and bytes of all, in order."""
 
     name: str
     sha256: str
@@ -43,22 +43,22 @@ class Photos:
 
     @property
     def count(self) -> int:
-        """Pictures in all parts."""
+        """Number of pictures in all parts."""
         return len(self.train) + len(self.validation) + len(self.test)
 
     @property
     def measured(self) -> tuple[tuple[Pair, ...], str]:
-        """The pictures that figures are of, and what they are called: those that nothing is chosen by, if there are."""
+        """The pictures for metrics, and the name of their part: test if there is one, else validation."""
         return (self.test, "test") if self.test else (self.validation, "validation")
 
     @property
     def split(self) -> Split:
-        """How many pictures are in which part; training watches those kept back, which makes them validation."""
+        """Numbers of pictures in each part; held-out pictures that training watches are validation."""
         return Split(train=len(self.train), validation=len(self.validation), calibration=0, test=len(self.test))
 
     @property
     def summary(self) -> str:
-        """What was read."""
+        """A sentence about the pictures that were read."""
         parts = {"for training": self.train, "for validation": self.validation, "for the figures": self.test}
         return ", ".join(f"{len(part)} {use}" for use, part in parts.items()).replace(" ", " pictures ", 1)
 
@@ -66,19 +66,19 @@ class Photos:
 def read_photos(
     folder: Path, channels: int, *, validation: int | str, test: int | str = 0, least_side: int, progress: bool
 ) -> Photos:
-    """Return all different pictures below `folder`, every k-th in the order of their names for validation.
+    """Read all different pictures below `folder`, every k-th in the order of their names for validation.
 
     Args:
-        folder: Searched with its folders.
-        channels: 1 makes them grey (ITU-R BT.601), 3 colour.
-        validation: How many to keep back, at most a third; or a regular expression of names, so that what belongs
-            together stays together.
-        test: The same, for the figures alone; 0 keeps none.
+        folder: Folder, searched recursively.
+        channels: 1 for grey (ITU-R BT.601), 3 for colour.
+        validation: Number to hold out, at most a third; or a regular expression of names, to keep related pictures
+            together.
+        test: The same, for the metrics alone; 0 for no test part.
         least_side: Smaller pictures are skipped.
-        progress: Show a bar.
+        progress: Show a progress bar.
 
     Raises:
-        DataError: No such folder, fewer than three pictures, or all are blank.
+        DataError: The folder is missing, has fewer than three pictures, or all are blank.
     """
     read = partial(read_pixels, channels=channels)
     found, skipped = read_all(find_images(folder), read, label=str(folder), progress=progress)
@@ -99,19 +99,19 @@ def read_pairs(
     least_side: int,
     progress: bool,
 ) -> Photos:
-    """Return pictures of the same relative name in two folders.
+    """Read pairs of pictures with the same relative name in two folders.
 
     Args:
-        noisy: What comes in.
-        clean: What should come out.
-        channels: 1 or 3.
+        noisy: Folder of inputs.
+        clean: Folder of targets.
+        channels: 1 for grey, 3 for colour.
         validation: As in `read_photos`. Pairs of one clean picture stay together.
         test: As in `read_photos`.
         least_side: Smaller pictures are skipped.
-        progress: Show a bar.
+        progress: Show a progress bar.
 
     Raises:
-        DataError: No such folder, fewer than three pairs, or a pair of two sizes.
+        DataError: A folder is missing, there are fewer than three pairs, or the sizes of a pair differ.
     """
     others = {path: clean / path.relative_to(noisy) for path in find_images(noisy)}
     paths = [path for path, other in others.items() if other.is_file()]

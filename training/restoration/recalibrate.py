@@ -1,6 +1,6 @@
-"""`python -m training calibrate NAME --data photos/`: the estimator of the level for a model that is told the level.
+"""`python -m training calibrate NAME --data photos/`: fit the estimator of the noise level for a published model.
 
-The graph stays as it is; the estimator, its figure and the card are new, and so is the version's number.
+The new version has the same graph, with a new estimator, its metric and a new card.
 """
 
 import shutil
@@ -30,15 +30,15 @@ def recalibrate_level(version: Path, folder: Path, *, models: Path, command: str
     """Publish the next version of a model with an estimator fitted on these photographs, and return its directory.
 
     Args:
-        version: Directory of the published model, which is told the noise level.
-        folder: With photographs; every k-th is kept back for the figure.
+        version: Directory of a published model that takes the noise level.
+        folder: Folder of photographs; every k-th is held out for the metric.
         models: Directory of published models.
-        command: For the card.
-        progress: Show bars.
+        command: Command line, for the card.
+        progress: Show progress bars.
 
     Raises:
         DataError: The pictures cannot be used.
-        RunError: The model decides alone.
+        RunError: The model does not take a noise level.
         VerifyError, PublishError: The version is broken, or cannot be written.
     """
     old = verify(version)

@@ -1,1 +1,1 @@
-"""The chapter on autoencoders that this project grew from, reproduced: a section a file, `page.py` puts them together."""
+"""Reproduction of a textbook chapter on autoencoders: one section per file, combined by `page.py`."""

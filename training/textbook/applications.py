@@ -1,4 +1,4 @@
-"""7. What it is good for: six applications, each asked of the running service."""
+"""7. Applications: six of them, run on the service."""
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -36,7 +36,7 @@ INTRODUCTION = (
 
 
 def applications(study: Study) -> str:
-    """Return a paragraph, a curl, a figure and a picture for each application that the published models offer."""
+    """Write a paragraph, a curl command, a figure and a picture for each application of the published models."""
     parts = ["## 7. Six applications", INTRODUCTION]
     with serve(study.models) as server:
         for task, model, make in APPLICATIONS:
@@ -204,7 +204,7 @@ def _db(x_hat: Tensor, x: Tensor) -> float:
 
 
 def _damaged(x: Tensor) -> Tensor:
-    """Return a bright bar of 2x12 pixels somewhere over every image."""
+    """Draw a bright bar of 2x12 pixels at a random position of every image."""
     out, generator = x.clone(), Generator().manual_seed(SEED)
     for image in out:
         top, left = (int(torch.randint(28 - side, (1,), generator=generator)) for side in (2, 12))
@@ -213,9 +213,9 @@ def _damaged(x: Tensor) -> Tensor:
 
 
 def _jpeg(x: Tensor, wanted_db: float) -> tuple[int, float]:
-    """Return bytes and decibels of the smallest JPEG, all images on one sheet of ten columns, that is as good.
+    """Return bytes and PSNR of the smallest JPEG of at least `wanted_db`, or of the best one.
 
-    Or the best.
+    All images are on one sheet of ten columns.
     """
     sheet = x.reshape(-1, 10, 28, 28).permute(0, 2, 1, 3).reshape(-1, 280)
     image = Image.fromarray((sheet * 255).round().byte().numpy())

@@ -1,4 +1,4 @@
-"""4. The denoising figure: the textbook's network beside the best linear map, and beside ours."""
+"""4. The denoising figure: the textbook's network, the best linear map, and ours."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ SHIPPED: dict[str, tuple[str, Task]] = {
 
 
 def denoising(study: Study) -> str:
-    """Return originals, noisy and denoised; errors at the textbook's noise and over its strength."""
+    """Write the section: original, noisy and denoised images, and errors over the strength of the noise."""
     since_s = study.spent_s()
     trained = study.train("textbook", "textbook", epochs=5, quick_epochs=10)
     linear = reduced_rank_regression(study.data.train, _noise(1.0), 32, progress=study.progress)

@@ -25,7 +25,7 @@ Vectors = NDArray[np.float32]
 
 
 def latent_space(study: Study) -> str:
-    """Scatters of latents by digit, cluster measures, and images of chosen latents."""
+    """Write the section: scatter plots of latents by digit, cluster metrics, and images of chosen latents."""
     since_s = study.spent_s()
     plane = study.train(
         "plane", "plain", *CONVOLUTIONAL, "architecture.options.latent_dim=2", epochs=30, quick_epochs=8
@@ -89,7 +89,7 @@ def _measures(study: Study, gallery: Vectors, test: Vectors) -> list[str]:
 
 
 def _decoded(study: Study, plane: Trained, z: Vectors, since_s: float) -> str:
-    """Return a grid over the middle of the plane, and the digits of chosen latents: the middle of every class."""
+    """Draw a grid over the middle of the plane, and the digits of the mean latent of every class."""
     low, high = np.quantile(z, [0.02, 0.98], axis=0)
     x, y = np.linspace(low[0], high[0], GRID), np.linspace(high[1], low[1], GRID)  # up is up
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)

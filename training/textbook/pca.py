@@ -1,4 +1,4 @@
-"""2. PCA: what a linear autoencoder learns, and how far below a nonlinear one gets."""
+"""2. PCA: the subspace of a linear autoencoder, and the lower error of a nonlinear one."""
 
 import math
 
@@ -29,7 +29,7 @@ LINEAR = (
 
 
 def pca(study: Study) -> str:
-    """Return angles between the subspaces, errors, eigendigits, and the error over the number of latents."""
+    """Write the section: angles between subspaces, errors, eigendigits, and the error over the number of latents."""
     since_s = study.spent_s()
     x, x_test = (to_pixels(part).flatten(1).double().numpy() for part in (study.data.train, study.data.test))
     fitted = PCA(n_components=max(SIZES), svd_solver="covariance_eigh").fit(x)
@@ -84,7 +84,7 @@ def _nonlinear(study: Study, fitted: PCA, x_test: NDArray[np.float64]) -> str:
 
 
 def curved_or_flat(ratios: dict[int, float]) -> str:
-    """Return what the figures say of latents on a curved surface.
+    """Return the conclusion on whether digits lie on a curved surface.
 
     Args:
         ratios: Test error of PCA as a multiple of the autoencoder's, by the number of latents.

@@ -1,4 +1,4 @@
-"""3. Regularised autoencoders: what L1 and L2 on the latents do to them, over the strength."""
+"""3. Regularised autoencoders: the effect of L1 and L2 penalties on the latents, over their strength."""
 
 import torch
 from jaxtyping import Real
@@ -20,7 +20,7 @@ MISSED, ASKED = 0.01, 2000  # relative rise of the error over this many test ima
 
 
 def regularised(study: Study) -> str:
-    """Return active latents, error and accuracy of neighbours over the strength of each penalty."""
+    """Write the section: active latents, error and accuracy of neighbours over the strength of each penalty."""
     since_s = study.spent_s()
     strengths = QUICK_STRENGTHS if study.is_quick else STRENGTHS
     plain = _measure(study, _train(study, "none", 0.0))
@@ -76,7 +76,7 @@ def _measure(study: Study, trained: Trained) -> tuple[int, float, float]:
 
 @torch.no_grad()
 def _active(trained: Trained, z: Tensor, images: Real[Tensor, "batch channel height width"]) -> int:
-    """Return how many of the latents (N, D) of these images the decoder misses if they are held at their mean."""
+    """Count the latents in use: those of (N, D) that raise the decoder's error if held at their mean."""
     decode, x = Decode(trained.model), to_pixels(images)
     whole = F.mse_loss(decode(z), x)
     missed = 0

@@ -1,4 +1,4 @@
-"""The service with the published models, in a process of its own on a free port of this machine."""
+"""The service with the published models, in a child process on a free port."""
 
 import json
 import os
@@ -25,21 +25,21 @@ NPY, JSON = "application/x-npy", "application/json"
 
 
 class Server:
-    """Requests as a client of the service makes them."""
+    """A client of the running service."""
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
 
     def offers(self, model: str, *tasks: str) -> bool:
-        """Tell whether a model is live and has these tasks."""
+        """Return whether a model is live and has these tasks."""
         live = {entry["name"]: entry["tasks"] for entry in self._http.get("/models").json()}
         return set(tasks) <= set(live.get(model, ()))
 
     def post(self, path: str, body: bytes, *, kind: str, accept: str, **query: str | int) -> bytes:
-        """Return the body of the answer.
+        """Post a body and return the body of the answer.
 
         Raises:
-            RunError: The service refuses; the message has its words.
+            RunError: The service answers with an error; the message has its text.
         """
         answer = self._http.post(path, params=query, content=body, headers={"Content-Type": kind, "Accept": accept})
         if answer.status_code != 200:
@@ -47,11 +47,11 @@ class Server:
         return answer.content
 
     def images(self, path: str, x: Tensor, **query: str | int) -> Tensor:
-        """Return what an endpoint makes of images (N, C, H, W): as many rows."""
+        """Send images (N, C, H, W) to an endpoint and return its output, a row per image."""
         return from_npy(self.post(path, to_npy(x), kind=NPY, accept=NPY, **query))
 
     def verdicts(self, x: Tensor, **query: str | int) -> list[dict[str, Any]]:
-        """Return the anomaly of each image: `score`, `is_anomalous` and the rest as the service says it."""
+        """Return the answer of `/anomaly` for each image, with `score` and `is_anomalous`."""
         answer = json.loads(self.post("/anomaly", to_npy(x), kind=NPY, accept=JSON, **query))
         results: list[dict[str, Any]] = answer["results"]
         return results
@@ -68,22 +68,22 @@ class Server:
             raise RunError(f"PUT {path} {query}: {answer.status_code} {answer.text[:300]}")
 
     def classes(self, collection: str, x: Tensor, **query: str | int) -> list[str]:
-        """Return the label that a collection gives to each image (N, C, H, W)."""
+        """Classify images (N, C, H, W) by a collection and return their labels."""
         answer = self.post(f"/collections/{collection}/classify", to_npy(x), kind=NPY, accept=JSON, **query)
         return [result["label"] for result in json.loads(answer)["results"]]
 
     def generate(self, model: str, **body: str | int) -> Tensor:
-        """Return new images, (count, C, H, W)."""
+        """Generate new images, (count, C, H, W)."""
         content = self.post("/generate", json.dumps(body).encode(), kind=JSON, accept=NPY, model=model)
         return from_npy(content)
 
 
 @contextmanager
 def serve(models: Path) -> Iterator[Server]:
-    """Provide the running service; it ends with the block.
+    """Run the service for the block.
 
     Raises:
-        RunError: It does not start.
+        RunError: The service does not start.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -120,12 +120,12 @@ def _wait(http: httpx.Client, process: "subprocess.Popen[bytes]") -> None:
 
 
 def to_npy(x: Tensor) -> bytes:
-    """Return the tensor as a file of NumPy's."""
+    """Serialise a tensor as NPY."""
     file = BytesIO()
     np.save(file, x.contiguous().numpy())
     return file.getvalue()
 
 
 def from_npy(content: bytes) -> Tensor:
-    """Return the tensor in a file of NumPy's."""
+    """Parse an NPY file as a tensor."""
     return torch.from_numpy(np.load(BytesIO(content), allow_pickle=False))

@@ -12,7 +12,7 @@ SIMILAR = 1.2  # errors that differ by less than this factor are called similar
 
 
 def structure(study: Study) -> str:
-    """Return two autoencoders of 32 latents, one a mirror and one not; their losses and errors."""
+    """Write the section: two autoencoders of 32 latents, one with a mirrored decoder, with losses and errors."""
     since_s = study.spent_s()
     networks = {
         "mirror": study.train("mirror", "plain", epochs=12, quick_epochs=4),
@@ -57,7 +57,7 @@ def _parameters(trained: Trained, part: str) -> str:
 
 
 def whether_mirror_matters(mirror: float, other: float) -> str:
-    """Return what two test errors say of the need for a mirror."""
+    """Return the conclusion on whether the decoder must mirror the encoder, from two test errors."""
     ratio = other / mirror
     if max(ratio, 1 / ratio) < SIMILAR:
         return f"The errors are similar: without a mirror it is {ratio:.2f} times that of the mirror."

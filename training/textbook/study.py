@@ -1,4 +1,4 @@
-"""What the sections share: the digits, networks that are trained once, and figures that say where they come from."""
+"""What the sections share: the digits, trained networks, and figures with their origin."""
 
 import shlex
 import time
@@ -38,7 +38,7 @@ CONVOLUTIONAL = (
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, its recipe, its losses by epoch, and the command that trains the same."""
+    """A trained network, its recipe, its losses by epoch, and the command that reproduces it."""
 
     model: nn.Module
     recipe: Recipe
@@ -50,12 +50,12 @@ class Study:
     """One reproduction of the chapter.
 
     Args:
-        folder: MNIST's four files; downloaded where None. With `is_quick` the sample that comes with the code.
+        folder: MNIST's four files; downloaded if None. With `is_quick`, the sample in the repository.
         models: Directory of published models.
-        runs: Where trained networks are kept, so that a stopped study goes on.
-        docs: Where the page and its `images/` go.
-        is_quick: Little data, few epochs: to see that all works, not for figures to believe.
-        progress: Show bars.
+        runs: Directory of trained networks, from which an interrupted study resumes.
+        docs: Directory of the page and its `images/`.
+        is_quick: Use little data and few epochs, for a smoke test.
+        progress: Show progress bars.
     """
 
     def __init__(
@@ -74,19 +74,19 @@ class Study:
 
     @property
     def data_name(self) -> str:
-        """What the figures are about."""
+        """Description of the data in the figures."""
         name = "a sample of MNIST" if self.is_quick else "MNIST"
         return f"{name}, {len(self.data.train):,} training and {len(self.data.test):,} test images"
 
     def train(self, name: str, recipe_name: str, *overrides: str, epochs: int, quick_epochs: int) -> Trained:
-        """Return a network trained by a recipe; what an earlier study has trained is taken from its run.
+        """Train a network by a recipe, or load it from the run of an earlier study.
 
         Args:
             name: Name of the run.
             recipe_name: See `python -m training --help`.
             overrides: Overrides of its fields.
-            epochs: How long.
-            quick_epochs: How long in a quick study.
+            epochs: Number of epochs.
+            quick_epochs: Number of epochs in a quick study.
         """
         started = time.process_time()
         words = (*overrides, *(QUICK if self.is_quick else ()))
@@ -106,17 +106,17 @@ class Study:
         return trained
 
     def spent_s(self) -> float:
-        """Return CPU seconds so far, trainings as long as they took when they ran."""
+        """Return the CPU seconds so far, including those of trainings of earlier studies."""
         return time.process_time() - self._in_training_s + self._trained_s
 
     def test_mse(self, trained: Trained, corruption: CorruptionConfig | None = None) -> float:
-        """Return mean squared error of the network on the test images, corrupted if asked for."""
+        """Return the mean squared error of the network on the test images, corrupted if `corruption` is given."""
         return mean_squared_error(Denoise(trained.model), self.data.test, corruption)
 
     def shipped(self, name: str, task: Task) -> Callable[[Tensor], Tensor] | None:
-        """Return a graph of the newest published version of a model, as a function of tensors.
+        """Return a graph of the newest published version of a model as a function of tensors.
 
-        None if there is none.
+        Return None if the model is not published.
         """
         directory = newest_version(self.models / name)
         if directory is None or not (directory / f"{task}.onnx").exists():
@@ -125,13 +125,13 @@ class Study:
         return served(directory / f"{task}.onnx")
 
     def figure(self, name: str, png: bytes, caption: str, since_s: float) -> str:
-        """Return a picture in the page with its origin below.
+        """Write a picture, and return its Markdown with the origin below.
 
         Args:
-            name: Name of its file, without `textbook-`.
-            png: Its content.
-            caption: What it shows.
-            since_s: `spent_s()` when the work for it began.
+            name: Name of the file, without `textbook-`.
+            png: Content of the file.
+            caption: Caption of the picture.
+            since_s: `spent_s()` at the start of the work for it.
         """
         folder = self.docs / "images"
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ class Study:
         return f"![{caption}](images/textbook-{name}.png)\n\n{self.origin(caption, since_s)}"
 
     def origin(self, caption: str, since_s: float) -> str:
-        """Return what a picture or table shows, the command, data, seed and CPU seconds behind it."""
+        """Return the caption of a picture or table with its command, data, seed and CPU seconds."""
         command = "python -m training textbook" + (" --quick" if self.is_quick else " --data mnist")
         spent_s = self.spent_s() - since_s
         spent = f"{spent_s:.0f}" if spent_s >= 10 else f"{spent_s:.1f}"

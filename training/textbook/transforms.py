@@ -1,4 +1,4 @@
-"""5. Exercise 1: shuffled, turned and mirrored digits; a model for each, and one for all."""
+"""5. Exercise 1: permuted, rotated and mirrored digits; a model for each, and one for all."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ SHOWN = 8
 
 
 def transforms(study: Study) -> str:
-    """Return every model on every transform, for a dense and a convolutional network."""
+    """Write the section: every model on every transform, for a dense and a convolutional network."""
     since_s = study.spent_s()
     kinds = {name: TRANSFORMS[name] for name in (QUICK if study.is_quick else TRANSFORMS)}
     models = {
@@ -79,8 +79,8 @@ def one_for_all(worst: float, stranger: float) -> str:
     """Return the answer to the first question.
 
     Args:
-        worst: Largest error of the network that saw all kinds.
-        stranger: Largest error of a network on a kind that it did not see.
+        worst: Largest error of the network trained on all kinds.
+        stranger: Largest error of a network on a kind that it was not trained on.
     """
     if worst < stranger / 2:
         return "So one network can, at a price: the same 32 latents and weights serve several tasks."
@@ -88,14 +88,14 @@ def one_for_all(worst: float, stranger: float) -> str:
 
 
 def who_suffers(dense: float, convolutional: float) -> str:
-    """Return the answer to the second question, of the errors on shuffled digits relative to unchanged ones."""
+    """Return the answer to the second question, from the errors on permuted digits relative to unchanged ones."""
     if convolutional > dense * 1.05:
         return "As expected, the convolutional one suffers more."
     return "In this run it does not suffer more: train longer, and on more images, to see the difference."
 
 
 def _answer(errors: dict[str, dict[str, list[float]]], kinds: list[str]) -> str:
-    """Return the exercise's questions, answered with the figures of this very run."""
+    """Return the exercise's questions with answers from the figures of this run."""
     dense, conv = errors["dense"], errors["convolutional"]
     own = [dense[name][i] for i, name in enumerate(kinds)]
     together = dense["all of them"]
