@@ -1,4 +1,4 @@
-"""One request to a server of this machine, on a connection of its own."""
+"""One request to a server on this machine, on a new connection."""
 
 import contextlib
 import http.client
@@ -9,16 +9,16 @@ TIMEOUT_S = 1800.0  # a hundred megapixels take minutes
 
 
 class AnswerError(BenchmarkError):
-    """An answer is not what was asked for; the message says what it said."""
+    """An answer is not the expected one; the message includes it."""
 
 
 def status_and_body(
     port: int, method: str, path: str, body: bytes | None = None, content_type: str | None = None
 ) -> tuple[int, bytes]:
-    """Send a request.
+    """Send a request and return status and body of the answer.
 
     Raises:
-        OSError: Nobody listens, or hangs up.
+        OSError: The connection is refused or closed.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     with contextlib.closing(connection):
@@ -31,11 +31,11 @@ def status_and_body(
 
 
 def post(port: int, path: str, body: bytes, content_type: str) -> bytes:
-    """Post a body and return that of the answer.
+    """Post a body and return the body of the answer.
 
     Raises:
         AnswerError: The answer is not 2xx.
-        OSError: Nobody listens, or hangs up.
+        OSError: The connection is refused or closed.
     """
     status, content = status_and_body(port, "POST", path, body, content_type)
     if not 200 <= status < 300:

@@ -15,7 +15,7 @@ INTERRUPTED = 130  # the shell's status for Ctrl-C
 
 
 class BenchmarkError(Exception):
-    """Something is missing or answers wrongly; the message says what."""
+    """A requirement is missing or an answer is wrong; the message says which."""
 
 
 def run_command(
@@ -25,10 +25,10 @@ def run_command(
 
     Args:
         package: `http`, for example. The module NAME in it has `measure(words)`, which returns Markdown.
-        about: What the package is for.
-        summary_by_name: A line for each command.
-        words: After `python -m benchmarks.PACKAGE`; those of this process if None.
-        page: Where `--write` puts it.
+        about: Description of the package.
+        summary_by_name: One line for each command.
+        words: Arguments after `python -m benchmarks.PACKAGE`; those of this process if None.
+        page: Page for `--write`.
     """
     words = sys.argv[1:] if words is None else list(words)
     width = max(map(len, summary_by_name))
@@ -58,10 +58,10 @@ def report(measure: Callable[[], str], *, marker: str | None, command: str, page
     """Print the Markdown of a measurement and return the exit status.
 
     Args:
-        measure: Returns it.
-        marker: Where it also goes in a page, with a line that says how it was made; None is nowhere.
-        command: What comes after `python -m benchmarks.`, for that line.
-        page: That page; docs/performance.md if None.
+        measure: Measures and returns Markdown.
+        marker: Marker of the page at which to write it, with a line about the command; None to print only.
+        command: Command line after `python -m benchmarks.`, for that line.
+        page: Page to write; docs/performance.md if None.
 
     Returns:
         0, 1 for an error whose message was printed, 130 after Ctrl-C.

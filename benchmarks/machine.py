@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""The machine of a benchmark."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ LIBRARIES = ("onnxruntime", "numpy", "uvicorn", "fastapi")
 
 
 def machine() -> dict[str, str]:
-    """Return the processor, how busy it is, and versions."""
+    """Return the processor, its load, and versions of libraries."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(": ", 1)[1] for line in info if line.startswith("model name")), platform.machine())
     git = ["git", "describe", "--always", "--dirty"]
@@ -29,7 +29,7 @@ def machine() -> dict[str, str]:
 
 
 def summary() -> str:
-    """Return the same in a line, with the day."""
+    """Return machine and date in one line."""
     here = machine()
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, commit {here['hourglass']}, {here['cpu']} (load {here['load'].split()[0]}), "

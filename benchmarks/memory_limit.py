@@ -1,4 +1,4 @@
-"""A cgroup with a limit of memory, as containers have them. Needs root (Linux)."""
+"""A cgroup with a memory limit, as in containers. Needs root (Linux)."""
 
 import contextlib
 import os
@@ -18,29 +18,29 @@ class MemoryLimit:
     """A running cgroup.
 
     Attributes:
-        folder: Of its files.
+        folder: Folder of the cgroup's files.
     """
 
     folder: Path
 
     @property
     def prefix(self) -> list[str]:
-        """Words before a command that make it run inside."""
+        """Command prefix that runs a command inside."""
         return ["sh", "-c", f'echo $$ > {self.folder}/cgroup.procs && exec "$@"', "sh"]
 
     @property
     def peak_bytes(self) -> int:
-        """The most that all of its processes have held together."""
+        """Peak memory of all processes together."""
         names = ("memory.max_usage_in_bytes", "memory.peak")
         return next(int(file.read_text()) for name in names if (file := self.folder / name).exists())
 
 
 @contextlib.contextmanager
 def memory_limit(max_bytes: int) -> Iterator[MemoryLimit]:
-    """Make a cgroup that may hold so many bytes; removed on the way out.
+    """Create a cgroup with a memory limit for the block.
 
     Raises:
-        BenchmarkError: This machine does not let us.
+        BenchmarkError: The cgroup cannot be created on this machine.
     """
     root = next((root for root in ROOTS if (root / "cgroup.procs").exists()), ROOTS[0])
     folder = root / f"hourglass-{os.getpid()}"

@@ -1,11 +1,11 @@
-"""Packages of peers, which a machine may lack."""
+"""Optional packages of peers."""
 
 import importlib
 from types import ModuleType
 
 
 def optional(name: str) -> ModuleType | None:
-    """Return a package, if it is installed."""
+    """Import a package; return None if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:

@@ -1,11 +1,11 @@
-"""Pages whose figures are made by a command: it writes between two markers and leaves the rest alone."""
+"""Pages with figures written by commands between two markers."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 
 def write_between(page: Path, name: str, paragraphs: Sequence[str]) -> None:
-    """Put paragraphs between the markers `<!-- name: begin -->` and `<!-- name: end -->` of a page.
+    """Write paragraphs between the markers `<!-- name: begin -->` and `<!-- name: end -->` of a page.
 
     Raises:
         ValueError: The page does not have both markers.
@@ -19,7 +19,7 @@ def write_between(page: Path, name: str, paragraphs: Sequence[str]) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a Markdown table whose columns are aligned in the source, too: the first to the left, others right."""
+    """Return a Markdown table with aligned source: the first column to the left, the others to the right."""
     widths = [max(3, *map(len, column)) for column in zip(head, *rows, strict=True)]
     rule = [f"{'-' * widths[0]}", *(f"{'-' * (width - 1)}:" for width in widths[1:])]
 

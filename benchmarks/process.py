@@ -1,4 +1,4 @@
-"""A server process pinned to cores: started, paused, its CPU time read, and ended with everything it has started."""
+"""A server process pinned to cores, with its children: start, pause, measure and end."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one process: memory now and at its peak in MiB, open files and threads."""
+    """Resources of one process: current and peak memory in MiB, open files and threads."""
 
     memory_mib: float
     peak_mib: float
@@ -40,7 +40,7 @@ class Process:
 
     @property
     def pids(self) -> list[int]:
-        """Its own and those of all that it has started."""
+        """Process ids of the server and all its descendants."""
         children = defaultdict(list)
         for pid, fields in _stats():
             children[int(fields[1])].append(pid)
@@ -51,13 +51,13 @@ class Process:
 
     @property
     def cpu_s(self) -> float:
-        """CPU time that all of them have used, in seconds."""
+        """CPU seconds used by all of these processes."""
         mine = set(self.pids)
         return sum(int(fields[11]) + int(fields[12]) for pid, fields in _stats() if pid in mine) / TICKS_PER_S
 
     @property
     def resources(self) -> "Resources":
-        """What the first process holds now; of several workers, their parent (Linux)."""
+        """Resources of the first process, which is the parent of several workers (Linux)."""
         process = Path(f"/proc/{self.popen.pid}")
         status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
         memory, peak = (int(status[name].split()[0]) * 1024 / MIB for name in ("VmRSS", "VmHWM"))
@@ -65,20 +65,20 @@ class Process:
 
     @property
     def own_mib(self) -> float:
-        """Memory of all of them in MiB, pages that they share counted once (Linux)."""
+        """Memory of all processes in MiB, with shared pages counted once (Linux)."""
         lines = [line for pid in self.pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
         return sum(int(line.split()[1]) * 1024 / MIB for line in lines if line.startswith("Pss:"))
 
     def pause(self) -> None:
-        """So that it uses no CPU while another is measured: some servers poll all the time."""
+        """Pause all processes, since some servers poll even when idle."""
         self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """After `pause`."""
+        """Resume after `pause`."""
         self._send(signal.SIGCONT)
 
     def end(self) -> None:
-        """SIGTERM, and SIGKILL for what is left after some seconds."""
+        """Send SIGTERM, and SIGKILL to processes left after some seconds."""
         pids = self.pids
         self.resume()
         self.popen.terminate()
@@ -101,7 +101,7 @@ class Process:
 
 @contextlib.contextmanager
 def running(name: str, command: Sequence[str], *, cores: Sequence[int] | None) -> Iterator[Process]:
-    """Run `command` in the repository's root, on some cores only or on all; ended on the way out."""
+    """Run `command` in the repository's root for the block, on some cores or on all."""
     log = CACHE / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environ = {key: value for key, value in os.environ.items() if not key.startswith("HOURGLASS_")}
@@ -128,14 +128,14 @@ def running(name: str, command: Sequence[str], *, cores: Sequence[int] | None) -
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on now."""
+    """Return an unused port of the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def _stats() -> Iterator[tuple[int, list[str]]]:
-    """Process id, and the fields of /proc/<pid>/stat from the third on, of every process."""
+    """Yield the process id and the fields of /proc/<pid>/stat, from the third on, of every process."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):

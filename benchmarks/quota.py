@@ -1,4 +1,4 @@
-"""A cgroup with a quota of CPU time, as containers have them. Needs root (Linux)."""
+"""A cgroup with a CPU quota, as in containers. Needs root (Linux)."""
 
 import contextlib
 import time
@@ -18,8 +18,8 @@ class Quota:
     """A running cgroup.
 
     Attributes:
-        folder: Of its files.
-        cores: What it allows.
+        folder: Folder of the cgroup's files.
+        cores: Quota in cores.
     """
 
     folder: Path
@@ -27,22 +27,22 @@ class Quota:
 
     @property
     def prefix(self) -> list[str]:
-        """Words before a command that make it run inside."""
+        """Command prefix that runs a command inside."""
         return ["sh", "-c", f'echo $$ > {self.folder}/cgroup.procs && exec "$@"', "sh"]
 
     @property
     def throttled_share(self) -> float:
-        """Of all periods so far, those in which it wanted more than it got."""
+        """Share of periods so far in which the cgroup was throttled."""
         stat = dict(line.split() for line in (self.folder / "cpu.stat").read_text().splitlines())
         return int(stat["nr_throttled"]) / max(1, int(stat["nr_periods"]))
 
 
 @contextlib.contextmanager
 def cpu_quota(cores: float) -> Iterator[Quota]:
-    """Make a cgroup that may use so many cores; removed on the way out.
+    """Create a cgroup with a quota in cores for the block.
 
     Raises:
-        BenchmarkError: This machine does not let us.
+        BenchmarkError: The cgroup cannot be created on this machine.
     """
     root = next((root for root in ROOTS if (root / "cgroup.procs").exists()), ROOTS[0])
     folder = root / "hourglass-bench"

@@ -1,4 +1,4 @@
-"""The pictures that benchmarks send: real ones of tests/data, and made ones of any size."""
+"""Pictures of the benchmarks: real ones from tests/data, and synthetic ones of any size."""
 
 import io
 
@@ -13,7 +13,7 @@ NOISY, CLEAN = ((ROOT / "tests" / "data" / name).read_bytes() for name in ("digi
 
 
 def picture(side: int, channels: int) -> Planes:
-    """Draw smooth shapes and a little noise, as cameras see them, (C, side, side)."""
+    """Draw smooth shapes with a little noise, like a photograph, (C, side, side)."""
     y, x = np.mgrid[:side, :side] / side
     waves = np.stack([np.sin((5 + c) * x + 3 * np.cos(4 * y)) for c in range(channels)])
     noise = np.random.default_rng(0).normal(0, 3, waves.shape)
@@ -21,7 +21,7 @@ def picture(side: int, channels: int) -> Planes:
 
 
 def png_by_pillow(planes: Planes) -> bytes:
-    """Write a PNG as Pillow does it, as fast as it can without storing it raw."""
+    """Encode a PNG by Pillow with its fastest compression."""
     file = io.BytesIO()
     values = planes[0] if len(planes) == 1 else np.ascontiguousarray(np.moveaxis(planes, 0, 2))
     Image.fromarray(values).save(file, "PNG", compress_level=1)
@@ -29,7 +29,7 @@ def png_by_pillow(planes: Planes) -> bytes:
 
 
 def npy_of(file: bytes) -> bytes:
-    """Return the grey pixels of an image file as NPY."""
+    """Convert an image file to its grey pixels as NPY."""
     out = io.BytesIO()
     np.save(out, np.asarray(Image.open(io.BytesIO(file)).convert("L")))
     return out.getvalue()

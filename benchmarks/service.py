@@ -1,4 +1,4 @@
-"""The service as benchmarks start it: ready, asked, and ended with everything that it has started."""
+"""The service in benchmarks: start until ready, requests, and end with all its processes."""
 
 import contextlib
 import sys
@@ -27,7 +27,7 @@ def newest(name: str) -> Path:
 
 
 class ServiceError(BenchmarkError):
-    """The service does not start; the message says what it said."""
+    """The service does not start; the message includes its output."""
 
 
 class Service:
@@ -36,16 +36,16 @@ class Service:
     with Service("--max-queue-images", "32", cores=[1]) as service: ...
 
     Args:
-        flags: Of its command line.
-        models: What it serves.
-        workers: Processes that answer.
-        cores: Where it runs; None is everywhere.
-        prefix: Words before its command, such as those of a quota.
+        flags: Flags of the command line.
+        models: Directory of models.
+        workers: Number of workers.
+        cores: Cores to run on; None for all.
+        prefix: Command prefix, such as that of a quota.
 
     Attributes:
-        process: With its memory, files and CPU time.
-        port: Where it listens, on 127.0.0.1.
-        ready_s: Seconds from its start until all workers served and /health/ready was 200.
+        process: The process, with its memory, files and CPU time.
+        port: Port on 127.0.0.1.
+        ready_s: Seconds from the start until all workers served and /health/ready was 200.
     """
 
     process: Process
@@ -89,7 +89,7 @@ class Service:
         self._stack.close()
 
     def ask(self, path: str, body: bytes, content_type: str) -> bytes:
-        """Post a body and return that of the answer.
+        """Post a body and return the body of the answer.
 
         Raises:
             AnswerError: The answer is not 2xx.
@@ -102,7 +102,7 @@ class Service:
         return self.process.popen.wait(STOP_TIMEOUT_S)
 
     def request(self, folder: Path, path: str, body: bytes, content_type: str) -> Request:
-        """Return the same request for wrk, kept in files of a folder."""
+        """Write a request for wrk into files of a folder."""
         name = f"{abs(hash((path, content_type, body))):x}"
         url = f"http://127.0.0.1:{self.port}{path}"
         return write_request(folder, name=name, url=url, content_type=content_type, body=body)

@@ -1,11 +1,11 @@
-"""How soon the service is ready, and how much memory a worker holds.
+"""Time until the service is ready, and memory of a worker.
 
     python -m benchmarks.start
     python -m benchmarks.start --rounds 9
 
-Each round starts the service over the shipped models and asks /health/ready until it says 200; then, for comparison,
-starts a bare Python that imports the libraries the service is made of and ends. The line has medians. Memory is that
-of the worker process, resident, once it is ready and again after a thousand requests.
+Each round starts the service with the shipped models and polls /health/ready until it is 200; then, for comparison,
+it starts a bare Python that imports the libraries of the service and ends. The line has medians. Memory is resident, of
+the worker process, when it is ready and again after a thousand requests.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def measure(rounds: int) -> str:
-    """Start it some times and lay out the medians."""
+    """Start the service `rounds` times and return a line with medians."""
     found = [(*one_start(), libraries_s()) for _ in trange(rounds, desc="starts", unit="start", leave=False)]
     seconds, cpu_s, before, after, bare_s = (statistics.median(values) for values in zip(*found, strict=True))
     return (
@@ -48,7 +48,7 @@ def measure(rounds: int) -> str:
 
 
 def one_start() -> tuple[float, float, float, float]:
-    """Start it and ask; seconds to ready, its CPU seconds, and MiB then and after the requests."""
+    """Start the service once. Return seconds and CPU seconds until ready, and MiB then and after the requests."""
     with Service() as service:
         cpu_s, before = service.process.cpu_s, service.process.resources.memory_mib
         for _ in range(REQUESTS):
@@ -57,7 +57,7 @@ def one_start() -> tuple[float, float, float, float]:
 
 
 def libraries_s() -> float:
-    """Return seconds of a Python that only imports the libraries."""
+    """Return the seconds of a Python process that only imports the libraries."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", LIBRARIES], check=True)
     return time.perf_counter() - began

@@ -1,12 +1,12 @@
-"""Instruction counts of ten fixed jobs beside those that are committed, within 3 %.
+"""Compare the instruction counts of ten fixed jobs with the committed ones, with a tolerance of 3 %.
 
     python -m benchmarks.guard
     python -m benchmarks.guard --update        # after a change that is meant to cost or save
 
-valgrind counts the instructions of one processor that it emulates, so the counts say the same on any machine and under
-any load; they differ with the versions of Python and the libraries, which stand beside them. Needs valgrind and a C
-compiler (Debian and Ubuntu: apt-get install valgrind gcc). A table says which jobs cost more or less than before; the
-exit status does not.
+valgrind counts the instructions of an emulated processor, so the counts are the same on any machine and under any load.
+They depend on the versions of Python and the libraries, which are stored with them. Needs valgrind and a C compiler
+(Debian and Ubuntu: apt-get install valgrind gcc). A table shows the jobs that cost more or less than before; the exit
+status does not depend on it.
 """
 
 import argparse
@@ -38,7 +38,7 @@ DUMP = re.compile(r"^desc: Trigger: Client Request: ([^\n]*)\n.*?^totals: (\d+)"
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Print the table and return the exit status: 0, or 1 where nothing could be counted."""
+    """Print the table and return the exit status: 0, or 1 if nothing could be counted."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.guard", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,10 +48,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def measure(*, is_update: bool) -> str:
-    """Count, and lay out the counts beside the committed ones.
+    """Count instructions and return a table with the committed counts.
 
     Raises:
-        BenchmarkError: There is no valgrind or compiler, or a job failed.
+        BenchmarkError: valgrind or the compiler is missing, or a job failed.
     """
     before = json.loads(COUNTS.read_text("utf-8")) if COUNTS.exists() else {"versions": {}, "instructions": {}}
     counts, here = count(), versions()
@@ -64,7 +64,7 @@ def measure(*, is_update: bool) -> str:
 
 
 def compared(before: Mapping[str, int], counts: Mapping[str, int]) -> str:
-    """Return a row per job, with what changed by more than the tolerance in words."""
+    """Return a table with a row per job and a remark on changes above the tolerance."""
     rows = []
     for name in dict.fromkeys([*before, *counts]):
         old, new = before.get(name), counts.get(name)
@@ -79,7 +79,7 @@ def compared(before: Mapping[str, int], counts: Mapping[str, int]) -> str:
 
 
 def count() -> dict[str, int]:
-    """Job to its instructions, under valgrind."""
+    """Return the instructions of each job, counted by valgrind."""
     for program, package in (("valgrind", "valgrind"), ("cc", "gcc")):
         if not shutil.which(program):
             raise BenchmarkError(f"{program} is missing; install it with: apt-get install {package}")
@@ -102,7 +102,7 @@ def count() -> dict[str, int]:
 
 
 def versions() -> dict[str, str]:
-    """Return what the counts depend on."""
+    """Return the versions of Python and libraries that the counts depend on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     return found | {name: version(name) for name in LIBRARIES}
 

@@ -1,4 +1,4 @@
-"""What runs under valgrind: every job once, warm, with a dump of the counts after each."""
+"""The process under valgrind: runs every job once, warm, and dumps the counts after each."""
 
 import ctypes
 import gc
@@ -13,7 +13,7 @@ def main(library: str) -> None:
     """Run all jobs.
 
     Args:
-        library: Of marks.c.
+        library: Compiled library of marks.c.
     """
     marks = ctypes.CDLL(library)
     gc.disable()

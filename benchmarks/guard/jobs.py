@@ -1,4 +1,4 @@
-"""Ten fixed jobs of a service: each some milliseconds of work that a request pays for."""
+"""Ten fixed jobs of a service: each some milliseconds of work of a request."""
 
 import asyncio
 from collections.abc import Callable
@@ -35,7 +35,7 @@ BATCH, BATCHES = 16, 20
 
 
 def jobs() -> dict[str, Callable[[], object]]:
-    """Name to what does it once; all input is made before."""
+    """Return a function for each job by name; their inputs are prepared beforehand."""
     rng = np.random.default_rng(0)
     planes = picture(SIDE, 3)
     png, jpeg, x = write_png(planes), Path(HAZELNUT).read_bytes(), (planes / np.float32(255))[None]
@@ -66,14 +66,14 @@ def jobs() -> dict[str, Callable[[], object]]:
 
 
 def _counts(symbols: int) -> tuple[int, ...]:
-    """Return a table that is highest in the middle."""
+    """Return a frequency table with its peak in the middle."""
     near = [1 + 3000 // (1 + (i - symbols // 2) ** 2) for i in range(symbols)]
     near[symbols // 2] += TABLE_TOTAL - sum(near)
     return tuple(near)
 
 
 def _cut(x: Floats) -> list[Floats]:
-    """Return an image in tiles of 128 pixels that a network with a reach of 24 can put together again."""
+    """Cut an image into tiles of 128 pixels with a halo of 24."""
     spec = InputSpec(channels=3, height=None, width=None, multiple_of=8, halo=24, resize="exact")
     height, width = x.shape[2:]
     return [
@@ -86,7 +86,7 @@ def _cut(x: Floats) -> list[Floats]:
 
 @dataclass(frozen=True)
 class _Digit:
-    """A job without decoding or encoding, so that the batcher itself is counted."""
+    """A job without decoding or encoding, to count the batcher alone."""
 
     x: Floats
     is_small: bool = True

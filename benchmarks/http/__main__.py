@@ -16,7 +16,7 @@ COMMANDS = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one and return its exit status."""
+    """Run one benchmark and return its exit status."""
     return run_command("http", "Requests to a running service, from outside.", COMMANDS, words)
 
 

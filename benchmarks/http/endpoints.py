@@ -1,11 +1,11 @@
-"""The service's own ways in and out beside each other.
+"""Compare the endpoints and formats of the service.
 
     python -m benchmarks.http endpoints
     python -m benchmarks.http endpoints --clients 1 --rounds 9
 
-Over the shipped model `digits`: the same noisy digit as a raw PNG, as a form, and as an NPY array to /denoise, and as a
-PNG to /encode and /anomaly, where noise is all anomalies; and a clean digit, where nothing is, to /anomaly. One worker
-on one core, wrk on another; every round visits all. The table has medians over the rounds.
+With the shipped model `digits`: the same noisy digit as a raw PNG, as a form, and as an NPY array to /denoise, and as a
+PNG to /encode and /anomaly, where all of it is anomalous; and a clean digit without anomalies to /anomaly. One worker
+runs on one core, wrk on another; every round measures all. The table has medians over the rounds.
 """
 
 import statistics
@@ -34,7 +34,7 @@ WAYS = {
 
 
 def measure(words: Sequence[str]) -> str:
-    """Measure and lay out how the ways compare."""
+    """Measure all and return the table."""
     chosen = options("endpoints", __doc__ or "", words)
     client_core, server_core = two_cores()
     seen: dict[str, list[Visit]] = {name: [] for name in WAYS}

@@ -1,13 +1,13 @@
-"""Large photographs: how memory and CPU time grow with the megapixels of one request to /denoise.
+"""Memory and CPU time of /denoise by the megapixels of one request.
 
     python -m benchmarks.http large
     python -m benchmarks.http large --megapixels 4 25 100
     python -m benchmarks.http large --megapixels 1 --at-once 16 --max-batch-pixels 16777216
 
-A service of one worker with the shipped `photo-grey`, anew for every size; a grey PNG goes in and comes out. Peak
-memory is the most that the process ever held (VmHWM), beside what it held before the request. "Pixels" is what the
-image itself takes: its bytes as they came, as pixels in and as pixels out; of several sent at once, all of them.
-`--max-batch-pixels` is the service's setting: how much of several pictures goes through the network together.
+For every size, a new service of one worker with the shipped `photo-grey` denoises a grey PNG. Peak memory is VmHWM of
+the process, next to its memory before the request. "Pixels" is the memory of the image itself: the bytes received, the
+input pixels and the output pixels; for several images at once, their sum. `--max-batch-pixels` is the setting of the
+service: the pixels of several pictures in one inference.
 """
 
 import argparse
@@ -32,7 +32,7 @@ HEAD = [
 
 
 def measure(words: Sequence[str]) -> str:
-    """Measure and lay out a row per size."""
+    """Measure and return a table with a row per size."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.http large", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,9 +1,9 @@
-"""A service in a container's quota of CPU time: half a core, one and two, each with one worker and with two.
+"""The service with a container's CPU quota: half a core, one and two, each with one worker and with two.
 
     python -m benchmarks.http quotas             (needs root: it makes a cgroup)
 
-Digits come as fast as they are answered, from wrk. "Throttled" is the share of the quota's periods (100 ms) in which
-the service wanted more. A row's plan is what the service says of itself. Start is from the process to ready.
+wrk sends digits in a closed loop. "Throttled" is the share of the quota's periods (100 ms) in which the service was
+throttled. The plan is that of `/health/ready`. Start is the time from the process start until ready.
 """
 
 import os
@@ -32,7 +32,7 @@ HEAD = [
 
 
 def measure(words: Sequence[str]) -> str:
-    """Measure and lay out a row for each quota and number of workers."""
+    """Measure and return a table with a row for each quota and number of workers."""
     chosen = options("quotas", __doc__ or "", words)
     two_cores()
     cores = sorted(os.sched_getaffinity(0))[:2]

@@ -1,4 +1,4 @@
-"""An echo behind Ray Serve and behind uvicorn alone: what many processes cost before any work is done.
+"""An echo behind Ray Serve and behind uvicorn alone: the overhead of several processes without any work.
 
     python -m benchmarks.http ray
 
@@ -32,7 +32,7 @@ SETTLE_S = 2.0
 
 
 def measure(words: Sequence[str]) -> str:
-    """Measure and lay out a line for each, and how they compare."""
+    """Measure both and return a line for each, with their ratio."""
     chosen = options("ray", __doc__ or "", words)
     two_cores()
     with TemporaryDirectory(prefix="hourglass-bench-") as name:
@@ -50,7 +50,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 def echo(folder: Path, name: str, command: list[str], port: int, chosen: argparse.Namespace) -> tuple[Visit, str]:
-    """Measure something that answers with the digit; its medians, and a line on what it costs."""
+    """Measure a server that echoes the digit. Return its medians and a line about them."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     with running(name, command, cores=cores) as process:
         end = time.monotonic() + PATIENCE_S

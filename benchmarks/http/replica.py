@@ -1,10 +1,10 @@
-"""What one replica costs and does, and what a second worker adds: for docs/scaling.md.
+"""Memory and throughput of one replica, and of a second worker, for docs/scaling.md.
 
     python -m benchmarks.http replica
 
-A replica is `python -m service` over the shipped models on one core. Memory is what it has for itself, with shared
-pages split among those who share them (PSS). Load comes from wrk on another core: a noisy digit. Two workers have both
-cores and share them with wrk.
+A replica is `python -m service` with the shipped models on one core. Memory is PSS, in which shared pages are divided
+among the processes that share them. wrk sends a noisy digit from another core. Two workers have both cores and share
+them with wrk.
 """
 
 import os
@@ -25,7 +25,7 @@ IDLE_S = 10.0
 
 
 def measure(words: Sequence[str]) -> str:
-    """Measure and lay out a line for one worker and one for two."""
+    """Measure and return a line for one worker and one for two."""
     chosen = options("replica", __doc__ or "", words)
     client_core, server_core = two_cores()
     lines = []
@@ -51,7 +51,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 def idle_share(process: Process) -> float:
-    """Return the share of a core that it takes while nobody asks."""
+    """Return the share of a core that an idle process uses."""
     before = process.cpu_s
     time.sleep(IDLE_S)
     return (process.cpu_s - before) / IDLE_S

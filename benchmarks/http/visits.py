@@ -12,19 +12,19 @@ from benchmarks.service import Service
 
 
 class MachineError(BenchmarkError):
-    """The machine lacks something; the message says what."""
+    """The machine lacks a requirement; the message names it."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """Requests per second, and CPU microseconds of the service and all its processes for each."""
+    """Requests per second, and CPU microseconds per request of all processes of the service."""
 
     per_second: float
     cpu_us: float
 
 
 def visit(service: Service, request: Request, *, clients: int, seconds: int, cores: Sequence[int]) -> Visit:
-    """Send the request from `clients` connections for some seconds, from some cores.
+    """Send a request repeatedly from `clients` connections on some cores for some seconds, and measure the service.
 
     Raises:
         LoadError: An answer was not 2xx or did not come.
@@ -35,10 +35,10 @@ def visit(service: Service, request: Request, *, clients: int, seconds: int, cor
 
 
 def two_cores() -> tuple[list[int], list[int]]:
-    """Return the core that sends and the one that serves.
+    """Return the core for wrk and the core for the service.
 
     Raises:
-        MachineError: No wrk, or one core only.
+        MachineError: wrk is missing, or there is one core only.
     """
     cores = sorted(os.sched_getaffinity(0))
     if not shutil.which("wrk"):
@@ -49,7 +49,7 @@ def two_cores() -> tuple[list[int], list[int]]:
 
 
 def options(name: str, about: str, words: Sequence[str]) -> argparse.Namespace:
-    """Return `clients`, `rounds` and `seconds`, as the command line says."""
+    """Parse the options `clients`, `rounds` and `seconds`."""
     parser = argparse.ArgumentParser(
         f"python -m benchmarks.http {name}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -60,7 +60,7 @@ def options(name: str, about: str, words: Sequence[str]) -> argparse.Namespace:
 
 
 def positive(text: str) -> int:
-    """Return a number of at least 1."""
+    """Parse an integer of at least 1."""
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
     return number

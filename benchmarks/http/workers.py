@@ -1,4 +1,4 @@
-"""One worker beside two, with both cores for everybody, wrk too: medians over rounds in which they take turns.
+"""One worker and two, on both cores together with wrk: medians over alternating rounds.
 
 python -m benchmarks.http workers
 """
@@ -17,7 +17,7 @@ from benchmarks.service import Service
 
 
 def measure(words: Sequence[str]) -> str:
-    """Measure and lay out what a second worker brings."""
+    """Measure and return the gain of a second worker."""
     chosen = options("workers", __doc__ or "", words)
     two_cores()
     cores = sorted(os.sched_getaffinity(0))[:2]

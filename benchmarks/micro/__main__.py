@@ -1,4 +1,4 @@
-"""`python -m benchmarks.micro`: parts of the service beside other ways to do the same, in CPU seconds."""
+"""`python -m benchmarks.micro`: CPU seconds of parts of the service and of alternatives."""
 
 import sys
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ CASES = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one and return its exit status."""
+    """Run one benchmark and return its exit status."""
     about = "Parts of the service beside other ways to do the same, in CPU seconds, taken in turns."
     return run_command("micro", about, CASES, words)
 

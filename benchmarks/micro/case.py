@@ -1,4 +1,4 @@
-"""What every micro benchmark is: ways to do the same in turns, and a table of CPU time."""
+"""A micro benchmark: alternatives measured in turns, and a table of CPU time."""
 
 import argparse
 import time
@@ -18,13 +18,13 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Case:
-    """Rows are inputs, columns are ways to treat them.
+    """A table whose rows are inputs and whose columns are alternatives.
 
     Attributes:
-        title: Of the column of rows.
-        unit: Of the figures, a key of UNITS.
-        runs: (row, column) -> what runs it once.
-        counts: Row or column -> how many images one run treats, where that is not one.
+        title: Title of the column of row names.
+        unit: Unit of the figures, a key of UNITS.
+        runs: (row, column) -> function to measure.
+        counts: Row or column -> images per run, if not one.
         remarks: Title of a further column -> its text, from a row's name and the seconds of its columns.
     """
 
@@ -38,9 +38,9 @@ class Case:
 def take_turns(
     functions: Mapping[Key, Callable[[], object]], *, rounds: int = ROUNDS, title: str = ""
 ) -> dict[Key, float]:
-    """Measure CPU seconds per call: the best of `rounds`, in each of which every function has its turn.
+    """Measure CPU seconds per call: the minimum over `rounds`, each of which calls every function.
 
-    So whatever else the machine does slows all of them. The first call of each is not counted.
+    So other load on the machine slows all of them alike. The first call of each is not counted.
     """
     repeats: dict[Key, int] = {}
     for key, function in functions.items():
@@ -60,7 +60,7 @@ def take_turns(
 
 
 def show(case: Case) -> str:
-    """Measure a case and lay out its table."""
+    """Measure a case and return its table."""
     seconds = take_turns(case.runs, title=case.title)
     rows = list(dict.fromkeys(row for row, _ in case.runs))
     columns = list(dict.fromkeys(column for _, column in case.runs))
@@ -77,7 +77,7 @@ def show(case: Case) -> str:
 
 
 def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
-    """Return the parser of a case's own options."""
+    """Return the parser of a case's options."""
     return argparse.ArgumentParser(
         f"python -m benchmarks.micro {name}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )

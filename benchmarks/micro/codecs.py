@@ -1,9 +1,9 @@
-"""PNG in and out: our fast lane beside Pillow alone, in CPU time.
+"""PNG decoding and encoding: our fast path and Pillow alone, in CPU time.
 
     python -m benchmarks.micro codecs
 
-Random noise over smooth shapes, 8-bit grey and RGB, at the sizes of a digit, a part and a photograph. Reading is
-everything from the file to the array with every guard; "Pillow" is the same path with the fast lane switched off.
+Random noise over smooth shapes, 8-bit grey and RGB, at the sizes of a digit, a part and a photograph. Reading includes
+all steps and checks from the file to the array; "Pillow" is the same with the fast path switched off.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +44,6 @@ def measure(words: Sequence[str]) -> str:
 
 
 def read_without_the_fast_lane(file: bytes) -> object:
-    """Read as on a machine for which its package has no wheel."""
+    """Decode an image as on a machine without the package of the fast path."""
     with mock.patch("service.images.png.pyspng", None):
         return decode_image(file, max_pixels=MAX_PIXELS, max_frames=1)

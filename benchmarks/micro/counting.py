@@ -1,9 +1,9 @@
-"""What a request pays for being counted: CPU microseconds, each part alone and warm.
+"""Overhead of metrics per request: CPU microseconds, each part alone and warm.
 
     python -m benchmarks.micro counting
 
-`request` is an empty request through `service.http.instrument` and without it, `batch` what one batch of one image
-is told to its counters. In a running service both cost a little more, since the rest pushes them out of the caches.
+`request` is an empty request with and without `service.http.instrument`, `batch` is counting a batch of one image.
+In a running service both cost a little more, since other code evicts them from the caches.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 async def answer(_: Scope, __: Receive, send: Send) -> None:
-    """Answer nothing, at once."""
+    """Send an empty answer."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
@@ -58,7 +58,7 @@ async def requests(served: ASGIApp) -> None:
 
 
 def batches(meters: Meters) -> None:
-    """Tell of many batches."""
+    """Count many batches."""
     meter, spent = meters.graph("digits", 1, "denoise"), Spent(0.0, 0.0001, 0.0001, [(1, 0.0001)])
     for _ in range(TIMES):
         origins = [meter.came()]

@@ -1,10 +1,10 @@
-"""How the work of a request grows with the side of the image, and that of a batch with its images: CPU time.
+"""Scaling of CPU time: of a request with the side of the image, and of a batch with its images.
 
     python -m benchmarks.micro growth
 
-Sides: reading, running and writing a grey PNG through three convolutions of 16 channels, and what that is per
-megapixel. Batches: the noisy digit through the shipped `digits`, everything that the worker thread does, per image.
-How it grows with clients and with workers:
+Sides: decoding a grey PNG, running three convolutions of 16 channels and encoding the result, in total and per
+megapixel. Batches: all work of the worker thread for noisy digits with the shipped `digits`, per image. For scaling
+with clients and workers see:
 
     python -m benchmarks.serving --servers hourglass --clients 1 2 4 8 16 32 64 128 256
     python -m benchmarks.http workers
@@ -27,7 +27,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 def measure(words: Sequence[str]) -> str:
-    """Measure and lay out both tables."""
+    """Measure and return both tables."""
     parser_of("growth", __doc__).parse_args(words)
     manifest, session = convolutions(1)
     jobs = {
@@ -50,7 +50,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 def stages(session: Session, jobs: Sequence[Denoise]) -> dict[str, Callable[[], object]]:
-    """Return what the worker thread does with a batch, in three steps."""
+    """Return the three steps of the worker thread for a batch, by name."""
     x = np.concatenate([job.prepare() for job in jobs])
     (x_hat,) = session.run(x)
     return {

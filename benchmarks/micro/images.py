@@ -1,11 +1,11 @@
-"""The path around a model for larger images: total CPU time of a request's work beside what nobody can avoid.
+"""CPU time of a request for larger images, compared with the unavoidable work.
 
     python -m benchmarks.micro images
 
 A small convolutional network (three layers of 16 channels, random weights) denoises a 256x256 and a 12-megapixel PNG.
-"Unavoidable" is onnxruntime's own time on the same pixels, plus decoding and encoding the same PNG by the fastest codec
-of those installed: ours, Pillow, and OpenCV and pyspng where they are there. "Service" is all that a request does in
-the worker thread: guards, decoding, running, checking, encoding.
+"Unavoidable" is onnxruntime's time on the same pixels, plus decoding and encoding the same PNG by the fastest installed
+codec: ours, Pillow, and OpenCV and pyspng if installed. "Service" is all work of a request in the worker thread:
+checks, decoding, running, encoding.
 """
 
 import io
@@ -43,7 +43,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 def decoders() -> dict[str, Callable[[bytes], object]]:
-    """Return what this machine can read a PNG with."""
+    """Return the installed PNG decoders by name."""
     found: dict[str, Callable[[bytes], object]] = {
         "Pillow": lambda file: np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
     }
@@ -55,7 +55,7 @@ def decoders() -> dict[str, Callable[[bytes], object]]:
 
 
 def encoders() -> dict[str, Callable[[Planes], object]]:
-    """Return what this machine can write a PNG with."""
+    """Return the installed PNG encoders by name."""
     found: dict[str, Callable[[Planes], object]] = {"ours": write_png, "Pillow": png_by_pillow}
     if cv2 := optional("cv2"):
         level = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -64,7 +64,7 @@ def encoders() -> dict[str, Callable[[Planes], object]]:
 
 
 def floor_s(seconds: Mapping[str, float]) -> float:
-    """Return the time of running, and of the fastest codec each way."""
+    """Return the time of the inference plus the fastest decoder and encoder."""
     fastest = [min(s for name, s in seconds.items() if name.startswith(verb)) for verb in ("decode", "encode")]
     return seconds["run"] + sum(fastest)
 

@@ -1,9 +1,9 @@
-"""What each shipped model takes in memory, what is left when it is closed, and how soon it opens again.
+"""Memory of each shipped model when open and closed, and the time to reopen it.
 
     python -m benchmarks.micro memory
 
-One process loads the models one after another as the service does, closes them all, and opens them again. Memory is
-resident, in MiB; what the interpreter and the libraries take stands in a row of its own.
+One process loads the models one after another as the service does, closes all, and reopens them. Memory is resident,
+in MiB; interpreter and libraries have a separate row.
 """
 
 import time
@@ -56,5 +56,5 @@ def resident_mib() -> float:
 
 
 def files_mib(directory: Path) -> float:
-    """Return what the graphs of a version take on disk."""
+    """Return the size of a version's graphs on disk."""
     return sum(path.stat().st_size for path in directory.glob("*.onnx")) / MIB

@@ -1,4 +1,4 @@
-"""Ways to run one graph that we tried: float32, int8, float16, and with the tensors bound beforehand (IO binding).
+"""Alternatives for running a graph: float32, int8, float16, and bound tensors (IO binding).
 
     python -m training fit digits --models other export.precision=float32
     python -m benchmarks.micro precision models/digits/5 other/digits/1
@@ -31,7 +31,7 @@ Array = NDArray[np.float32]
 
 
 def open_session(graph: bytes) -> ort.InferenceSession:
-    """On one thread, as the service has it."""
+    """Open a session on one thread, as the service does."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -39,19 +39,19 @@ def open_session(graph: bytes) -> ort.InferenceSession:
 
 
 def to_float16(graph: bytes) -> bytes:
-    """Return the same graph computing in float16, with float32 in and out."""
+    """Convert a graph to float16, with float32 inputs and outputs."""
     half: onnx.ModelProto = convert_float_to_float16(onnx.load_from_string(graph), keep_io_types=True)
     file: bytes = half.SerializeToString()
     return file
 
 
 def plain(session: ort.InferenceSession, x: Array) -> Callable[[], Array]:
-    """As the service runs it."""
+    """Return a plain run, as in the service."""
     return lambda: session.run(["x_hat"], {"x": x})[0]
 
 
 def bound(session: ort.InferenceSession, x: Array) -> Callable[[], Array]:
-    """Input and output bound for every run, as a service must, whose arrays are new each time."""
+    """Return a run that binds input and output every time, as a service with new arrays must."""
     out = np.empty_like(x)
 
     def run() -> Array:
@@ -65,7 +65,7 @@ def bound(session: ort.InferenceSession, x: Array) -> Callable[[], Array]:
 
 
 def bound_once(session: ort.InferenceSession, x: Array) -> Callable[[], Array]:
-    """Input and output bound once: what binding can save at most."""
+    """Return a run with input and output bound once: the most that binding can save."""
     out = np.empty_like(x)
     binding = session.io_binding()
     binding.bind_cpu_input("x", x)

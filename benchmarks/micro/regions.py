@@ -1,9 +1,9 @@
-"""Regions of an anomaly map: ours beside scipy.ndimage, CPU microseconds per map.
+"""Regions of an anomaly map: our code and scipy.ndimage, CPU microseconds per map.
 
     python -m benchmarks.micro regions
 
-Maps as they come (a spot and noise as large as a digit, smooth blobs as large as a photograph's map) and as somebody
-might send them to do harm. Both give the boxes, peaks and areas of the 16 largest 8-connected parts.
+Typical maps (a spot and noise at the size of a digit, smooth blobs at the size of a photograph's map) and adversarial
+ones. Both return the boxes, peaks and areas of the 16 largest 8-connected components.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ Map = NDArray[np.float32]
 
 
 def measure(words: Sequence[str]) -> str:
-    """Measure and lay out a row per map."""
+    """Measure and return a table with a row per map."""
     parser_of("regions", __doc__).parse_args(words)
     ways: dict[str, Callable[[Map], list[Component]]] = {"ours": partial(find_regions, level=LEVEL), "scipy": by_scipy}
     made = maps()
@@ -37,7 +37,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 def maps() -> dict[str, Map]:
-    """Name to map, values in [0, 1]."""
+    """Return maps by name, values in [0, 1]."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:256, :256]
     coarse = Image.fromarray(rng.random((12, 12), np.float32))
@@ -52,7 +52,7 @@ def maps() -> dict[str, Map]:
 
 
 def by_scipy(values: Map) -> list[Component]:
-    """Find the same as `find_regions`."""
+    """Find the regions of `find_regions` with scipy.ndimage."""
     labels, count = scipy.ndimage.label(values >= LEVEL, EIGHT)
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     boxes = scipy.ndimage.find_objects(labels)

@@ -1,11 +1,11 @@
-"""How long an exact search takes, and what it finds: our store beside FAISS and NumPy, on the same vectors, in one run.
+"""Time and recall of exact search: our store, FAISS and NumPy, on the same vectors, in one run.
 
     python -m benchmarks.micro search                      1 million items of 32 numbers, on one core
     PYTHONPATH=.:FOLDER python -m benchmarks.micro search  with faiss-cpu: `pip install --target FOLDER faiss-cpu`
 
-"Store" is the whole call that a search makes: a transaction, the collection, the nearest vectors by sqlite-vec, and
-their ids, labels and metadata. FAISS (IndexFlatL2) and NumPy (one product, then a partition) have all vectors in memory
-and give numbers of rows only. Recall is the share of the true k nearest, in float64, that each finds.
+"Store" is the complete call of a search: a transaction, the collection, the nearest vectors by sqlite-vec, and their
+ids, labels and metadata. FAISS (IndexFlatL2) and NumPy (one product, then a partition) hold all vectors in memory and
+return row numbers only. Recall is the share of the true k nearest, in float64, that each finds.
 """
 
 import os
@@ -59,7 +59,7 @@ def by_faiss(x: Floats, k: int) -> Search | None:
 
 
 def by_numpy(x: Floats, k: int) -> Search:
-    """Return one matrix product, as |x - q|^2 = |x|^2 - 2 x q + |q|^2."""
+    """Return a search by one matrix product, as |x - q|^2 = |x|^2 - 2 x q + |q|^2."""
     squares = np.einsum("nd,nd->n", x, x)
 
     def search(q: Floats) -> list[int]:
@@ -104,7 +104,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 def by_float64(x: Floats, q: Floats, k: int) -> list[int]:
-    """Return the true nearest."""
+    """Return the true nearest neighbours, computed in float64."""
     distances = np.zeros(len(x))
     for column, value in zip(x.T, q, strict=True):  # column by column: no float64 copy of all
         distances += (column.astype(np.float64) - float(value)) ** 2
@@ -113,12 +113,12 @@ def by_float64(x: Floats, q: Floats, k: int) -> list[int]:
 
 
 def by_store(store: Store, k: int, *, is_labelled: bool) -> Search:
-    """Return a search by one of our own stores."""
+    """Return a search by one of our stores."""
     return lambda q: [int(n.id) for n in store.search("c", q, k=k, is_labelled=is_labelled)]
 
 
 def ask(searches: dict[str, Search], queries: Floats, truth: list[set[int]]) -> str:
-    """Return the queries go to one after another in turn, so that whatever else the machine does slows all of them."""
+    """Run every query on all searches in turn, so that other load slows all of them alike. Return a table."""
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in searches}
     hits = dict.fromkeys(searches, 0)
     for q, nearest in tqdm(zip(queries, truth, strict=True), total=len(queries), unit="query", leave=False):

@@ -1,13 +1,12 @@
-"""What the stages of one small request cost: CPU microseconds, each stage alone and warm.
+"""CPU microseconds of the stages of one small request, each stage alone and warm.
 
     python -m benchmarks.micro stages
     python -m training fit digits --models other export.precision=float32
     python -m benchmarks.micro stages models/digits/5 other/digits/1
 
-For every model directory: the denoise graph per image in batches of 1, 16 and 64, on one thread; reading the noisy
-digit and bringing it to the model (`prepare`); making the answer of the graph's output (`finish`), for /denoise and, on
-a noisy and a clean digit, for /anomaly. In a running service each stage costs more, since the others push it out of the
-processor's caches.
+For every model directory: the denoise graph per image in batches of 1, 16 and 64, on one thread; decoding and resizing
+the noisy digit (`prepare`); making the answer from the graph's output (`finish`), for /denoise and, with a noisy and a
+clean digit, for /anomaly. In a running service each stage costs more, since the others evict it from the caches.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ BATCHES = {f"run {size}": size for size in (1, 16, 64)}
 
 
 def measure(words: Sequence[str]) -> str:
-    """Measure and lay out a column per model."""
+    """Measure and return a table with a column per model."""
     parser = parser_of("stages", __doc__)
     parser.add_argument("models", nargs="*", type=Path, help="model directories (default: the newest digits)")
     models: list[Path] = parser.parse_args(words).models or [newest("digits")]
@@ -37,7 +36,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 def stages(directory: Path) -> dict[str, Callable[[], object]]:
-    """Name to what runs it once; `run N` runs a whole batch."""
+    """Return a function for each stage by name; `run N` runs a whole batch."""
     manifest, denoise, anomaly = shipped(directory), open_graph(directory, "denoise"), open_graph(directory, "anomaly")
     job = Denoise(ImageFile.of(NOISY), manifest, LIMITS, None)
     x = job.prepare()

@@ -1,9 +1,9 @@
-"""What a second thread inside an inference costs, with threads that wait by spinning and with threads that sleep.
+"""CPU cost of a second thread in an inference, with spinning and with sleeping threads.
 
     python -m benchmarks.micro threads
 
-The anomaly graph of the shipped hazelnut, one image and then 50 ms of rest, as between two requests: CPU time of all
-threads, so that of one thread is the work itself. Spinning goes on for a while after the work.
+The anomaly graph of the shipped hazelnut runs on one image, then waits 50 ms, as between two requests. CPU time is that
+of all threads; the row of one thread is the work itself. Threads keep spinning for a while after the work.
 """
 
 import time

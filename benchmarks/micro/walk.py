@@ -1,10 +1,10 @@
-"""Which files of the service one small picture passes on its way through /denoise, in the order that they are entered.
+"""Files of the service that a small request to /denoise enters, in order.
 
     python -m benchmarks.micro walk
     python -m benchmarks.micro walk models/digits
 
-The request goes straight into the application, without sockets. A file counts once a function of it runs, in the event
-loop or in a thread; what only runs while the module is imported does not.
+The request calls the application directly, without sockets. A file counts if one of its functions runs, in the event
+loop or in a thread; code that runs only on import does not count.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ NOT_READY = 503
 
 
 def measure(words: Sequence[str]) -> str:
-    """Trace the second request and lay out a line per file."""
+    """Trace the second request and return a line per file."""
     parser = parser_of("walk", __doc__)
     parser.add_argument("models", nargs="?", type=Path, default=ROOT / "models", help="default: the shipped ones")
     files = asyncio.run(files_entered(parser.parse_args(words).models))
@@ -37,7 +37,7 @@ def measure(words: Sequence[str]) -> str:
 
 
 async def files_entered(models: Path) -> dict[str, list[str]]:
-    """Answer one request, and return the functions that it entered by file, in order."""
+    """Answer one request, and return the functions entered by file, in order."""
     entered: dict[str, list[str]] = {}
     is_on = False
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.models`: the shipped models beside their peers, on public test sets."""
+"""`python -m benchmarks.models`: the shipped models and their peers on public test sets."""
 
 import argparse
 import sys

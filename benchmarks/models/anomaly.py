@@ -1,8 +1,8 @@
-"""`python -m benchmarks.models anomaly`: the detector beside its peers on ten sets, with one setting and three seeds.
+"""`python -m benchmarks.models anomaly`: the detector and its peers on ten sets, with one setting and three seeds.
 
-Every method learns from the same images; features are computed once per set and count for every method that uses them.
-Trivial statistics stand beside each set: what they tell apart is no merit of a detector. What is measured goes to the
-screen, and into docs/anomaly.md between its markers.
+Every method learns from the same images; features are computed once per set, and their time counts for every method
+that uses them. Trivial statistics show which sets need no detector. Results are printed, and written into
+docs/anomaly.md between its markers.
 """
 
 import time
@@ -49,7 +49,7 @@ Section = Callable[[Path, Sequence[int]], Iterator[str]]
 
 @dataclass
 class Row:
-    """What one method reached on one set, an entry per seed."""
+    """Results of one method on one set, an entry per seed."""
 
     figures: list[dict[str, float]] = field(default_factory=list)
     learning_s: list[float] = field(default_factory=list)
@@ -57,18 +57,18 @@ class Row:
     megabytes: float = 0.0
 
     def mean(self, figure: str) -> float | None:
-        """Over the seeds; None where the set has no such figure."""
+        """Return the mean over seeds; None if the set does not have the figure."""
         values = [f[figure] for f in self.figures if figure in f]
         return float(np.mean(values)) if values else None
 
 
 def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool, only: Sequence[str] = ()) -> None:
-    """Measure every data set that is there.
+    """Measure every available data set.
 
     Args:
         data: Folder with anomaly, hazelnut_toy, crack_wall, magnetic_tile, mnist and kmnist_t10k.
         docs: Folder with anomaly.md.
-        is_quick: One seed, and the page stays as it is.
+        is_quick: Use one seed, and do not write the page.
         only: Sections to measure; all of them if left out.
     """
     for name in only or SECTIONS:
@@ -83,7 +83,7 @@ def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool, only: Sequence
 
 
 def parts(data: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """Yield all ten sets: a table per figure, with the mean and the worst set, then what the detector costs."""
+    """Measure all ten sets. Yield a table per metric, with mean and worst set, then the cost of the detector."""
     found: dict[str, dict[str, Row]] = {}
     sizes: dict[str, str] = {}
     for name, case_of in CASES.items():
@@ -155,7 +155,7 @@ class _Run:
         self.features_s = (time.process_time() - started) / len(self.found)
 
     def methods(self) -> list[Callable[[dict[str, Row]], None]]:
-        """Return what measures one method each, and add it to the rows."""
+        """Return functions that each measure one method and add it to the rows."""
         peers = [PixelPca(), BorderGrey(), Spread()]
         if AnomalibPadim.is_installed():
             peers.append(AnomalibPadim(self.features, seed=self.seed))
@@ -219,7 +219,7 @@ class _Run:
 
 
 def _answers_of(graph: Path, images: Tensor) -> tuple[Answer, float]:
-    """Return what the graph says of images, one at a time on one thread, and the CPU milliseconds of one."""
+    """Run the graph on images, one at a time on one thread. Return its answers and the CPU milliseconds per image."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

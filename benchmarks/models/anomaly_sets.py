@@ -1,4 +1,4 @@
-"""The sets that the detector for parts is developed on: which files teach, which are kept back, which show defects."""
+"""The development sets of the detector for parts: training images, held-out images and defects."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ KEPT_TILES = 0.15  # of the tiles without any damage
 
 @dataclass(frozen=True)
 class Case:
-    """A data set. `groups` are those of `taught`; `masks` those of `defects`; `settings` what a person would give."""
+    """A data set. `groups` belong to `taught`, `masks` to `defects`; `settings` are the overrides of a typical user."""
 
     taught: list[Path]
     groups: list[str]
@@ -29,7 +29,7 @@ class Case:
 
 
 def folder_case(folder: Path, masks: str = "") -> Case:
-    """Return a folder with train/good, test/good and test/DEFECT, and masks of the same names in `masks`/DEFECT."""
+    """Read a folder with train/good, test/good and test/DEFECT, and masks of the same names in `masks`/DEFECT."""
     taught, good = find_images(there(folder / "train/good")), find_images(folder / "test/good")
     defects = [
         path for kind in sorted((folder / "test").iterdir()) if kind.name != "good" for path in find_images(kind)
@@ -39,7 +39,7 @@ def folder_case(folder: Path, masks: str = "") -> Case:
 
 
 def crack_wall(folder: Path, seed: int) -> Case:
-    """Return concrete walls without and with cracks."""
+    """Read concrete walls without and with cracks."""
     good = find_images(there(folder / "negative"))
     order = np.random.default_rng(seed).permutation(len(good))
     kept = set(order[: round(KEPT_SHARE * len(good))].tolist())
@@ -50,9 +50,9 @@ def crack_wall(folder: Path, seed: int) -> Case:
 
 
 def magnetic_tile(folder: Path, seed: int) -> Case:
-    """Return magnetic tiles, every tile photographed up to six times: none is on both sides.
+    """Read magnetic tiles, each photographed up to six times and never split between training and test.
 
-    Pictures are cut out along their tiles, 0.4 to 2.6 times as wide as high, so they are stretched.
+    Pictures are cropped to their tiles, 0.4 to 2.6 times as wide as high, so they are stretched.
     """
     photos = sorted(there(folder).glob("*/*.jpg"))
     defects = [path for path in photos if path.parent.name != "Free"]
@@ -70,9 +70,9 @@ def magnetic_tile(folder: Path, seed: int) -> Case:
 
 
 def tiles(paths: Sequence[Path]) -> dict[Path, int]:
-    """Return which tile each picture shows, from names like exp3_num_20409.
+    """Return the number of each picture's tile, from names like exp3_num_20409.
 
-    Exposures 1 to 6 of one tile in nearby frames.
+    Exposures 1 to 6 of one tile are nearby frames.
     """
     frames = sorted((int(m[2]), int(m[1]), p) for p in paths if (m := FRAME.search(p.name)))
     found: dict[Path, int] = {}
@@ -85,10 +85,10 @@ def tiles(paths: Sequence[Path]) -> dict[Path, int]:
 
 
 def there(folder: Path) -> Path:
-    """Return the folder.
+    """Return the folder if it exists.
 
     Raises:
-        DataError: It is not there.
+        DataError: The folder is missing.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")

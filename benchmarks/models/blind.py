@@ -1,7 +1,7 @@
-"""`python -m benchmarks.models blind`: what it costs to have no clean pictures.
+"""`python -m benchmarks.models blind`: training with and without clean pictures.
 
-The same network, twice, on the same noisy photographs, for as many steps: once with the clean ones beside them, once
-without (Noise2Void). Both are measured on Set12 with the same noise, which is that of an 8-bit file.
+The same network is trained twice on the same noisy photographs, with equal steps: once with clean targets, once without
+(Noise2Void). Both are measured on Set12 with the same noise of 8-bit files.
 """
 
 from dataclasses import replace
@@ -30,12 +30,12 @@ STEPS, QUICK_STEPS = 2000, 20
 
 
 def benchmark_blind(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
-    """Train and measures both.
+    """Train and measure both.
 
     Args:
         data: Folder with bsds500 and denoise/Set12.
         docs: Folder with restoration.md.
-        is_quick: A few steps, and the page stays as it is.
+        is_quick: Train a few steps, and do not write the page.
     """
     recipe = load_recipe("blind", ("data.channels=1", f"training.steps={QUICK_STEPS if is_quick else STEPS}"))
     assert isinstance(recipe, RestorationRecipe)
@@ -83,7 +83,7 @@ def _noisy_copy(photos: Photos, sigma: float, seed: int) -> Photos:
 
 
 def _without_clean(photos: Photos) -> Photos:
-    """Return the same, in which nobody knows the clean pictures."""
+    """Return the same photographs without clean targets."""
     train, validation = (
         tuple(replace(pair, clean=pair.degraded) for pair in part) for part in (photos.train, photos.validation)
     )

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.models real-noise`: noise of real cameras and films, which training has not seen."""
+"""`python -m benchmarks.models real-noise`: noise of real cameras and films, unseen in training."""
 
 from pathlib import Path
 
@@ -28,13 +28,13 @@ MOST = 40  # pairs
 
 
 def benchmark_real_noise(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
-    """Measure `photo` on pairs from cameras, and shows pictures whose truth nobody knows.
+    """Measure `photo` on pairs from cameras, and show results on pictures without ground truth.
 
     Args:
         data: Folder with polyu_real_noise/CroppedImages and denoise/RNI6.
         models: Directory of published models.
         docs: Folder with restoration.md and images/.
-        is_quick: A few pairs, and the page stays as it is.
+        is_quick: Use a few pairs, and do not write the page.
     """
     restore = open_model(models, "photo", "denoise")
     cases = _pairs(data / "polyu_real_noise" / "CroppedImages")[: 3 if is_quick else MOST]

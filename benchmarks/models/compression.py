@@ -1,6 +1,6 @@
-"""`python -m benchmarks.models compression`: files of the shipped model beside JPEG, WebP, AVIF, JPEG XL and PNG.
+"""`python -m benchmarks.models compression`: files of the shipped model, JPEG, WebP, AVIF, JPEG XL and PNG.
 
-What is measured goes to the screen, into docs/compression.md between its two markers, and as a chart into docs/images.
+Results are printed, written into docs/compression.md between its two markers, and drawn as a chart in docs/images.
 """
 
 from collections.abc import Iterable
@@ -39,13 +39,13 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
     """Measure the newest version of `digits-compressed` on the test images of MNIST.
 
     Args:
-        data: Folder of MNIST's four files, or the one above it.
+        data: Folder of MNIST's four files, or its parent.
         models: Directory of published models.
         docs: Folder with compression.md and images/.
-        is_quick: 200 images, and docs stay as they are.
+        is_quick: Use 200 images, and do not write docs.
 
     Raises:
-        DataError: There is no such model, or no MNIST.
+        DataError: The model or MNIST is missing.
     """
     directory = newest(models, MODEL)
     manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
@@ -76,7 +76,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
 def _compare(
     codec: ServedCodec, compression: Compression, images: Bytes, *, per_file: int
 ) -> tuple[str, dict[str, list[Point]]]:
-    """Return a row per rate with what the others need for the same PSNR, and the curves of all."""
+    """Return a table with a row per rate and the bytes of other codecs at the same PSNR, and the curves of all."""
     x: Images = to_pixels(torch.from_numpy(images)).numpy()
     points = measure_all(MODEL, codec, compression, x, images_per_file=per_file, progress=True)
     sheets = [images[start : start + per_file] for start in range(0, len(images), per_file)]

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.models default`: what `photo` makes of a picture whose noise level nobody tells.
+"""`python -m benchmarks.models default`: results of `photo` without a given noise level.
 
-The middle of pictures that training has not seen, spoiled in many ways. Beside the default, which asks the model's own
-estimator, stand the level of white noise and the one level that is best for all pictures of a row, told.
+The inputs are crops of pictures unseen in training, degraded in many ways. The default, the model's estimator, is
+compared with the level of white noise and with the one level that is best for all pictures of a row.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,16 +56,16 @@ SPOILED: dict[str, Spoil] = {
 
 
 def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
-    """Measure the default and what it is compared with.
+    """Measure the default and its baselines.
 
     Args:
         data: Folder with bsds500.
         models: Directory of published models.
         docs: Folder with restoration.md.
-        is_quick: Two pictures, and the page stays as it is.
+        is_quick: Use two pictures, and do not write the page.
 
     Raises:
-        DataError: There are no pictures, or no such model.
+        DataError: The pictures or the model are missing.
     """
     restore, noise = open_model(models, "photo", "denoise"), manifest_of(models, "photo").noise
     assert noise is not None

@@ -1,4 +1,4 @@
-"""How good drawn images are, in the eyes of a small classifier that is trained for it."""
+"""Quality of generated images, measured with the features of a small classifier."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,13 +43,13 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class Judged:
-    """A set of images in the classifier's eyes.
+    """Metrics of a set of images.
 
     Attributes:
         distance: Frechet distance of their features from those of the test images.
-        sure: Share of images of which the classifier is sure.
-        diversity: Entropy of the classes that it sees, over that of as many of each: 1 is all alike.
-        nearest: Mean distance to the nearest training image over that of test images: far below 1 is learned by heart.
+        sure: Share of images that the classifier is confident about.
+        diversity: Entropy of the predicted classes, relative to a uniform distribution: 1 is equal shares.
+        nearest: Mean distance to the nearest training image, relative to that of test images: far below 1 is memorised.
     """
 
     distance: float
@@ -59,7 +59,7 @@ class Judged:
 
 
 class Judge:
-    """The trained classifier, with what it sees in the test images.
+    """The trained classifier, with its features of the test images.
 
     Raises:
         DataError: The data set has no labels.
@@ -78,7 +78,7 @@ class Judge:
         self._nearest_test = self._nearest(self.test[:1000])
 
     def judge(self, x: Images) -> Judged:
-        """Return what the classifier says of `x`."""
+        """Measure a set of images."""
         probabilities = self._logits(x).softmax(1)
         shares = torch.bincount(probabilities.argmax(1), minlength=probabilities.shape[1]) / len(x)
         entropy = float(-torch.special.xlogy(shares, shares).sum() / torch.tensor(float(len(shares))).log())
@@ -117,7 +117,7 @@ class Judge:
 
 
 def frechet_distance(a: Float[Tensor, "_ feature"], b: Float[Tensor, "_ feature"]) -> float:
-    """|m_a - m_b|² + tr(C_a + C_b - 2 (C_a C_b)^(1/2)): how far two sets of features are apart, as Gaussians.
+    """Return |m_a - m_b|² + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), the distance of Gaussians fitted to two sets.
 
     Heusel et al., GANs Trained by a Two Time-Scale Update Rule, 2017, https://arxiv.org/abs/1706.08500
     """
@@ -129,7 +129,7 @@ def frechet_distance(a: Float[Tensor, "_ feature"], b: Float[Tensor, "_ feature"
 
 
 def table(judged_by_name: Mapping[str, Judged]) -> str:
-    """Return the rows of a page."""
+    """Return the results as a table."""
     rows = [
         "| images | Frechet distance | sure | diversity | nearest training image |",
         "| --- | --- | --- | --- | --- |",

@@ -1,4 +1,4 @@
-"""What regularisation does to a latent space, and how good the images are that are drawn from it: docs/latent.md."""
+"""Effects of regularisation on a latent space, and quality of images generated from it, for docs/latent.md."""
 
 import tempfile
 from collections.abc import Callable
@@ -44,7 +44,7 @@ PRIORS = {
 
 
 def benchmark_regularisation(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
-    """Short trainings of one small network, one for each regularisation: sparsity, error, neighbours, drawn images."""
+    """Train one small network with each regularisation; measure sparsity, error, neighbours and generated images."""
     images = _mnist(data)
     judge = Judge(images)
     rows = [
@@ -74,9 +74,9 @@ def benchmark_regularisation(data: Path, models: Path, docs: Path, *, is_quick: 
 
 
 def benchmark_generation(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
-    """Judge images drawn from several priors behind the decoder of the shipped `digits`, beside real ones and PCA's.
+    """Measure images generated from several priors with the decoder of the shipped `digits`, real images and PCA's.
 
-    Beside it `digits-vae`, where that has been made.
+    `digits-vae` is included if it has been trained.
     """
     images = _mnist(data)
     judge = Judge(images)
@@ -127,7 +127,7 @@ def _accuracy(images: Dataset, z: Tensor, z_test: Tensor) -> float:
 
 @torch.no_grad()
 def _draw(prior: Prior, decode: Callable[[Tensor], Tensor]) -> Tensor:
-    """As the service does: labels by their shares among the training images."""
+    """Generate images as the service does, with labels by their shares among the training images."""
     generator = torch.Generator().manual_seed(1)
     e = torch.randn((DRAWN, prior.noise_dim), generator=generator)
     label: Tensor | None = None
@@ -137,7 +137,7 @@ def _draw(prior: Prior, decode: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _pca_images(images: Dataset) -> Tensor:
-    """Return images drawn from the Gaussian of the first 32 principal components: what costs nothing."""
+    """Generate images from a Gaussian of the first 32 principal components, the baseline."""
     x = to_pixels(images.train).flatten(1)
     mean, directions = principal_components(x, 32)
     spread = ((x - mean) @ directions).std(0)

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.models noise`: how well the service guesses the noise of a picture that it is not told.
+"""`python -m benchmarks.models noise`: accuracy of the service's noise estimate.
 
 Every clean picture of Set12 gets noise of a known strength, as white noise, as a clipped 8-bit file, and through JPEG.
-A row has the mean of the guesses, and the least and the largest of them (0-255 units).
+A row has mean, minimum and maximum of the estimates (0-255 units).
 """
 
 import io
@@ -23,15 +23,15 @@ KINDS = ("white", "8 bits", *(f"JPEG {quality}" for quality in QUALITIES))
 
 
 def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
-    """Measure the guesses.
+    """Measure the estimates.
 
     Args:
         data: Folder with denoise/Set12, PNG files that are taken as grey.
         docs: Folder with restoration.md.
-        is_quick: Two pictures, and the page stays as it is.
+        is_quick: Use two pictures, and do not write the page.
 
     Raises:
-        DataError: There are no pictures.
+        DataError: The pictures are missing.
     """
     folder = data / "denoise" / "Set12"
     paths = sorted(folder.glob("*.png"))[: 2 if is_quick else None]
@@ -50,7 +50,7 @@ def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
 
 
 def guesses(clean: NDArray[np.float32], sigma: float, rng: np.random.Generator) -> list[float]:
-    """Return the guess for each of KINDS."""
+    """Return the estimate for each of KINDS."""
     noisy = (clean + rng.standard_normal(clean.shape, np.float32) * sigma) / 255
     levels = np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)
     kinds = [noisy, levels, *(through_jpeg(levels, quality) for quality in QUALITIES)]
@@ -58,7 +58,7 @@ def guesses(clean: NDArray[np.float32], sigma: float, rng: np.random.Generator) 
 
 
 def through_jpeg(values: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """Return the picture as a JPEG file gives it back."""
+    """Compress and decompress a picture as JPEG."""
     file = io.BytesIO()
     PillowImage.fromarray(values).save(file, "JPEG", quality=quality)
     return np.asarray(PillowImage.open(file))

@@ -1,4 +1,4 @@
-"""Sections of `benchmarks.models anomaly` for small images: one kind of ten as normal, and another world's images."""
+"""Sections of `benchmarks.models anomaly` for small images: one class of ten as normal, and images of other kinds."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ Scores = NDArray[np.float32]
 
 @dataclass
 class Found:
-    """What one method reached: `auroc` by class, an entry per seed, and what it took."""
+    """Results of one method: `auroc` by class, an entry per seed, and its cost."""
 
     auroc: dict[str, list[float]] = field(default_factory=dict)
     flagged: list[float] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Found:
     megabytes: float = 0.0
 
     def cells(self, name: str) -> list[str]:
-        """Return a row of the table."""
+        """Return the cells of a table row."""
         by_class = [float(np.mean(values)) for values in self.auroc.values()]
         seeds = np.mean(list(self.auroc.values()), axis=0)
         spread = f" ({seeds.min():.4f}-{seeds.max():.4f})" if len(seeds) > 1 else ""
@@ -58,12 +58,12 @@ class Found:
 
 
 class Ours(SmallPeer):
-    """The detector, learnt as `fit digits` does and asked through its exported graph."""
+    """The detector, trained as by `fit digits` and run as an exported graph."""
 
     name = "**this detector**"
 
     def fit(self, images: Images, seed: int) -> None:
-        """Learn and export."""
+        """Train and export the detector."""
         detector = learn_aligned_detector(images, seed=seed, progress=False)
         with TemporaryDirectory() as folder:
             export_graphs({"anomaly": detector}, {"anomaly": to_pixels(images[:EXAMPLES])}, Path(folder))
@@ -74,7 +74,7 @@ class Ours(SmallPeer):
             self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, images: Images) -> Tensor:
-        """Return scores."""
+        """Return the scores of images."""
         parts = [to_pixels(part).numpy() for part in torch.split(images, CHUNK)]
         return torch.from_numpy(np.concatenate([self.session.run(["score"], {"x": x})[0] for x in parts]))
 
@@ -88,20 +88,20 @@ def methods() -> list[SmallPeer]:
 
 
 def mnist(data: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """Yield each task in which one digit is normal and the nine others are not."""
+    """Yield the tables of the tasks in which one digit is normal and the nine others are anomalous."""
     yield one_class("MNIST, one digit normal and nine not", read_idx_folder(data / "mnist"), seeds)
 
 
 def fashion(data: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """Yield each task in which one kind of garment is normal and the nine others are not."""
+    """Yield the tables of the tasks in which one kind of garment is normal and the nine others are anomalous."""
     yield one_class("Fashion-MNIST, one kind of garment normal and nine not", _fashion(data), seeds)
 
 
 def one_class(title: str, parts: IdxFolder, seeds: Sequence[int]) -> str:
-    """Return every class in turn as the normal one: learnt from its training images, measured on all test images.
+    """Measure every class as the normal one: train on its training images, test on all test images.
 
-    A tenth of the training images is kept for calibration. The first seed is that of all methods, the others of the
-    detector alone.
+    A tenth of the training images is held out for calibration. The first seed is used for all methods, the others for
+    the detector alone.
     """
     if parts.train_labels is None or parts.test_labels is None:
         raise DataError(f"{title}: the files with labels are missing")
@@ -138,7 +138,7 @@ def one_class(title: str, parts: IdxFolder, seeds: Sequence[int]) -> str:
 
 
 def probes(data: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """Yield images that are no digit, or no garment, at all; among them very simple ones."""
+    """Yield the tables for images that are not digits, or not garments, including very simple ones."""
     digits, garments, letters = read_idx_folder(data / "mnist"), _fashion(data), _kmnist(data / KMNIST)
     for title, parts, others in (
         ("digits", digits, {"Fashion-MNIST": garments.test, "KMNIST": letters}),
@@ -148,7 +148,7 @@ def probes(data: Path, seeds: Sequence[int]) -> Iterator[str]:
 
 
 def probe_table(title: str, parts: IdxFolder, others: dict[str, Tensor], seeds: Sequence[int]) -> str:
-    """Return AUROC of each kind of probe against test images, the mean of the seeds; the peers have the first."""
+    """Return a table of AUROC of each kind of probe against test images: mean over seeds, first seed for peers."""
     normal = parts.test[:PROBED, None]
     kinds = {name: images[:PROBED, None] for name, images in others.items()} | made_up(normal, seeds[0])
     found: dict[str, dict[str, list[float]]] = {name: {} for name in kinds}
@@ -167,10 +167,7 @@ def probe_table(title: str, parts: IdxFolder, others: dict[str, Tensor], seeds: 
 
 
 def made_up(normal: Images, seed: int) -> dict[str, Images]:
-    """Return probes that need no other data.
-
-    Noise, the simplest images there are, and normal images changed as a whole.
-    """
+    """Return synthetic probes: noise, the simplest images, and distorted normal images."""
     generator = generator_for(seed, 11)
     n, _, height, width = normal.shape
     order = torch.randperm(height * width, generator=generator)
@@ -197,7 +194,7 @@ def _ms(started: float, images: int) -> float:
 
 
 def _ms_alone(method: Ours, images: Images) -> float:
-    """Return CPU milliseconds of an image that comes alone, as at the service."""
+    """Return CPU milliseconds of an image in a batch of one, as at the service."""
     started = time.process_time()
     for image in images[:100]:
         method(image[None])

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.models photo-compression`: the shipped model beside JPEG, WebP, AVIF and JPEG XL.
+"""`python -m benchmarks.models photo-compression`: the shipped model, JPEG, WebP, AVIF and JPEG XL.
 
-Files of photographs that training did not have are written, read again and measured; figures and curve go into
+Held-out photographs are written to files, read again and measured; figures and the curve are written into
 docs/compression.md.
 """
 
@@ -46,17 +46,17 @@ QUICK = 12  # photographs for tables
 
 
 def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
-    """Measure the newest version of `photo-compressed` on the photographs that its training held back.
+    """Measure the newest version of `photo-compressed` on the photographs held out from its training.
 
     Args:
-        data: The folder bsds500, or the one above it.
+        data: The folder bsds500, or its parent.
         models: Directory of published models.
         docs: Folder with compression.md and images/.
-        is_quick: Tables of 12 photographs for what is beside the model, and docs stay as they are.
+        is_quick: Fit the tables of baselines to 12 photographs, and do not write docs.
 
     Raises:
-        DataError: There is no such model, or these are not the photographs that it was trained on.
-        VerifyError: A file was not read as it was written.
+        DataError: The model is missing, or the photographs are not those of its training.
+        VerifyError: A file read differs from the file written.
     """
     directory = newest(models, MODEL)
     manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
@@ -100,7 +100,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
 
 
 def _points(codec: PlaneCodec, photos: Sequence[Photo], grid: Grid) -> list[RatePoint]:
-    """Return tables of grey photographs at every rate."""
+    """Fit tables to grey photographs at every rate."""
     made = []
     for rate in tqdm(range(codec.rates), desc="tables", unit="rate", leave=False):
         tables = fit_grid_tables([codec.symbols(photo, rate)[0] for photo in photos], grid)
@@ -109,7 +109,7 @@ def _points(codec: PlaneCodec, photos: Sequence[Photo], grid: Grid) -> list[Rate
 
 
 def _table(points: list[Point], without: list[Point] | None, others: dict[str, list[Point]]) -> str:
-    """Return a row per rate: bits per pixel, and what the others need for the same PSNR."""
+    """Return a table with a row per rate: bits per pixel, and those of other codecs at the same PSNR."""
     head = ["rate", "PSNR, dB", "bits per pixel", *(["without contexts"] if without else [])]
     rows = []
     for rate, point in enumerate(points):
@@ -123,9 +123,9 @@ def _table(points: list[Point], without: list[Point] | None, others: dict[str, l
 
 
 def _speeds(codec: PlaneCodec, points: Sequence[RatePoint], rate: int, photos: Sequence[Photo]) -> str:
-    """Return a row per method.
+    """Return a table of the time to write and read a file, a row per method.
 
-    What writing and reading take at the default rate, or at the middle one of the qualities.
+    The model uses its default rate, and the others the middle one of their qualities.
     """
     tables = points[rate].tables_of_planes(3)
     shapes = [places_of(*plane) for plane in sizes_of_planes(SIDE, SIDE, 3)]

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.models restoration`: the shipped models for pictures beside their peers, on public test sets.
+"""`python -m benchmarks.models restoration`: the shipped models for pictures and their peers on public test sets.
 
-`python -m benchmarks.models photo-grey` measures that one alone, with its peers. Peers are run where their packages
-are installed (pip install bm3d scikit-image). What is measured goes to the screen, and into docs/restoration.md between
-the markers of its model; picture strips go into docs/images.
+`python -m benchmarks.models photo-grey` measures that one alone, with its peers. Peers are run if their packages are
+installed (pip install bm3d scikit-image). Results are printed, and written into docs/restoration.md between the markers
+of each model; picture strips are written to docs/images.
 """
 
 import time
@@ -41,14 +41,14 @@ DEFAULT = "default (no parameter)"
 
 @dataclass
 class Score:
-    """Means over pictures, and what it took."""
+    """Means over pictures, and the cost."""
 
     values: list[list[float]] = field(default_factory=list)  # a list a picture, in the order of METRICS
     cpu_s: float = 0.0
     megapixels: float = 0.0
 
     def row(self, name: str) -> str:
-        """Return a line of the table."""
+        """Return the cells of a table row."""
         means = zip(METRICS.values(), np.mean(self.values, axis=0), strict=True)
         cells = [f"{mean:.{metric.digits}f}" for metric, mean in means]
         return f"| {name} | {' | '.join(cells)} | {self.cpu_s / self.megapixels:.2f} |"
@@ -56,7 +56,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Case:
-    """One picture of a test set: what goes in, how noisy it is, and what should come out."""
+    """One picture of a test set: input, noise level, and target."""
 
     x_in: Tensor
     sigma: float
@@ -71,14 +71,14 @@ def benchmark(
     is_quick: bool,
     only: Sequence[str] | None = None,
 ) -> None:
-    """Measure everything for which there is data.
+    """Measure all models whose data is available.
 
     Args:
-        data: Folder with denoise/Set12, denoise/Set5, denoise/Set14, bsds500 and noisy_office_kaggle; what is missing
-            is left out, and the screen says so.
+        data: Folder with denoise/Set12, denoise/Set5, denoise/Set14, bsds500 and noisy_office_kaggle; missing sets are
+            skipped with a message.
         models: Directory of published models.
         docs: Folder with restoration.md and images/.
-        is_quick: Two pictures of every set, and docs stay as they are.
+        is_quick: Use two pictures of every set, and do not write docs.
         only: Names of the models to measure; all if left out.
     """
     for name in only or SECTIONS:
@@ -178,10 +178,7 @@ def _both_ways(name: str, served: Restore) -> dict[str, Restore]:
 
 
 def default_of(models: Path, name: str) -> Restore:
-    """Return what the service does with a model that is told the noise where no level is given.
-
-    It asks the estimator.
-    """
+    """Return the default of the service for a request without a noise level, which uses the estimator."""
     restore, noise = open_model(models, name, "denoise"), manifest_of(models, name).noise
     assert noise is not None
     return lambda x, _: restore(x, level_of(Image(x.numpy()), noise, channels=x.shape[1]))
@@ -202,15 +199,15 @@ def table(
     add_db: float = 0.0,
     picture: str = "",
 ) -> Section:
-    """Return a table of all methods, and where `picture` names one, the first case as each of them restores it.
+    """Return a table of all methods, and with `picture`, a strip of their results for the first case.
 
     Args:
-        title: Of the table.
-        methods: By name.
-        cases: What they get.
-        edge: Pixels at the border that do not count.
+        title: Title of the table.
+        methods: Methods by name.
+        cases: Pictures to restore.
+        edge: Pixels to crop at the border.
         add_db: Added to every PSNR.
-        picture: Its name.
+        picture: Name of the strip.
     """
     cases, scores = list(cases), {name: Score() for name in methods}
     shown: dict[str, Tensor] = {}
@@ -244,12 +241,12 @@ def _add(score: Score, x_hat: Tensor, x: Tensor, edge: int, add_db: float) -> No
 
 
 def strip(rows: dict[str, Tensor]) -> bytes:
-    """Return a PNG of the middle of every image, one below the other with its name."""
+    """Draw a PNG with the middle of every image, one below the other with its name."""
     return rows_of_images({name: middle(image, STRIP_SIDE) for name, image in rows.items()})
 
 
 def noisy(photos: Iterable[Tensor], sigma: float, kind: str) -> Iterator[Case]:
-    """Yield the photographs with noise of one kind, the same at every call."""
+    """Yield photographs with noise of one kind, the same at every call."""
     for number, photo in enumerate(photos):
         generator = generator_for(TEST_NOISE_SEED, 1000 * int(sigma) + number)
         x = to_pixels(photo)[None]
@@ -257,21 +254,21 @@ def noisy(photos: Iterable[Tensor], sigma: float, kind: str) -> Iterator[Case]:
 
 
 def pictures(folder: Path, channels: int, most: int) -> list[Tensor]:
-    """Return the first pictures of a folder."""
+    """Read the first pictures of a folder."""
     photos = read_photos(folder, channels, validation=0, least_side=1, progress=False)
     return [pair.clean for pair in photos.train][:most]
 
 
 def held_out(data: Path, channels: int) -> tuple[Pair, ...]:
-    """Return the pictures of BSDS500 that the shipped models have not learnt from."""
+    """Return the pictures of BSDS500 held out from the training of the shipped models."""
     return read_photos(data / "bsds500", channels, validation=20, least_side=64, progress=False).validation
 
 
 def open_model(models: Path, name: str, task: str) -> SizedGraph:
-    """Return the newest version of a published model.
+    """Open the newest version of a published model.
 
     Raises:
-        DataError: There is none.
+        DataError: The model has no published version.
     """
     directory, manifest = newest(models, name), manifest_of(models, name)
     graph = next(graph for t, graph in manifest.tasks.items() if t == task)
@@ -280,7 +277,7 @@ def open_model(models: Path, name: str, task: str) -> SizedGraph:
 
 
 def manifest_of(models: Path, name: str) -> Manifest:
-    """Return the manifest of the newest version of a published model."""
+    """Read the manifest of the newest version of a published model."""
     return Manifest.model_validate_json((newest(models, name) / "manifest.json").read_bytes())
 
 

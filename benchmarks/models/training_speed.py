@@ -2,8 +2,8 @@
 
 Three trainings, one after the other, each measured on the 10,000 test images of MNIST under the same noise:
 
-    textbook, plain loop    784-128-64-32-64-128-784, Adam, batches of 32 from a DataLoader, five epochs: as one writes
-                            it down first
+    textbook, plain loop    784-128-64-32-64-128-784, Adam, batches of 32 from a DataLoader, five epochs: a
+                            straightforward first version
     textbook, our loop      the same network and settings by `python -m training`
     digits, our loop        the shipped network after a single epoch
 
@@ -38,9 +38,9 @@ def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
     """Train and measure.
 
     Args:
-        data: Folder with MNIST's four IDX files, or the one above it.
+        data: Folder with MNIST's four IDX files, or its parent.
         docs: Folder with performance.md.
-        is_quick: One epoch each, and the page stays as it is.
+        is_quick: Train one epoch each, and do not write the page.
     """
     recipe = load_recipe("textbook", of=Recipe)
     digits = load_data(recipe.data, data / "mnist" if (data / "mnist").is_dir() else data, seed=0)
@@ -65,7 +65,7 @@ def benchmark(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
 
 
 def plain_loop(data: Dataset, epochs: int) -> tuple[nn.Module, int]:
-    """Return the network and the number of images it saw."""
+    """Train by a plain loop. Return the network and the number of images it saw."""
     torch.manual_seed(0)
     recipe = load_recipe("textbook", of=Recipe)
     model = build(recipe)
@@ -82,7 +82,7 @@ def plain_loop(data: Dataset, epochs: int) -> tuple[nn.Module, int]:
 
 
 def our_loop(data: Dataset, name: str, epochs: int) -> tuple[nn.Module, int]:
-    """Return the network of a recipe and the number of images it saw."""
+    """Train by a recipe. Return the network and the number of images it saw."""
     recipe = load_recipe(name, (f"training.epochs={epochs}",), of=Recipe)
     device = torch.device("cpu")
     work = job(recipe, data, device)

@@ -1,10 +1,9 @@
-"""What nobody who runs this graph can save: `python -m benchmarks.peers.bare ENGINE GRAPH SIZE ANSWER FILE`.
+"""A bare loop over a graph, without HTTP: `python -m benchmarks.peers.bare ENGINE GRAPH SIZE ANSWER FILE`.
 
-A loop without HTTP: the fastest installed codec that reads FILE, a resize if the graph has another size, the graph on
-one thread, and the answer as JSON (`score`) or by the fastest codec that writes a PNG (`png`). ENGINE is onnxruntime or
-openvino, SIZE is that of the graph, HEIGHTxWIDTH, or "any". For every line on standard input, a number of seconds, it
-goes on for so long and prints a line of JSON: images, wall_s, cpu_s. A line before those says which codecs it uses, and
-what it answers.
+It runs the fastest installed codec that reads FILE, a resize if the graph has another size, the graph on one thread,
+and writes the answer as JSON (`score`) or with the fastest PNG encoder (`png`). ENGINE is onnxruntime or openvino, SIZE
+is that of the graph, HEIGHTxWIDTH, or "any". The first line of output is JSON with its codecs and its answer. For every
+line on standard input, a number of seconds, it loops for that time and prints a line of JSON: images, wall_s, cpu_s.
 """
 
 import base64
@@ -32,7 +31,7 @@ SIGMA = 15.0  # of 255, where the graph denoises
 
 
 def decoders(file: bytes) -> dict[str, Callable[[], Pixels]]:
-    """Return what can read this file."""
+    """Return the installed decoders of this file by name."""
     found: dict[str, Callable[[], Pixels]] = {
         "Pillow": lambda: np.asarray(Image.open(io.BytesIO(file)).convert("RGB")),
         "OpenCV": lambda: cv2.cvtColor(
@@ -47,7 +46,7 @@ def decoders(file: bytes) -> dict[str, Callable[[], Pixels]]:
 
 
 def encoders() -> dict[str, Callable[[Pixels], bytes]]:
-    """Return what can write a PNG; the last is the service's own."""
+    """Return the installed PNG encoders by name; the last is the service's."""
     from service.images.png import write_png  # noqa: PLC0415  it needs no more than NumPy and isal
 
     def pillow(pixels: Pixels) -> bytes:
@@ -63,7 +62,7 @@ def encoders() -> dict[str, Callable[[Pixels], bytes]]:
 
 
 def fastest(ways: dict[str, Callable[[], object]]) -> str:
-    """Return the name of the way that takes the least CPU time, the best of some trials."""
+    """Return the name of the function with the least CPU time, the best of some trials."""
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(TRIALS):
         for name, way in ways.items():
@@ -74,7 +73,7 @@ def fastest(ways: dict[str, Callable[[], object]]) -> str:
 
 
 def opened(engine: str, graph: str) -> Callable[[dict[str, Array]], list[Array]]:
-    """Return the graph on one thread."""
+    """Open the graph on one thread and return a function that runs it."""
     if engine == "openvino":
         import openvino  # noqa: PLC0415  half a second
 
@@ -91,7 +90,7 @@ def opened(engine: str, graph: str) -> Callable[[dict[str, Array]], list[Array]]
 
 
 def main(engine: str, graph: str, size: str, answer: str, path: str) -> None:
-    """Say what it uses in a first line, and then works whenever it is told to."""
+    """Print a first line with codecs and answer, then loop for every line on standard input."""
     file = Path(path).read_bytes()
     ways = decoders(file)
     reader = fastest(dict(ways))

@@ -1,8 +1,8 @@
 """BentoML: `python -m bentoml serve benchmarks.peers.bentoml:Denoiser --port PORT --arg graph=GRAPH`.
 
-Its adaptive batching is on. A batchable API takes a list and answers a list, and BentoML cannot put a list of images
-into an answer: so PNG files come in as a form, and go out as base64 in JSON. A second service in front could answer a
-PNG, but it is one more process on the same core.
+Its adaptive batching is on. A batchable API takes and returns a list, and BentoML cannot return a list of images, so
+PNG files are received as a form and returned as base64 in JSON. A second service in front could answer a PNG, but would
+be one more process on the same core.
 """
 
 import base64
@@ -20,7 +20,7 @@ MAX_LATENCY_MS = 10_000
 
 
 class Arguments(BaseModel):
-    """What `--arg` sets."""
+    """Options set by `--arg`."""
 
     graph: str
 

@@ -1,4 +1,4 @@
-"""Every server of the benchmark: how it is started, how it wants the picture, and where its answer has the picture."""
+"""The servers of the benchmark: their commands, request bodies, and parsers of answers."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ BOUNDARY = "hourglass-benchmark"
 
 @dataclass(frozen=True)
 class Files:
-    """What the servers are started with."""
+    """Files that the servers are started with."""
 
     graph: Path
     models_dir: Path
@@ -40,7 +40,7 @@ class Server:
 
 
 def form(field: str, *pngs: bytes) -> Body:
-    """Return files of a form, as browsers send them."""
+    """Return a multipart form, as browsers send it."""
     parts = b"".join(
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="digit.png"\r\n'
         "Content-Type: image/png\r\n\r\n".encode()
@@ -52,7 +52,7 @@ def form(field: str, *pngs: bytes) -> Body:
 
 
 def raw(png: bytes) -> Body:
-    """Return the file as it is."""
+    """Return the file as the body."""
     return Body(png, "image/png")
 
 

@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made once from its pins and kept in `build/bench`."""
+"""A virtual environment for each peer, created once from its pins in `build/bench`."""
 
 import hashlib
 import subprocess
@@ -12,13 +12,13 @@ CACHE = ROOT / "build" / "bench"  # git ignores build/, and `make clean` removes
 
 
 class InstallError(BenchmarkError):
-    """pip said no; the message is its reason."""
+    """pip failed; the message is its output."""
 
 
 def environment_python(name: str) -> Path:
     """Return the interpreter of the environment for `benchmarks/peers/<name>.txt`.
 
-    Makes it where it is missing or outdated.
+    It is created if it is missing or outdated.
 
     Raises:
         InstallError: pip cannot install the pins on this machine.
@@ -42,7 +42,7 @@ def environment_python(name: str) -> Path:
 
 
 def pinned(name: str) -> dict[str, str]:
-    """Return package to version, of `benchmarks/peers/<name>.txt`."""
+    """Return the versions of packages in `benchmarks/peers/<name>.txt`."""
     lines = Path(__file__).with_name(f"{name}.txt").read_text().split()
     return dict(line.split("==", 1) for line in lines)
 

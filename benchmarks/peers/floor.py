@@ -1,6 +1,6 @@
-"""What HTTP itself costs: `python -m benchmarks.peers.floor PORT ANSWER_FILE`.
+"""The cost of HTTP alone: `python -m benchmarks.peers.floor PORT ANSWER_FILE`.
 
-A bare ASGI application on uvicorn (uvloop, httptools) that reads the body and answers the bytes of a file.
+A bare ASGI application on uvicorn (uvloop, httptools) that reads the body and returns the bytes of a file.
 """
 
 import sys

@@ -1,8 +1,7 @@
 """LitServe: `python -m benchmarks.peers.litserve PORT GRAPH`.
 
-Its own batching is on. PNG in as the body, PNG out. A form works too, and the copies of it that LitServe sends to its
-inference process cost a sixth to a third more CPU. One API process and one inference process, as it wants; both on the
-one core.
+Its batching is on. Request and response bodies are PNG. A form works too, but its copies between LitServe's processes
+cost a sixth to a third more CPU. It has one API process and one inference process, as required, both on the one core.
 """
 
 import sys
@@ -21,7 +20,7 @@ BATCH_TIMEOUT_S = 0.0  # take what has queued, as by default: 1, 5, 20 and 50 ms
 
 
 class Denoiser(litserve.LitAPI):  # type: ignore[misc]  # its types are unknown outside its own environment
-    """Each step of LitServe's own cycle: decode, batch, predict, unbatch, encode."""
+    """The steps of LitServe's request cycle: decode, batch, predict, unbatch, encode."""
 
     session: onnxruntime.InferenceSession
 

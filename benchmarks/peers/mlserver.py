@@ -1,7 +1,7 @@
 """MLServer: `python -m benchmarks.peers.mlserver PORT GRAPH`.
 
-Its adaptive batching is on. It speaks the V2 inference protocol, where bytes are base64 in JSON, both ways. The model
-runs inside the server process (`parallel_workers=0`): a second process on the same core only costs.
+Its adaptive batching is on. It uses the V2 inference protocol, with bytes as base64 in JSON, both ways. The model runs
+inside the server process (`parallel_workers=0`), since a second process on the same core would only add cost.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ BATCH_TIME_S = 0.0001
 
 
 class Denoiser(MLModel):  # type: ignore[misc]  # its types are unknown outside its own environment
-    """A custom runtime: what MLServer batches comes as one request."""
+    """A custom runtime, which receives a batch as one request."""
 
     async def load(self) -> bool:
         self.session = open_session(self.settings.parameters.uri)
@@ -35,7 +35,7 @@ class Denoiser(MLModel):  # type: ignore[misc]  # its types are unknown outside 
 
 
 async def serve(port: str, graph: str) -> None:
-    """Until it is stopped."""
+    """Serve until it is stopped."""
     settings = Settings(
         debug=False,
         host="127.0.0.1",

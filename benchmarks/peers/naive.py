@@ -1,4 +1,4 @@
-"""The endpoint that one writes first: `python -m benchmarks.peers.naive PORT GRAPH`.
+"""A straightforward first endpoint: `python -m benchmarks.peers.naive PORT GRAPH`.
 
 A plain `def` route, an upload, Pillow at both ends and one inference per request; uvicorn with uvloop and httptools.
 """

@@ -1,4 +1,4 @@
-"""A server under test: started, found to answer the right picture, and then visited by wrk."""
+"""A server under test: started, checked for the right picture, then loaded by wrk."""
 
 import contextlib
 import io
@@ -23,12 +23,12 @@ TOLERANCE = 1  # of 255: a pixel may be rounded either way
 
 
 class ServingError(BenchmarkError):
-    """A server does not start, or does not answer as it should; the message says what it said."""
+    """A server does not start, or answers wrongly; the message includes its output."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """What one run of wrk saw, and what the server used for it."""
+    """Results of one run of wrk, and the resources of the server."""
 
     per_second: float
     p50_ms: float
@@ -38,13 +38,13 @@ class Visit:
 
 @dataclass(frozen=True)
 class Subject:
-    """A server that has answered with the right picture; paused while nobody visits it."""
+    """A checked server, paused between visits."""
 
     process: Process
     request: Request
 
     def visit(self, *, clients: int, seconds: int, cores: Sequence[int]) -> Visit:
-        """Load from wrk on `cores`.
+        """Load the server by wrk on `cores`.
 
         Raises:
             LoadError: An answer was not 2xx or did not come.
@@ -64,10 +64,10 @@ class Subject:
 def serving(
     name: str, server: Server, python: str, files: Files, *, png: bytes, expected: bytes, cores: Sequence[int]
 ) -> Iterator[Subject]:
-    """Provide the server, once it has answered `png` with the picture `expected`; ended on the way out.
+    """Start a server for the block, once it answers `png` with the picture `expected`.
 
     Raises:
-        ServingError: It does not start, or answers something else.
+        ServingError: The server does not start, or answers something else.
     """
     port, body = free_port(), server.ask(png)
     with running(name, [python, *server.arguments(port, files)], cores=cores) as process:

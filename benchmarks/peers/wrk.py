@@ -1,4 +1,4 @@
-"""Load from wrk: a fixed request over some connections, each asking again as soon as it has its answer."""
+"""Closed-loop load by wrk: a fixed request, repeated on several connections."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ class LoadError(BenchmarkError):
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw."""
+    """Results of wrk."""
 
     requests: int
     per_second: float
@@ -48,7 +48,7 @@ class Request:
 
 
 def write_request(folder: Path, *, name: str, url: str, content_type: str, body: bytes) -> Request:
-    """Put what wrk needs to send `body` into `folder`."""
+    """Write the files that wrk needs to send `body` into `folder`."""
     body_file, script = folder / f"{name}.body", folder / f"{name}.lua"
     body_file.write_bytes(body)
     script.write_text(_SCRIPT % {"content_type": json.dumps(content_type), "body_file": json.dumps(str(body_file))})
@@ -56,7 +56,7 @@ def write_request(folder: Path, *, name: str, url: str, content_type: str, body:
 
 
 def load(request: Request, *, clients: int, seconds: int, cores: Sequence[int]) -> Load:
-    """Send it from `clients` connections for some seconds.
+    """Send a request repeatedly from `clients` connections for some seconds.
 
     Raises:
         LoadError: An answer was not 2xx or did not come.

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.reliability`: what a service does under loads that want to break it. PASS is 0, FAIL is 1."""
+"""`python -m benchmarks.reliability`: tests of the service under adversarial load. PASS exits with 0, FAIL with 1."""
 
 import sys
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ COMMANDS = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one and return its exit status."""
+    """Run one test and return its exit status."""
     page = PAGE.with_name("reliability.md")
     return run_command("reliability", "Loads that want to break a service.", COMMANDS, words, page=page)
 

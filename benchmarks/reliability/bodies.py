@@ -1,4 +1,4 @@
-"""Bodies that are small as bytes and large as work, or as large as allowed and all of it work: some for each reader."""
+"""Adversarial bodies for each reader: small bodies that cost much work, and bodies of the maximum size."""
 
 import json
 import struct
@@ -19,8 +19,8 @@ class Body:
     """A body with its headers.
 
     Attributes:
-        content: What is sent.
-        headers: With its Content-Type, and an Accept where that makes the answer large.
+        content: Bytes of the body.
+        headers: Content-Type, and an Accept if it makes the answer large.
     """
 
     content: bytes
@@ -28,7 +28,7 @@ class Body:
 
 
 def flat_png(width: int, height: int, channels: int, *, depth: int = 8) -> bytes:
-    """Return a black picture, made without holding it."""
+    """Return a black picture as PNG, compressed without holding its pixels."""
     line, deflate = bytes(1 + -(-width * channels * depth // 8)), zlib.compressobj(9)
     data = b"".join([*(deflate.compress(line) for _ in range(height)), deflate.flush()])
     head = struct.pack(">IIBBBBB", width, height, depth, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0)
@@ -40,7 +40,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def form(file: bytes, count: int) -> Body:
-    """Return the same file in many fields."""
+    """Return a form with the same file in many fields."""
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n%s\r\n' % file
     return Body(part * count + b"--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"})
 
@@ -52,22 +52,19 @@ def tensor(data: bytes, shape: Sequence[int]) -> bytes:
 
 
 def npy(shape: Sequence[int], data: bytes = b"", *, header: bytes | None = None) -> bytes:
-    """Return an array of float32, or whatever a header claims."""
+    """Return an NPY file of float32, or with the given header."""
     said = header or b"{'descr': '<f4', 'fortran_order': False, 'shape': (%s,), }" % b",".join(b"%d" % n for n in shape)
     said += b" " * (-(len(said) + 11) % 64) + b"\n"
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(said)) + said + data
 
 
 def repeated(unit: bytes, size: int, *, start: bytes = b"", end: bytes = b"") -> bytes:
-    """So many bytes of one thing, between a start and an end."""
+    """Return `size` bytes: a repeated unit between a start and an end."""
     return start + unit * ((size - len(start) - len(end)) // len(unit)) + end
 
 
 def documents(size: int) -> Iterator[bytes]:
-    """Yield JSON of at most so many bytes, each the worst for somebody.
-
-    Who counts, who makes objects, who shows them.
-    """
+    """Yield JSON documents of at most `size` bytes, each a worst case of counting, parsing or printing."""
     lists = b"[]," * min(_PARTS, (size - 200) // 3)
     yield b"[" + lists + repeated(b"0,", size - len(lists) - 200, end=b"0]")
     yield repeated(b"0,", size - 200, start=b"[", end=b"0]")
@@ -83,7 +80,7 @@ _MEMBERS = ("latent", "latents", "label", "seed", "inputs", "parameters", "count
 
 
 def json_bodies(size: int) -> Iterator[tuple[str, Body]]:
-    """Yield the documents, alone, and as values of members that are read."""
+    """Yield the documents alone, and as values of fields that endpoints read."""
     for number, document in enumerate(documents(size)):
         yield f"document {number}", Body(document, JSON)
         member = _MEMBERS[number % len(_MEMBERS)]

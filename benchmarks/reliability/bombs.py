@@ -1,13 +1,13 @@
-"""Sends requests that are small as bytes and large as work, and looks what they cost.
+"""Sends small requests that cost much work, and measures their cost.
 
     python -m benchmarks.reliability [--write] bombs
     python -m benchmarks.reliability bombs form tensor
     python -m benchmarks.reliability bombs --before ../hourglass-682abf7     (beside an older checkout)
 
-Each kind gets a service of its own with the shipped models, in a cgroup of 4 GiB where that can be made. A row has the
-answer, the most memory meanwhile above that of an idle worker, the longest wait of another client for /health/live (in
-CPU time of the service, so that a busy machine does not count), the CPU time until the answer, and how much came after
-it. The words after the command choose kinds by a part of their name.
+Each kind gets a new service with the shipped models, in a cgroup of 4 GiB if one can be created. A row has the answer,
+the peak memory above that of an idle worker, the longest wait of another client for /health/live (in CPU time of the
+service, to exclude other load on the machine), the CPU time until the answer, and the CPU time after it. Arguments
+select kinds by a part of their name.
 """
 
 import argparse
@@ -68,11 +68,11 @@ KINDS: dict[str, Callable[[], tuple[str, Body]]] = {
 
 
 def row_of(name: str, *, prefix: Sequence[str] = ()) -> list[str]:
-    """Send one kind to a service and lay out what it did.
+    """Send one kind to a service and return its row.
 
     Args:
-        name: Of the kind.
-        prefix: Words before the service's command.
+        name: Name of the kind.
+        prefix: Command prefix of the service.
     """
     path, body = KINDS[name]()
     with contextlib.ExitStack() as stack:
@@ -117,7 +117,7 @@ def _shown(status: int, answer: bytes) -> str:
 
 
 def measure(words: Sequence[str]) -> str:
-    """Return the table of all kinds, or of those that are named."""
+    """Return the table of all kinds, or of the named ones."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.reliability bombs",
         description=__doc__,

@@ -1,9 +1,9 @@
-"""What the budget expects of requests, in seconds of CPU, beside what they take.
+"""CPU seconds that the budget expects of requests, compared with measured ones.
 
     python -m benchmarks.reliability [--write] cost
 
-Each request is sent twice: the first time teaches the service what a graph costs, the second one is measured. Expected
-is the gauge `hourglass_expected_seconds` while the request is under way, and taken is what the process used meanwhile.
+Each request is sent twice: the first lets the service measure the cost of the graph, the second is measured. Expected
+is the gauge `hourglass_expected_seconds` during the request, and taken is the CPU time of the process meanwhile.
 """
 
 import argparse
@@ -37,7 +37,7 @@ _GAUGE = re.compile(rb"^hourglass_expected_seconds (\S+)$", re.MULTILINE)
 
 
 def row_of(name: str, service: Service) -> list[str]:
-    """Send a request twice, and lay out what was expected of the second one and what it took."""
+    """Send a request twice, and return the row of the second one: expected and taken time."""
     path, body = REQUESTS[name]
     pid = service.process.popen.pid
     ask(service.port, "POST", path, body.content, body.headers)
@@ -57,7 +57,7 @@ def row_of(name: str, service: Service) -> list[str]:
 
 
 def measure(words: Sequence[str]) -> str:
-    """Return the table of all requests, or of those that are named."""
+    """Return the table of all requests, or of the named ones."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.reliability cost",
         description=__doc__,

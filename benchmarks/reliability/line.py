@@ -3,9 +3,9 @@
     python -m benchmarks.reliability line
     python -m benchmarks.reliability line --parts 1000 --every-s 0.1
 
-Each part is a picture of a real nut, 256x256 pixels as PNG, written in place as a camera does it and closed. The
-time runs from then until `hourglass watch` prints the line with its verdict. Beside it is what a request alone takes,
-asked one after another. PASS means: every part was reported, and 99 of 100 within 150 ms.
+Each part is a picture of a real nut, 256x256 pixels as PNG, written in place like a camera's and closed. The time runs
+from closing the file until `hourglass watch` prints the line with its verdict. The time of sequential single requests
+is shown for comparison. PASS means: every part was reported, and 99 of 100 within 150 ms.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def told_s(url: str, count: int, every_s: float) -> list[float]:
 
 
 def _listen(lines: IO[bytes], told: dict[str, float], *, until: float, enough: int | None) -> None:
-    """Note when each line comes, until a moment or until there are enough of them."""
+    """Record the time of each line, until a deadline or until there are enough."""
     while (now := time.perf_counter()) < until and (enough is None or len(told) < enough):
         for line in (lines.read() or b"").splitlines():
             told[line.split(b"\t")[1].decode()] = now
@@ -79,7 +79,7 @@ def _listen(lines: IO[bytes], told: dict[str, float], *, until: float, enough: i
 
 
 def asked_s(port: int, count: int) -> list[float]:
-    """Return the seconds of each request alone."""
+    """Return the seconds of each of `count` sequential requests."""
     times = []
     for content in parts(count):
         started = time.perf_counter()

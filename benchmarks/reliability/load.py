@@ -1,4 +1,4 @@
-"""Load for the reliability benchmarks: a client that checks every answer, a service to ask, and what it holds."""
+"""Load for the reliability benchmarks: a client that checks every answer, and a service with slow inferences."""
 
 import asyncio
 import contextlib
@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 
 class BrokenPromiseError(BenchmarkError):
-    """A promise was not kept; the message says which, and the figures."""
+    """A guarantee was violated; the message names it, with the figures."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one request; status 0 if no whole answer came."""
+    """Outcome of one request; status 0 if the answer was missing or incomplete."""
 
     status: int
     seconds: float
@@ -35,22 +35,22 @@ class Outcome:
 
 
 def post(body: bytes, path: str = "/denoise") -> bytes:
-    """Return a whole POST."""
+    """Return the bytes of a POST request."""
     return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 @dataclass
 class Client:
-    """Asks over connections that it keeps; makes one more where all are busy."""
+    """A client with persistent connections, which opens another one if all are busy."""
 
     port: int
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
 
     async def ask(self, request: bytes) -> Outcome:
-        """Return the answer to one request.
+        """Send one request and return its outcome.
 
         Raises:
-            ConnectionRefusedError: Nobody listens.
+            ConnectionRefusedError: The port is closed.
         """
         # The service closes a connection that was idle for some seconds; that is not an answer lost.
         while self.idle and self.idle[-1][0].at_eof():
@@ -106,7 +106,7 @@ async def open_loop(client: Client, request: bytes, *, rate: float, seconds: flo
 
 @contextlib.contextmanager
 def slow_service(*flags: str, workers: int = 1) -> Iterator[tuple[Service, bytes]]:
-    """Start a service over one model that takes some milliseconds per image; it, and a request for it."""
+    """Start a service with a model that takes some milliseconds per image; yield it with a request for it."""
     with TemporaryDirectory() as folder:
         publish_slow(Path(folder))
         with Service(*flags, models=Path(folder), workers=workers) as service:
@@ -114,7 +114,7 @@ def slow_service(*flags: str, workers: int = 1) -> Iterator[tuple[Service, bytes
 
 
 async def watched(work: Coroutine[object, object, T], what: str, seconds: float) -> T:
-    """Await it beside a progress bar of the seconds that it takes."""
+    """Await `work` with a progress bar over the expected seconds."""
 
     async def show() -> None:
         for _ in trange(round(seconds), desc=what, unit="s", leave=False):
@@ -128,13 +128,13 @@ async def watched(work: Coroutine[object, object, T], what: str, seconds: float)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value that `share` of all do not exceed; 0 where there is none."""
+    """Return the quantile of values at `share`; 0 without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 def verdict(name: str, checks: dict[str, bool], figures: str) -> str:
-    """Return one line for a test that was passed.
+    """Return the line of a passed test.
 
     Raises:
         BrokenPromiseError: A check failed.

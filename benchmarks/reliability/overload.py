@@ -1,12 +1,12 @@
-"""Five times more requests than a service can do: see what happens to those it takes and those it refuses.
+"""Overload by five times the capacity of the service: outcomes of accepted and of rejected requests.
 
     python -m benchmarks.reliability overload                 # half a minute
     python -m benchmarks.reliability overload --seconds 60
 
-It starts its own service over a toy model that takes some 10 ms per image, measures its capacity with a few clients,
-sends five times that, and measures the capacity again. PASS means: every request got one whole answer, 200 or 503;
-goodput stayed over 80 % of the capacity; 95 % of the accepted ones were answered within twice the time that a full
-queue takes; 95 % of the refusals came within 0.1 s; and afterwards capacity, files and memory are as before.
+It starts a service with a toy model that takes some 10 ms per image, measures its capacity with a few clients, sends
+five times that, and measures the capacity again. PASS means: every request got one complete answer, 200 or 503; goodput
+stayed over 80 % of the capacity; 95 % of the accepted requests were answered within twice the time of a full queue;
+95 % of the rejections came within 0.1 s; and afterwards capacity, files and memory are as before.
 """
 
 import argparse
@@ -21,7 +21,7 @@ FACTOR = 5
 
 
 async def attempt(service: Service, request: bytes, seconds: float) -> str:
-    """Try it all."""
+    """Run the test and return its verdict."""
     client = Client(service.port)
     expected = (await client.ask(request)).body
     before = await closed_loop(client, request, clients=8, seconds=seconds)
@@ -59,7 +59,11 @@ async def attempt(service: Service, request: bytes, seconds: float) -> str:
 
 
 def measure(words: Sequence[str]) -> str:
-    """Try it and say what happened; BrokenPromiseError if a promise was."""
+    """Run the test and return its verdict.
+
+    Raises:
+        BrokenPromiseError: A guarantee was violated.
+    """
     parser = argparse.ArgumentParser(
         "python -m benchmarks.reliability overload",
         description=__doc__,

@@ -1,11 +1,11 @@
-"""Stops a busy service with SIGTERM and counts what is lost.
+"""Stops a busy service with SIGTERM and counts lost requests.
 
     python -m benchmarks.reliability sigterm
     python -m benchmarks.reliability sigterm --rounds 20 --workers 2
 
-In each round, clients ask a service as fast as it answers; after two seconds it gets SIGTERM. Each client goes on until
-it is told to close its connection, and then tries once more on a new one, where it finds a 503 or a closed port. PASS
-means: every request that reached the service got one whole answer, 200 with the right image or 503; and the process,
+In each round, clients send requests in a closed loop; after two seconds the service gets SIGTERM. Each client continues
+until the service closes its connection, then tries once more on a new one, which must be a 503 or a closed port. PASS
+means: every request that reached the service got one complete answer, 200 with the right image or 503; and the process,
 with its workers, ended with 0 within its grace period.
 """
 
@@ -24,7 +24,7 @@ GRACE_S = 20
 
 
 async def one_round(workers: int, counts: Counter[str]) -> float:
-    """Add to `counts`; seconds from the signal to the end of the process."""
+    """Run one round, add to `counts`, and return the seconds from the signal to the end of the process."""
     with slow_service("--grace-s", str(GRACE_S), workers=workers) as (service, request):
         expected = (await Client(service.port).ask(request)).body
 
@@ -56,7 +56,7 @@ async def one_round(workers: int, counts: Counter[str]) -> float:
 
 
 async def attempt(rounds: int, workers: int) -> str:
-    """Try it all."""
+    """Run the test and return its verdict."""
     counts: Counter[str] = Counter()
     slowest = max([await one_round(workers, counts) for _ in trange(rounds, desc="SIGTERM", unit="round", leave=False)])
     checks = {
@@ -73,7 +73,11 @@ async def attempt(rounds: int, workers: int) -> str:
 
 
 def measure(words: Sequence[str]) -> str:
-    """Try it and say what happened; BrokenPromiseError if a promise was."""
+    """Run the test and return its verdict.
+
+    Raises:
+        BrokenPromiseError: A guarantee was violated.
+    """
     parser = argparse.ArgumentParser(
         "python -m benchmarks.reliability sigterm",
         description=__doc__,

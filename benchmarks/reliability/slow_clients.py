@@ -1,11 +1,11 @@
-"""Holds connections open in every slow way and looks whether the service lets go of them.
+"""Slow clients of all kinds, and whether the service closes their connections.
 
     python -m benchmarks.reliability slow-clients
     python -m benchmarks.reliability slow-clients --heads 500 --bodies 500 --idle 2000
 
-Some clients drip headers, some drip bodies, some say nothing. PASS means: each was closed within its setting and a
-second of grace, the dripped bodies with a 408, `/health/live` answered within a second all the while, and the service
-has as many open files as before.
+Some clients drip headers, some drip bodies, some are silent. PASS means: each was closed within its timeout and a
+second of grace, the dripped bodies with a 408, `/health/live` always answered within a second, and the service has as
+many open files as before.
 """
 
 import argparse
@@ -22,7 +22,7 @@ HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def held(port: int, opening: bytes, drop: bytes) -> tuple[float, bytes]:
-    """Return seconds until the service closed the connection, and what it said."""
+    """Return the seconds until the service closed the connection, and its answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     started = time.perf_counter()
     writer.write(opening)
@@ -44,7 +44,7 @@ async def held(port: int, opening: bytes, drop: bytes) -> tuple[float, bytes]:
 
 
 async def attempt(heads: int, bodies: int, idle: int) -> str:
-    """Try it all."""
+    """Run the test and return its verdict."""
     limits = ("--header-timeout-s", str(HEADER_TIMEOUT_S), "--body-timeout-s", str(BODY_TIMEOUT_S))
     with slow_service(*limits) as (service, _):
         client, health_s, is_over = Client(service.port), [], asyncio.Event()
@@ -87,7 +87,11 @@ async def attempt(heads: int, bodies: int, idle: int) -> str:
 
 
 def measure(words: Sequence[str]) -> str:
-    """Try it and say what happened; BrokenPromiseError if a promise was."""
+    """Run the test and return its verdict.
+
+    Raises:
+        BrokenPromiseError: A guarantee was violated.
+    """
     parser = argparse.ArgumentParser(
         "python -m benchmarks.reliability slow-clients",
         description=__doc__,

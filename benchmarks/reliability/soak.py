@@ -1,12 +1,12 @@
-"""Ten minutes of everything at once, to see whether anything grows, slows down or breaks.
+"""A soak test of ten minutes with mixed load, to detect leaks, slowdowns and failures.
 
     python -m benchmarks.reliability soak
     python -m benchmarks.reliability soak --minutes 600
 
-The service gets, all the time and together: good requests, bursts over its capacity, broken images, clients that leave
-while their work is queued, and a look at /health/live ten times a second. PASS means: no answer but 200 with the right
-image, 422 for a broken image or 503; every look at health was answered within a second; and at the end, files and
-threads are as after the first tenth, memory within 50 MiB of it, and the service ends with 0.
+The service gets concurrently: good requests, bursts over its capacity, broken images, clients that disconnect while
+their work is queued, and requests for /health/live ten times a second. PASS means: all answers are 200 with the right
+image, 422 for a broken image or 503; every health check was answered within a second; and at the end, files and threads
+are as after the first tenth, memory within 50 MiB of it, and the service ends with 0.
 """
 
 import argparse
@@ -22,7 +22,7 @@ QUEUE = 32  # images
 
 
 class Soak:
-    """What the clients share: when to stop, and what they have seen."""
+    """Shared state of the clients: the deadline and the outcomes."""
 
     def __init__(self, port: int, request: bytes, expected: bytes, seconds: float) -> None:
         self.port, self.request, self.expected = port, request, expected
@@ -81,7 +81,7 @@ class Soak:
 
 
 async def attempt(service: Service, request: bytes, minutes: float) -> str:
-    """Try it all."""
+    """Run the test and return its verdict."""
     seconds = 60 * minutes
     expected = (await Client(service.port).ask(request)).body
 
@@ -117,7 +117,11 @@ async def attempt(service: Service, request: bytes, minutes: float) -> str:
 
 
 def measure(words: Sequence[str]) -> str:
-    """Try it and say what happened; BrokenPromiseError if a promise was."""
+    """Run the test and return its verdict.
+
+    Raises:
+        BrokenPromiseError: A guarantee was violated.
+    """
     parser = argparse.ArgumentParser(
         "python -m benchmarks.reliability soak",
         description=__doc__,

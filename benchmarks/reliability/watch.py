@@ -1,4 +1,4 @@
-"""What a service does while a request is under way, seen from outside: its memory, its CPU time, and its health."""
+"""Observation of a service during a request: its memory, CPU time, and health."""
 
 import contextlib
 import http.client
@@ -14,14 +14,14 @@ TIMEOUT_S = 120.0
 
 @dataclass
 class Watch:
-    """Looks at a service for the length of a `with` block.
+    """Observes a service for the duration of a `with` block.
 
     Attributes:
-        port: Of the service.
-        pid: Of its process.
-        peak_bytes: The most memory that it held.
-        stall_s: The longest time that another client's /health/live took, or, where that is less, the CPU time that the
-            service used meanwhile: a service that waits for a core on a busy machine does not stall.
+        port: Port of the service.
+        pid: Process id of the service.
+        peak_bytes: Peak memory.
+        stall_s: Longest time of another client's /health/live, or the CPU time of the service meanwhile if that is
+            less: a service that waits for a core on a busy machine does not stall.
     """
 
     port: int
@@ -58,7 +58,7 @@ class Watch:
 
 
 def memory_bytes(pid: int) -> int:
-    """Return what a process holds now; 0 if it is gone."""
+    """Return the memory of a process; 0 if it has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
@@ -66,7 +66,7 @@ def memory_bytes(pid: int) -> int:
 
 
 def cpu_s(pid: int) -> float:
-    """Return what a process has used since it began; 0 if it is gone."""
+    """Return the CPU seconds of a process since its start; 0 if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -77,11 +77,11 @@ def cpu_s(pid: int) -> float:
 def ask(
     port: int, method: str, path: str, body: bytes | None, headers: dict[str, str], *, timeout_s: float = TIMEOUT_S
 ) -> tuple[int, bytes]:
-    """Return status and body of one answer, on a connection of its own.
+    """Send a request on a new connection and return status and body of the answer.
 
     Raises:
-        TimeoutError: There was none in `timeout_s`.
-        OSError: There is none.
+        TimeoutError: No answer came within `timeout_s`.
+        OSError: The connection failed.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:

@@ -1,4 +1,4 @@
-"""The service beside others that do the same work, on one core, in turns.
+"""The service compared with others that do the same work, on one core, in turns.
 
     python -m benchmarks.serving                                  # digits, some 8 minutes after the first time
     python -m benchmarks.serving --rounds 1 --seconds 2           # a first look
@@ -15,15 +15,15 @@ For digits the others are servers, each asked for the clean picture of a noisy d
     mlserver    MLServer  |
     floor       uvicorn and an ASGI application that reads the body and sends the right answer without work
 
-For parts and photographs they are what nobody can save: a loop without HTTP that reads the file with the fastest codec
-installed, runs the same graph on one thread, and writes the answer:
+For parts and photographs the others are bare loops without HTTP, a lower bound of the work: they read the file with the
+fastest installed codec, run the same graph on one thread, and write the answer:
 
-    onnxruntime   as the service has it
+    onnxruntime   as in the service
     openvino      the same graph in OpenVINO
 
-One core serves and another one sends. Machines are noisy: so each round visits all in turn, and the tables have medians
-over the rounds. CPU time per request is that of a server with all its processes, and holds even where something else
-keeps the machine busy. The others live in virtual environments in build/bench, made at the first run from the pins in
+One core serves and another one sends. Machines are noisy, so each round visits all in turn, and the tables have medians
+over the rounds. CPU time per request is that of a server with all its processes, and is valid even if the machine has
+other load. The others are installed in virtual environments in build/bench, created at the first run from the pins in
 benchmarks/peers. Digits need wrk (Debian and Ubuntu: apt-get install wrk).
 """
 

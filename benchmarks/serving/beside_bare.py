@@ -1,4 +1,4 @@
-"""Parts and photographs: the service beside a bare loop over the same graph, on the same core, in turns."""
+"""Parts and photographs: the service compared with a bare loop over the same graph, on the same core, in turns."""
 
 import base64
 import contextlib
@@ -34,17 +34,17 @@ SAME_PIXELS = 0.5  # of 255, on average: decoders of JPEG may round either way
 
 @dataclass(frozen=True)
 class Work:
-    """A request, and what the bare loop must know to do the same.
+    """A request, with the parameters of the bare loop for the same work.
 
     Attributes:
-        title: In tables.
-        path: Of the request.
-        file: The picture.
-        content_type: Of the file.
-        graph: That answers it.
-        size: What the graph takes, HEIGHTxWIDTH, or "any".
+        title: Title in tables.
+        path: Path of the request.
+        file: Picture file.
+        content_type: Content type of the file.
+        graph: Graph of the model.
+        size: Input size of the graph, HEIGHTxWIDTH, or "any".
         answer: "score" or "png".
-        is_resized: Whether the file has another size than the graph.
+        is_resized: Whether the file differs in size from the graph.
     """
 
     title: str
@@ -59,7 +59,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Visit:
-    """What one visit saw; of a bare loop there are no latencies."""
+    """Results of one visit; a bare loop has no latencies."""
 
     per_second: float
     cpu_ms: float
@@ -70,8 +70,8 @@ class Bare:
     """A running bare loop.
 
     Attributes:
-        codecs: What it reads and writes with.
-        answer: What it makes of its picture.
+        codecs: Names of its codecs.
+        answer: Its answer to the picture.
     """
 
     def __init__(self, popen: "subprocess.Popen[str]") -> None:
@@ -80,7 +80,7 @@ class Bare:
         self.codecs, self.answer = said["codecs"], base64.b64decode(said["answer"])
 
     def visit(self, seconds: float) -> Visit:
-        """Let it work for some seconds."""
+        """Run the loop for some seconds and return the results."""
         assert self._popen.stdin is not None  # a pipe
         print(seconds, file=self._popen.stdin, flush=True)
         found: dict[str, float] = json.loads(self._read())
@@ -94,7 +94,7 @@ class Bare:
 
 
 def measure_parts(names: Sequence[str], clients: Sequence[int], *, rounds: int, seconds: int) -> str:
-    """Return a hazelnut through /anomaly, as files of several sizes."""
+    """Measure /anomaly with a hazelnut, as files of several sizes."""
     path, graph = "/anomaly?model=hazelnut", newest("hazelnut") / "anomaly.onnx"
     work = [
         Work(f"{kind} {width}x{height}", path, hazelnut(width, height, kind), f"image/{kind.lower()}", graph,
@@ -109,7 +109,7 @@ def measure_parts(names: Sequence[str], clients: Sequence[int], *, rounds: int, 
 
 
 def measure_photos(names: Sequence[str], clients: Sequence[int], *, rounds: int, seconds: int) -> str:
-    """Return a made picture with a photograph's statistics through /denoise, PNG out."""
+    """Measure /denoise with a synthetic picture with a photograph's statistics, PNG out."""
     path, graph = f"/denoise?model=photo&sigma={SIGMA}", newest("photo") / "denoise.onnx"
     work = [
         Work(f"{kind} {side}x{side}", path, made(side, kind), f"image/{kind.lower()}", graph, "any", "png")
@@ -120,7 +120,7 @@ def measure_photos(names: Sequence[str], clients: Sequence[int], *, rounds: int,
 
 
 def compare(work: Sequence[Work], names: Sequence[str], clients: Sequence[int], *, rounds: int, seconds: int) -> str:
-    """Visit the service and the bare loops in turns, and lay out the medians."""
+    """Visit the service and the bare loops in turns, and return a table of medians."""
     client_core, server_core = two_cores()
     os.sched_setaffinity(0, client_core)  # this process is the clients
     engines = [name for name in names if name != OURS]
@@ -154,10 +154,10 @@ def compare(work: Sequence[Work], names: Sequence[str], clients: Sequence[int], 
 
 
 def check(ours: bytes, theirs: bytes, what: str, *, is_resized: bool) -> None:
-    """Compare two answers: scores, but not of pictures that each has resized in its own way, or pixels of PNG files.
+    """Compare two answers: pixels of PNG files, or scores unless both have resized the picture differently.
 
     Raises:
-        BenchmarkError: They are not about the same thing.
+        BenchmarkError: The answers differ.
     """
     if theirs.startswith(b"{"):
         score, other = json.loads(ours)["score"], json.loads(theirs)["score"]
@@ -171,7 +171,7 @@ def check(ours: bytes, theirs: bytes, what: str, *, is_resized: bool) -> None:
 
 
 def asked(service: Service, work: Work, clients: int, seconds: int) -> Visit:
-    """Visit the service."""
+    """Visit the service and return the results."""
     before_s = service.process.cpu_s
     found = ask_again(service.port, work.path, work.file, work.content_type, clients=clients, seconds=seconds)
     images = len(found.latencies_s)
@@ -180,7 +180,7 @@ def asked(service: Service, work: Work, clients: int, seconds: int) -> Visit:
 
 
 def laid_out(visits: dict[tuple[str, str, int], list[Visit]], engines: Sequence[str]) -> str:
-    """Return a row per picture and server; shares are of each engine, more than 1 is faster or thriftier than it."""
+    """Return a table with a row per picture and server; ratios to an engine above 1 mean faster or less CPU time."""
     rows = []
     for (title, name, clients), seen in visits.items():
         per_second, cpu_ms = (statistics.median(getattr(v, field) for v in seen) for field in ("per_second", "cpu_ms"))
@@ -204,7 +204,7 @@ def laid_out(visits: dict[tuple[str, str, int], list[Visit]], engines: Sequence[
 
 @contextlib.contextmanager
 def running(python: Path, engine: str, work: Work, cores: Sequence[int]) -> Iterator[Bare]:
-    """Start a bare loop on some cores; ended on the way out."""
+    """Run a bare loop on some cores for the block."""
     with TemporaryDirectory(prefix="hourglass-bench-") as folder:
         (file := Path(folder) / "picture").write_bytes(work.file)
         command = ["taskset", "--cpu-list", ",".join(map(str, cores)), str(python), "-m", "benchmarks.peers.bare"]
@@ -225,13 +225,13 @@ def running(python: Path, engine: str, work: Work, cores: Sequence[int]) -> Iter
 
 
 def hazelnut(width: int, height: int, kind: str) -> bytes:
-    """Return a real hazelnut at another size."""
+    """Return a picture of a real hazelnut at another size."""
     with Image.open(ROOT / "tests" / "data" / "hazelnut.jpg") as image:
         return _file(image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), kind)
 
 
 def made(side: int, kind: str) -> bytes:
-    """Return a made colour picture."""
+    """Return a synthetic colour picture."""
     return _file(Image.fromarray(picture(side, 3).transpose(1, 2, 0)), kind)
 
 

@@ -1,6 +1,6 @@
-"""Clients that each ask again as soon as they have their answer, and are all waited for in the end.
+"""Closed-loop clients that complete their last requests.
 
-Unlike wrk's, the work of every request that was begun is counted, which matters where one takes a second.
+Unlike with wrk, the work of every started request is counted, which matters if a request takes a second.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ from benchmarks.client import TIMEOUT_S, AnswerError
 
 @dataclass(frozen=True)
 class Asked:
-    """Seconds that each answer took, and from the first request to the last answer."""
+    """Latencies in seconds, and the time from the first request to the last answer."""
 
     latencies_s: list[float]
     wall_s: float
 
 
 def ask_again(port: int, path: str, body: bytes, content_type: str, *, clients: int, seconds: float) -> Asked:
-    """Ask from so many connections for so long.
+    """Send a request repeatedly from `clients` connections for some seconds.
 
     Raises:
         AnswerError: An answer is not 200.

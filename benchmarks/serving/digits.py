@@ -1,8 +1,8 @@
-"""Hourglass beside a naive endpoint, three model servers and a server that does nothing, over the same graph.
+"""Hourglass compared with a naive endpoint, three model servers and a server without work, over the same graph.
 
-Each client sends the PNG of a noisy digit and waits for the PNG of the clean one, again and again, from wrk. All
-servers are started once and only one of them runs at a time, the others are paused. Before timing, each one's picture
-is compared with a direct run of the graph; later, an answer that is not 2xx ends everything.
+wrk sends the PNG of a noisy digit in a closed loop and gets the PNG of the clean one. All servers are started once; one
+of them runs at a time, while the others are paused. Before timing, each server's picture is compared with a direct run
+of the graph; later, an answer that is not 2xx aborts the benchmark.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ Visits = dict[tuple[int, str], list[Visit]]  # (clients, server) -> one per roun
 
 
 def measure(names: Sequence[str], clients: Sequence[int], *, rounds: int, seconds: int) -> str:
-    """Visit the servers in turns and lay out the medians.
+    """Visit the servers in turns and return tables of medians.
 
     Raises:
-        MachineError: No wrk, or one core only.
-        ServingError: A server does not start or is wrong.
+        MachineError: wrk is missing, or there is one core only.
+        ServingError: A server does not start or answers wrongly.
         LoadError: An answer was not 2xx.
     """
     client_core, server_core = two_cores()
@@ -64,7 +64,7 @@ def measure(names: Sequence[str], clients: Sequence[int], *, rounds: int, second
 
 
 def interpreters(names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return server to its Python; and server to the reason why it has none."""
+    """Return the Python interpreter of each server, and for missing ones the reason."""
     pythons, missing = {}, {}
     for name in names:
         environment = SERVERS[name].environment
@@ -76,13 +76,13 @@ def interpreters(names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def medians(visits: Sequence[Visit]) -> Visit:
-    """Of each column."""
+    """Return the medians of each column."""
     columns = zip(*(asdict(visit).values() for visit in visits), strict=True)
     return Visit(*(statistics.median(column) for column in columns))
 
 
 def laid_out(visits: Visits, missing: dict[str, str]) -> str:
-    """Return a table and the ratios for each number of clients."""
+    """Return a table, with ratios for each number of clients."""
     middle = {key: medians(rounds) for key, rounds in visits.items()}
     parts = []
     for count in dict.fromkeys(clients for clients, _ in middle):
@@ -104,7 +104,7 @@ def laid_out(visits: Visits, missing: dict[str, str]) -> str:
 
 
 def ratios(row: dict[str, Visit]) -> dict[str, dict[str, float]]:
-    """Return how many times as fast Hourglass is as each kind of other, in requests per second and in CPU time."""
+    """Return the ratios of Hourglass to each kind of server, in requests per second and in CPU time."""
     if "hourglass" not in row:
         return {}
     mine = row["hourglass"]

@@ -1,4 +1,4 @@
-"""Other ways to find anomalies, beside which a detector's figures stand. Each learns from the same images."""
+"""Peers of the detector for parts. Each learns from the same images."""
 
 from importlib.util import find_spec
 
@@ -18,18 +18,18 @@ Images = Real[Tensor, "_ channel height width"]
 
 
 class BorderGrey:
-    """How far the mean of the border's pixels is from the usual: knows nothing of the part."""
+    """Deviation of the mean of the border's pixels, which does not depend on the part."""
 
     name = "grey of the border"
     size = 2  # floats
 
     def fit(self, images: Images) -> None:
-        """Mean and standard deviation over the images."""
+        """Compute mean and standard deviation over the images."""
         values = self.values(images)
         self.mean, self.std = values.mean(), values.std().clamp_min(1e-6)
 
     def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Score, and no maps."""
+        """Return scores, and empty maps."""
         scores = ((self.values(images) - self.mean) / self.std).abs()
         return scores.numpy(), np.zeros((len(images), 0, 0), np.float32)
 
@@ -41,7 +41,7 @@ class BorderGrey:
 
 
 class Spread(BorderGrey):
-    """How far the standard deviation of an image's pixels is from the usual."""
+    """Deviation of the standard deviation of an image's pixels."""
 
     name = "spread of the pixels"
 
@@ -51,9 +51,9 @@ class Spread(BorderGrey):
 
 
 class Patchcore:
-    """The nearest neighbour in a bank of 3,000 features by greedy k-centre, its largest distance the score.
+    """Distance of the nearest neighbour in a bank of 3,000 features by greedy k-centre; the score is the maximum.
 
-    Roth et al. 2022: out of all patches, distances compared in a random projection, features as they are.
+    Roth et al. 2022: selected from all patches by distances in a random projection, with features unchanged.
     """
 
     name = "kNN (PatchCore) on the same features"
@@ -62,7 +62,7 @@ class Patchcore:
         self.entries = entries
 
     def fit(self, found: Tensor, generator: Generator) -> None:
-        """Keep features that lie close to all others."""
+        """Select the coreset of the features."""
         rows = found.permute(0, 2, 3, 1).reshape(-1, found.shape[1])
         self.neighbours = Neighbours(coreset(rows, self.entries, generator))
 
@@ -81,7 +81,7 @@ class Padim:
         self.dimensions = dimensions
 
     def fit(self, found: Tensor, generator: Generator) -> None:
-        """Mean and covariance at every position, over a random choice of features."""
+        """Compute mean and covariance at every position, over a random choice of features."""
         self.kept = torch.randperm(found.shape[1], generator=generator)[: self.dimensions]
         x = found[:, self.kept].permute(2, 3, 0, 1)  # (h, w, N, K)
         self.mean = x.mean(dim=2, keepdim=True)
@@ -97,9 +97,9 @@ class Padim:
 
 
 class AnomalibPadim:
-    """PaDiM as anomalib has it, whole: its own features, Gaussians, map and score, on the weights that Lite0 has here.
+    """PaDiM of anomalib, with its features, Gaussians, map and score, on our weights of Lite0.
 
-    anomalib would fetch weights from the network; these are the same network's, of the package that is installed.
+    anomalib would download weights; these are the same network's, from the installed package.
     """
 
     name = "PaDiM of anomalib"
@@ -121,12 +121,12 @@ class AnomalibPadim:
 
     @staticmethod
     def is_installed() -> bool:
-        """Tell whether anomalib is there; see docs/anomaly.md."""
+        """Return whether anomalib is installed; see docs/anomaly.md."""
         return find_spec("anomalib") is not None
 
     @torch.no_grad()
     def fit(self, images: Images) -> None:
-        """Gaussians of the training images."""
+        """Fit the Gaussians to the training images."""
         self.model.train()
         self.model.feature_extractor.eval()
         for part in torch.split(images, 8):
@@ -137,7 +137,7 @@ class AnomalibPadim:
 
     @torch.no_grad()
     def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return its scores and maps."""
+        """Return anomalib's scores and maps."""
         answers = [self.model(_for_lite0(part)) for part in torch.split(images, 8)]
         maps = torch.cat([answer.anomaly_map[:, 0] for answer in answers])
         return torch.cat([answer.pred_score.flatten() for answer in answers]).numpy(), maps.numpy()

@@ -1,4 +1,4 @@
-"""Other ways to find anomalies among small images that show a thing in its place, beside which a detector stands."""
+"""Peers of the detector for small images with centred subjects."""
 
 from abc import ABC, abstractmethod
 
@@ -18,11 +18,11 @@ Scores = Float[Tensor, " image"]
 
 
 class SmallPeer(ABC):
-    """Learns from normal images, and scores others: higher is less like them.
+    """A method that learns from normal images and scores others: higher is less like them.
 
     Attributes:
-        name: In tables.
-        numbers: How many it keeps of what it has learnt.
+        name: Name in tables.
+        numbers: Number of stored parameters.
     """
 
     name: str
@@ -34,11 +34,11 @@ class SmallPeer(ABC):
 
     @abstractmethod
     def __call__(self, images: Images) -> Scores:
-        """Score of other images."""
+        """Return the scores of images."""
 
 
 class PixelAutoencoder(SmallPeer):
-    """An autoencoder of pixels, as large and as long trained as the detector's, scored by its mean squared error."""
+    """Mean squared error of an autoencoder on pixels, with the size and training of the detector's."""
 
     name = "autoencoder of pixels, squared error"
 
@@ -71,8 +71,8 @@ class ProbabilisticPca(SmallPeer):
     """Minus the log-likelihood under a Gaussian of a few directions and noise (Tipping and Bishop 1999).
 
     Args:
-        sees_gradients: The cells that the detector sees; pixels otherwise.
-        directions: How many.
+        sees_gradients: Use the detector's features instead of pixels.
+        directions: Number of directions.
     """
 
     def __init__(self, *, sees_gradients: bool, directions: int) -> None:
@@ -97,7 +97,7 @@ class ProbabilisticPca(SmallPeer):
 
 
 class NearestGradients(SmallPeer):
-    """How far the nearest of some training images is, by the gradients that the detector sees."""
+    """Distance to the nearest of some training images, by the detector's features."""
 
     name = "nearest of 2,000 images by the same gradients"
 
@@ -116,9 +116,6 @@ class NearestGradients(SmallPeer):
 
 @torch.no_grad()
 def seen(images: Images, *, gradients: bool) -> Float[Tensor, "image number"]:
-    """Return what a peer sees of each image.
-
-    Pixels in [0, 1], or the features of `AlignedDetector` before it centres them.
-    """
+    """Return the inputs of a peer: pixels in [0, 1], or the features of `AlignedDetector` before centring."""
     features = GradientCells(SMALLEST_CELL) if gradients else nn.Identity()
     return torch.cat([features(to_pixels(part)).flatten(1) for part in torch.split(images, CHUNK)])

@@ -1,4 +1,4 @@
-"""Other ways to restore a picture; those whose packages are not installed (bm3d, scikit-image) are left out."""
+"""Peers for restoration; those whose packages (bm3d, scikit-image) are not installed are left out."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ MEDIAN_WINDOW = 31  # pixels; wider than any stroke of a letter
 
 
 def denoisers(*, is_colour: bool) -> dict[str, Restore]:
-    """Return the denoisers that are told the noise level, by name, and the free baseline."""
+    """Return denoisers that take the noise level, by name, and the baseline."""
     found: dict[str, Restore] = {}
     if (bm3d := optional("bm3d")) is not None:
         run: Callable[..., np.ndarray] = bm3d.bm3d_rgb if is_colour else bm3d.bm3d
@@ -33,7 +33,7 @@ def denoisers(*, is_colour: bool) -> dict[str, Restore]:
 
 
 def without_background(x: Tensor) -> Tensor:
-    """Return a page divided by its paper: the median of a window wider than any stroke. Unchanged without SciPy."""
+    """Divide a page by its background, the median over a window wider than any stroke. Unchanged without SciPy."""
     ndimage = optional("scipy.ndimage")
     if ndimage is None:
         return x
