@@ -85,11 +85,11 @@ class DataConfig(Section):
     resize: Literal["exact", "fit", "reject"] = "fit"
     """`fit` keeps proportions and repeats the edge, `exact` stretches, `reject` skips other sizes."""
     validation_share: PartShare = 0.05
-    """Share of the images that is watched while training."""
+    """Share of the images for validation."""
     calibration_share: PartShare = 0.05
-    """Share of the images that sets the anomaly threshold."""
+    """Share of the images for calibration of the anomaly threshold."""
     test_share: PartShare = 0.1
-    """Share of the images that the figures are of; ignored where the data set has a test part (MNIST)."""
+    """Share of the images for the figures; ignored if the data set has a test part (MNIST)."""
     groups: str = ""
     """Which images belong together and are never in two parts: `folder`, a CSV file with the columns file and group, or
     a regular expression whose first group is the same in their names.
@@ -100,15 +100,15 @@ class AugmentationConfig(Section):
     """Random transforms of training images before the corruption; off if `share` is 0. See `augmentation.py`."""
 
     share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """Share of the training images moved at random. Helps if a network learns its training images by heart."""
+    """Share of the training images to transform at random. Helps against overfitting."""
     rotate_degrees: Annotated[float, Field(ge=0.0, le=180.0)] = 8.0
-    """Most degrees that they are turned, either way."""
+    """Maximum rotation in degrees, in both directions."""
     scale: Share = 0.08
-    """Most that they are scaled, as a share of their size, up or down."""
+    """Maximum scaling, as a share of the size, up or down."""
     shear: Share = 0.1
-    """Most that they are slanted, as a share of their height."""
+    """Maximum shear, as a share of the height."""
     shift_pixels: Annotated[float, Field(ge=0.0)] = 1.0
-    """Most pixels that they are shifted."""
+    """Maximum shift in pixels."""
 
 
 class CorruptionConfig(Section):
@@ -121,7 +121,7 @@ class CorruptionConfig(Section):
     options: dict[str, JsonValue] = {}
     """Keyword arguments of its function; pixels are in [0, 1]."""
     clean_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
-    """Share of the training images that stays clean."""
+    """Share of the training images that stay clean."""
 
 
 class RegularisationConfig(Section):
@@ -134,7 +134,7 @@ class RegularisationConfig(Section):
     name: str = "none"
     """none, l1, l2, contractive or kl."""
     strength: Annotated[float, Field(ge=0.0)] = 1e-3
-    """Times the penalty is added to the loss."""
+    """Weight of the penalty in the loss."""
     sigma: PositiveFloat = 0.3
     """For kl: standard deviation of the noise on the latents in training."""
 
@@ -151,7 +151,7 @@ class PriorConfig(Section):
     doubles them while a held-out fifth of the latents becomes more likely.
     """
     is_by_label: bool = True
-    """Whether labels, where the data set has them, can be asked for."""
+    """Whether requests can name a label, if the data set has labels."""
 
 
 class OptimisationConfig(Section):
@@ -166,23 +166,23 @@ class OptimisationConfig(Section):
     optimiser: Literal["adam", "muon"] = "muon"
     """adam, or muon: Muon for matrices and Adam for the rest."""
     learning_rate: PositiveFloat = 2e-3
-    """Adam's peak: of every parameter, or with muon of those that are no matrix."""
+    """Peak learning rate of Adam: for all parameters, or with muon for those that are not matrices."""
     muon_learning_rate: PositiveFloat = 2e-2
-    """Muon's peak."""
+    """Peak learning rate of Muon."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     """Decoupled from the gradient; times the learning rate per step."""
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     """cosine to zero over all steps; wsd: level, and down over the last fifth; constant."""
     warmup_share: Share = 0.05
-    """Share of the steps that lead up to the peak."""
+    """Share of the steps for the warm-up."""
     batch_size: PositiveInt = 128
     """Images in a batch, over all processes."""
     ema_decay: Share = 0.998
-    """Decay of the moving average of the weights, which is what is exported; 0 turns it off."""
+    """Decay of the moving average of the weights, which is exported; 0 turns it off."""
     precision: Literal["bf16", "fp32"] = "fp32"
     """bf16 is faster on CPUs with AVX512-BF16 or AMX and on GPUs, slower elsewhere."""
     gradient_clip: Annotated[float, Field(ge=0.0)] = 1.0
-    """Largest norm of the gradient; 0 turns it off."""
+    """Maximum norm of the gradient; 0 turns it off."""
     seed: int = 0
     """Seed of the split, the weights, the order and the noise."""
 
@@ -204,22 +204,22 @@ class ExportConfig(Section):
     calibration_images: Annotated[int, Field(ge=1)] = 512
     """Training images that set the ranges of int8 activations."""
     max_loss_rise: Annotated[float, Field(ge=0.0)] = 0.03
-    """Most that int8 may add to the validation loss, as a share of it."""
+    """Maximum rise of the validation loss by int8, as a share of it."""
 
 
 class Recipe(Section):
     """A recipe for a model of images of one size: its tasks, data, network and training."""
 
     kind: Literal["autoencode"] = "autoencode"
-    """What kind of model it makes; see docs/training.md."""
+    """Kind of model; see docs/training.md."""
     name: Name
     """The model's name: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit. `--name` sets it."""
     summary: str
     """One line for its card."""
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
-    """What it offers: denoise, encode, decode, anomaly, generate."""
+    """Tasks: denoise, encode, decode, anomaly, generate."""
     default_for: tuple[Task, ...] = ()
-    """Tasks that it answers when a request names no model."""
+    """Tasks for which it is the default model."""
     target_fpr: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.01
     """Share of normal images that the anomaly threshold may flag."""
     architecture: ArchitectureConfig
@@ -231,4 +231,4 @@ class Recipe(Section):
     training: TrainingConfig = TrainingConfig()
     export: ExportConfig = ExportConfig()
     limits: tuple[str, ...] = ()
-    """Sentences for the card: what it cannot do."""
+    """Sentences for the card about its limits."""

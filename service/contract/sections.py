@@ -1,4 +1,4 @@
-"""What a manifest says beyond its graphs, a class for each kind of model: noise, scale, prior, latents, calibration."""
+"""Sections of a manifest for certain kinds of models: noise, scale, prior, latents, calibration."""
 
 from itertools import pairwise
 from typing import Annotated, Literal, Self
@@ -12,10 +12,10 @@ _SHARES_TOLERANCE = 1e-3  # they may be written with few digits
 
 
 class LevelEstimator(Frozen):
-    """From what an image says of its noise to the level that this model restores it best with.
+    """Estimator of the noise level with which the model restores an image best.
 
     A network of one hidden layer over `features` of `service/contract/noise.py`, fitted on pictures whose best level
-    was known. With f the features of a tile and u its answer, sigma = max(u, 0) ** 2 in 0-255 units, where
+    was known. With f the features of a tile and u its output, sigma = max(u, 0) ** 2 in 0-255 units, where
 
         u = out_bias + out . relu(hidden_bias + hidden . clip((f - center) / spread, -4, 4))
     """
@@ -47,8 +47,8 @@ class LevelEstimator(Frozen):
 class Noise(Frozen):
     """The noise levels a denoiser was trained for: standard deviations in 0-255 units.
 
-    A blind model has `untold`. For other models the level is estimated: by `estimator`, or as that of white noise, from
-    the finest differences.
+    A blind model has `untold`. For other models, `estimator` estimates the level. Without an estimator, it is the level
+    of white noise, estimated from the finest differences.
     """
 
     min_sigma: Annotated[float, Field(ge=0.0, le=255.0)]
@@ -58,7 +58,7 @@ class Noise(Frozen):
     estimator: LevelEstimator | None = None
     """Estimates the level if a request names none."""
     untold: Annotated[float, Field(lt=0.0, ge=-255.0)] | None = None
-    """Given to the graph as its sigma if a request names none; the graph then decides alone."""
+    """Sigma passed to a blind graph if a request names none."""
 
     @model_validator(mode="after")
     def _one_way_without_a_level(self) -> Self:
@@ -68,7 +68,7 @@ class Noise(Frozen):
 
 
 class Enhance(Frozen):
-    """How much larger the output is. With `luma_only` the graph takes the luma alone, full-range BT.601 in [0, 1]."""
+    """Enlargement. With `luma_only`, the graph takes the luma alone, full-range BT.601 in [0, 1]."""
 
     scale: Annotated[int, Field(ge=2, le=8)]
     """Factor on width and height."""
@@ -77,10 +77,10 @@ class Enhance(Frozen):
 
 
 class Generate(Frozen):
-    """What the fitted prior draws. The graph turns e (N, D), standard normal, into images.
+    """Labels of the fitted prior. The graph turns e (N, D), standard normal, into images.
 
-    With `labels` it is told by its second input what to draw; `shares` are how frequent each label was among the
-    training images. Without them it draws whatever comes.
+    With `labels`, the second input of the graph is the label of each image, and `shares` are the frequencies of the
+    labels among the training images. Without `labels`, images are drawn from the whole prior.
     """
 
     labels: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ class Latent(Frozen):
     """The latent space: its size, and mean and standard deviation of each latent over the training images.
 
     `directions` are the principal directions of the training images' latents, unit vectors by falling variance, and
-    `spread` is the standard deviation along each: what to turn to walk through the space. Both may be missing.
+    `spread` is the standard deviation along each, for walks through the latent space. Both are optional.
     """
 
     dim: PositiveInt
@@ -127,7 +127,7 @@ class Latent(Frozen):
 
 
 class Examples(Frozen):
-    """Where some test images lie in the latent space, and what they show: for a map of it."""
+    """Latents and labels of some test images, for a map of the latent space."""
 
     labels: tuple[str, ...]
     """Label of each test image."""
@@ -147,17 +147,17 @@ Extent = tuple[Finite, Finite]
 
 
 class Learnt(Frozen):
-    """Ranges of the training images: an image far outside is of another kind.
+    """Ranges of sizes and statistics of the training images, to detect images of another kind.
 
-    `looks` are statistics of `service/contract/likeness.py`, measured on images as the model sees them.
+    `looks` are statistics of `service/contract/likeness.py`, measured on images at the model's size.
     """
 
     widths: tuple[PositiveInt, PositiveInt]
-    """Least and most, pixels of the files."""
+    """Minimum and maximum width of the files, in pixels."""
     heights: tuple[PositiveInt, PositiveInt]
-    """Least and most, pixels of the files."""
+    """Minimum and maximum height of the files, in pixels."""
     looks: dict[str, Extent]
-    """Least and most of each statistic, by its name."""
+    """Minimum and maximum of each statistic, by name."""
 
     @model_validator(mode="after")
     def _from_least_to_most(self) -> Self:
@@ -173,8 +173,8 @@ class Calibration(Frozen):
     `threshold` is the smallest score whose conformal p-value, (1 + number of `scores` at or above it) / (n + 1),
     is at most `target_fpr`: about that share of normal images will be flagged. It lies just above one of the scores.
 
-    `map_peaks` are the largest values of the maps of the same images, also ascending, so in an order of their own: from
-    where on a place in a map is unusual. Empty where a model was calibrated without them.
+    `map_peaks` are the largest values of the maps of the same images, sorted separately. They set the value from which
+    a position in a map is unusual. Empty if a model was calibrated without them.
     """
 
     score: str

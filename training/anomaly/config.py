@@ -34,7 +34,7 @@ class PartsConfig(Section):
     channels: Literal["auto", 1, 3] = "auto"
     """1 grey, 3 colour; auto: 1 if all images are grey."""
     size: Annotated[int, Field(ge=16, le=2048)] = 256
-    """Pixels: side of the square whose area images are seen at. `--size` sets it."""
+    """Side in pixels of the square with the area of the model's input. `--size` sets it."""
     height: Side = 0
     """Pixels, a multiple of 32; 0: from `size` and the proportions of most images."""
     width: Side = 0
@@ -42,9 +42,7 @@ class PartsConfig(Section):
     resize: Literal["auto", "exact", "fit"] = "auto"
     """exact stretches, fit pads; auto: exact if all have nearly the same proportions."""
     look: str = ""
-    """A mask of the images' proportions, white where it is looked at: what happens elsewhere changes nothing. `--look`
-    sets it.
-    """
+    """Mask of the region of interest, white inside, with the proportions of the images. `--look` sets it."""
     groups: str = ""
     """Which images belong together: `folder`, a CSV file with the columns file and group, or a regular expression whose
     first group is the same in their names.
@@ -61,13 +59,13 @@ class AnomalyRecipe(Section):
     """A recipe for an anomaly detector trained on normal images alone."""
 
     kind: Literal["anomaly"]
-    """What kind of model it makes; see docs/training.md."""
+    """Kind of model; see docs/training.md."""
     name: Name
     """The model's name: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit. `--name` sets it."""
     summary: str
     """One line for its card."""
     default_for: tuple[Task, ...] = ()
-    """Tasks that it answers when a request names no model."""
+    """Tasks for which it is the default model."""
     target_fpr: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.01
     """Share of normal images that the anomaly threshold may flag."""
     seed: int = 0
@@ -76,4 +74,4 @@ class AnomalyRecipe(Section):
     vary: VaryConfig = VaryConfig()
     detector: DetectorConfig = DetectorConfig()
     limits: tuple[str, ...] = ()
-    """Sentences for the card: what it cannot do."""
+    """Sentences for the card about its limits."""

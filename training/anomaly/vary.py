@@ -21,13 +21,13 @@ class VaryConfig(Section):
     """
 
     turn: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
-    """Degrees that a part may be turned by, either way."""
+    """Maximum rotation in degrees, in both directions."""
     shift: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
-    """Share of a side that it may lie further left, right, up or down."""
+    """Maximum shift in any direction, as a share of the side."""
     light: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share that a picture may be brighter or darker by."""
+    """Maximum change of brightness, as a share."""
     jpeg: Annotated[int, Field(ge=0, le=95)] = 0
-    """Lowest JPEG quality that a picture may be saved with; 0: it is not saved again."""
+    """Lowest JPEG quality of the copies; 0: no JPEG."""
     copies: PositiveInt = 3
     """Copies of every image."""
 

@@ -13,7 +13,7 @@ class CompressionTraining(OptimisationConfig):
     """The training loop over images of one size. The prior has its own learning rate, to follow the encoder."""
 
     muon_learning_rate: PositiveFloat = 1.5e-2
-    """Muon's peak."""
+    """Peak learning rate of Muon."""
     prior_learning_rate: PositiveFloat = 2e-2
     """Learning rate of the probabilities of symbols."""
     batch_size: PositiveInt = 256
@@ -21,9 +21,9 @@ class CompressionTraining(OptimisationConfig):
     precision: Literal["bf16", "fp32"] = "bf16"
     """bf16 is faster on CPUs with AVX512-BF16 or AMX and on GPUs, slower elsewhere."""
     gradient_clip: Annotated[float, Field(ge=0.0)] = 0.0
-    """Largest norm of the gradient, which is large, as the loss is a sum over pixels; 0 turns it off."""
+    """Maximum norm of the gradient, which is large since the loss is a sum over pixels; 0 turns it off."""
     warmup_share: Share = 0.03
-    """Share of the steps that lead up to the peak."""
+    """Share of the steps for the warm-up."""
     epochs: PositiveInt = 20
     """Passes over the training images."""
 
@@ -36,26 +36,26 @@ class CompressionRecipe(Section):
     """
 
     kind: Literal["compress"]
-    """What kind of model it makes; see docs/training.md."""
+    """Kind of model; see docs/training.md."""
     name: Name
     """The model's name: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit. `--name` sets it."""
     summary: str
     """One line for its card."""
     default_for: tuple[Task, ...] = ()
-    """Tasks that it answers when a request names no model."""
+    """Tasks for which it is the default model."""
     architecture: ArchitectureConfig
     lambdas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=64)]
     """One per rate, falling: how much squared error, summed over an image of pixels in [0, 1], a bit may cost. Large
     ones make small files.
     """
     default_rate: Annotated[int, Field(ge=0)] = 0
-    """Which rate is used when a request names none, counted from 0."""
+    """Index of the rate used if a request names none, from 0."""
     images_per_file: PositiveInt = 100
     """Images in a file when bytes per image are measured."""
     data: DataConfig = DataConfig()
     training: CompressionTraining = CompressionTraining()
     limits: tuple[str, ...] = ()
-    """Sentences for the card: what it cannot do."""
+    """Sentences for the card about its limits."""
 
     @model_validator(mode="after")
     def _rates(self) -> "CompressionRecipe":

@@ -15,7 +15,7 @@ class LappedConfig(Section):
     width: PositiveInt = 32
     """Channels of the network behind the transform."""
     depth: Annotated[int, Field(ge=2)] = 6
-    """Its convolutions."""
+    """Convolutions of the network behind the transform."""
 
 
 class PlanesConfig(Section):
@@ -24,9 +24,9 @@ class PlanesConfig(Section):
     licence: str = ""
     """Licence of the pictures, for the card."""
     validation: Validation = 20
-    """How many are kept back and measured, evenly by name, at most a third; or a regular expression of their names."""
+    """Number of pictures held out and measured, evenly by name, at most a third; or a regular expression of names."""
     test: Held = 0
-    """How many others are kept back for the figures alone, or an expression; 0: figures are of validation pictures."""
+    """Number of other pictures held out for the figures alone, or an expression; 0: figures are of validation ones."""
 
 
 class PhotoCodecTraining(OptimisationConfig):
@@ -39,25 +39,25 @@ class PhotoCodecTraining(OptimisationConfig):
     optimiser: Literal["adam", "muon"] = "adam"
     """adam, or muon: Muon for matrices and Adam for the rest."""
     learning_rate: PositiveFloat = 2e-3
-    """Peak of the network behind the transform."""
+    """Peak learning rate of the network behind the transform."""
     kernel_learning_rate: PositiveFloat = 4e-4
-    """Learning rate of the transform, which starts from a good one."""
+    """Learning rate of the transform, which starts from the DCT."""
     prior_learning_rate: PositiveFloat = 2e-2
     """Learning rate of the probabilities of symbols."""
     gradient_clip: Annotated[float, Field(ge=0.0)] = 0.0
-    """Largest norm of the gradient, which is large, as the loss is a sum over pixels; 0 turns it off."""
+    """Maximum norm of the gradient, which is large since the loss is a sum over pixels; 0 turns it off."""
     warmup_share: Share = 0.1
-    """Share of the steps that lead up to the peak."""
+    """Share of the steps for the warm-up."""
     ema_decay: Share = 0.999
-    """Decay of the moving average of the weights, which is what is exported; 0 turns it off."""
+    """Decay of the moving average of the weights, which is exported; 0 turns it off."""
     batch_size: PositiveInt = 16
     """Patches in a batch, over all processes: half of luma, half of chroma."""
     patch: Annotated[int, Field(ge=16, multiple_of=8)] = 96
     """Pixels of a patch's side."""
     steps: PositiveInt = 5000
-    """Batches."""
+    """Number of batches."""
     validate_every: PositiveInt = 500
-    """Steps between two looks at the validation pictures."""
+    """Steps between validations."""
 
 
 class PhotoCodecRecipe(Section):
@@ -68,26 +68,26 @@ class PhotoCodecRecipe(Section):
     """
 
     kind: Literal["compress-photos"]
-    """What kind of model it makes; see docs/training.md."""
+    """Kind of model; see docs/training.md."""
     name: Name
     """The model's name: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit. `--name` sets it."""
     summary: str
     """One line for its card."""
     default_for: tuple[Task, ...] = ()
-    """Tasks that it answers when a request names no model."""
+    """Tasks for which it is the default model."""
     quantisation: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=32)]
     """A step per rate, falling, for pixels 0 to 255: how coarsely symbols are rounded. Large ones make small files."""
     chroma: PositiveFloat = 1.0
     """The step of chroma, as a multiple of luma's."""
     price: PositiveFloat = 0.13
-    """What a bit may cost in squared steps while training; ln(2) / 6 = 0.116 where steps are small."""
+    """Price of a bit in squared steps in training; ln(2) / 6 = 0.116 for small steps."""
     default_rate: Annotated[int, Field(ge=0)] = 0
-    """Which rate is used when a request names none, counted from 0."""
+    """Index of the rate used if a request names none, from 0."""
     network: LappedConfig = LappedConfig()
     data: PlanesConfig = PlanesConfig()
     training: PhotoCodecTraining = PhotoCodecTraining()
     limits: tuple[str, ...] = ()
-    """Sentences for the card: what it cannot do."""
+    """Sentences for the card about its limits."""
 
     @model_validator(mode="after")
     def _rates(self) -> "PhotoCodecRecipe":

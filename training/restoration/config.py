@@ -31,11 +31,11 @@ class PhotosConfig(Section):
     licence: str = ""
     """Licence of the pictures, for the card."""
     validation: Validation = 20
-    """How many are kept back, evenly by name, at most a third; or a regular expression of their names."""
+    """Number of pictures held out, evenly by name, at most a third; or a regular expression of names."""
     test: Held = 0
-    """How many others are kept back for the figures alone, or an expression; 0: figures are of validation pictures."""
+    """Number of other pictures held out for the figures alone, or an expression; 0: figures are of validation ones."""
     sizes: tuple[Annotated[float, Field(gt=0.1, le=1.0)], ...] = (1.0, 0.85, 0.7)
-    """Scales at which training sees each photograph: a smaller one has finer detail per pixel. Of pairs only 1."""
+    """Scales at which training sees each photograph: a smaller one has finer detail per pixel. Pairs allow only 1."""
 
 
 def _are_known(kinds: dict[str, float]) -> dict[str, float]:
@@ -54,14 +54,14 @@ class DegradationConfig(Section):
     )
     """Kinds of noise in these proportions; see degradations.py."""
     untold: Share = 0.0
-    """Share of the patches without a level, from which the network learns to be blind. The service then passes none."""
+    """Share of the patches without a level, to train a blind network. If above 0, the service passes no level."""
 
 
 class LevelConfig(Section):
     """The estimator of the noise level, fitted on `patches` patches restored at every level; 0: none."""
 
     patches: Annotated[int, Field(ge=0)] = 1000
-    """Patches that the estimator of the noise level is fitted on, each restored at every level; 0: no estimator."""
+    """Patches for fitting the estimator of the noise level, each restored at every level; 0: no estimator."""
 
 
 class RestorationTraining(OptimisationConfig):
@@ -73,21 +73,21 @@ class RestorationTraining(OptimisationConfig):
     loss: Literal["l1", "mse", "psnr", "rmse"] = "l1"
     """l1 or mse, means over pixels; psnr or rmse: mean logarithm or root of each patch's squared error."""
     muon_learning_rate: Annotated[float, Field(gt=0.0)] = 1e-2
-    """Muon's peak."""
+    """Peak learning rate of Muon."""
     ema_decay: Share = 0.999
-    """Decay of the moving average of the weights, which is what is exported; 0 turns it off."""
+    """Decay of the moving average of the weights, which is exported; 0 turns it off."""
     batch_size: PositiveInt = 32
     """Patches in a batch, over all processes."""
     patch: PositiveInt = 64
     """Pixels of a patch's side, of the network's input."""
     candidates: PositiveInt = 1
-    """Patches drawn for each that is used: the one with the most detail."""
+    """Patches drawn for each one used, which is the one with the most detail."""
     steps: PositiveInt = 20_000
-    """Batches."""
+    """Number of batches."""
     start_from: Path | None = None
     """`models/<name>/<version>`: begin with its weights; the network may be larger."""
     validate_every: PositiveInt = 1000
-    """Steps between two looks at the validation pictures."""
+    """Steps between validations."""
 
 
 class RestorationRecipe(Section):
@@ -98,13 +98,13 @@ class RestorationRecipe(Section):
     """
 
     kind: Literal["denoise", "restore", "enhance", "blind"]
-    """What kind of model it makes; see docs/training.md."""
+    """Kind of model; see docs/training.md."""
     name: Name
     """The model's name: up to 63 of a-z, 0-9, - and _, beginning with a letter or digit. `--name` sets it."""
     summary: str
     """One line for its card."""
     default_for: tuple[Task, ...] = ()
-    """Tasks that it answers when a request names no model."""
+    """Tasks for which it is the default model."""
     scale: Annotated[int, Field(ge=2, le=8)] = 2
     """For enhance: factor on width and height. `--scale` sets it."""
     network: NetworkConfig = NetworkConfig()
@@ -113,7 +113,7 @@ class RestorationRecipe(Section):
     level: LevelConfig = LevelConfig()  # of denoise
     training: RestorationTraining = RestorationTraining()
     limits: tuple[str, ...] = ()
-    """Sentences for the card: what it cannot do."""
+    """Sentences for the card about its limits."""
 
     @model_validator(mode="after")
     def _blind_has_no_psnr(self) -> "RestorationRecipe":
