@@ -36,7 +36,7 @@ def slow_client(models_dir: Path, make_client: MakeClient, monkeypatch: pytest.M
 
 def held() -> int:
     """How many pictures of requests there are."""
-    return sum(isinstance(thing, (ImageFile, Restoration)) for thing in gc.get_objects())
+    return sum(type(thing) in {ImageFile, Restoration} for thing in gc.get_objects())
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ LEARNT = {"widths": (4, 6), "heights": (4, 6), "looks": LOOKS}
 
 
 @pytest.fixture
-def knowing(make_client: MakeClient, tmp_path: Path) -> TestClient:
+def knowing(make_client: MakeClient, models_dir: Path) -> TestClient:
     """The toy, which has noted what it learnt from: its score is the mean of x^2, its threshold 0.95."""
     anomaly: dict[str, Any] = {"score": "mean of x^2", "target_fpr": 0.05, "threshold": 0.95, "scores": SCORES}
-    publish_toy(tmp_path, manifest_changes={"anomaly": {**anomaly, "learnt": LEARNT}})
-    return make_client(models_dir=tmp_path)
+    publish_toy(models_dir, manifest_changes={"anomaly": {**anomaly, "learnt": LEARNT}})
+    return make_client()
 
 
 def test_an_image_like_those_learnt_is_good(knowing: TestClient) -> None:

@@ -71,7 +71,7 @@ def test_what_a_model_cannot_do_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="model digits-unet cannot encode; it offers denoise"):
         model.run("encode", model.read(DIGIT))
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(DataError, match="no PNG"):
+    with pytest.raises(DataError, match="not a PNG"):
         model.read(tmp_path / "text.png")
     with pytest.raises(VerifyError, match=r"holds no manifest\.json"):
         open_model(tmp_path)
