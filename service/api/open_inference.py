@@ -141,7 +141,7 @@ class Infer:
 
     @property
     def growth(self) -> int:
-        """How much larger the output is."""
+        """Enlargement of the output."""
         enhance = self.manifest.enhance
         return enhance.scale**2 if enhance is not None and self.task == "enhance" else 1
 

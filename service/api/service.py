@@ -47,13 +47,13 @@ class Service:
 
     @property
     def job_bounds(self) -> JobBounds:
-        """How many jobs are kept, and for how long."""
+        """Limits of the job queue: number of jobs and retention time."""
         settings = self.settings
         return JobBounds(settings.max_jobs, settings.max_jobs_bytes, settings.job_keep_s)
 
     @property
     def has_jobs(self) -> bool:
-        """Whether there is a queue to look at: its file is made with the first job, a server always has one."""
+        """Whether the job queue exists: its file is created with the first job, a database server always has one."""
         if self.settings.max_jobs == 0:
             return False
         file = jobs_file_of(self.settings.collections_url.get_secret_value())
@@ -61,7 +61,7 @@ class Service:
 
     @property
     def has_store(self) -> bool:
-        """Whether there is a database of collections to look at: its file is made when something is first put there."""
+        """Whether the database of collections exists: its file is created with the first write."""
         file = collections_file_of(self.settings.collections_url.get_secret_value())
         return file is None or file.exists()
 

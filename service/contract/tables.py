@@ -33,7 +33,7 @@ class SymbolTable(Frozen):
 
     @property
     def reach(self) -> int:
-        """The largest symbol, where as many lie below zero as above."""
+        """The largest symbol of a symmetric table."""
         return len(self.counts) // 2
 
     @property

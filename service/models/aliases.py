@@ -39,7 +39,7 @@ class Alias:
 
     @property
     def versions(self) -> frozenset[int]:
-        """All versions that requests or a roll back may need."""
+        """All versions that requests or a rollback may need."""
         named = (self.version, self.candidate, self.shadow, self.former)
         return frozenset(version for version in named if version is not None)
 

@@ -184,7 +184,7 @@ class Registry:
 
     @property
     def serving(self) -> list[Model]:
-        """The newest version of each model, and those loaded that an alias names: by name and version."""
+        """The newest version of each model, and the loaded versions of aliases, by name and version."""
         aliased = self._aliased
         models = {model.label: model for model in self.snapshot.model_by_name.values()}
         models |= {model.label: model for key, (_, model) in self._old.items() if key in aliased}

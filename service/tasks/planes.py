@@ -31,7 +31,7 @@ class Part:
 
     @property
     def alpha_plane(self) -> Pixels:
-        """The alpha in [0, 1], (1, h, w); (0, h, w) where it is no part of the result."""
+        """The alpha in [0, 1], (1, h, w); (0, h, w) if the result has none."""
         if self.alpha is None:
             return np.empty((0, *self.values.shape[2:]), np.float32)
         return np.divide(self.alpha, np.float32(255), dtype=np.float32)[None]

@@ -62,12 +62,12 @@ class Restoration:
 
     @property
     def scale(self) -> int:
-        """How much larger the result is."""
+        """Enlargement of the result."""
         return self.manifest.enhance.scale if self.is_enhance and self.manifest.enhance else 1
 
     @property
     def enlarged_alpha(self) -> NDArray[np.uint8] | None:
-        """The alpha, where the result needs a larger one."""
+        """The alpha to enlarge; None without enlargement."""
         return self.image.alpha if self.is_enhance else None
 
     @property
@@ -77,13 +77,13 @@ class Restoration:
 
     @property
     def is_luma_only(self) -> bool:
-        """Whether colour is only resampled."""
+        """Whether chroma is resampled without the graph."""
         enhance = self.manifest.enhance
         return self.is_enhance and enhance is not None and enhance.luma_only
 
     @property
     def takes_sigma(self) -> bool:
-        """Whether the graph has the noise level as an input."""
+        """Whether the graph takes the noise level."""
         return self.manifest.noise is not None and not self.is_enhance
 
     def cost(self, files: Sequence[ImageFile], batcher: Batcher) -> Cost:

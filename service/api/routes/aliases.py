@@ -104,9 +104,9 @@ async def put_alias(request: Request, name: ModelName, alias: AliasName) -> Resp
     },
 )
 async def roll_back_alias(request: Request, name: ModelName, alias: AliasName) -> Response:
-    """Take the candidate away. Where there is none, go back to the version that the alias named before.
+    """Remove the candidate. Without a candidate, return to the previous version.
 
-    Afterwards one version answers everything, and nothing is left to roll back to: a second call changes nothing.
+    Afterwards one version answers all requests. A second call is rejected and changes nothing.
     """
     service = service_of(request)
     slot_of(request).start(request, 1)

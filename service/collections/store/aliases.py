@@ -64,13 +64,13 @@ class AliasTable:
         return self._run(put)
 
     def roll_back(self, model: str, name: str) -> Alias:
-        """Take the candidate away; without one, name the version before. A shadow goes in either case.
+        """Remove the candidate; without one, return to the previous version. Remove a shadow in either case.
 
-        Nothing is left to roll back to then: a call that is sent twice must not go two steps back.
+        The alias then has no previous version, so that a repeated call cannot go two steps back.
 
         Raises:
-            AliasNotFound: There is no such alias.
-            NoFormerVersion: It has neither.
+            AliasNotFound: The alias is missing.
+            NoFormerVersion: The alias has neither a candidate nor a previous version.
         """
 
         def roll_back(ask: Ask) -> Alias:

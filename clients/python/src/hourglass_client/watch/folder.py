@@ -51,11 +51,11 @@ class Folder:
 
     @property
     def waiting(self) -> int:
-        """How many files have arrived and not been handed out."""
+        """Number of files that have arrived and are not yet yielded."""
         return len(self._pending)
 
     async def arrivals(self) -> AsyncIterator[tuple[Path, Stamp]]:
-        """Yield every finished file that is not known, with its stamp: those that are there, then those that come.
+        """Yield every complete new file with its stamp: existing files first, then arriving ones.
 
         Call `done` or `again` for each.
 
