@@ -81,7 +81,7 @@ def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
 
 
 def _quota(folder: Path) -> float | None:
-    """Return the cores that one cgroup allows; None where it says nothing."""
+    """Return the cores that one cgroup allows; None if it says nothing."""
     try:
         if (file := folder / "cpu.max").exists():  # version 2: "50000 100000", or "max 100000"
             quota, period = file.read_text().split()

@@ -19,7 +19,7 @@ def set_deadline(seconds: float) -> None:
 
 
 def deadline() -> float:
-    """Return the deadline of this request on the monotonic clock; infinity where there is none."""
+    """Return the deadline of this request on the monotonic clock; infinity if there is none."""
     return _END.get()
 
 

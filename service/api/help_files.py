@@ -16,7 +16,7 @@ _ROOTED = re.compile(rb'((?:href|src)="|"base":")/')  # the 404 page does not kn
 
 @cache
 def help_files() -> frozenset[str]:
-    """Return the path of every file of the help pages; empty where they have not been built."""
+    """Return the path of every file of the help pages; empty if they have not been built."""
     found: set[str] = set()
 
     def collect(folder: str) -> None:

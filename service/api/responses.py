@@ -54,7 +54,7 @@ def several_response(
         media_type: JSON for a list; NPY for one array; anything else for a ZIP, with what happened to each file in
             `results.json`.
         label: Label of the model.
-        names: Names of the files, as the client has them; None where it has none.
+        names: Names of the files, as the client has them; None if it has none.
 
     Raises:
         RequestError: As one array, where a file has a problem or the sizes differ.

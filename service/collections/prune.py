@@ -76,7 +76,7 @@ def needed(snapshot: Snapshot, models_dir: Path, store: Store | None, *, keep: i
     Args:
         snapshot: What is live, and every version on disk.
         models_dir: Where they are.
-        store: Database with aliases, collections and trainings; None where there is none yet.
+        store: Database with aliases, collections and trainings; None if there is none yet.
         keep: How many of the newest versions of each model stay. What is newer than the live one stays, too.
 
     Raises:

@@ -152,7 +152,7 @@ class Admission:
         """Count `images` for a slot.
 
         Raises:
-            QueueFull: They do not fit beside those of other requests.
+            QueueFull: The memory budget is used by other requests.
         """
         others = self.images - slot.images
         if others and others + images > self.max_images:

@@ -36,7 +36,7 @@ _MAX_JSON_PARTS = 200_000  # two quotation marks a string; 256 latents are 257 l
 
 
 def media_type(request: Request) -> str:
-    """Return the Content-Type without its parameters, lower case; empty where there is none."""
+    """Return the Content-Type without its parameters, lower case; empty if there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
@@ -104,7 +104,7 @@ async def read_raw_body(request: Request, cap: Cap) -> bytes:
 
     Raises:
         BodyTooLarge: The declared length, or what has arrived, is over the cap. The rest is not read.
-        QueueFull: There is no room for it beside those of other requests.
+        QueueFull: The memory budget is used by other requests.
         ClientDisconnect: The client left.
     """
     declared = request.headers.get("content-length", "")

@@ -62,7 +62,7 @@ class Budget:
         """Change the share that a request holds.
 
         Raises:
-            QueueFull: It does not fit beside the others.
+            QueueFull: The budget is used by other requests.
         """
         # One that takes more than a half is the only one of its kind, and must not keep the small ones out.
         new = Load(min(new.bytes, int(self.limit.bytes * _SHARE)), min(new.seconds, self.limit.seconds * _SHARE))
@@ -134,7 +134,7 @@ class Hold:
         """Change the share; omitted values stay unchanged.
 
         Raises:
-            QueueFull: There is no room for it.
+            QueueFull: The budget is used by other requests.
         """
         load = self.load
         new_bytes, new_seconds = load.bytes if bytes is None else bytes, load.seconds if seconds is None else seconds

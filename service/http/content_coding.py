@@ -20,7 +20,7 @@ def decode(body: bytes, coding: str, cap: Cap) -> bytes:
 
     Raises:
         UnsupportedEncoding: It is another coding, or several.
-        BodyTooLarge, MalformedBody: With what is wrong.
+        BodyTooLarge, MalformedBody: The message names the fault.
     """
     coding = coding.strip().lower()
     if coding in {"", "identity"}:

@@ -28,7 +28,7 @@ async def fetch_image(request: Request, settings: Settings, url: str) -> Part:
         InvalidParameter: The address leads to a host that is not allowed, or the request has a body, too.
         ImageUnreachable: The host does not answer with a file in time. Redirects are not followed.
         BodyTooLarge: The file is over `max_body_bytes`. The rest is not read.
-        QueueFull: There is no room for it beside those of other requests.
+        QueueFull: The memory budget is used by other requests.
     """
     target = AllowedHosts(settings.image_hosts, setting="image_hosts").target(url, parameter="image")
     if await read_plain_body(request, file_cap(settings)):

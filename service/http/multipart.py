@@ -15,7 +15,7 @@ class Part:
     """One field of a form.
 
     Attributes:
-        filename: What the client calls the file, at most 255 characters; None where it does not say.
+        filename: What the client calls the file, at most 255 characters; None if it does not say.
     """
 
     name: str

@@ -9,7 +9,7 @@ def negotiate(accept: str | None, offers: Sequence[str]) -> str:
     """Return the media type with the highest quality in `Accept`; of equals the earlier in `offers`.
 
     Args:
-        accept: The header, None where there is none.
+        accept: The header, None if there is none.
         offers: Media types, best first.
 
     Raises:

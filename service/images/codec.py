@@ -93,7 +93,7 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
     Raises:
         InvalidParameter: `form` says what this file has no use for.
         InvalidArray: Its floats do not fit their range.
-        UnsupportedMediaType, BrokenImage, UnsupportedImage, TooManyPixels, TooManyImages: With what is wrong.
+        UnsupportedMediaType, BrokenImage, UnsupportedImage, TooManyPixels, TooManyImages: The message names the fault.
     """
     outline = inspect(data, max_pixels=max_pixels, max_frames=max_frames)
     check_data(outline)

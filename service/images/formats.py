@@ -25,8 +25,8 @@ class Format:
         magic: What a file begins with.
         peek: Reads the head of a file, in bounded time.
         walk: Checks a whole file before a decoder sees it.
-        options: Options of Pillow's `save`, for a quality of 1 to 100; None where the format is only read.
-        animation: Animation of Pillow's `save` for several frames; None where the format holds one.
+        options: Options of Pillow's `save`, for a quality of 1 to 100; None if the format is only read.
+        animation: Animation of Pillow's `save` for several frames; None if the format holds one.
         longest_side: In pixels.
         has_alpha: It keeps transparency.
         has_16_bits: It keeps 16-bit grey.

@@ -9,9 +9,9 @@ class Header:
 
     Attributes:
         kind: Name of the image format, "NPY", or None if no reader knows the file.
-        width: In pixels; None where the head does not tell.
-        height: In pixels; None where the head does not tell.
-        is_colour: False for grey files. True where the head does not tell: readers of colour take grey, too.
+        width: In pixels; None if it is not in the header.
+        height: In pixels; None if it is not in the header.
+        is_colour: False for grey files. True if the header does not tell: readers of colour take grey, too.
         images: Images in an array (N, C, H, W); 1 for every other file.
         bytes_per_pixel: Bytes of a decoded pixel over all channels; a generous guess if the head does not tell.
         shape: Shape of an NPY array, as its header states it; () for image files.

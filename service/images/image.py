@@ -26,7 +26,7 @@ class Image:
     Attributes:
         values: (N, C, H, W), C is 1 (grey) or 3 (RGB): uint8, uint16, or float32 in [0, 1], which the noise of an
             array with a range of its own may leave. A file has N = 1.
-        alpha: (H, W), uint8; None where everything is opaque. Models never see it, results get it back.
+        alpha: (H, W), uint8; None if everything is opaque. Models never see it, results get it back.
         is_one_bit: The file had one bit per pixel; `values` are 0 and 255, and so are those of a result.
         array_rank: 2, 3 or 4 if it came as an array of that many axes; None for a file.
         media_type: Media type of the file it came as, "image/png"; None for others than we write.

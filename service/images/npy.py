@@ -35,7 +35,7 @@ def read_npy_image(data: bytes, *, max_pixels: int, max_images: int, form: Form 
         form: Their range, and the order of their axes.
 
     Raises:
-        InvalidArray, TooManyPixels, TooManyImages: With what is wrong.
+        InvalidArray, TooManyPixels, TooManyImages: The message names the fault.
     """
     dtype, shape, is_fortran, start = read_header(data)
     _check_type(dtype, form)

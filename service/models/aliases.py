@@ -24,7 +24,7 @@ class Alias:
         candidate: A version that answers a share of the pictures instead, or None.
         share: That share, in [0, 1].
         shadow: A version that sees the pictures, too; its answers are compared and thrown away. None for none.
-        former: The version before `version`, which a roll back brings back; None where there is none.
+        former: The version before `version`, which a roll back brings back; None if there is none.
         updated: UTC, ISO 8601.
     """
 
@@ -44,7 +44,7 @@ class Alias:
         return frozenset(version for version in named if version is not None)
 
     def chooses_candidate(self, contents: Iterable[bytes]) -> bool:
-        """Tell whether the candidate answers these files.
+        """Return whether the candidate answers these files.
 
         The digest of the files decides: the same ones always meet the same version, and those that meet the candidate
         at some share also do at a larger one.
@@ -90,7 +90,7 @@ class Aliases:
         """Return an alias of a model.
 
         Raises:
-            AliasNotFound: There is none.
+            AliasNotFound: The alias is missing.
         """
         known = self.by_model.get(model, {})
         if name not in known:

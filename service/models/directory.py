@@ -28,7 +28,7 @@ def list_versions(models_dir: Path) -> dict[str, tuple[int, ...]]:
 
 
 def is_there(manifest: Path) -> bool:
-    """Tell whether a version says what it is, or a link claims to."""
+    """Return whether a version says what it is, or a link claims to."""
     return manifest.is_file() or manifest.is_symlink()
 
 

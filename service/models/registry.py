@@ -134,7 +134,7 @@ class Registry:
 
         Raises:
             NotReady: The models are still being loaded.
-            ModelNotFound, VersionNotFound, AliasNotFound: There is none.
+            ModelNotFound, VersionNotFound, AliasNotFound: The model, version or alias is missing.
             InvalidParameter: Both an alias and a version are given.
         """
         name, version = self.resolve(name, version)

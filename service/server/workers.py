@@ -34,7 +34,7 @@ class Supervisor:
     a killed worker has not accepted yet go to another one.
 
     Raises:
-        NoTemporaryDirectory: There is none where the workers could share their counters.
+        NoTemporaryDirectory: The workers have no directory for shared counters.
     """
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:

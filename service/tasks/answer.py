@@ -63,7 +63,7 @@ class Answer:
         value: What `content` was made from, where several results are sent as one: a document or an array. With a
             picture, what else there is to say of it.
         resize: What was done to the image's size, or None.
-        sigma: How noisy the image was taken to be, 0-255 units; None where the model does not ask.
+        sigma: How noisy the image was taken to be, 0-255 units; None if the model does not ask.
     """
 
     media_type: str

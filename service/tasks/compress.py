@@ -118,7 +118,7 @@ class Decompress(OneJob):
 
         Raises:
             OtherDecoder: The file is not of this decoder and these tables.
-            BrokenContainer, TooManyPixels, InvalidArray, NotAcceptable: With what is wrong.
+            BrokenContainer, TooManyPixels, InvalidArray, NotAcceptable: The message names the fault.
         """
         file = self.file
         self.sizes = check_file(file, self.manifest, self.limits)

@@ -130,7 +130,7 @@ class DecompressPlanes:
 
         Raises:
             OtherDecoder: The file is not of this decoder and these tables.
-            BrokenContainer, TooManyPixels, InvalidArray, NotAcceptable: With what is wrong.
+            BrokenContainer, TooManyPixels, InvalidArray, NotAcceptable: The message names the fault.
         """
         sizes = check_file(self.file, self.manifest, self.limits)
         media_type = image_type_of(self.file, sizes, self.accept)

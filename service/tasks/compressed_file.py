@@ -109,7 +109,7 @@ def write_file(
     Args:
         manifest: Manifest of the model whose decoder reads it.
         rate: Index of the rate it was written at.
-        sizes: Height and width of every image, or one where they all have it; none where it is the model's own.
+        sizes: Height and width of every image, or one where they all have it; none if it is the model's own.
         payload: The coded symbols.
         symbols: Those that `payload` holds, for their checksum.
         count: Images.
@@ -137,7 +137,7 @@ def check_file(file: Container, manifest: Manifest, limits: InputLimits) -> list
 
     Raises:
         OtherDecoder: The file is not of this decoder and these tables.
-        BrokenContainer, TooManyPixels: With what is wrong.
+        BrokenContainer, TooManyPixels: The message names the fault.
     """
     compression = compression_of(manifest)
     decoder, tables = digests_of(manifest)

@@ -111,7 +111,7 @@ def choose_labels(
     The one label that was asked for, or each as often as in training.
 
     Returns:
-        (count,), or None where the model knows no labels.
+        (count,), or None if the model knows no labels.
 
     Raises:
         InvalidParameter: The label is none of the model's.

@@ -27,7 +27,7 @@ def read_npy_latents(data: bytes, *, dim: int, max_latents: int) -> tuple[NDArra
     """Read latents (N, dim) from an NPY file (dim,) or (N, dim), float32. Also return whether it is a single one.
 
     Raises:
-        InvalidArray, InvalidLatent, TooManyImages: With what is wrong.
+        InvalidArray, InvalidLatent, TooManyImages: The message names the fault.
     """
     dtype, shape, is_fortran, start = read_header(data)
     if dtype.newbyteorder("=") != np.float32:
@@ -53,7 +53,7 @@ def read_json_latents(
 
     Raises:
         MalformedBody: It is no JSON. NaN, lone surrogates and nesting beyond any use are not JSON here.
-        InvalidLatent, TooManyImages: With what is wrong.
+        InvalidLatent, TooManyImages: The message names the fault.
     """
     latents, is_single, made_by = _open_document(parse_json(data))
     if (made_by.get("model", model), made_by.get("version", version)) != (model, version):

@@ -19,7 +19,7 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 
 
 def is_wanted(environ: Mapping[str, str]) -> bool:
-    """Tell whether the standard variables name a collector, and do not turn the exporter or all of it off.
+    """Return whether the standard variables name a collector, and do not turn the exporter or all of it off.
 
     Raises:
         TracingUnavailable: They do, and what sends spans there is not installed.

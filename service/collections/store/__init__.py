@@ -135,14 +135,14 @@ class Store(Protocol):
         """Return an item and the time of its last change.
 
         Raises:
-            ItemNotFound: There is none.
+            ItemNotFound: The item is missing.
         """
 
     def remove(self, name: str, item_id: str) -> None:
         """Remove an item.
 
         Raises:
-            ItemNotFound: There is none.
+            ItemNotFound: The item is missing.
         """
 
     def entries(self, name: str, *, after: str, limit: int) -> list[Entry]:
@@ -222,5 +222,5 @@ def jobs_file_of(url: str) -> Path | None:
 
 
 def collections_file_of(url: str) -> Path | None:
-    """Return the file of the collections; None where a server has them."""
+    """Return the file of the collections; None if a server has them."""
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None

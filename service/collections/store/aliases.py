@@ -37,7 +37,7 @@ class AliasTable:
         """Return one of them.
 
         Raises:
-            AliasNotFound: There is none.
+            AliasNotFound: The alias is missing.
         """
         return self._run(lambda ask: self._find(ask, model, name))
 
@@ -89,7 +89,7 @@ class AliasTable:
         """Remove an alias.
 
         Raises:
-            AliasNotFound: There is none.
+            AliasNotFound: The alias is missing.
         """
 
         def remove(ask: Ask) -> None:

@@ -120,7 +120,7 @@ class Feedback:
         """Remove a picture.
 
         Raises:
-            FeedbackNotFound: There is none.
+            FeedbackNotFound: The picture is missing.
         """
 
         def remove(ask: Ask) -> None:

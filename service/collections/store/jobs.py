@@ -178,7 +178,7 @@ class JobQueue:
             max_attempts: Most workers that may begin it; after them it has failed.
 
         Raises:
-            JobsFull: There is no room for it.
+            JobsFull: The queue is full.
         """
         job_id, size = new_id(), len(payload) + OVERHEAD_BYTES
 
@@ -207,7 +207,7 @@ class JobQueue:
         """Lease the oldest job that is queued or whose lease has expired.
 
         Returns:
-            None where there is none.
+            None if there is none.
         """
 
         def lease(ask: Ask) -> Lease | None:
@@ -301,16 +301,16 @@ class JobQueue:
         """Return a job.
 
         Raises:
-            JobNotFound: There is none, or it is another owner's.
+            JobNotFound: The job is missing, or belongs to another owner.
         """
         return self._transaction(lambda ask: self._find(ask, job_id, owner))
 
     def result(self, job_id: str, owner: str | None = None) -> tuple[Job, str, bytes]:
-        """Return an ended job, the head of its result, and the result; both are empty where it has failed.
+        """Return an ended job, the head of its result, and the result; both are empty if it has failed.
 
         Raises:
-            JobNotFound: There is none.
-            JobNotDone: It has not ended.
+            JobNotFound: The job is missing.
+            JobNotDone: The job has not ended.
         """
 
         def result(ask: Ask) -> tuple[Job, str, bytes]:
@@ -330,7 +330,7 @@ class JobQueue:
         """Cancel a job, or delete one that has ended.
 
         Raises:
-            JobNotFound: There is none.
+            JobNotFound: The job is missing.
         """
 
         def remove(ask: Ask) -> None:

@@ -121,7 +121,7 @@ class Trainings:
         """Return a training with its log and card.
 
         Raises:
-            TrainingNotFound: There is none.
+            TrainingNotFound: The training is missing.
         """
 
         def find(ask: Ask) -> tuple[Training, Outcome]:
@@ -189,7 +189,7 @@ class Trainings:
         """Record the approval of a version.
 
         Raises:
-            TrainingNotFound: There is no such training.
+            TrainingNotFound: The training is missing.
             TrainingNotReady: It has made no version, or that was approved already.
         """
 
@@ -211,7 +211,7 @@ class Trainings:
         """Delete a training and return it.
 
         Raises:
-            TrainingNotFound: There is none.
+            TrainingNotFound: The training is missing.
         """
 
         def remove(ask: Ask) -> Training:

@@ -29,7 +29,7 @@ Map = NDArray[np.float32]
 class _Finding:
     """One image: its score, its map in the size that was sent, and the threshold of the map.
 
-    `level` is None where that is not known: the image is normal, and the model was calibrated without map peaks.
+    `level` is None if that is not known: the image is normal, and the model was calibrated without map peaks.
     """
 
     score: float

@@ -4,7 +4,7 @@
         hourglass.denoise("noisy.png").save("clean.png")
         if hourglass.anomaly("part.png").p_value < 0.01: ...
 
-`AsyncHourglass` has the same methods to await. docs/client.md has all of it.
+`AsyncHourglass` has the same methods to await. See docs/client.md for the full reference.
 """
 
 from hourglass_client.aio import AsyncHourglass

@@ -1,4 +1,4 @@
-"""The client for asyncio, and what `sync.py` is generated from: run `python clients/python/make_sync.py`."""
+"""The client for asyncio. `python clients/python/make_sync.py` generates `sync.py` from it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -33,13 +33,13 @@ class AsyncHourglass:
     """An asynchronous client of a Hourglass service.
 
     Args:
-        url: Where it is.
-        key: Key of the API, where the service wants one.
-        timeout_s: For connecting, and for each pause between bytes of an answer.
-        retry: How often to ask again when the service is busy or the connection fails.
-        layout: Layout of arrays, sent and answered: "chw", or "hwc" as OpenCV and scikit-image have them.
-        channels: Channels of colour arrays: "rgb", or "bgr" as OpenCV has them.
-        transport: Instead of the network, for tests.
+        url: Address of the service.
+        key: API key, if the service requires one.
+        timeout_s: Timeout for connecting, and for each pause between bytes of an answer.
+        retry: Retries when the service is busy or the connection fails.
+        layout: Layout of arrays, sent and received: "chw", or "hwc" as in OpenCV and scikit-image.
+        channels: Channels of colour arrays: "rgb", or "bgr" as in OpenCV.
+        transport: Replaces the network in tests.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class AsyncHourglass:
     ) -> Picture:
         """Denoise an image; `accept` chooses the format, such as "image/webp".
 
-        `sigma` is the noise level, 0-255 units, estimated if left out; `strength` blends with what is sent;
+        `sigma` is the noise level, 0-255 units, estimated if left out; `strength` blends with the original;
         `thorough` averages over eight orientations: a little better, in eight times the time; `quality` is that of a
         JPEG or WebP answer, 1 to 100; `metadata="keep"` keeps EXIF data.
         """
@@ -291,12 +291,12 @@ class AsyncHourglass:
         share: float | None = None,
         shadow: int | None = None,
     ) -> Alias:
-        """Let an alias mean a version; `candidate` answers a `share` of the pictures, `shadow` is only compared."""
+        """Set the version of an alias; `candidate` answers a `share` of the pictures, `shadow` is only compared."""
         meaning = {"version": version, "candidate": candidate, "share": share, "shadow": shadow}
         return await self.send(calls.set_alias(model, alias, meaning))
 
     async def roll_back(self, model: str, alias: str) -> Alias:
-        """Take the candidate of an alias away or, without one, go back to the version that it named before."""
+        """Remove the candidate of an alias or, without one, return to its previous version."""
         return await self.send(calls.roll_back(model, alias))
 
     async def delete_alias(self, model: str, alias: str) -> None:
@@ -322,10 +322,10 @@ class AsyncHourglass:
         """Yield each file with its answer or problem, with several requests at a time and a progress bar.
 
         Args:
-            ask: What to do with a file, such as `hourglass.denoise`.
+            ask: Method to call with each file, such as `hourglass.denoise`.
             paths: Files, and folders of images.
-            at_once: Requests at a time: the service makes batches of them.
-            what: Is being done, for the progress bar, which has the rate and the time that is left.
+            at_once: Concurrent requests, which the service batches.
+            what: Label of the progress bar.
         """
         files = find_images(paths)
         with tqdm(total=len(files), desc=what, unit=" images", delay=_SILENT_S, disable=None, leave=False) as bar:
@@ -352,7 +352,7 @@ class AsyncHourglass:
             query: Other parameters of the endpoint, such as `thorough=True`.
 
         Raises:
-            Problem: The service refuses. A job whose answer was lost on the way may run twice.
+            Problem: The service rejects the job. If the answer is lost, a retried job may run twice.
         """
         return await self.send(
             jobs.submit(endpoint, image, accept=accept, webhook=webhook, query=query, order=self._order)
@@ -393,8 +393,8 @@ class AsyncHourglass:
         """Send a call, with as many attempts as `retry` allows, and return its answer.
 
         Raises:
-            Problem: The service says no.
-            Unreachable: It says nothing.
+            Problem: The service answers with an error.
+            Unreachable: The service does not answer.
         """
         attempts = Attempts(call, self._retry, self._http.base_url)
         while True:

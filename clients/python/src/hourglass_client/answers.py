@@ -1,4 +1,4 @@
-"""What comes back, as types."""
+"""Types of answers."""
 
 import io
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ class Picture:
     Attributes:
         content: The file.
         media_type: Media type of `content`: image/png, application/x-npy, application/zip ...
-        model: "name/version" of who made it.
-        resize: What was done to the size on the way, or None.
-        seed: Draws it again, if it was drawn.
-        order: How `array` lies in memory.
+        model: "name/version" of the model.
+        resize: Resizing applied by the service, or None.
+        seed: Seed that reproduces a generated picture, or None.
+        order: Order of the axes and channels of `array`.
     """
 
     content: bytes
@@ -62,7 +62,7 @@ class Picture:
     def array(self) -> NDArray[Any]:
         """Return an array: uint8 or uint16 for an image, the sent dtype for NPY.
 
-        (H, W), (C, H, W) or (N, C, H, W), RGB, unless the client was told another order of arrays.
+        (H, W), (C, H, W) or (N, C, H, W), RGB, unless the client has another order of arrays.
         """
         if self.media_type == NPY_TYPE:
             array: NDArray[Any] = np.load(io.BytesIO(self.content), allow_pickle=False)
@@ -99,18 +99,18 @@ class Verdict:
     """The anomaly verdict on an image.
 
     Attributes:
-        score: From the model.
-        threshold: From which on an image is anomalous.
+        score: Anomaly score of the model.
+        threshold: Score from which an image is anomalous.
         is_anomalous: `score >= threshold`.
-        p_value: Share of normal images that look at least this unusual.
+        p_value: Share of calibration images with at least this score, including this image.
         regions: The most unusual parts, largest first; none if it is normal.
         model: "name/version".
         max_fpr: The share of normal images that are flagged at this threshold.
-        map_threshold: From where on a place in the map is unusual; None where the model does not know.
-        calibration_images: How many normal images the model was calibrated with.
-        smallest_fpr: The smallest `max_fpr` that this many images can promise.
+        map_threshold: Map value from which a position is unusual; None if it is not calibrated.
+        calibration_images: Number of normal images of the calibration.
+        smallest_fpr: Smallest `max_fpr` that these images can guarantee.
         verdict: "good", "review" or "anomalous".
-        unlike_training: How it differs in kind from the training images: its score is then unreliable.
+        unlike_training: Differences in kind from the training images, which make the score unreliable.
     """
 
     score: float
@@ -149,8 +149,8 @@ class Classification:
     Attributes:
         label: The most confident one.
         confidence: Its share of the vote.
-        labels: Every label that was voted for, with its share, the most confident first.
-        neighbours: Who voted.
+        labels: Share of every label among the votes, largest first.
+        neighbours: The neighbours that voted.
     """
 
     label: str
@@ -175,13 +175,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Alias:
-    """What `<model>@<name>` means.
+    """An alias `<model>@<name>` and its versions.
 
     Attributes:
         version: The version that answers.
         candidate: A version that answers a `share` of the pictures, or None.
         shadow: A version whose answers are only compared, or None.
-        former: The version that a roll back brings back, or None.
+        former: The version that a rollback returns to, or None.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""How the arrays of a caller lie in memory, and how they become what the service takes: (C, H, W), RGB."""
+"""Conversion between a caller's order of arrays and the service's: (C, H, W), RGB."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,12 +17,12 @@ class ArrayOrder:
     """The order of axes and of channels in a caller's arrays, sent and answered alike.
 
     Args:
-        layout: "chw": (H, W), (C, H, W) or (N, C, H, W), as PyTorch has it. "hwc": (H, W), (H, W, C) or (N, H, W, C),
-            as Pillow, scikit-image and OpenCV have it.
-        channels: "rgb", or "bgr" as OpenCV has it. Alpha, a fourth channel, stays last.
+        layout: "chw": (H, W), (C, H, W) or (N, C, H, W), as in PyTorch. "hwc": (H, W), (H, W, C) or (N, H, W, C), as in
+            Pillow, scikit-image and OpenCV.
+        channels: "rgb", or "bgr" as in OpenCV. Alpha, a fourth channel, stays last.
 
     Raises:
-        ValueError: Neither is one of these words.
+        ValueError: The layout or the channels are unknown.
     """
 
     layout: Layout = "chw"
@@ -35,10 +35,10 @@ class ArrayOrder:
             raise ValueError(f"channels {self.channels!r} must be rgb or bgr")
 
     def to_service(self, array: Array) -> Array:
-        """Return an array of the caller as (H, W), (C, H, W) or (N, C, H, W), RGB.
+        """Convert an array of the caller to (H, W), (C, H, W) or (N, C, H, W), RGB.
 
         Raises:
-            ValueError: The layout is "hwc" and the last axis holds no 1 to 4 channels.
+            ValueError: The layout is "hwc" and the last axis does not have 1 to 4 channels.
         """
         if array.ndim < 3:
             return array
@@ -51,7 +51,7 @@ class ArrayOrder:
         return self._swapped(array)
 
     def from_service(self, array: Array) -> Array:
-        """Return a (H, W), (C, H, W) or (N, C, H, W) array of the service in the caller's order."""
+        """Convert a (H, W), (C, H, W) or (N, C, H, W) array of the service to the caller's order."""
         if array.ndim < 3:
             return array
         array = self._swapped(array)

@@ -1,4 +1,4 @@
-"""What is sent of an image: a file as it is, a PNG of a Pillow image, an NPY of an array; several as a form."""
+"""Request bodies of images: files unchanged, Pillow images as PNG, arrays as NPY; several as a form."""
 
 import io
 import uuid
@@ -31,8 +31,8 @@ def to_body(image: ImageLike, order: ArrayOrder = SERVICE_ORDER) -> Body:
 
     Raises:
         OSError: A path cannot be read.
-        TypeError: It is no image.
-        ValueError: An array does not lie as `order` says.
+        TypeError: The value is not an image.
+        ValueError: An array does not fit `order`.
     """
     match image:
         case str() | Path():

@@ -1,4 +1,4 @@
-"""Every request that a client can make, and what to make of its answer. Nothing here talks to anyone."""
+"""All requests of the clients and the parsers of their answers, without any I/O."""
 
 import io
 import json
@@ -210,7 +210,7 @@ def item_path(collection: str, item_id: str) -> str:
 
 
 def aliases(model: str) -> Call[list[Alias]]:
-    """Return the aliases of a model."""
+    """Make a call that lists the aliases of a model."""
 
     def read(_: Headers, content: bytes) -> list[Alias]:
         return [alias_of(document) for document in json.loads(content)["aliases"]]
@@ -219,19 +219,19 @@ def aliases(model: str) -> Call[list[Alias]]:
 
 
 def set_alias(model: str, alias: str, meaning: Mapping[str, object]) -> Call[Alias]:
-    """Let an alias mean a version."""
+    """Make a call that sets the version of an alias."""
     document = {name: value for name, value in meaning.items() if value is not None}
     headers = {"Content-Type": JSON_TYPE}
     return Call("PUT", alias_path(model, alias), _read_alias, {}, headers, json.dumps(document).encode())
 
 
 def roll_back(model: str, alias: str) -> Call[Alias]:
-    """Take back the last change of an alias."""
+    """Make a call that rolls back an alias."""
     return Call("POST", f"{alias_path(model, alias)}/rollback", _read_alias)
 
 
 def alias_path(model: str, alias: str) -> str:
-    """Return the address of an alias."""
+    """Return the path of an alias."""
     return f"/models/{quote(model, safe='')}/aliases/{quote(alias, safe='')}"
 
 

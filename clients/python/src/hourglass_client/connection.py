@@ -1,4 +1,4 @@
-"""What both clients share: how they connect, and what they make of an attempt that failed."""
+"""Shared code of both clients: connection options, and the handling of failed attempts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ def http_options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
     """Return the options of both clients for httpx.
 
     Raises:
-        ValueError: `url` is no address of a web server.
+        ValueError: `url` is not an HTTP address.
     """
     try:
         parsed = httpx.URL(url)
@@ -44,11 +44,11 @@ class Repeat:
 
 
 class Attempts(Generic[T]):
-    """The attempts at one call: what each one led to, and when to give up.
+    """The attempts at one call, their results, and when to give up.
 
     Args:
-        call: What is asked.
-        retry: How often and when to ask again.
+        call: The call.
+        retry: Number and timing of retries.
         url: URL of the service, for messages.
     """
 
@@ -61,7 +61,7 @@ class Attempts(Generic[T]):
         """Decide whether to retry after a failed connection.
 
         Raises:
-            Unreachable: Nothing more is worth trying.
+            Unreachable: All attempts have failed.
         """
         self._lost_an_answer = True
         reason = str(error) or type(error).__name__
@@ -72,7 +72,7 @@ class Attempts(Generic[T]):
         """Decide whether to return, retry or raise after a response.
 
         Raises:
-            Problem: The service refuses, and asking again would not help.
+            Problem: The service answers with an error that a retry would not help.
         """
         if response.is_success:
             return Answered(self._call.read(response.headers, response.content))

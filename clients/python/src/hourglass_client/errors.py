@@ -1,5 +1,5 @@
 # ruff: noqa: N818  a name says what is wrong; "Error" after every one of them adds nothing
-"""What a client can run into.
+"""Exceptions of the client.
 
 ClientError
 ├── Unreachable       no answer at all: connection refused, broken, or timed out
@@ -32,7 +32,7 @@ class Problem(ClientError):
         status: HTTP status.
         code: Stable, for programs: "broken-image". docs/errors.md lists them.
         detail: What happened, with which value, and what would work.
-        request_id: What to look for in the service's log; None where it sent none.
+        request_id: Request id in the service's log; None if the answer has none.
     """
 
     def __init__(self, status: int, code: str, detail: str, request_id: str | None = None) -> None:

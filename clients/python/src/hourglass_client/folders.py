@@ -1,4 +1,4 @@
-"""Files and folders of images, where what is made of them goes, and how it is written."""
+"""Files and folders of images, the paths of outputs, and how outputs are written."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _SYSTEM_FOLDERS = {"__MACOSX"}
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
     """Return the given files and all images in the given folders and their subfolders, by extension, in order of names.
 
-    What is hidden (`.thumbnails/`, `._photo.jpg`) is left out.
+    Hidden files and folders (`.thumbnails/`, `._photo.jpg`) are skipped.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -23,7 +23,7 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def is_image_below(file: Path, folder: Path) -> bool:
-    """Tell whether `find_images` would take the file from the folder."""
+    """Return whether `find_images` would return the file for the folder."""
     if file.suffix.lower() not in _ENDINGS:
         return False
     if any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in file.relative_to(folder).parts):
@@ -35,7 +35,7 @@ def some_images(paths: Sequence[str | Path]) -> list[Path]:
     """Return `find_images`, or raise an error if there are none.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The paths have no images.
     """
     found = find_images(paths)
     if not found:
@@ -46,10 +46,10 @@ def some_images(paths: Sequence[str | Path]) -> list[Path]:
 def targets(inputs: Sequence[Path], output: Path, ending: str) -> dict[Path, Path]:
     """Return the output path of every file.
 
-    In the output folder as the file lies below the folder that was named.
+    Outputs keep the folder structure of the inputs.
 
     Raises:
-        ValueError: Two would go to the same place, or one over an image that was named.
+        ValueError: Two outputs have the same path, or one would overwrite an input.
     """
     target_by_file: dict[Path, Path] = {}
     file_by_target: dict[Path, Path] = {}

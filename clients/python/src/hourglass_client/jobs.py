@@ -1,4 +1,4 @@
-"""Jobs: requests that the service takes now and answers later."""
+"""Jobs: requests that the service accepts now and answers later."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -21,11 +21,11 @@ class Job:
     Attributes:
         id: Id of the job. Keep it to ask for the job from another process.
         state: "queued", "running", "done" or "failed".
-        done: Tiles that are done.
-        of: Tiles of all files that have been read so far.
+        done: Number of finished tiles.
+        of: Number of tiles of all files read so far.
         position: Number of jobs that wait before it, or None once it has left the queue.
-        detail: What went wrong, if it has failed.
-        read: Reads the result.
+        detail: Error message, if it has failed.
+        read: Parses the result.
     """
 
     id: str
@@ -57,7 +57,7 @@ def submit(
     """Make the call that submits a job. Its answer is a `Job` that knows how to read the result.
 
     Raises:
-        ValueError: `endpoint` takes no single image.
+        ValueError: `endpoint` does not take a single image.
     """
     call: Call[Any]  # of one of `Result`
     match endpoint:

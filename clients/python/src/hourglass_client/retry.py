@@ -1,7 +1,7 @@
-"""Whether to ask again, and when.
+"""Number and timing of retries.
 
-Every request of this client can be repeated: most change nothing, PUT replaces an item by the same one, and a DELETE
-whose answer was lost may find nothing more to delete, which `connection.Attempts` takes for done.
+Every request of this client can be repeated: most change nothing, PUT replaces an item by the same one, and a retried
+DELETE may answer 404, which `connection.Attempts` takes for success.
 """
 
 import random
@@ -18,10 +18,10 @@ class Retry:
     """When and how often a client retries.
 
     Args:
-        times: How often to ask again; 0 never does.
-        first_s: The first pause where the service names none; each further one is twice as long, and a random part of
-            it is left out, so that many clients do not come back at the same moment.
-        most_s: The longest pause. A service that asks for more is asked no more.
+        times: Maximum number of retries; 0 turns them off.
+        first_s: First pause if the answer has no `Retry-After`. Each further pause is twice as long. All are shortened
+            by random jitter, so that many clients do not retry at the same time.
+        most_s: Longest pause. If `Retry-After` is longer, the client gives up.
     """
 
     times: int = 4
@@ -32,7 +32,7 @@ class Retry:
         """Return seconds until the next attempt, or None to give up.
 
         Args:
-            attempt: The one that failed, from 0.
+            attempt: Index of the failed attempt, from 0.
             status: Status of the answer; None if there was none.
             headers: Headers of the answer, in lower case.
         """

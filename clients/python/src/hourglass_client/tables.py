@@ -35,9 +35,9 @@ def row_of(file: Path | str, verdict: Verdict) -> dict[str, Any]:  # Any: number
 
 
 def verdict_frame(answers: Iterable[tuple[Path, Verdict | Exception]]) -> "pd.DataFrame":
-    """Return a pandas DataFrame of the verdicts that `each` gives.
+    """Return a pandas DataFrame of the verdicts that `each` yields.
 
-    A row for every file, its problem in the column `problem`.
+    It has a row for every file; the column `problem` has the error of a file without a verdict.
 
     Raises:
         ImportError: pandas is not installed; `pip install 'hourglass-client[pandas]'`.

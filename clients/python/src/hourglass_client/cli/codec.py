@@ -1,4 +1,4 @@
-"""`hourglass compress` and `decompress`, and which model compresses."""
+"""`hourglass compress` and `decompress`, and the choice of the model."""
 
 import argparse
 from collections.abc import Sequence
@@ -57,8 +57,8 @@ def _decompress(hourglass: Hourglass, options: argparse.Namespace) -> int:
 def suiting(hourglass: Hourglass, files: Sequence[Path]) -> tuple[str | None, str]:
     """Choose the model to compress the images, None for the default, and return the reason.
 
-    A model of a fixed size is worth it only for what it was trained on. It is taken if all images have exactly its
-    size, it gives back a sample of them, and their file is smaller than by the default.
+    A model of a fixed size is useful only for images like its training images. It is chosen if all images have exactly
+    its size, it reconstructs a sample of them well, and their file is smaller than by the default.
     """
     compressing = [model for model in hourglass.models() if "compress" in model.tasks]
     if len(compressing) < 2:
@@ -89,7 +89,7 @@ def suiting(hourglass: Hourglass, files: Sequence[Path]) -> tuple[str | None, st
 
 
 def _shape(file: Path) -> tuple[int, int, bool] | None:
-    """Return height, width, and whether it is grey; None for what Pillow cannot open."""
+    """Return height, width, and whether the image is grey; None if Pillow cannot open the file."""
     try:
         with Image.open(file) as picture:
             return picture.height, picture.width, picture.mode in {"1", "L"}

@@ -1,4 +1,4 @@
-"""`hourglass put`, `search` and `classify`: images into a collection, and what is like others."""
+"""`hourglass put`, `search` and `classify`: collections on the command line."""
 
 import argparse
 from collections.abc import Callable

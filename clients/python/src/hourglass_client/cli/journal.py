@@ -13,11 +13,11 @@ _FOLDER_RECORD = ".hourglass.json"
 
 
 class Journal:
-    """A file with a line of JSON for every finished image, after one that says what was asked.
+    """A file with a line of JSON for the request, then one for every finished image.
 
     Args:
         path: The file; created if missing, restarted if the request differs.
-        asked: What makes the rows comparable: the command and its options.
+        asked: The request: the command and its options.
     """
 
     def __init__(self, path: Path, asked: Mapping[str, Any]) -> None:
@@ -43,7 +43,7 @@ class Journal:
         self._file.close()
 
     def row(self, file: Path) -> Row | None:
-        """Return the row of a file that is finished and has not been changed since."""
+        """Return the row of a file that is finished and unchanged since."""
         name = str(file)
         if name in self._row_by_file and self._stamp_by_file[name] == _stamp(file):
             return self._row_by_file[name]
@@ -57,14 +57,14 @@ class Journal:
         return None
 
     def add(self, file: Path, row: Row) -> None:
-        """Keep the row of a file that is finished."""
+        """Add the row of a finished file."""
         name, stamp = str(file), _stamp(file)
         self._file.write(json.dumps({"file": name, "stamp": stamp, "row": row}) + "\n")
         self._file.flush()
         self._row_by_file[name], self._stamp_by_file[name] = row, stamp
 
     def remove(self) -> None:
-        """Delete the file: everything is done."""
+        """Delete the journal, once all files are finished."""
         self._file.close()
         self._path.unlink()
 

@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, options, complaints, and the loop over many files."""
+"""Shared code of the commands: exit codes, options, messages, and the loop over many files."""
 
 import argparse
 import os
@@ -58,10 +58,10 @@ def for_each(
     at_once: int,
     what: str,
 ) -> int:
-    """Ask about every file and pass on the answers, in order. Problems go to standard error; how many there were.
+    """Send every file and pass on the answers, in order. Print problems to standard error and return their number.
 
     Raises:
-        Unreachable: The service is gone: asking about the rest would only take time.
+        Unreachable: The service does not answer, so the rest is not sent.
     """
     problems = 0
     for file, answer in hourglass.each(ask, files, at_once=at_once, what=what):
@@ -91,7 +91,7 @@ def type_of(output: Path, *, more: Mapping[str, str] = MappingProxyType({})) -> 
     """Return the media type of a file extension.
 
     Raises:
-        ValueError: It stands for none.
+        ValueError: The extension is unknown.
     """
     ending, type_by_ending = output.suffix.lower(), {**TYPE_BY_ENDING, **more}
     if ending not in type_by_ending:

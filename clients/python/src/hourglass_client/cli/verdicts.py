@@ -132,5 +132,5 @@ def _table(file: TextIO) -> "csv.DictWriter[str]":
 
 
 def _cells(file: Path, row: Row | None) -> Row:
-    """Return the cells of a file; all but its name are empty where there is no verdict."""
+    """Return the cells of a file; all but its name are empty if there is no verdict."""
     return {"file": str(file)} if row is None else {**row, "is_anomalous": int(row["is_anomalous"])}

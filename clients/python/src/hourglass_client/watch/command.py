@@ -1,4 +1,4 @@
-"""`hourglass watch FOLDER`: judge what arrives, and tell it."""
+"""`hourglass watch FOLDER`: judge arriving images and report the verdicts."""
 
 import argparse
 import asyncio
@@ -89,7 +89,7 @@ def _check_video(options: argparse.Namespace) -> None:
 
 
 def _check_model(hourglass: Hourglass, options: argparse.Namespace) -> None:
-    """Raise for a model that is not there or finds no anomalies: a mistake in the command, best said at once."""
+    """Raise an error at the start if the model is missing or does not offer the anomaly task."""
     if options.model is None:
         return
     tasks = hourglass.model(options.model, version=options.version)["tasks"]

@@ -1,4 +1,4 @@
-"""The images that arrive in a folder, each as soon as nobody writes to it any more."""
+"""Images that arrive in a folder, each once it is complete."""
 
 import asyncio
 import contextlib
@@ -25,13 +25,13 @@ class _Arriving:
 
 
 class Folder:
-    """A folder that is watched.
+    """A watched folder.
 
     Args:
-        path: The folder; deeper ones count, too.
-        is_known: Whether a file, by its path below the folder and its stamp, has been judged.
-        ignored: Folders in it that are not watched.
-        settle_s: A file is finished when it has not changed for so long.
+        path: The folder, watched recursively.
+        is_known: Returns whether a file, by its path below the folder and its stamp, has been judged.
+        ignored: Subfolders that are not watched.
+        settle_s: Seconds without a change after which a file is complete.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class Folder:
                 await listening
 
     def done(self, file: Path) -> None:
-        """Note that a file has been judged; it comes again if it changed meanwhile."""
+        """Mark a file as judged; it is yielded again if it changed meanwhile."""
         self._handed_out.discard(file)
         self._note(file)
 
     def again(self, file: Path) -> None:
-        """Hand a file out again once it has settled: it was not complete after all."""
+        """Yield an incomplete file again once it has settled."""
         self._handed_out.discard(file)
         self._pending[file] = _Arriving(None, time.monotonic(), time.monotonic() + _AGAIN_S)
         self._changed.set()
@@ -127,7 +127,7 @@ class Folder:
                 self._changed.set()
 
     def _finished(self) -> list[tuple[Path, Stamp]]:
-        """Take what has settled, the oldest first."""
+        """Remove and return the settled files, oldest first."""
         found: list[tuple[Path, Stamp]] = []
         for file, arriving in list(self._pending.items()):
             try:

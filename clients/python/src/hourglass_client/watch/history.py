@@ -1,7 +1,7 @@
-"""The history of a watched folder in SQLite: every part once, and how far every sink has come.
+"""The history of a watched folder in SQLite: every part once, and the position of every sink.
 
-A part is written down before any sink hears of it, and a sink's position after it has taken a part. So a stop at any
-point loses no part, and at most the one part that a sink was taking is given to it again, with the same id.
+A part is stored before any sink receives it, and a sink's position after it has accepted a part. So a stop at any
+point loses no part. At most one part, with the same id, is sent to a sink again.
 """
 
 import fcntl
@@ -36,13 +36,13 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 
 class History:
-    """The file of one watched folder. Only one `hourglass watch` has it open at a time; anybody may read it.
+    """The database of one watched folder. One `hourglass watch` writes it at a time; other processes may read it.
 
     Args:
-        path: Made if it is not there.
+        path: Path of the database; created if missing.
 
     Raises:
-        ValueError: Another process watches with it.
+        ValueError: Another process is writing it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,7 +83,7 @@ class History:
         return self._db.execute(query, [file, *stamp]).fetchone() is not None
 
     def names(self, prefix: str) -> set[str]:
-        """Return the files that have been judged whose names begin so, also those that were moved away."""
+        """Return the judged files whose names begin with `prefix`, including moved ones."""
         query = "SELECT file FROM parts WHERE substr(file, 1, length(?)) = ?"
         return {file for (file,) in self._db.execute(query, [prefix, prefix])}
 
@@ -113,12 +113,12 @@ class History:
         return [_part(row) for row in self._db.execute(query, [self._position_by_sink[sink], limit])]
 
     def taken(self, sink: str, part_id: int) -> None:
-        """Note that a sink has accepted all parts up to this one."""
+        """Record that a sink has accepted all parts up to this one."""
         self._db.execute("UPDATE sinks SET position = ? WHERE name = ?", [part_id, sink])
         self._position_by_sink[sink] = part_id
 
     def gone(self, part_id: int) -> None:
-        """Note that the file of a part has been moved away."""
+        """Record that the file of a part has been moved away."""
         self._db.execute("UPDATE parts SET is_gone = 1 WHERE id = ?", [part_id])
 
     def __iter__(self) -> Iterator[Part]:

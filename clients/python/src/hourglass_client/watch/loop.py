@@ -30,14 +30,14 @@ _GOODBYE_S = 5.0  # for what was under way when a signal came
 
 @dataclass
 class Rates:
-    """What went through: counts since the start, and the last latencies."""
+    """Counts since the start, and the last latencies."""
 
     started: float = field(default_factory=time.time)
     count_by_word: dict[Word, int] = field(default_factory=lambda: {"normal": 0, "anomalous": 0, "failed": 0})
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
 
     def note(self, part: Part) -> None:
-        """Count a part that the last sink has taken. Latency is from the last change of the file to now."""
+        """Count a part that all sinks have accepted. Its latency is from the last change of the file until now."""
         self.count_by_word[part.word] += 1
         written = part.stamp.mtime_ns / 1e9
         if written > self.started:  # what was there before has waited for us to start
@@ -56,18 +56,18 @@ class Rates:
 
 
 class Watch:
-    """One watched folder at work.
+    """The loop over one watched folder.
 
     Args:
-        hourglass: The service.
-        folder: What is watched.
-        history: What is known, and how far the sinks are.
-        sinks: Who is told.
-        query: model, version and max_fpr.
-        heatmaps: Where a heat map of every anomalous image goes, if anywhere.
-        at_once: Requests at a time.
-        patience_s: A file that is no image after so long without a change has failed.
-        say: Is told what people should know.
+        hourglass: Client of the service.
+        folder: Watched folder.
+        history: History of parts and positions of sinks.
+        sinks: Receivers of the verdicts.
+        query: Query parameters: model, version and max_fpr.
+        heatmaps: Folder for heat maps of anomalous images, or None.
+        at_once: Concurrent requests.
+        patience_s: Seconds without a change after which an invalid image has failed.
+        say: Prints a message.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Watch:
         self.rates = Rates()
 
     async def run(self, stop: asyncio.Event, report_s: float) -> None:
-        """Judge what arrives until `stop` is set; then finish what is under way."""
+        """Judge arriving images until `stop` is set, then finish those in progress."""
         files: asyncio.Queue[tuple[Path, Stamp]] = asyncio.Queue(maxsize=1)
         reading = [asyncio.create_task(self._read(files))]
         judging = [asyncio.create_task(self._judge(files)) for _ in range(self._at_once)]
@@ -137,7 +137,7 @@ class Watch:
                 self.rates.note(part)
 
     async def _part(self, file: Path, stamp: Stamp) -> Part | None:
-        """Return what is to be said of a file; None if it is still being written."""
+        """Judge a file and return its part; None if it is still being written."""
         pause_s = 0.0
         while True:
             try:
@@ -175,7 +175,7 @@ class Watch:
         write_whole(target, picture.content)
 
     async def _tell(self, sink: Sink) -> None:
-        """Give a sink every part in order; one that it cannot take now, again later."""
+        """Send every part to a sink, in order, with retries while the sink is unavailable."""
         news, pause_s = self._news[sink.name], 0.0
         while True:
             news.clear()
@@ -203,7 +203,7 @@ class Watch:
             await asyncio.sleep(pause_s)
 
     async def _drained(self) -> None:
-        """Wait for the sinks to catch up, but for those that are away: they go on in the next run."""
+        """Wait for the sinks to catch up, except unavailable ones, which resume in the next run."""
         names = {sink.name for sink in self._sinks}
         while any(self._history.waiting(name, 1) for name in names - self._unavailable):
             await asyncio.sleep(0.02)

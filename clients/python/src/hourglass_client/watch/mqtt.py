@@ -1,4 +1,4 @@
-"""The verdicts as messages of MQTT, to a broker such as Mosquitto."""
+"""Verdicts as MQTT messages, to a broker such as Mosquitto."""
 
 import contextlib
 import json
@@ -15,13 +15,13 @@ _PORT_BY_SCHEME = {"mqtt": 1883, "mqtts": 8883}
 
 
 class Mqtt:
-    """A message for every part: JSON, quality of service 1, so each is sent until the broker has confirmed it.
+    """Publishes every part as JSON with quality of service 1: repeated until the broker confirms it.
 
     Args:
         url: mqtt://HOST:PORT/TOPIC, or mqtts:// with TLS. `$HGCLIENT_MQTT_USER` and `$HGCLIENT_MQTT_PASSWORD` log in.
 
     Raises:
-        ValueError: That is no such address.
+        ValueError: The URL is not such an address.
     """
 
     def __init__(self, url: str) -> None:
@@ -56,7 +56,7 @@ class Mqtt:
             raise Unavailable(f"{self._url} does not accept messages: {error}") from error
 
     async def close(self) -> None:
-        """Leave the broker."""
+        """Disconnect from the broker."""
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(aiomqtt.MqttError, OSError):

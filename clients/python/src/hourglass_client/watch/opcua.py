@@ -21,7 +21,7 @@ class OpcUa:
         url: `opc.tcp://HOST:PORT#NODE`, such as `opc.tcp://plc:4840#ns=2;s=Camera1`.
 
     Raises:
-        ValueError: The URL is another one.
+        ValueError: The URL is not such an address.
     """
 
     def __init__(self, url: str) -> None:
@@ -54,7 +54,7 @@ class OpcUa:
             raise Unavailable(f"{self._address} does not accept values: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
-        """Leave the server."""
+        """Disconnect from the server."""
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(*_FAULTS):

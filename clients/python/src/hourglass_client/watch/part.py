@@ -1,4 +1,4 @@
-"""One part on the line: a file as it arrived, and what was made of it."""
+"""One part on the line: a file and its verdict."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ Word = Literal["normal", "anomalous", "failed"]
 
 
 class Stamp(NamedTuple):
-    """What tells one file from another of the same name."""
+    """Identity of a file among files of the same name."""
 
     size: int
     mtime_ns: int
@@ -19,16 +19,16 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """A part that was judged, or that could not be.
+    """A part with its verdict or its problem.
 
     Args:
-        id: Counts up in the order of the verdicts; 0 before the history has given one.
-        file: Its path below the folder, with slashes.
-        stamp: Stamp of the file that was judged.
-        seen: When, ISO 8601 in UTC.
-        word: normal, anomalous, or failed for a file that is no image the model takes.
-        verdict: What the service says, None if it failed.
-        problem: What is wrong with the file, None if nothing is.
+        id: Number in the order of the verdicts; 0 until it is stored in the history.
+        file: Path of the file below the folder, with slashes.
+        stamp: Stamp of the judged file.
+        seen: Time of the verdict, ISO 8601 in UTC.
+        word: normal, anomalous, or failed if the service rejects the file.
+        verdict: Verdict of the service; None if it failed.
+        problem: Error of the file; None if it has none.
     """
 
     id: int
@@ -40,7 +40,7 @@ class Part:
     problem: str | None
 
     def document(self) -> dict[str, Any]:  # Any: JSON
-        """Return what is sent to others, as JSON."""
+        """Return the JSON document for sinks."""
         verdict = self.verdict
         return {
             "id": self.id,
@@ -60,7 +60,7 @@ def stamp_of(path: Path) -> Stamp:
     """Return the stamp of a file.
 
     Raises:
-        OSError: It is not there.
+        OSError: The file is missing.
     """
     found = path.stat()
     return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)

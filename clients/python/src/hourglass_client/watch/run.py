@@ -67,7 +67,7 @@ async def _film(options: argparse.Namespace, folder: Folder, history: History, s
 
 
 def _sinks(options: argparse.Namespace, history: History) -> list[Sink]:
-    """Return the sinks in the order they are told; what takes the file away comes last."""
+    """Return the sinks in order; the one that moves the file comes last."""
     sinks: list[Sink] = []
     if options.csv:
         sinks.append(CsvFile(options.csv))

@@ -1,7 +1,7 @@
-"""Where verdicts go: lines, a CSV file, a webhook, or the file itself moved or copied by its verdict.
+"""Sinks of verdicts: lines, a CSV file, a webhook, or the file itself, moved or copied by its verdict.
 
-A sink is given every part once, in order. After a stop at a bad moment it may be given the last one again: the CSV file
-and the folders notice that themselves, and a webhook's receiver by the `Idempotency-Key`.
+A sink receives every part once, in order. After an interruption it may receive the last one again: the CSV file and the
+folders detect that, and a webhook's receiver can by the `Idempotency-Key`.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _RECEIVER_ERRORS = {408, 425, 429}  # and from 500 on: worth another attempt
 
 
 class Unavailable(ClientError):  # noqa: N818  as in errors.py
-    """A sink cannot take a part now; it is given the same one again later."""
+    """A sink is unavailable; the same part is sent again later."""
 
 
 class Sink(Protocol):
@@ -35,7 +35,7 @@ class Sink(Protocol):
         """Accept one part.
 
         Raises:
-            Unavailable: Not now.
+            Unavailable: The sink cannot accept the part now.
         """
 
     async def close(self) -> None:
@@ -53,7 +53,7 @@ class Lines:
         print(_WORD_ON_THE_LINE[part.word], part.file, score, part.id, sep="\t", flush=True)
 
     async def close(self) -> None:
-        """Leave standard output as it is."""
+        """Do nothing: standard output stays open."""
         sys.stdout.flush()
 
 
@@ -97,10 +97,10 @@ class Webhook:
     """Posts every part as JSON, with retries until it is accepted.
 
     Args:
-        url: Answers 2xx to what it has taken. Any other 4xx than 408, 425 and 429 refuses that part for good.
-        history: Name of the history; with the part's id it makes the `Idempotency-Key`.
-        say: Is told of parts that were refused.
-        timeout_s: Patience with each attempt.
+        url: URL that answers 2xx to accept a part. A 4xx except 408, 425 and 429 rejects it permanently.
+        history: Name of the history, which forms the `Idempotency-Key` with the part's id.
+        say: Prints a message about a rejected part.
+        timeout_s: Timeout of each attempt.
     """
 
     def __init__(self, url: str, history: str, say: Callable[[str], None], *, timeout_s: float = 10.0) -> None:
@@ -130,10 +130,10 @@ class Sorted:
 
     Args:
         target: The folder.
-        source: The folder that is watched.
-        moves: Move it, or copy it.
-        moved: Is told the id of a part whose file is gone.
-        say: Is told of files that have changed meanwhile.
+        source: The watched folder.
+        moves: Move the file instead of copying it.
+        moved: Called with the id of a part whose file was moved.
+        say: Prints a message about a file that changed meanwhile.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Sorted:
         self._target, self._source, self._moves, self._moved, self._say = target, source, moves, moved, say
 
     async def take(self, part: Part) -> None:
-        """Move or copy the file; an older one of its name there stays, and this one has its id in its name."""
+        """Move or copy the file. If the name exists there, the id is added to the new name."""
         file = self._source / part.file
         try:
             if stamp_of(file) != part.stamp:

@@ -1,7 +1,7 @@
-"""Frames of a video file, a camera or a network stream, written as images into the folder that is watched.
+"""Frames of a video file, a camera or a network stream, written as images into the watched folder.
 
-The folder keeps what `hourglass watch` promises: a frame waits there for the service, survives a stop, and can be
-inspected afterwards.
+So frames have the guarantees of `hourglass watch`: they wait for the service, survive a stop, and can be inspected
+afterwards.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ class Video:
 
     Args:
         source: A file, the address of a stream such as `rtsp://camera/1`, or a camera such as `/dev/video0`.
-        folder: Where the frames go.
+        folder: Folder for the frames.
         every_s: Seconds between two frames; 0 takes all.
-        waiting: How many frames wait there.
-        say: Is told what people should know.
+        waiting: Returns the number of frames waiting in the folder.
+        say: Prints a message.
 
     Attributes:
         written: Names of the frames of a file that this run has written.
-        left_out: How many frames of a stream had no room.
+        left_out: Number of skipped frames of a stream.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Video:
         self._seen = 0
 
     async def run(self, known: Collection[str]) -> None:
-        """Write frames of a file until it ends, or of a stream indefinitely; a broken stream is opened again.
+        """Write frames of a file until it ends, or of a stream indefinitely; a broken stream is reopened.
 
         Args:
-            known: Names of frames that were judged before; they are not written again.
+            known: Names of frames that are judged already and not written again.
 
         Raises:
             ImportError: PyAV is not installed.
@@ -107,7 +107,7 @@ class Video:
                     self._write(name, frame.to_image())
 
     def _has_room(self) -> bool:
-        """Wait until a frame of a file has room; of a stream, tell whether it has."""
+        """Wait until there is room for a frame of a file; for a stream, return whether there is room."""
         if self.is_live:
             is_full = self._waiting() >= _MOST_WAITING
             self.left_out += is_full
@@ -125,15 +125,15 @@ class Video:
 
 
 def is_live(source: str) -> bool:
-    """Tell whether a source has no end: a stream or a camera, and no file."""
+    """Return whether a source has no end: a stream or a camera, not a file."""
     return "://" in source or source.startswith("/dev/")
 
 
 def prefix_of(file: Path) -> str:
-    """Return what the names of a file's frames begin with: another file of the same name has another one.
+    """Return the prefix of the names of a file's frames, which differs for another file of the same name.
 
     Raises:
-        OSError: It is not there.
+        OSError: The file is missing.
     """
     found = file.stat()
     digest = hashlib.sha256(f"{found.st_size} {found.st_mtime_ns}".encode()).hexdigest()
