@@ -1,4 +1,4 @@
-"""Keeps what the registry knows of aliases in line with the database, where any worker may change them."""
+"""Synchronises the registry's aliases with the database, where any worker may change them."""
 
 import asyncio
 import logging
@@ -11,9 +11,9 @@ log = logging.getLogger(__name__)
 
 
 async def read_aliases(service: Service) -> None:
-    """Bring aliases up to date, and load the versions that they name.
+    """Update the aliases from the database, and load the versions that they name.
 
-    Where the database does not answer they stay as they are: names that have worked go on working.
+    If the database does not answer, known aliases stay valid.
     """
     async with service.alias_lock:  # so that what was read first is not known last
         try:

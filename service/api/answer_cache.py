@@ -1,4 +1,4 @@
-"""Answers to files that came before, so that the same file costs nothing twice. Off by default."""
+"""A cache of answers to repeated files. Off by default."""
 
 import asyncio
 import dataclasses
@@ -37,10 +37,10 @@ class AnswerCache:
         """Return the cached answer, or compute and cache it.
 
         Args:
-            make: Makes it.
-            data: The file that it answers.
-            model: Model that does.
-            parameters: All else that the answer depends on.
+            make: Computes the answer.
+            data: Content of the file.
+            model: Model that answers.
+            parameters: All other parameters that the answer depends on.
         """
         if not self._max_bytes:
             return await make()

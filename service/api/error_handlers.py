@@ -75,7 +75,7 @@ def methods_of(path: str) -> list[str]:
 
 
 def _without_slash(request: Request) -> str | None:
-    """Return where an endpoint is whose address has a slash too much; relative, so that host and path prefix stay."""
+    """Return the relative address without a trailing slash if an endpoint has it, which keeps host and path prefix."""
     raw: bytes = request.scope.get("raw_path") or b""
     if not raw.endswith(b"/") or raw.endswith(b"//") or not methods_of(request.scope["path"][:-1]):
         return None
@@ -122,7 +122,7 @@ class _NoFiles(AsyncExitStack):
 
 
 class Problems:
-    """ASGI middleware that answers every error of what is behind it: one layer in place of Starlette's and FastAPI's.
+    """ASGI middleware that answers every error of the router: one layer instead of Starlette's and FastAPI's.
 
     Five layers of theirs took as long as the rest of a small request; see `python -m benchmarks.serving`.
 
@@ -138,8 +138,8 @@ class Problems:
         """Hand the request on.
 
         Raises:
-            Exception: An error that nobody foresaw, once it is answered, so that the server logs it; any error whose
-                answer had begun.
+            Exception: An unexpected error, after it is answered, so that the server logs it; any error after the start
+                of the answer.
         """
         scope["fastapi_middleware_astack"] = self._no_files  # FastAPI's routes look for it
         try:

@@ -71,10 +71,10 @@ _TIMES_EXPECTED = 3
 
 
 async def reserve(request: Request, cost: Cost) -> None:
-    """Wait for room for a request whose cost is known now, and note when it is due. What needs more gets more time.
+    """Wait until the budget has room for a request of known cost, and set its deadline, which grows with the cost.
 
     Raises:
-        QueueFull: There is none for a third of the time that a request has.
+        QueueFull: There was no room for a third of the time limit of a request.
     """
     timeout_s = service_of(request).settings.request_timeout_s
     await hold_of(request).wait_for_room(bytes=cost.bytes, seconds=cost.seconds, at_most_s=timeout_s / 3)
@@ -83,12 +83,12 @@ async def reserve(request: Request, cost: Cost) -> None:
 
 
 async def find_version(request: Request, name: str, version: int | None) -> Model:
-    """Return a model version to tell of.
+    """Return a model version for its description.
 
-    One that has to be loaded first passes the door, as everything that takes long does.
+    A version that must be loaded first passes admission control, as any long work does.
 
     Raises:
-        RequestError: There is none, or there is too much to do.
+        RequestError: The version is missing, or the service is overloaded.
     """
     service = service_of(request)
     snapshot = service.registry.snapshot

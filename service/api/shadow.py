@@ -1,7 +1,7 @@
-"""The shadow of an alias: it sees what was answered, afterwards, and `/metrics` says how much it would have differed.
+"""The shadow of an alias: it runs after the answer, and `/metrics` reports the differences.
 
-It costs no answer anything that could be kept from it: it begins once the answer is made, two files of requests are
-looked at together at most, and what does not fit beside the requests is dropped.
+It delays requests as little as possible: it starts after the answer, compares at most two files at a time, and drops
+requests that do not fit into the budget.
 """
 
 import asyncio
@@ -54,11 +54,11 @@ class Shadows:
     """Compares answers with those of shadows.
 
     Args:
-        registry: Where the versions are.
-        admission: How busy this worker is.
-        budget: What comparing holds, beside the requests.
-        limits: On pictures.
-        meters: Count the differences.
+        registry: Registry of the versions.
+        admission: Admission control, for the load of this worker.
+        budget: Budget shared with the requests.
+        limits: Limits on pictures.
+        meters: Counters of the differences.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Shadows:
         self._running: set[asyncio.Task[None]] = set()
 
     def offer(self, alias: Alias, answered: Answered) -> None:
-        """Compare later, if there is room for it. This returns at once."""
+        """Schedule a comparison if there is room for it, and return at once."""
         busy_images = max(len(answered.files), int(self._admission.max_images * _BUSY_PART))
         if len(self._running) >= _AT_ONCE or self._admission.images > busy_images or self._admission.is_draining:
             self._count(alias, "dropped")
@@ -83,7 +83,7 @@ class Shadows:
         task.add_done_callback(self._running.discard)
 
     async def stop(self) -> None:
-        """End what is being compared."""
+        """Cancel running comparisons."""
         for task in tuple(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

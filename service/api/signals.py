@@ -1,4 +1,4 @@
-"""What the parts of one worker that deal with jobs tell one another."""
+"""Signals between the parts of one worker that handle jobs."""
 
 import asyncio
 import contextlib
@@ -6,24 +6,24 @@ from collections.abc import Iterator
 
 
 class Signal:
-    """Wakes a loop that looks at the queue now and then: what happens in this process need not wait for its look."""
+    """Wakes a loop that polls the queue, so that events of this process are handled at once."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def wake(self) -> None:
-        """Say that something has happened."""
+        """Wake the loop."""
         self._event.set()
 
     async def wait(self, timeout_s: float) -> None:
-        """Return when something has happened since the last time, or when the time is over."""
+        """Wait until `wake` is called, or was called since the last return, or the time is over."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), timeout_s)
         self._event.clear()
 
 
 class Streams:
-    """How many jobs are being watched."""
+    """Number of event streams of jobs."""
 
     def __init__(self) -> None:
         self.count = 0

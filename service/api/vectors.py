@@ -26,8 +26,8 @@ def refuse_other_model(registry: Registry, found: Collection, query: ModelQuery)
     """Raise an error if the query names another model than that of the collection.
 
     Raises:
-        ModelConflict: It does.
-        RequestError: It names an alias that there is not.
+        ModelConflict: The query names another model.
+        RequestError: The query names a missing alias.
     """
     encoder = found.encoder
     model, version = registry.resolve(query.model or encoder.model, query.version)
@@ -36,10 +36,10 @@ def refuse_other_model(registry: Registry, found: Collection, query: ModelQuery)
 
 
 async def encoder_model(service: Service, found: Collection) -> Model:
-    """Return the model version that made the collection's vectors, also where a newer one is live.
+    """Return the model version that made the collection's vectors, even if a newer one is live.
 
     Raises:
-        ModelConflict: It is not there any more, or no longer the same.
+        ModelConflict: The version is missing or was changed.
     """
     registry, encoder = service.registry, found.encoder
     try:
@@ -59,9 +59,9 @@ async def read_vectors(
     An NPY array with one axis is a latent; with more it is an image or several. Several latents come as JSON.
 
     Args:
-        request: With the body.
-        service: Where it came to.
-        encoder: Who the vectors must be of.
+        request: Request with the body.
+        service: Service that received the request.
+        encoder: Required encoder of the vectors.
         source: The model that makes them, or the collection whose model is to be found if there is an image.
 
     Raises:
@@ -112,7 +112,7 @@ def _check_length(z: NDArray[np.float32]) -> None:
     """Raise an error if distances between such vectors overflow float32, which databases calculate with.
 
     Raises:
-        InvalidLatent: They are not.
+        InvalidLatent: A vector is too long.
     """
     if (longest := float(np.linalg.norm(z.astype(np.float64), axis=-1).max())) > _LONGEST:
         raise InvalidLatent(f"a latent has the length {longest:.3g}, and distances overflow beyond {_LONGEST:g}")

@@ -40,7 +40,7 @@ class Indexing:
 
     Args:
         settings: Settings of the service: the same models, database and limits.
-        registry: With its models loaded.
+        registry: Registry with loaded models.
         store: The database.
     """
 
@@ -106,7 +106,7 @@ def _item(source: Source, made: Vectors | Exception) -> Item | Exception:
 
 
 def _sound(made: Sequence[tuple[Source, Item | Exception]]) -> list[Item]:
-    """Return the items; what became none is told."""
+    """Return the valid items, and print the problems of the others."""
     items: list[Item] = []
     for source, item in made:
         if isinstance(item, Item):

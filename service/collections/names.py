@@ -1,4 +1,4 @@
-"""What names, ids, labels and metadata of collections may be."""
+"""Validation of names, ids, labels and metadata of collections."""
 
 import re
 from typing import Any
@@ -33,7 +33,7 @@ def check_label(text: str | None) -> str | None:
     """Return the label if it is valid.
 
     Raises:
-        ValueError: It cannot.
+        ValueError: The label is not valid.
     """
     if text is not None and not (1 <= len(text) <= MAX_LABEL and text.isprintable()):
         raise ValueError(f"a label is printable text of up to {MAX_LABEL} characters")
@@ -44,7 +44,7 @@ def check_metadata(found: Any, size: int, where: str) -> dict[str, JsonValue]:  
     """Return the metadata if it is a JSON object within the limits of size and depth.
 
     Raises:
-        InvalidMetadata: It is not.
+        InvalidMetadata: The metadata is not valid.
     """
     if not isinstance(found, dict):
         raise InvalidMetadata(f'{where} is {shown(found)}; send a JSON object, such as {{"lot": 12}}')

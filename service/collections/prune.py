@@ -71,16 +71,16 @@ async def _run(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def needed(snapshot: Snapshot, models_dir: Path, store: Store | None, *, keep: int) -> Mapping[Version, str]:
-    """Return the versions that stay, with what needs each; nothing is said of the newest ones.
+    """Return the versions that stay, with the reason for each; the newest ones have an empty reason.
 
     Args:
-        snapshot: What is live, and every version on disk.
-        models_dir: Where they are.
+        snapshot: Live versions, and every version on disk.
+        models_dir: Directory of models.
         store: Database with aliases, collections and trainings; None if there is none yet.
-        keep: How many of the newest versions of each model stay. What is newer than the live one stays, too.
+        keep: Number of newest versions of each model that stay. Versions newer than the live one stay, too.
 
     Raises:
-        StoreUnavailable: The database does not say what it needs.
+        StoreUnavailable: The database does not answer.
     """
     needs: dict[Version, str] = {}
     for name, versions in snapshot.versions_by_name.items():
@@ -106,7 +106,7 @@ def needed(snapshot: Snapshot, models_dir: Path, store: Store | None, *, keep: i
 
 
 def remove(directory: Path) -> None:
-    """Remove a version: at once for everybody who reads the models directory, then from the disk."""
+    """Remove a version: atomically for readers of the models directory, then from the disk."""
     hidden = directory.with_name(f"{_HIDDEN}{directory.name}")
     directory.rename(hidden)
     shutil.rmtree(hidden)
@@ -145,7 +145,7 @@ def _bytes_of(directory: Path) -> int:
 
 
 def _sweep(models_dir: Path) -> None:
-    """Remove what a killed command has left behind."""
+    """Remove unfinished removals of a killed command."""
     for left in models_dir.glob(f"*/{_HIDDEN}*"):
         shutil.rmtree(left)
 
@@ -155,7 +155,7 @@ def _label(key: Version) -> str:
 
 
 async def _live(settings: Settings) -> Snapshot:
-    """Return what a service would answer with: the newest version may be one that fails its checks."""
+    """Return the versions that a service would serve: the newest one may fail its checks."""
     registry = Registry(
         settings.models_dir,
         provider=start_provider(settings.device),

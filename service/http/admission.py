@@ -118,7 +118,7 @@ class Admission:
 
         Raises:
             Draining: The service is stopping.
-            QueueFull: It has all the images it can take.
+            QueueFull: The queue is full.
             DeadlineExceeded: The block took longer than `timeout_s` after `Slot.start`.
             ClientDisconnect: The client left before that.
         """
@@ -143,7 +143,7 @@ class Admission:
         """Raise `Draining` if the service is shutting down.
 
         Raises:
-            Draining: It is stopping.
+            Draining: The service is shutting down.
         """
         if self.is_draining:
             raise _draining("the service is stopping and accepts no new requests")

@@ -70,8 +70,8 @@ class KeyGate:
     """ASGI middleware that lets requests with one of the keys pass: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
     Args:
-        app: What is behind it.
-        keys: The keys of each right; any of them will do, so that one can be replaced while the other still works.
+        app: The application.
+        keys: Keys of each right. Several keys allow replacing one while another still works.
     """
 
     def __init__(self, app: ASGIApp, *, keys: Mapping[Right, Sequence[str]]) -> None:

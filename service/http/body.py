@@ -66,7 +66,7 @@ async def read_body(request: Request, cap: Cap) -> bytes:
     """Read the whole body.
 
     Raises:
-        MalformedBody: It is empty.
+        MalformedBody: The body is empty.
         RequestError: See `read_plain_body`.
     """
     if not (body := await read_plain_body(request, cap)):
@@ -90,7 +90,7 @@ async def read_plain_body(request: Request, cap: Cap) -> bytes:
     """Read the whole body, which may be empty.
 
     Raises:
-        UnsupportedEncoding: It has a Content-Encoding.
+        UnsupportedEncoding: The body has a Content-Encoding.
         RequestError: See `read_raw_body`.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
@@ -134,8 +134,8 @@ def check_size(size: int, cap: Cap) -> None:
     """Raise an error if a body of `size` bytes exceeds the cap.
 
     Raises:
-        BodyTooLarge: It is not. The rest is read and thrown away, so that a client which sends before it listens gets
-            its answer; of a very large one the connection is closed instead.
+        BodyTooLarge: The body exceeds the cap. The rest is read and discarded, so that a client that sends before it
+            listens gets its answer; if it is very large, the connection is closed instead.
     """
     if size > cap.max_bytes:
         headers = {"Connection": "close"} if size > _WORTH_READING_BYTES else None
@@ -149,8 +149,8 @@ def parse_json(data: bytes | memoryview, what: str = "the body") -> Any:  # noqa
     4 MiB of `[],` are a million lists: a third of a second of CPU in which no other thread runs.
 
     Raises:
-        MalformedBody: It is no JSON, or has more parts than anyone has to say. NaN, lone surrogates and nesting beyond
-            any use are not JSON here.
+        MalformedBody: The body is not JSON, or has too many parts. NaN, lone surrogates and deep nesting are rejected,
+            too.
     """
     text = bytes(data)
     if (parts := sum(map(text.count, (b"[", b"{", b'"')))) > _MAX_JSON_PARTS:
@@ -172,12 +172,12 @@ async def read_files(request: Request, settings: Settings, *, max_files: int) ->
     """Read the image or NPY files of a request: the raw body, every field `file` of a form, or base64 in JSON.
 
     Args:
-        request: With the body.
-        settings: With the largest body, and the largest JSON.
-        max_files: Most files.
+        request: Request with the body.
+        settings: Settings with the limits of bodies and JSON.
+        max_files: Maximum number of files.
 
     Raises:
-        UnsupportedMediaType: The Content-Type is of something else.
+        UnsupportedMediaType: The Content-Type is not supported.
         InvalidParameter: A form has a field that is not `file`, or JSON has no images in base64.
         MalformedBody, TooManyImages: A form that cannot be read, has no file or too many.
         RequestError: See `read_body`.

@@ -4,8 +4,8 @@
     [ -------------------- bytes ------------------------------------ ]
                          [ seconds ------- ]
 
-A request reserves before it takes, and is refused where that does not fit. One that is alone always fits: other limits
-bound it. It counts as half of the budget at most, so that others find room; two such do not fit together.
+A request reserves before it allocates, and is refused if that does not fit. A single request always fits, since other
+limits bound it. It counts as half of the budget at most, to leave room for others; two such do not fit together.
 """
 
 import asyncio
@@ -44,11 +44,11 @@ class Load:
 class Budget:
     """The bytes and CPU seconds that all requests of a worker may hold.
 
-    Small requests find room beside large ones, and clients beside clients that send much.
+    A large request leaves room for small ones, and a busy client for other clients.
 
     Args:
-        max_bytes: Bodies, decoded pictures and answers that are not sent yet.
-        max_seconds: CPU time of what is queued, as expected.
+        max_bytes: Limit of bodies, decoded pictures and unsent answers.
+        max_seconds: Limit of the expected CPU time of queued requests.
     """
 
     def __init__(self, *, max_bytes: int, max_seconds: float) -> None:
@@ -148,7 +148,7 @@ class Hold:
         """Wait until there is room, then change the share.
 
         Raises:
-            QueueFull: There was none in that time.
+            QueueFull: There was no room in that time.
         """
         end = time.monotonic() + at_most_s
         while True:

@@ -14,12 +14,12 @@ def decode(body: bytes, coding: str, cap: Cap) -> bytes:
     """Decode a body with a Content-Encoding.
 
     Args:
-        body: As it was sent.
-        coding: Its Content-Encoding, empty or "identity" for none.
-        cap: Cap of the result: a few kilobytes can stand for gigabytes.
+        body: Encoded body.
+        coding: Content-Encoding, empty or "identity" for none.
+        cap: Cap of the result, since a few kilobytes can decode to gigabytes.
 
     Raises:
-        UnsupportedEncoding: It is another coding, or several.
+        UnsupportedEncoding: The coding is unknown, or there are several.
         BodyTooLarge, MalformedBody: The message names the fault.
     """
     coding = coding.strip().lower()

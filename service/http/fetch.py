@@ -20,8 +20,8 @@ async def fetch_image(request: Request, settings: Settings, url: str) -> Part:
     """Return the file at an address. The request itself has no body.
 
     Args:
-        request: Request that names it.
-        settings: With the hosts that may be asked, the largest file, and the time for it.
+        request: Request with the address.
+        settings: Settings with the allowed hosts, the limit of a file, and the timeout.
         url: Address, `https://...` or `http://...`.
 
     Raises:

@@ -19,9 +19,9 @@ class HostGate:
     """ASGI middleware that refuses requests under other names.
 
     Args:
-        app: What is behind it.
-        allowed: Names, `*.example` for all below one. Addresses and names without a dot always pass: nobody can own
-            such a name on the internet.
+        app: The application.
+        allowed: Names, `*.example` for all subdomains. Addresses and names without a dot always pass, since such names
+            cannot be registered on the internet.
     """
 
     def __init__(self, app: ASGIApp, *, allowed: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What every request passes first: it is timed, counted, and logged under its id if that is asked for."""
+"""The outermost layer of every request: timing, counting, and a log line with its id if enabled."""
 
 import logging
 import re
@@ -33,11 +33,11 @@ class Observing:
     """ASGI middleware around everything.
 
     Args:
-        app: What is behind it.
-        routers: Whose addresses are told apart.
-        meters: Where it counts.
-        budget: What requests may hold.
-        is_logging: Whether there is a line for every request.
+        app: The application.
+        routers: Routers whose addresses are counted separately.
+        meters: Counters.
+        budget: Budget of the requests.
+        is_logging: Write a line for every request.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Observing:
 
 
 def note(scope: Scope, **fields: object) -> None:
-    """Add fields to the line of a request in the access log, none of which is what was sent; None is left out."""
+    """Add fields to the line of a request in the access log, without any content of the request; None is left out."""
     if (notes := scope.get(_NOTES)) is not None:
         notes.update({name: value for name, value in fields.items() if value is not None})
 

@@ -1,4 +1,4 @@
-"""Takes multipart/form-data apart (RFC 7578), in memory, by the package `multipart`."""
+"""Parsing of multipart/form-data (RFC 7578) in memory, by the package `multipart`."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Part:
     """One field of a form.
 
     Attributes:
-        filename: What the client calls the file, at most 255 characters; None if it does not say.
+        filename: Name of the file, at most 255 characters; None if the client sent none.
     """
 
     name: str
@@ -29,10 +29,10 @@ def split_multipart(body: bytes, content_type: str, *, max_parts: int) -> list[P
     Args:
         body: The whole body.
         content_type: The Content-Type header, with its boundary.
-        max_parts: Most fields.
+        max_parts: Maximum number of fields.
 
     Raises:
-        MalformedBody: There is no boundary, or the body does not keep to it.
+        MalformedBody: The boundary is missing, or the body does not match it.
         TooManyImages: There are more fields than `max_parts`.
     """
     _, options = parse_options_header(content_type)

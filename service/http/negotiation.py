@@ -9,11 +9,11 @@ def negotiate(accept: str | None, offers: Sequence[str]) -> str:
     """Return the media type with the highest quality in `Accept`; of equals the earlier in `offers`.
 
     Args:
-        accept: The header, None if there is none.
+        accept: The Accept header; None if it is missing.
         offers: Media types, best first.
 
     Raises:
-        NotAcceptable: None of them will do.
+        NotAcceptable: The client accepts none of them.
     """
     if accept is None or accept in {"*/*", ""}:
         return offers[0]

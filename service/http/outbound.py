@@ -1,7 +1,7 @@
-"""Where the service itself may connect to: hosts that the operator names, and no way from them into the own network.
+"""Outgoing connections: only to hosts that the operator allows, and not into the private network.
 
-A URL of a stranger is looked at twice. Its host must be one that the settings name. The name is then resolved once, and
-the connection goes to the address that was looked at: a second answer of the name server changes nothing.
+The URL of a client is checked twice. Its host must be in the setting. The name is then resolved once, and the
+connection uses the checked address, so that a second answer of the name server has no effect.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class Target:
     """A URL to an allowed host.
 
     Attributes:
-        is_named: Whether the settings have the very name, not only what is above it. Its address may be private.
+        is_named: Whether the setting has exactly this name, not only a wildcard. Its address may then be private.
     """
 
     url: "httpx.URL"
@@ -44,7 +44,7 @@ class AllowedHosts:
     Args:
         hosts: `hooks.example`, `hooks.example:8443`, `[::1]:9000`, or `*.example` for all below one. Without a port it
             is that of the scheme.
-        setting: Its name, for messages.
+        setting: Name of the setting, for messages.
     """
 
     def __init__(self, hosts: Sequence[str], *, setting: str) -> None:
@@ -59,7 +59,7 @@ class AllowedHosts:
             parameter: Name of the parameter, for messages.
 
         Raises:
-            InvalidParameter: It is no address of the web, or leads to another host.
+            InvalidParameter: The URL is not an HTTP address, or its host is not allowed.
         """
         import httpx  # noqa: PLC0415  a tenth of a second, for those that make use of it
 
@@ -90,17 +90,17 @@ class AllowedHosts:
 async def request(
     target: Target, method: str, *, timeout_s: float, headers: Mapping[str, str] | None = None, content: bytes = b""
 ) -> AsyncIterator["httpx.Response"]:
-    """Send a request, and give its answer, whose body is not read yet. Redirects are not followed.
+    """Send a request and yield its answer before the body is read. Redirects are not followed.
 
     Args:
-        target: From `AllowedHosts.target`.
-        method: Of HTTP.
-        timeout_s: For connecting, and for each pause of the other side.
-        headers: Beside the usual ones.
+        target: Result of `AllowedHosts.target`.
+        method: HTTP method.
+        timeout_s: Timeout for connecting, and for each pause of the host.
+        headers: Additional headers.
         content: The body.
 
     Raises:
-        HostUnreachable: There is no connection, or the host has a private address and is not named itself.
+        HostUnreachable: The connection failed, or the host has a private address and is allowed only by a wildcard.
     """
     import httpx  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Answers a stored request as if it had just come: the same way, the same limits, the same tiling."""
+"""Answers a stored request like a new one, with the same limits and tiling."""
 
 import asyncio
 import contextlib
@@ -29,11 +29,11 @@ async def replay(app: ASGIApp, owner: object, stored: StoredRequest, *, budget: 
     """Answer a stored request.
 
     Args:
-        app: The routes and what handles their errors, behind the check of keys.
-        owner: The application that they belong to.
-        stored: What was asked.
-        budget: What it may hold, as every request.
-        timeout_s: How long it may take.
+        app: The routes and error handlers, without the check of keys.
+        owner: The application of the routes.
+        stored: The stored request.
+        budget: Budget for bytes and CPU time.
+        timeout_s: Deadline in seconds.
     """
     scope: Scope = {
         "type": "http",

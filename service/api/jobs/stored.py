@@ -1,4 +1,4 @@
-"""A request as the queue keeps it: a line of JSON, and the body behind it. Its answer is kept likewise."""
+"""Serialisation of requests in the job queue: a line of JSON, then the body. Answers are stored likewise."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ _NOT_ITS_OWN = {"webhook"}  # parameters that say what becomes of the answer
 
 @dataclass(frozen=True)
 class StoredRequest:
-    """What a request said, without who asked for a job.
+    """The parts of a request that are stored with a job.
 
     Attributes:
         query: Query string, as in a URL.

@@ -1,4 +1,4 @@
-"""Tells a webhook that a job has ended, signed as Standard Webhooks has it, until the other side takes it.
+"""Calls the webhook of an ended job, signed as in Standard Webhooks, until it is accepted.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
