@@ -1,10 +1,8 @@
-"""The files of the pages, as they are in `static/`; scripts without their comments and indentation."""
+"""The files of the pages, as they are in `static/`."""
 
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
-
-import rjsmin
 
 TYPE_BY_ENDING = {
     "css": "text/css",
@@ -26,14 +24,7 @@ def static_files() -> dict[str, bytes]:
             if entry.is_dir():
                 collect(entry, f"{prefix}{entry.name}/")
             elif entry.name.rpartition(".")[2] in TYPE_BY_ENDING:
-                content_by_path[prefix + entry.name] = _as_sent(entry)
+                content_by_path[prefix + entry.name] = entry.read_bytes()
 
     collect(resources.files("service") / "static", "")
     return content_by_path
-
-
-def _as_sent(file: Traversable) -> bytes:
-    if file.name.endswith(".js"):
-        script: str = rjsmin.jsmin(file.read_text(encoding="utf-8"))
-        return script.encode()
-    return file.read_bytes()
