@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import contextlib
 import csv
-import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,18 +18,15 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from service.collections.command import add_setting_flags, registry_of, settings_of
 from service.collections.embedding import encoder_of
 from service.collections.indexing import Indexing, Source
 from service.collections.names import is_collection_name
 from service.collections.store import Collection, Store, building, open_store
 from service.errors import CollectionNotFound, HourglassError
 from service.images.formats import EXTENSIONS
-from service.limits import probe_limits, run_limits
 from service.models.aliases import Aliases
-from service.models.registry import Registry
-from service.models.session import start_provider
-from service.settings import PREFIX, Settings, read_settings
-from service.telemetry.counters import Meters
+from service.settings import PREFIX, Settings
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 2
 _ROUNDS = 3
@@ -41,8 +37,7 @@ def main(argv: Sequence[str]) -> int:
     """Return the exit code: 0, 1 if some files had problems, 2 if nothing was done."""
     options = _parser().parse_args(argv)
     try:
-        flags = [f"--{name}={value}" for name in _FLAGS if (value := getattr(options, name.replace("-", "_")))]
-        return asyncio.run(_run(options, read_settings(os.environ, flags)))
+        return asyncio.run(_run(options, settings_of(options)))
     except (HourglassError, OSError, ValueError, csv.Error) as error:
         print(f"{options.command}: {error}", file=sys.stderr)  # noqa: T201  a command line
         return EXIT_NOTHING
@@ -56,14 +51,7 @@ async def _run(options: argparse.Namespace, settings: Settings) -> int:
         raise ValueError(f"{options.collection!r} is not a valid collection name; use up to 63 of a-z, 0-9, _ and -")
     if not options.folder.is_dir():
         raise ValueError(f"{options.folder} is not a folder")
-    registry = Registry(
-        settings.models_dir,
-        provider=start_provider(settings.device),
-        limits=run_limits(settings),
-        meters=Meters(),
-        allowed=probe_limits(settings),
-        old_versions=1,
-    )
+    registry = registry_of(settings, old_versions=1)
     with contextlib.closing(open_store(settings.collections_url.get_secret_value())) as store:
         await registry.refresh()
         registry.aliases = Aliases.of(store.aliases.all())
@@ -168,9 +156,6 @@ def _read_labels(path: Path) -> Mapping[str, tuple[str | None, dict[str, JsonVal
         return found
 
 
-_FLAGS = ("models-dir", "collections-url", "device")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
@@ -193,8 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--model", metavar="NAME", help="model of the vectors (default: the model of the collection)"
         )
-        for flag in _FLAGS:
-            command.add_argument(f"--{flag}", metavar=flag.rsplit("-", 1)[-1].upper(), help="as for the service")
+        add_setting_flags(command)
         return command
 
     labels = add(

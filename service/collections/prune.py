@@ -11,22 +11,18 @@ such files are. A version is renamed to a hidden name before it is removed: a re
 import argparse
 import asyncio
 import contextlib
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from service.collections.command import add_setting_flags, registry_of, settings_of
 from service.collections.store import Store, collections_file_of, open_store
 from service.collections.store.trainings import AT_WORK
 from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.errors import HourglassError
-from service.limits import probe_limits, run_limits
-from service.models.registry import Registry
-from service.models.session import start_provider
 from service.models.snapshot import Snapshot
-from service.settings import PREFIX, Settings, read_settings
-from service.telemetry.counters import Meters
+from service.settings import PREFIX, Settings
 
 EXIT_DONE, EXIT_NOTHING = 0, 2
 KEEP = 3
@@ -40,8 +36,7 @@ def main(argv: Sequence[str]) -> int:
     """Return the exit code: 0, or 2 if nothing was done."""
     options = _parser().parse_args(argv)
     try:
-        flags = [f"--{name}={value}" for name in _FLAGS if (value := getattr(options, name.replace("-", "_")))]
-        return asyncio.run(_run(options, read_settings(os.environ, flags)))
+        return asyncio.run(_run(options, settings_of(options)))
     except (HourglassError, OSError) as error:
         print(f"prune: {error}", file=sys.stderr)  # noqa: T201  a command line
         return EXIT_NOTHING
@@ -156,14 +151,7 @@ def _label(key: Version) -> str:
 
 async def _live(settings: Settings) -> Snapshot:
     """Return the versions that a service would serve: the newest one may fail its checks."""
-    registry = Registry(
-        settings.models_dir,
-        provider=start_provider(settings.device),
-        limits=run_limits(settings),
-        meters=Meters(),
-        allowed=probe_limits(settings),
-        old_versions=0,
-    )
+    registry = registry_of(settings, old_versions=0)
     try:
         await registry.refresh()
         return registry.snapshot
@@ -179,9 +167,6 @@ def _opened(settings: Settings) -> contextlib.AbstractContextManager[Store | Non
     return contextlib.closing(open_store(url))
 
 
-_FLAGS = ("models-dir", "collections-url", "device")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service prune",
@@ -195,8 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         "--keep", type=_at_least_one, default=KEEP, metavar="N", help=f"newest versions of each model (default {KEEP})"
     )
     parser.add_argument("--dry-run", action="store_true", help="remove nothing, and say what would go")
-    for flag in _FLAGS:
-        parser.add_argument(f"--{flag}", metavar=flag.rsplit("-", 1)[-1].upper(), help="as of the service")
+    add_setting_flags(parser)
     return parser
 
 

@@ -18,7 +18,7 @@ from service.errors import (
     reason_of,
     shown,
 )
-from service.http.budget import hold_of
+from service.http.budget import Hold, hold_of
 from service.http.json_images import read_json_images
 from service.http.multipart import Part, split_multipart
 from service.images.npy import NPY_MAGIC
@@ -112,22 +112,47 @@ async def read_raw_body(request: Request, cap: Cap) -> bytes:
     if declared.isascii() and declared.isdigit():
         check_size(held := int(declared[:20]), cap)
         hold.reserve(bytes=_COPIES * held)
-    chunks: list[bytes] = []
-    size = 0
+    arriving = Arriving(hold, cap, held)
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        check_size(size, cap)
-        if size > held:
-            held = size + _AHEAD_BYTES
-            hold.reserve(bytes=_COPIES * held)
-        chunks.append(chunk)
+        arriving.add(message.get("body", b""))
         if not message.get("more_body", False):
-            break
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return arriving.whole()
+
+
+class Arriving:
+    """The pieces of a body that have arrived; the budget holds them, and both copies of them at the end.
+
+    Args:
+        hold: What the request holds.
+        cap: Limit of the body.
+        held: Bytes of the body for which there is a reservation already.
+    """
+
+    def __init__(self, hold: Hold, cap: Cap, held: int = 0) -> None:
+        self._hold, self._cap, self._held = hold, cap, held
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Add the next piece.
+
+        Raises:
+            BodyTooLarge: The body exceeds the cap.
+            QueueFull: The memory budget is used by other requests.
+        """
+        self._size += len(chunk)
+        check_size(self._size, self._cap)
+        if self._size > self._held:
+            self._held = self._size + _AHEAD_BYTES
+            self._hold.reserve(bytes=_COPIES * self._held)
+        self._chunks.append(chunk)
+
+    def whole(self) -> bytes:
+        """Return all pieces together."""
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
 
 def check_size(size: int, cap: Cap) -> None:

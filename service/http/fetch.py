@@ -5,15 +5,12 @@ import asyncio
 from starlette.requests import Request
 
 from service.errors import ImageUnreachable, InvalidParameter, shown
-from service.http.body import check_size, file_cap, read_plain_body
+from service.http.body import Arriving, file_cap, read_plain_body
 from service.http.budget import hold_of
 from service.http.multipart import Part
 from service.http.outbound import AllowedHosts, HostUnreachable, Target
 from service.http.outbound import request as ask
 from service.settings import Settings
-
-_AHEAD_BYTES = 2**20  # reserved for what comes next
-_COPIES = 2  # of a body: its pieces, and all of them together
 
 
 async def fetch_image(request: Request, settings: Settings, url: str) -> Part:
@@ -46,9 +43,7 @@ async def fetch_image(request: Request, settings: Settings, url: str) -> Part:
 
 
 async def _read(request: Request, settings: Settings, target: Target) -> bytes:
-    hold, cap = hold_of(request), file_cap(settings)
-    chunks: list[bytes] = []
-    size = held = 0
+    arriving = Arriving(hold_of(request), file_cap(settings))
     # As it is: nothing that was sent small may become large here.
     headers = {"Accept-Encoding": "identity"}
     async with ask(target, "GET", timeout_s=settings.body_timeout_s, headers=headers) as response:
@@ -58,10 +53,5 @@ async def _read(request: Request, settings: Settings, target: Target) -> bytes:
                 + ("; redirects are not followed" if response.is_redirect else "")
             )
         async for chunk in response.aiter_raw():
-            size += len(chunk)
-            check_size(size, cap)
-            if size > held:
-                held = size + _AHEAD_BYTES
-                hold.reserve(bytes=_COPIES * held)
-            chunks.append(chunk)
-    return b"".join(chunks)
+            arriving.add(chunk)
+    return arriving.whole()

@@ -13,7 +13,7 @@ from service.errors import RequestError
 from service.images.tiles import UNTILED_PIXELS
 from service.models.job import Job, Outputs, Queued, is_wanted
 from service.models.runner import Runner
-from service.telemetry.counters import GraphMeter, Meters, Spent
+from service.telemetry.counters import GraphMeter, Meters, Origin, Spent
 
 T = TypeVar("T")
 
@@ -93,11 +93,8 @@ class Batcher:
             Exception: Whatever unforeseen a job raised.
         """
         loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[T | RequestError]] = [loop.create_future() for _ in jobs]
         origin, moment = self._meter.came(), max(due(), loop.time())
-        for job, future in zip(jobs, futures, strict=True):
-            self._submitted += 1
-            heapq.heappush(self._queue, (moment, self._submitted, Queued(job, future, origin)))
+        futures = [self._enqueue(job, loop.create_future(), origin, moment) for job in jobs]
         if not self._is_running:
             self._is_running = True
             loop.call_soon(self._start, loop)  # after the other requests that have just come in
@@ -109,6 +106,8 @@ class Batcher:
             if self._stop and self._in_thread and not is_wanted(self._in_thread):
                 self._stop()
             raise
+        finally:  # an error that is raised here holds this function, and they hold the error
+            futures.clear()
 
     async def answer(self, job: Job[T]) -> T:
         """Run one job and return its answer.
@@ -124,6 +123,13 @@ class Batcher:
             finally:  # no circle of exception and frame, which would keep the job's pixels
                 del outcome
         return outcome
+
+    def _enqueue(
+        self, job: Job[T], future: asyncio.Future[T | RequestError], origin: Origin, moment: float
+    ) -> asyncio.Future[T | RequestError]:
+        self._submitted += 1
+        heapq.heappush(self._queue, (moment, self._submitted, Queued(job, future, origin)))
+        return future
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run the queued jobs, in this thread or in that of the batcher, then check the queue again."""

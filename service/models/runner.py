@@ -150,12 +150,12 @@ class Runner:
 
 
 def _without_frames(error: Exception) -> Exception:
-    """Return an error; one that a client is told of forgets the functions that it came through.
+    """Return an error; one whose way nobody prints forgets the functions that it came through.
 
     They hold the jobs of a batch, and these hold the error: a circle that would keep all their pixels until the next
     full garbage collection.
     """
-    if isinstance(error, RequestError):
+    if isinstance(error, (RequestError, MemoryError)):
         error.__traceback__ = error.__cause__ = error.__context__ = None
     return error
 

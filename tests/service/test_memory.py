@@ -1,13 +1,22 @@
 """What a request held is free once it is answered, and does not wait for the garbage collector."""
 
+import asyncio
 import gc
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
+from service.errors import BrokenImage, RequestError
 from service.images.inspect import ImageFile
+from service.models.batcher import Batcher
+from service.models.job import Inputs, Outputs
 from service.tasks.restore import Restoration
 from tests.service.conftest import MakeClient
 from tests.service.slowmodel import flat_png, publish_slow, until
@@ -56,3 +65,57 @@ def test_no_picture_outlives_its_answer(
 
     assert response.status_code == status
     until(lambda: not held(), 20)
+
+
+class Pixels:
+    """What a job works on; nothing refers to it but the job."""
+
+
+@dataclass
+class Large:
+    """A job that goes to the thread, or fails on the way."""
+
+    pixels: Pixels
+    fault: Exception | None = None
+    is_small: ClassVar[bool] = False
+
+    def prepare(self) -> Inputs:
+        if self.fault is not None:
+            raise self.fault
+        return (np.zeros((1, 1, 4, 4), np.float32),)
+
+    def finish(self, outputs: Outputs) -> str:
+        return "done"
+
+
+def no_memory(x: NDArray[np.float32]) -> Outputs:
+    raise MemoryError("a graph needs more memory than there is")
+
+
+@pytest.mark.parametrize(
+    ("run", "fault"),
+    [
+        (lambda x: (x,), BrokenImage("the image ends early")),
+        (lambda x: (np.full_like(x, np.nan),), None),
+        (no_memory, None),
+        (lambda x: (x,), MemoryError("no room to decode")),
+    ],
+    ids=["it cannot be read", "no number comes out", "the graph has no memory", "reading has no memory"],
+)
+def test_a_job_that_fails_leaves_nothing(
+    run: Callable[..., Outputs], fault: Exception | None, without_collector: None
+) -> None:
+    async def failed() -> weakref.ref[Pixels]:
+        batcher = Batcher(run, max_batch=4, max_pixels=10**6, name="large")
+        pixels = Pixels()
+        try:
+            await batcher.answer(Large(pixels, fault))
+        except (RequestError, MemoryError):
+            return weakref.ref(pixels)
+        raise AssertionError("it did not fail")
+
+    left = asyncio.run(failed())
+    if fault is not None:
+        fault.__traceback__ = None
+
+    assert left() is None
