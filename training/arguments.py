@@ -30,14 +30,19 @@ ARCHITECTURES = {
     "unet": "Convolutions with skip connections; no latent, so it only denoises.",
 }
 FOLDERS = ("data", "noisy", "clean", "defects", "masks")  # of images, by option
-OF_SOME_KINDS = (
-    *FOLDERS,
-    "feedback",
-    "scale",
-    "size",
-    "look",
-    "beside",
-)  # options of `fit` that not every kind of recipe has a use for
+# Options of `fit` that not every kind of recipe has a use for.
+OF_SOME_KINDS = (*FOLDERS, "feedback", "scale", "size", "look", "beside")
+# Options that several commands have, by command; a stage that is not named has those of `evaluate`.
+OPTIONS = {
+    "fit": ("models", "device", "threads", "quiet"),
+    "textbook": ("models", "device", "threads", "quiet"),
+    "worker": ("models",),
+    "train": ("device", "threads", "quiet"),
+    "calibrate": ("models", "threads", "quiet"),
+    "verify": ("models",),
+    "publish": ("models",),
+    "evaluate": ("threads", "quiet"),
+}
 
 EXAMPLES = """\
 examples:
@@ -75,6 +80,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.error("--defects and --masks are for calibrating a published model: give --data, too")
     if getattr(options, "feedback", None) and (options.defects or options.masks):
         parser.error("--feedback includes defects and masks: leave out --defects and --masks")
+    if hasattr(options, "feedback") and options.key and not options.feedback:
+        parser.error("--key is for --feedback: give the address of the service there")
     if options.stage == "calibrate" and options.feedback and options.data:
         parser.error("--feedback and --data: calibrate on one of them, then on the other with a second command")
     options.overrides = rest
@@ -128,7 +135,6 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--name", type=model_name, help="the model's name (default: the recipe's)")
     fit.add_argument("--runs", type=Path, help="directory of runs (default: runs)")
     fit.add_argument("--restart", action="store_true", help="discard an earlier run of this name")
-    _add_shared_options(fit)
     book = commands.add_parser(
         "textbook",
         help="Reproduce a chapter on autoencoders: every claim as a command, a picture and a number.",
@@ -138,7 +144,6 @@ def _parser() -> argparse.ArgumentParser:
     book.add_argument("--quick", action="store_true", help="use the included sample; takes two minutes")
     book.add_argument("--runs", type=Path, help="directory of networks (default: runs)")
     book.add_argument("--docs", type=Path, help="directory of the page (default: docs; quick: RUNS/textbook-quick)")
-    _add_shared_options(book)
     for name, does in STAGES.items():
         command = commands.add_parser(name, help=does)
         is_calibrate = name == "calibrate"
@@ -153,7 +158,6 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--defects", type=Path, help="images with defects, used for figures and charts")
             command.add_argument("--masks", type=Path, help="masks, white on defects, named as in --defects")
             _add_feedback(command, "calibrate on the pictures marked as fine at this service")
-        _add_shared_options(command)
     worker = commands.add_parser(
         "worker",
         help="Run the trainings that users start on the page of a service, one at a time.",
@@ -168,9 +172,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     worker.add_argument("--runs", type=Path, help="directory of versions to be approved (default: runs)")
     worker.add_argument("--name", default="", help="name of this worker on the page (default: the host name)")
-    _add_shared_options(worker)
-    for command in commands.choices.values():
-        command.set_defaults(beside=[], restart=False, runs=Path("runs"))
+    unsaid = {"beside": [], "restart": False, "runs": Path("runs"), "device": "auto", "threads": 0, "quiet": False}
+    for name, command in commands.choices.items():
+        _add_shared_options(command, OPTIONS.get(name, OPTIONS["evaluate"]))
+        command.set_defaults(models=Path("models"), **unsaid)
     for command in (fit, commands.choices["evaluate"]):
         command.add_argument(
             "--beside", type=Path, action="append", metavar="RUN", help="also show the figures of this run; repeatable"
@@ -183,11 +188,15 @@ def _add_feedback(parser: argparse.ArgumentParser, does: str) -> None:
     parser.add_argument("--key", default="", help="a key of the service with write access (default: $HGCLIENT_KEY)")
 
 
-def _add_shared_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--models", type=Path, default=Path("models"), help="directory to publish to (default: models)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-    parser.add_argument("--threads", type=_count, default=0, help="CPU threads (default: one per core)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+def _add_shared_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None:
+    if "models" in names:
+        parser.add_argument("--models", type=Path, help="directory of published models (default: models)")
+    if "device" in names:
+        parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
+    if "threads" in names:
+        parser.add_argument("--threads", type=_count, help="CPU threads (default: one per core)")
+    if "quiet" in names:
+        parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def _overview() -> str:
@@ -234,5 +243,5 @@ def model_name(text: str) -> str:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads: 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)

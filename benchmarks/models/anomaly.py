@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from benchmarks.models import one_class
 from benchmarks.models.anomaly_sets import CASES, NO_RANKING, Case
-from benchmarks.models.peers.anomaly import AnomalibPadim, BorderGrey, Padim, Patchcore, Spread
+from benchmarks.models.peers.anomaly import AnomalibPadim, AnomalibPatchcore, BorderGrey, Padim, Patchcore, Spread
 from benchmarks.page import table, write_between
 from training.anomaly.backbone import Lite0
 from training.anomaly.config import AnomalyRecipe
@@ -94,11 +94,12 @@ def parts(data: Path, seeds: Sequence[int]) -> Iterator[str]:
             for method in tqdm(run.methods(), desc=f"{name}, seed {seed}"):
                 method(rows)
         found[name] = rows
-        shown = {method: row.mean("auroc") for method, row in rows.items()}
-        tqdm.write(f"{name} {sizes[name]}: " + ", ".join(f"{m} {v:.3f}" for m, v in shown.items() if v is not None))
+        for peer, row in rows.items():
+            by_seed = [", ".join(f"{figure} {v:.3f}" for figure, v in values.items()) for values in row.figures]
+            tqdm.write(f"{name} {sizes[name]}, {peer}: {'; '.join(by_seed)}")
     yield (
         f"Mean of {len(seeds)} seeds, one setting for all. Numbers of images: taught / good kept back / with defects. "
-        "Peers have the same features: PatchCore is a bank of 3,000 by greedy k-centre out of all patches."
+        "Peers have features of the same network: PatchCore is a bank of 3,000 by greedy k-centre out of all patches."
     )
     for figure, title in NAME_BY_FIGURE.items():
         ranked = {name: rows for name, rows in found.items() if name not in NO_RANKING}
@@ -158,7 +159,7 @@ class _Run:
         """Return functions that each measure one method and add it to the rows."""
         peers = [PixelPca(), BorderGrey(), Spread()]
         if AnomalibPadim.is_installed():
-            peers.append(AnomalibPadim(self.features, seed=self.seed))
+            peers += [anomalib(self.features, seed=self.seed) for anomalib in (AnomalibPadim, AnomalibPatchcore)]
         return [
             self._detector,
             *(lambda rows, peer=peer: self._by_features(peer, rows) for peer in (Patchcore(), Padim())),

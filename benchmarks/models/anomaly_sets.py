@@ -28,14 +28,32 @@ class Case:
     settings: tuple[str, ...] = ()
 
 
-def folder_case(folder: Path, masks: str = "") -> Case:
-    """Read a folder with train/good, test/good and test/DEFECT, and masks of the same names in `masks`/DEFECT."""
+def folder_case(folder: Path, masks: str = "", group_of: Callable[[Path], str] = str) -> Case:
+    """Read a folder with train/good, test/good and test/DEFECT, and masks of the same names in `masks`/DEFECT.
+
+    `group_of` returns the object of a picture; by default every picture shows another.
+    """
     taught, good = find_images(there(folder / "train/good")), find_images(folder / "test/good")
     defects = [
         path for kind in sorted((folder / "test").iterdir()) if kind.name != "good" for path in find_images(kind)
     ]
     of_defects = [folder / masks / path.parent.name / f"{path.stem}.png" for path in defects] if masks else None
-    return Case(taught, [str(path) for path in taught], good, defects, of_defects)
+    return Case(taught, [group_of(path) for path in taught], good, defects, of_defects)
+
+
+def strip(path: Path) -> str:
+    """Return the strip of fabric that a tile was cut from, of a name like 0001_000_03_x1191."""
+    return path.stem.split("_")[0]
+
+
+def sheet(path: Path) -> str:
+    """Return the sheet of paper that a patch was cut from, of a name like PA_BRG02_RL_S_ND_01_1."""
+    return path.stem.rsplit("_", 1)[0]
+
+
+def module(path: Path) -> str:
+    """Return the number of the block of forty cells, neighbours in a module, of a name like cell1640."""
+    return str(int(path.stem.removeprefix("cell")) // 40)
 
 
 def crack_wall(folder: Path, seed: int) -> Case:
@@ -99,10 +117,10 @@ CASES: dict[str, Callable[[Path, int], Case]] = {
     "metal_nut": lambda data, _: folder_case(data / "anomaly/metal_nut"),
     "hexnut": lambda data, _: folder_case(data / "anomaly/hexnut"),
     "aliens": lambda data, _: folder_case(data / "anomaly/aliens"),
-    "elpv_poly": lambda data, _: folder_case(data / "anomaly/elpv_poly"),
-    "paper_brg02": lambda data, _: folder_case(data / "anomaly/paper_brg02", "masks"),
-    "paper_brg03": lambda data, _: folder_case(data / "anomaly/paper_brg03", "masks"),
-    "fabric_aitex03": lambda data, _: folder_case(data / "anomaly/fabric_aitex03"),
+    "elpv_poly": lambda data, _: folder_case(data / "anomaly/elpv_poly", group_of=module),
+    "paper_brg02": lambda data, _: folder_case(data / "anomaly/paper_brg02", "masks", sheet),
+    "paper_brg03": lambda data, _: folder_case(data / "anomaly/paper_brg03", "masks", sheet),
+    "fabric_aitex03": lambda data, _: folder_case(data / "anomaly/fabric_aitex03", group_of=strip),
     "hazelnut_toy": lambda data, _: folder_case(data / "hazelnut_toy", "ground_truth"),
     "crack_wall": lambda data, seed: crack_wall(data / "crack_wall", seed),
     "magnetic_tile": lambda data, seed: magnetic_tile(data / "magnetic_tile", seed),

@@ -57,8 +57,8 @@ def test_a_mistake_is_explained_in_one_line_and_leaves_no_run(
     [
         (["fit", "digits", "--name", "My Photos"], "'My Photos' is not a valid model name: use up to 63 of a-z"),
         (["fit", "digits", "--name", "../escape"], "'../escape' is not a valid model name"),
-        (["fit", "digits", "--threads", "-1"], "'-1' is not a number of threads: 1 or more"),
-        (["fit", "digits", "--threads", "many"], "'many' is not a number of threads"),
+        (["fit", "digits", "--threads", "-1"], "'-1' is not a whole number of 1 or more"),
+        (["fit", "digits", "--threads", "many"], "'many' is not a whole number of 1 or more"),
         (["fit", "digits", "--speed", "9"], "unrecognized arguments: --speed"),
         (["evaluate", "runs/digits", "training.epochs=3"], "unrecognized arguments: training.epochs=3"),
     ],

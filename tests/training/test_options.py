@@ -40,3 +40,23 @@ def test_calibrate_needs_good_images_beside_defects(tmp_path: Path, capsys: pyte
         main(["calibrate", "mine", "--defects", str(tmp_path)])
 
     assert "give --data, too" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (["evaluate", "runs/mine", "--device", "cuda"], "--device"),
+        (["export", "runs/mine", "--models", "elsewhere"], "--models"),
+        (["publish", "runs/mine", "--threads", "2"], "--threads"),
+        (["calibrate", "mine", "--data", "good", "--device", "cuda"], "--device"),
+        (["worker", "--service", "http://127.0.0.1:9", "--device", "cuda"], "--device"),
+        (["fit", "anomaly", "--data", "good", "--key", "secret"], "--key is for --feedback"),
+    ],
+)
+def test_a_command_refuses_what_it_has_no_use_for(
+    arguments: list[str], refused: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+
+    assert refused in capsys.readouterr().err.splitlines()[-1]
