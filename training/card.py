@@ -43,17 +43,18 @@ def _how_to_make(made: Provenance) -> list[str]:
     folders = [
         word for option, word in pairwise(words) if option in {"--data", "--noisy", "--clean", "--defects", "--masks"}
     ]
-    parts = []
+    parts, commands = [], [made.command]
     if folders:
         named = " and ".join(f"`{folder}`" for folder in dict.fromkeys(folders))
         parts.append(f"Replace {named} by the path of your copy of the images.")
     if made.start:
         version = f"models/{made.start.name}/{made.start.version}"
         parts.append(
-            f"Training starts from `{version}`; if it is missing, `git log -- {version}` finds it in the history."
+            f"Training starts from `{version}`. If it is missing, the first command restores it from the history."
         )
+        commands.insert(0, f'git checkout "$(git rev-list -1 HEAD -- {version})^" -- {version}')
     marker = "<!-- needs: data" + (", and a version of the history" if made.start else "") + " -->"
-    return [*([" ".join(parts)] if parts else []), marker, f"    {made.command}"]
+    return [*([" ".join(parts)] if parts else []), marker, "\n".join(f"    {command}" for command in commands)]
 
 
 def _split(manifest: Manifest) -> str:
