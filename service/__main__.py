@@ -1,4 +1,4 @@
-"""`python -m service`: reads the settings, starts the server or its workers, and ends with 0 when told to stop."""
+"""`python -m service`: read the settings, then serve in this process or in workers."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ _COMMANDS = ("index", "rebuild")
 
 
 def main() -> int:
-    """Return the exit code: 0 after a graceful stop, 1 if that cut requests off, 2 if the service cannot start."""
+    """Return the exit code: 0 after a graceful stop, 1 if requests were aborted, 2 if the service cannot start."""
     if sys.argv[1:2] and sys.argv[1] in _COMMANDS:
         from service.collections.cli import main as index  # noqa: PLC0415  the service does not need it
 
@@ -31,14 +31,14 @@ def main() -> int:
 
 
 def run(settings: Settings) -> int:
-    """Serve with these settings until told to stop; the exit code."""
+    """Serve with these settings until a stop signal, and return the exit code."""
     shares = plan(settings.workers, settings.threads)
     settings = settings.model_copy(update={"workers": shares.workers})
-    # Not a thread per core of the host beside our own: BLAS gets nothing large to do here.
+    # BLAS does nothing large here, so it needs no thread per core of the host.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     first = start_child(settings) if settings.workers == 1 else None
     try:
-        # Not before: these take as long as the child takes.
+        # Imported after the child is started: the imports take as long as its work.
         from service.server.process import listen, serve  # noqa: PLC0415
         from service.server.workers import Supervisor  # noqa: PLC0415
         from service.telemetry.logs import start_logging  # noqa: PLC0415

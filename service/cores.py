@@ -1,4 +1,4 @@
-"""How many cores are ours, by affinity and cgroup quota, and how workers and threads share them."""
+"""Count usable cores, by affinity and cgroup quota, and share them between workers and threads."""
 
 import math
 import os
@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-_SPARE_THREADS = 4  # of the pool for reading and writing files, as Python's own has them beside the cores
+_SPARE_THREADS = 4  # of the pool for decoding and encoding, in addition to the cores, as in Python's default pool
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How this machine is shared.
+    """The shares of cores for workers and threads.
 
     Attributes:
-        cores: That may be used; half a core is 0.5.
-        workers: Processes that answer.
-        threads: Inside one inference.
+        cores: Usable cores; half a core is 0.5.
+        workers: Number of worker processes.
+        threads: Threads inside one inference.
     """
 
     cores: float
@@ -25,7 +25,7 @@ class Plan:
 
     @property
     def pool(self) -> int:
-        """Most threads of a worker that read and write pictures beside its inferences."""
+        """Size of a worker's thread pool for decoding and encoding."""
         return math.ceil(self.cores / self.workers) + _SPARE_THREADS
 
     def __str__(self) -> str:
@@ -41,23 +41,23 @@ class Plan:
 
 
 def plan(workers: int, threads: int, *, cores: float | None = None) -> Plan:
-    """Share the cores; 0 workers are as many as there are cores for.
+    """Share the cores between workers.
 
     Args:
-        workers: The setting.
-        threads: The setting.
-        cores: Those that may be used; looked up if None.
+        workers: Number of workers; 0 for one per `threads` usable cores.
+        threads: Threads inside one inference.
+        cores: Usable cores; None to count them.
     """
     cores = usable_cores() if cores is None else cores
     return Plan(cores, workers or max(1, int(cores // threads)), threads)
 
 
 def usable_cores(*, cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """Return cores that this process may use: those it may run on, or less where a cgroup has a quota of CPU time.
+    """Return the number of usable cores: those of the affinity, or fewer by a cgroup's CPU quota.
 
     Args:
-        cgroups: Where cgroups are mounted, version 1 or 2.
-        own: Which ones this process is in.
+        cgroups: Mount point of cgroups, version 1 or 2.
+        own: File that lists the cgroups of this process.
     """
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([float(mine), *_quotas(cgroups, own)])
@@ -67,13 +67,13 @@ def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
     """Yield the quotas of our cgroups and of all above them, in cores."""
     try:
         lines = own.read_text().splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # In a container, the path may be the host's, of which only the last part, or nothing, is to be seen.
+        # In a container, the path may be the host's, of which only the last part is visible, or nothing.
         for folder in (PurePosixPath(path), *PurePosixPath(path).parents):
             for mounted in (cgroups / controllers, cgroups / "cpu", cgroups / "unified", cgroups):
                 if (quota := _quota(mounted / folder.relative_to("/"))) is not None:
@@ -81,7 +81,7 @@ def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
 
 
 def _quota(folder: Path) -> float | None:
-    """Return the cores that one cgroup allows; None if it says nothing."""
+    """Return the number of cores that a cgroup allows; None without a quota."""
     try:
         if (file := folder / "cpu.max").exists():  # version 2: "50000 100000", or "max 100000"
             quota, period = file.read_text().split()

@@ -1,6 +1,6 @@
-"""When the request that runs here has to be answered, and when its turn is; long loops ask, and so does the queue.
+"""Deadline and due time of the current request, as context variables. Long loops and the queue use them.
 
-A thread that was started for a request (`asyncio.to_thread`) knows its deadline: it gets a copy of the context.
+A thread that is started for a request (`asyncio.to_thread`) gets a copy of the context, and so the deadline.
 """
 
 import math
@@ -24,20 +24,20 @@ def deadline() -> float:
 
 
 def check_deadline(end: float | None = None) -> None:
-    """Raise `DeadlineExceeded` if the deadline has passed.
+    """Check that the deadline has not passed.
 
     Args:
-        end: From `deadline`, in a thread that works for several requests; by default that of this request.
+        end: Result of `deadline`, for threads that work for several requests; by default that of this request.
 
     Raises:
-        DeadlineExceeded: There is no time left, so nobody waits for a result.
+        DeadlineExceeded: The deadline has passed, so the client no longer waits.
     """
     if time.monotonic() > (_END.get() if end is None else end):
         raise DeadlineExceeded("the deadline of the request has passed (setting request_timeout_s)")
 
 
 def set_due(moment: float) -> None:
-    """Note when the work of this request would be done if nobody else had any, on the clock of the event loop."""
+    """Set the time at which this request would be done on an idle service, on the clock of the event loop."""
     _DUE.set(moment)
 
 

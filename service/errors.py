@@ -5,19 +5,19 @@
     ├── StartupError                the service refuses to start
     │   ├── InvalidSettings         an unknown setting or a value out of range
     │   ├── CannotListen            the address or port is taken, or not this machine's
-    │   ├── NoTemporaryDirectory    several workers, and nowhere to share what they count
-    │   ├── TracingUnavailable      a collector is named, and nothing is installed to send spans there
+    │   ├── NoTemporaryDirectory    several workers without a directory for shared counters
+    │   ├── TracingUnavailable      a collector is configured, but the exporter is not installed
     │   └── ProviderUnavailable     device=cuda without a working CUDA provider
     ├── ModelRejected               a model version that must not go live
-    └── RequestError                one answer: a status, a stable code, a sentence
+    └── RequestError                a failed request: a status, a stable code, a message
         ├── MalformedBody           400  multipart or JSON that cannot be read
         ├── MissingApiKey           401  with WWW-Authenticate; only where api_keys is set
-        ├── WrongApiKey             403  none of the keys
-        ├── KeyNotEnough            403  a key for less than this
-        ├── TooManyGuesses          429  of keys, from one address
+        ├── WrongApiKey             403  an unknown key
+        ├── KeyNotEnough            403  a key without this permission
+        ├── TooManyGuesses          429  wrong keys from one address
         ├── WrongHost               421  allowed_hosts
         ├── UnloadRefused           403  models follow their directory
-        ├── MalformedRequest        400  what arrived is not HTTP
+        ├── MalformedRequest        400  not HTTP
         ├── RouteNotFound           404
         ├── ModelNotFound           404
         ├── VersionNotFound         404
@@ -33,16 +33,16 @@
         ├── RequestTimeout          408  body_timeout_s
         ├── OtherDecoder            409  a compressed file of another decoder or other tables
         ├── ModelConflict           409  the collection's vectors are another model version's
-        ├── NoLabels                409  nothing in the collection has a label to vote with
+        ├── NoLabels                409  no item of the collection has a label
         ├── CollectionFull          409  max_collections, max_items
-        ├── TooManyAliases          409  of one model
-        ├── NoFormerVersion         409  an alias has nothing to go back to
+        ├── TooManyAliases          409  16 per model
+        ├── NoFormerVersion         409  the alias has no previous version
         ├── FeedbackOff             409  max_feedback_bytes is 0
         ├── FeedbackFull            409  max_feedback_bytes
-        ├── JobNotDone              409  its result is not there yet
-        ├── NoTrainingWorker        409  nobody would take a training
+        ├── JobNotDone              409  the result is not available yet
+        ├── NoTrainingWorker        409  no worker asks for trainings
         ├── TrainingBusy            409  one training of a model at a time
-        ├── TrainingNotReady        409  it has made no version to approve
+        ├── TrainingNotReady        409  no version to approve yet
         ├── BodyTooLarge            413  max_body_bytes, max_json_bytes
         ├── TooManyPixels           413  max_pixels
         ├── TooManyImages           413  max_images
@@ -51,17 +51,17 @@
         ├── InvalidParameter        422  in the query, or in a body of JSON
         ├── TaskNotOffered          422  the model cannot do that
         ├── BrokenImage             422  truncated, corrupt, or a bomb
-        ├── UnsupportedImage        422  a sound file whose pixels we would falsify
-        ├── BrokenContainer         422  a compressed file that is cut off, damaged, or says nonsense
+        ├── UnsupportedImage        422  a valid file that decoding would degrade
+        ├── BrokenContainer         422  a compressed file that is truncated or damaged
         ├── SizeMismatch            422  the model takes one size only
         ├── InvalidArray            422  NPY: header, dtype, shape or values
         ├── InvalidLatent           422  JSON or NPY latents
         ├── InvalidMetadata         422  of an item
         ├── UnreachableRate         422  max_fpr below what the calibration can resolve
-        ├── NonFiniteResult         422  the model's answer to this input is not a number
+        ├── NonFiniteResult         422  the result is NaN or infinite
         ├── HeadersTooLarge         431  max_header_bytes
-        ├── InternalError           500  our fault; the log has the details under the request id
-        ├── JobLost                 500  its workers went away, one after the other
+        ├── InternalError           500  a bug; the log has the details under the request id
+        ├── JobLost                 500  its workers ended, one after the other
         ├── ImageUnreachable        502  image=https://...
         ├── NotReady                503  no model is live yet
         ├── QueueFull               503  max_queue_images
@@ -87,11 +87,11 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class HourglassError(Exception):
-    """The root: everything this service raises on purpose."""
+    """Base class of all errors that the service raises on purpose."""
 
 
 class StartupError(HourglassError):
-    """The service cannot start; the message says what to change."""
+    """The service cannot start. The message says what to change."""
 
 
 class InvalidSettings(StartupError):
@@ -107,15 +107,15 @@ class NoTemporaryDirectory(StartupError):
 
 
 class TracingUnavailable(StartupError):
-    """OpenTelemetry was asked for and is not installed."""
+    """Tracing is requested, but OpenTelemetry is not installed."""
 
 
 class ProviderUnavailable(StartupError):
-    """The execution provider that was asked for is not there."""
+    """The requested execution provider is not available."""
 
 
 class ModelRejected(HourglassError):
-    """A model version that does not match its manifest. It never goes live; the message says why."""
+    """A model version failed its checks and does not go live. The message gives the reason."""
 
 
 class RequestError(HourglassError):
@@ -164,7 +164,7 @@ class MissingApiKey(RequestError):
 
 
 class WrongApiKey(RequestError):
-    """The key of the request is none of the service's keys."""
+    """The service does not know the key of the request."""
 
     status, code, title = 403, "wrong-api-key", "Wrong API key"
     example = "the API key is not valid here; was it mistyped or replaced?"
@@ -256,21 +256,21 @@ class ItemNotFound(RequestError):
 
 
 class FeedbackNotFound(RequestError):
-    """The feedback of the model has no picture with that id."""
+    """The feedback of the model has no image with that id."""
 
     status, code, title = 404, "feedback-not-found", "No such feedback"
     example = "model 'digits' has no feedback '9f86d081'; GET /models/digits/feedback lists them"
 
 
 class FeedbackOff(RequestError):
-    """The service keeps no pictures: the setting `max_feedback_bytes` is 0."""
+    """The service stores no images: the setting `max_feedback_bytes` is 0."""
 
     status, code, title = 409, "feedback-off", "Feedback is off"
     example = "feedback is off; the operator can turn it on with the setting max_feedback_bytes"
 
 
 class FeedbackFull(RequestError):
-    """The pictures of all feedback would take more than `max_feedback_bytes`. Nothing was stored."""
+    """The images of all feedback would exceed `max_feedback_bytes`. Nothing was stored."""
 
     status, code, title = 409, "feedback-full", "No room for more feedback"
     example = (
@@ -294,14 +294,14 @@ class JobNotDone(RequestError):
 
 
 class TrainingNotFound(RequestError):
-    """The model has no training of that id: it was cancelled, discarded, or made room for newer ones."""
+    """The model has no training of that id: it was cancelled, discarded, or replaced by newer ones."""
 
     status, code, title = 404, "training-not-found", "No such training"
     example = "model 'digits' has no training 'q83vEjRWeJo'; GET /models/digits/training lists them"
 
 
 class NoTrainingWorker(RequestError):
-    """No training worker has asked for work lately, so nobody would do it."""
+    """No training worker has asked for work recently."""
 
     status, code, title = 409, "no-training-worker", "No training worker is running"
     example = (
@@ -311,7 +311,7 @@ class NoTrainingWorker(RequestError):
 
 
 class TrainingBusy(RequestError):
-    """A training of the model waits or runs. There is one at a time."""
+    """Another training of the model is queued or running."""
 
     status, code, title = 409, "training-busy", "Already in training"
     example = (
@@ -362,12 +362,12 @@ class TooManyAliases(RequestError):
 
 
 class NoFormerVersion(RequestError):
-    """The alias has no candidate to take away and no version to go back to, or was rolled back already."""
+    """The alias has neither a candidate nor a previous version, or was rolled back already."""
 
     status, code, title = 409, "no-former-version", "Nothing to roll back to"
     example = (
-        "alias 'prod' of model 'hazelnut' names version 3, has no candidate and no version to go back to; PUT the "
-        "version that it should name"
+        "alias 'prod' of model 'hazelnut' names version 3 and has neither a candidate nor a previous version; PUT "
+        "the version that it should name"
     )
 
 
@@ -379,7 +379,7 @@ class MethodNotAllowed(RequestError):
 
 
 class NotAcceptable(RequestError):
-    """`Accept` names no format that this answer can have. The message lists those it can have."""
+    """`Accept` allows none of the formats of this answer. The message lists them."""
 
     status, code, title = 406, "not-acceptable", "Cannot answer in that format"
     example = (
@@ -539,11 +539,11 @@ class UnreachableRate(RequestError):
 
 
 class NonFiniteResult(RequestError):
-    """The model answered this input with NaN or infinity."""
+    """The model returned NaN or infinity for this input."""
 
     status, code, title = 422, "non-finite-result", "The result is not finite"
     example = (
-        "digits/1 denoise answered this input with NaN or infinity; send images or latents like those it was trained on"
+        "digits/1 denoise returned NaN or infinity for this input; send images or latents like those it was trained on"
     )
 
 
@@ -565,7 +565,7 @@ class JobLost(RequestError):
 
 
 class ImageUnreachable(RequestError):
-    """The host that `image` names did not send it: it answers otherwise, too late, or not at all."""
+    """The host in `image` did not send an image: it failed, was too slow, or redirected."""
 
     status, code, title = 502, "image-unreachable", "The image cannot be fetched"
     example = "'images.example' answers 302; redirects are not followed"
@@ -593,13 +593,13 @@ class StoreUnavailable(RequestError):
 
     status, code, title = 503, "store-unavailable", "The collections are unavailable"
     example = (
-        "the collections in /data/items.db cannot be used: file is not a database; is there room, and may the "
-        "service write there?"
+        "the collections in /data/items.db cannot be used: file is not a database; check free space and "
+        "write permission"
     )
 
 
 class JobsFull(RequestError):
-    """Over `max_jobs` or `max_jobs_bytes`. Nothing was kept; retry after `Retry-After`."""
+    """The queue of jobs has reached `max_jobs` or `max_jobs_bytes`. Retry after `Retry-After`."""
 
     status, code, title = 503, "jobs-full", "No room for more jobs"
     example = "1000 jobs are stored, the limit is 1000 (setting max_jobs); DELETE /jobs/{id} makes room"
@@ -632,7 +632,7 @@ PROBLEMS: dict[str, type[RequestError]] = {error.code: error for error in Reques
 
 
 def problem_head(error: type[RequestError]) -> dict[str, JsonValue]:
-    """Return the members of a problem that are the same every time this error happens."""
+    """Return the members of a problem that are the same for all errors of a class."""
     return {"type": f"/problems/{error.code}", "title": error.title, "status": error.status, "code": error.code}
 
 
@@ -642,9 +642,9 @@ def problem_bytes(problem: JsonValue) -> bytes:
 
 
 def shown(value: object, *, limit: int = 80) -> str:
-    """Return a value from outside for a message: quoted, escaped, at most `limit` characters.
+    """Return a value of a request for a message: quoted, escaped, at most `limit` characters.
 
-    It costs no more than that, however large the value is.
+    The time does not depend on the size of the value.
     """
     text = ""
     for piece in _pieces(value, limit):
@@ -655,7 +655,7 @@ def shown(value: object, *, limit: int = 80) -> str:
 
 
 def _pieces(value: object, limit: int) -> Iterator[str]:
-    """Yield `repr(value)` bit by bit, so that the caller can stop early."""
+    """Yield `repr(value)` in pieces, so that the caller can stop early."""
     match value:
         case str() | bytes() | bytearray():
             yield repr(value[: 2 * limit])
@@ -680,9 +680,9 @@ def _pieces(value: object, limit: int) -> Iterator[str]:
 
 
 def reason_of(error: BaseException, *, limit: int = 160) -> str:
-    """Return what an error of a library says.
+    """Return the first line of a library's error message.
 
-    Its first line, without the addresses of objects, at most `limit` characters.
+    Addresses of objects are removed. It has at most `limit` characters.
     """
     text = _ADDRESS.sub("", str(error).partition("\n")[0]) or type(error).__name__
     text = text.encode("unicode_escape").decode() if not text.isprintable() else text
@@ -690,7 +690,7 @@ def reason_of(error: BaseException, *, limit: int = 160) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with lone surrogates escaped, so that any JSON reader takes it."""
+    """Return `text` with lone surrogates escaped, so that any JSON parser accepts it."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""What models may use. Light, so that the process which tries them can start before anything heavy is imported."""
+"""Limits of models and requests. Few imports, so that the probing child process starts quickly."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class Limits:
-    """How a model is run: threads inside an operator, most images and pixels in one inference, most numbers decoded."""
+    """Limits of a model: threads per operator, images and pixels per inference, and decoded values."""
 
     threads: int
     max_batch: int
@@ -17,14 +17,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class ProbeLimits:
-    """What one child process may use: address space, and seconds of CPU time and on the clock."""
+    """Limits of a probing child process: address space, and seconds of CPU and wall time."""
 
     memory_bytes: int
     timeout_s: int
 
 
 def run_limits(settings: Settings) -> Limits:
-    """Return how the service runs models."""
+    """Return the limits of models from the settings."""
     return Limits(
         threads=settings.threads,
         max_batch=settings.max_batch,
@@ -34,13 +34,13 @@ def run_limits(settings: Settings) -> Limits:
 
 
 def probe_limits(settings: Settings) -> ProbeLimits:
-    """Return what a child process may use."""
+    """Return the limits of a probing child process from the settings."""
     return ProbeLimits(settings.probe_memory_bytes, settings.probe_timeout_s)
 
 
 @dataclass(frozen=True)
 class InputLimits:
-    """Most pixels of one image or array, images in one request, frames of an animation. From the settings."""
+    """Limits of inputs: pixels of an image or array, images of a request, pages of a TIFF."""
 
     max_pixels: int
     max_images: int

@@ -1,4 +1,4 @@
-"""Media types that requests and answers name."""
+"""Media types of requests and answers."""
 
 HOURGLASS_TYPE = "application/vnd.hourglass"
 NPY_TYPE = "application/x-npy"

@@ -1,6 +1,6 @@
-"""How far the request that runs here is: tiles done, of all that are known. The code that started it may look.
+"""Progress of the current request, as a context variable: tiles done, of all tiles known so far.
 
-A thread that was started for a request (`asyncio.to_thread`) counts into the same: it gets a copy of the context.
+A thread that is started for a request (`asyncio.to_thread`) gets a copy of the context, and counts in the same place.
 """
 
 from contextvars import ContextVar
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Progress:
-    """Steps that are done, and all that are known so far: files of a request are counted as they are read."""
+    """Steps done, and steps known so far: the steps of a file are added when it is read."""
 
     done: int = 0
     steps: int = 0
@@ -19,17 +19,17 @@ _PROGRESS: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 
 def follow(progress: Progress) -> None:
-    """Count the steps of what runs from here into `progress`."""
+    """Count the steps of the current context in `progress`."""
     _PROGRESS.set(progress)
 
 
 def expect(steps: int) -> None:
-    """Add steps that are to be done."""
+    """Add steps to be done."""
     if (progress := _PROGRESS.get()) is not None:
         progress.steps += steps
 
 
 def advance() -> None:
-    """Say that a step is done."""
+    """Count a step as done."""
     if (progress := _PROGRESS.get()) is not None:
         progress.done += 1

@@ -96,7 +96,7 @@ def _need_secret(hosts: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...
 
 
 class Settings(BaseModel):
-    """Made once in `main` and handed down. Flags win over environment variables, and those over the defaults."""
+    """Settings, created once in `main` and passed on. Flags override environment variables."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -125,7 +125,7 @@ class Settings(BaseModel):
     max_json_bytes: Annotated[int, Field(ge=1024, le=2**26)] = Field(
         default=4 * MIB,
         description="Largest JSON in a request, in bytes. Over it: 413. Send more latents or larger tensors as NPY, "
-        "or as the binary tensors of `/v2`. Small orders, such as the body of `/generate`, are limited "
+        "or as the binary tensors of `/v2`. Small bodies, such as that of `/generate`, are limited "
         "to 64 KiB.",
     )
     max_header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = Field(
@@ -142,7 +142,7 @@ class Settings(BaseModel):
     body_timeout_s: Annotated[float, Field(gt=0, le=86400)] = Field(
         default=30.0,
         description="Seconds from the headers to the end of the body. Over it: 408. A client that does not read its "
-        "answer gets as long.",
+        "answer is disconnected after the same time.",
     )
     max_pixels: Annotated[int, Field(ge=1, le=2**30)] = Field(
         default=25_000_000,
@@ -154,7 +154,7 @@ class Settings(BaseModel):
     )
     max_frames: Annotated[int, Field(ge=1, le=65536)] = Field(
         default=256,
-        description="Most pages of a TIFF. Only the first page is used, as only the first frame of an animation is.",
+        description="Most pages of a TIFF. Only the first page is used, like the first frame of an animation.",
     )
     max_batch: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=64,
@@ -162,24 +162,24 @@ class Settings(BaseModel):
     )
     max_batch_pixels: Annotated[int, Field(ge=1, le=2**30)] = Field(
         default=MIB,
-        description="Most pixels (width x height) in one inference of several images. A megapixel fills a CPU core "
-        "and takes about 140 MiB inside the network. From two megapixels on, tiles of several large "
+        description="Most pixels (width x height) in one inference of several images. A megapixel keeps a CPU "
+        "core busy and takes about 140 MiB inside the network. From two megapixels on, tiles of several large "
         "images share a batch, which may help on a GPU.",
     )
     old_versions: Annotated[int, Field(ge=0, le=64)] = Field(
         default=2,
-        description="Number of older model versions, requested with `version=`, that stay loaded beside the newest "
-        "ones.",
+        description="Number of older model versions, requested with `version=`, that stay loaded in addition to "
+        "the newest ones.",
     )
     max_cache_bytes: Annotated[int, Field(ge=0, le=2**40)] = Field(
         default=0,
-        description="Bytes of answers that each worker keeps, beside `max_memory_bytes`. A request with one file is "
-        "answered at once if the same file came before with the same model version, parameters and `Accept`. 0 keeps "
-        "none. `/metrics` counts hits. Scores from the cache do not count for drift.",
+        description="Bytes of the answer cache of each worker, in addition to `max_memory_bytes`. A request with one "
+        "file is answered from it if file, model version, parameters and `Accept` are the same. 0 turns it off. "
+        "`/metrics` counts hits. Scores from the cache do not count for drift.",
     )
     idle_model_s: Annotated[float, Field(ge=0, le=10**6)] = Field(
         default=0.0,
-        description="Seconds without a request after which the graphs of a model leave memory. The next request opens "
+        description="Seconds without a request after which the graphs of a model are closed. The next request opens "
         "them again, within 200 ms for the shipped models. 0 keeps them open.",
     )
     watch_interval_s: Annotated[float, Field(gt=0, le=3600)] = Field(
@@ -203,8 +203,8 @@ class Settings(BaseModel):
     workers: Annotated[int, Field(ge=0, le=256)] = Field(
         default=1,
         description="Processes that answer on the port, each with its own models and queue. A worker that dies is "
-        "replaced. 0 starts one per usable core; a CPU quota (cgroup) counts as fewer cores. The start- "
-        "up log and `GET /health/ready` say how cores, workers and threads fit.",
+        "replaced. 0 starts one per usable core; a CPU quota (cgroup) counts as fewer cores. The log "
+        "and `GET /health/ready` report how cores, workers and threads fit.",
     )
     probe_memory_bytes: Annotated[int, Field(ge=256 * MIB, le=2**40)] = Field(
         default=2048 * MIB,
@@ -240,17 +240,17 @@ class Settings(BaseModel):
     )
     max_feedback_bytes: Annotated[int, Field(ge=0, le=2**50)] = Field(
         default=0,
-        description="Most bytes of images left with `POST /models/{name}/feedback`, over all models, in the "
-        "database of the collections. 0 keeps none. Over it: 409.",
+        description="Most bytes of images sent to `POST /models/{name}/feedback`, over all models, in the "
+        "database of the collections. 0 turns feedback off. Over it: 409.",
     )
     max_jobs: Annotated[int, Field(ge=0, le=10**6)] = Field(
         default=1000,
-        description="Most jobs, waiting or ended, over all workers. Over it: 503. 0 takes none, and `Prefer: "
+        description="Most jobs, waiting or ended, over all workers. Over it: 503. 0 turns jobs off, and `Prefer: "
         "respond-async` is ignored.",
     )
     max_jobs_bytes: Annotated[int, Field(ge=2**20, le=2**44)] = Field(
         default=1024 * MIB,
-        description="Most bytes of the bodies and results of all jobs. They are stored beside the collections. Over "
+        description="Most bytes of the bodies and results of all jobs. They are stored with the collections. Over "
         "it: 503.",
     )
     job_keep_s: Annotated[float, Field(gt=0, le=30 * 86400)] = Field(
@@ -301,7 +301,7 @@ class Settings(BaseModel):
         description="Host names that requests may use, separated by commas; `*.example` allows all names below one, "
         "`*` every name. Any other name: 421. Addresses and names without a dot always pass. Empty: "
         "every name; but on a loopback address without keys no name, which stops DNS rebinding. Set it "
-        "if a proxy on the same machine passes its own name on.",
+        "if a proxy on the same machine forwards its own name.",
     )
     cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_split)] = Field(
         default=(),
@@ -322,7 +322,7 @@ class Settings(BaseModel):
     access_log: bool = Field(
         default=False,
         description="Log a line for every request: method, route, status, duration, request id, model, pixels, verdict "
-        "and the name of the key, and nothing that was sent.",
+        "and name of the key, without any content.",
     )
 
 
@@ -330,14 +330,14 @@ def read_settings(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
     """Return the settings from the environment and the command line.
 
     Raises:
-        InvalidSettings: An unknown variable, or a value that a setting cannot have.
-        SystemExit: `--help`, or a flag that does not exist.
+        InvalidSettings: A variable is unknown, or a value is invalid.
+        SystemExit: The command line has `--help` or an unknown flag.
     """
     _refuse_unknown_variables(environ)
     variables = {
         name: value
         for name in Settings.model_fields
-        if (value := environ.get(f"{PREFIX}{name.upper()}"))  # an empty one counts as not set, as compose files have it
+        if (value := environ.get(f"{PREFIX}{name.upper()}"))  # empty means not set, as in compose files
     }
     flags = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
     try:

@@ -1,4 +1,4 @@
-"""What is asked of an alias and what is answered, as types."""
+"""Schemas of aliases."""
 
 from typing import Annotated
 
@@ -8,26 +8,26 @@ Version = Annotated[int, Field(ge=1, lt=10**9)]
 
 
 class AliasBody(BaseModel):
-    """What an alias is to mean."""
+    """The versions of an alias."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Annotated[Version, Field(description="The version that answers")]
-    candidate: Annotated[Version | None, Field(description="Another one, that answers a share of the pictures")] = None
+    version: Annotated[Version, Field(description="Version that answers")]
+    candidate: Annotated[Version | None, Field(description="Version that answers a share of the requests")] = None
     share: Annotated[
-        float | None, Field(ge=0, le=1, description="Share of the pictures that the candidate answers")
+        float | None, Field(ge=0, le=1, description="Share of the requests that the candidate answers")
     ] = None
     shadow: Annotated[
         Version | None,
-        Field(description="A version that sees the pictures, too: /metrics says how much its answers differ"),
+        Field(description="Version that runs on the same images for comparison; `/metrics` reports the differences"),
     ] = None
 
     @model_validator(mode="after")
     def _check(self) -> "AliasBody":
         if (self.candidate is None) != (self.share is None):
-            raise ValueError("candidate and share come together")
+            raise ValueError("candidate and share must be given together")
         if self.version in {self.candidate, self.shadow}:
-            raise ValueError("candidate and shadow are other versions than version")
+            raise ValueError("candidate and shadow must differ from version")
         return self
 
 
@@ -36,12 +36,12 @@ class AliasAnswer(BaseModel):
 
     model: str
     alias: str
-    version: Annotated[int, Field(description="The version that answers")]
-    candidate: Annotated[int | None, Field(description="The version that answers `share` of the pictures")]
+    version: Annotated[int, Field(description="Version that answers")]
+    candidate: Annotated[int | None, Field(description="Version that answers `share` of the requests")]
     share: float
-    shadow: Annotated[int | None, Field(description="The version whose answers are only compared")]
-    former: Annotated[int | None, Field(description="The version that a roll back brings back")]
-    updated: Annotated[str, Field(description="UTC, ISO 8601")]
+    shadow: Annotated[int | None, Field(description="Version whose answers are only compared")]
+    former: Annotated[int | None, Field(description="Version to which a rollback returns")]
+    updated: Annotated[str, Field(description="Time of the last change, UTC, ISO 8601")]
 
 
 class AliasesAnswer(BaseModel):

@@ -39,7 +39,7 @@ from service.models.registry import Registry
 from service.models.session import start_provider
 from service.settings import Settings
 from service.telemetry.counters import Meters
-from service.telemetry.multiprocess import PERIOD_S, Board
+from service.telemetry.multiprocess import PERIOD_S, SharedCounters
 from service.telemetry.tracing import Tracer
 
 log = logging.getLogger(__name__)
@@ -54,20 +54,20 @@ Send an image as the raw body; `Accept` chooses the form of the answer. Every er
 
 
 def create_app(
-    settings: Settings, first: Child | None = None, board: Board | None = None, tracer: Tracer | None = None
+    settings: Settings, first: Child | None = None, shared: SharedCounters | None = None, tracer: Tracer | None = None
 ) -> "App":
     """Return the application. Models are loaded when it starts: before the first request, unless that takes very long.
 
     Args:
         settings: Settings of this service.
         first: From `probe.start_child`.
-        board: Board of all workers, where there are several.
+        shared: Shared counters of all workers, if there are several.
         tracer: Makes spans; without it there are none.
 
     Raises:
         ProviderUnavailable: The device that was asked for is not there.
     """
-    service = _make_service(settings, first, board or Board(), tracer)
+    service = _make_service(settings, first, shared or SharedCounters(), tracer)
     app = App(
         title="Hourglass",
         version=__version__,
@@ -92,9 +92,9 @@ def _has_keys(settings: Settings) -> bool:
     return bool(settings.api_keys or settings.write_keys or settings.read_keys)
 
 
-def _make_service(settings: Settings, first: Child | None, board: Board, tracer: Tracer | None) -> Service:
+def _make_service(settings: Settings, first: Child | None, shared: SharedCounters, tracer: Tracer | None) -> Service:
     allow_pixels(settings.max_pixels)
-    meters = Meters(board.read_own(), tracer)
+    meters = Meters(shared.read_own(), tracer)
     registry = Registry(
         settings.models_dir,
         provider=start_provider(settings.device),
@@ -114,7 +114,7 @@ def _make_service(settings: Settings, first: Child | None, board: Board, tracer:
         registry,
         limits,
         admission,
-        Metrics(meters, board, registry, admission, budget, answers),
+        Metrics(meters, shared, registry, admission, budget, answers),
         StoreThreads(settings.collections_url.get_secret_value(), open_store),
         StoreThreads(settings.collections_url.get_secret_value(), open_jobs),
         budget,
@@ -140,7 +140,7 @@ async def _lifespan(app: "App") -> AsyncIterator[None]:
     jobs = asyncio.create_task(runner.run())
     if service.settings.webhook_hosts:
         tasks.append(asyncio.create_task(WebhookSender(service).run()))
-    if service.metrics.board.directory is not None:
+    if service.metrics.shared.directory is not None:
         tasks.append(asyncio.create_task(_share(service.metrics)))
     yield
     runner.stop()

@@ -1,4 +1,4 @@
-"""Collections on the wire: names and ids, queries, metadata, and the JSON answers. As `schemas.py` for the rest."""
+"""Schemas of collections: names and ids, queries, metadata and JSON answers."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ def _check_id(text: str) -> str:
 
 
 CollectionName = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of the collection")]
-# Python's own regular expressions: pydantic's know other letters.
+# Checked by Python's regular expressions: pydantic's differ in their classes of letters.
 ItemId = Annotated[
     str,
     AfterValidator(_check_id),
@@ -41,37 +41,37 @@ ItemId = Annotated[
 ]
 MetadataHeader = Annotated[
     str | None,
-    Header(alias="X-Metadata", description='A JSON object of up to 8 KiB that comes back with the item: {"lot": 12}'),
+    Header(alias="X-Metadata", description='A JSON object of up to 8 KiB, stored with the item: {"lot": 12}'),
 ]
 
 
 class PutQuery(ModelQuery):
-    """What is said of an item, and which model makes the vectors of a new collection."""
+    """Label of an item, and choice of the model for a new collection."""
 
     label: Annotated[
         str | None,
         AfterValidator(check_label),
         Field(
-            description="What the image shows; votes in classify",
+            description="Label of the image; it votes in classify",
             json_schema_extra={"minLength": 1, "maxLength": MAX_LABEL},
         ),
     ] = None
 
 
 class SearchQuery(ModelQuery):
-    """How many neighbours. A model that is named must be that of the collection."""
+    """Number of neighbours. A model, if given, must be that of the collection."""
 
     k: Annotated[int, Field(ge=1, le=MAX_NEIGHBOURS, description="Number of neighbours")] = 10
 
 
 class ClassifyQuery(ModelQuery):
-    """How many neighbours vote. A model that is named must be that of the collection."""
+    """Number of neighbours that vote. A model, if given, must be that of the collection."""
 
     k: Annotated[int, Field(ge=1, le=MAX_NEIGHBOURS, description="Number of neighbours that vote")] = 5
 
 
 class ItemsQuery(StrictQuery):
-    """Which page of a list."""
+    """Choice of a page of items."""
 
     after: Annotated[
         str, Field(max_length=MAX_ID, pattern=r"^[^\x00]*$", description="Last id of the previous page")
@@ -86,8 +86,8 @@ class CollectionAnswer(BaseModel):
     model: str
     version: int
     dim: Annotated[int, Field(description="Length of a vector")]
-    items: int
-    created: Annotated[str, Field(description="UTC, ISO 8601")]
+    items: Annotated[int, Field(description="Number of items")]
+    created: Annotated[str, Field(description="Time of creation, UTC, ISO 8601")]
 
 
 class EntryAnswer(BaseModel):
@@ -96,7 +96,7 @@ class EntryAnswer(BaseModel):
     id: str
     label: str | None
     metadata: dict[str, JsonValue] | None
-    updated: Annotated[str, Field(description="UTC, ISO 8601")]
+    updated: Annotated[str, Field(description="Time of the last change, UTC, ISO 8601")]
 
 
 class EntriesAnswer(BaseModel):
@@ -117,7 +117,7 @@ class ItemAnswer(EntryAnswer):
 
 
 class PutAnswer(BaseModel):
-    """What was kept."""
+    """The stored item."""
 
     collection: str
     id: str
@@ -129,16 +129,16 @@ class PutAnswer(BaseModel):
 
 
 class NeighbourAnswer(BaseModel):
-    """An item of the collection near what was sent."""
+    """An item of the collection near the query."""
 
     id: str
-    distance: Annotated[float, Field(description="Euclidean, between latents")]
+    distance: Annotated[float, Field(description="Euclidean distance between the latents")]
     label: str | None
     metadata: dict[str, JsonValue] | None
 
 
 class Neighbours(BaseModel):
-    """What is near one image."""
+    """The neighbours of one image."""
 
     neighbours: Annotated[list[NeighbourAnswer], Field(description="Nearest first")]
 
@@ -147,15 +147,15 @@ class LabelAnswer(BaseModel):
     """A label with its share of the vote."""
 
     label: str
-    confidence: Annotated[float, Field(description="In (0, 1]; they sum to 1")]
+    confidence: Annotated[float, Field(description="Share of the vote, in (0, 1]; the shares sum to 1")]
 
 
 class Classified(Neighbours):
-    """What one image shows, by the labels of what is near it."""
+    """The label of one image, by the vote of its neighbours."""
 
     label: str
     confidence: float
-    labels: Annotated[list[LabelAnswer], Field(description="The most confident first")]
+    labels: Annotated[list[LabelAnswer], Field(description="Sorted by confidence, highest first")]
 
 
 class _Head(BaseModel):
@@ -167,34 +167,34 @@ class _Head(BaseModel):
 
 
 class SearchAnswer(_Head, Neighbours):
-    """What is near one image."""
+    """The neighbours of one image, with the collection and its model."""
 
 
 class SearchesAnswer(_Head):
-    """What is near each image of an array."""
+    """The neighbours of each image of an array."""
 
     results: list[Neighbours]
 
 
 class ClassifyAnswer(_Head, Classified):
-    """What one image shows."""
+    """The label of one image, with the collection and its model."""
 
 
 class ClassifiesAnswer(_Head):
-    """What each image of an array shows."""
+    """The label of each image of an array."""
 
     results: list[Classified]
 
 
 def read_metadata(header: str | None) -> dict[str, JsonValue] | None:
-    """Return the object in a header X-Metadata: JSON as UTF-8, or as ASCII with escapes.
+    """Read the object in an `X-Metadata` header: JSON in UTF-8, or in ASCII with escapes.
 
     Raises:
-        InvalidMetadata: It is something else, or too large or deep.
+        InvalidMetadata: The header is not a JSON object, or is too large or too deep.
     """
     if header is None:
         return None
-    content = header.encode("latin-1")  # as Starlette has decoded it
+    content = header.encode("latin-1")  # Starlette decodes headers as Latin-1
     try:
         found = orjson.loads(content)
     except orjson.JSONDecodeError as error:

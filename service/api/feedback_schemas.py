@@ -1,4 +1,4 @@
-"""What is said with a picture of the feedback, and what is answered, as types."""
+"""Schemas of feedback."""
 
 from typing import Annotated
 
@@ -9,17 +9,17 @@ from service.collections.store.feedback import Opinion
 
 
 class FeedbackQuery(StrictQuery):
-    """The opinion on a picture."""
+    """The verdict of a user on an image."""
 
-    verdict: Annotated[Opinion, Field(description="What the picture shows: a part that is fine, or a defect")]
+    verdict: Annotated[Opinion, Field(description="Whether the image shows a good part or a defect")]
     version: Annotated[
-        int | None, Field(ge=1, lt=10**9, description="Version whose verdict was shown; default: the newest")
+        int | None, Field(ge=1, lt=10**9, description="Version whose verdict the user saw; default: the newest")
     ] = None
-    who: Annotated[str | None, Field(min_length=1, max_length=100, description="Name of the person")] = None
+    who: Annotated[str | None, Field(min_length=1, max_length=100, description="Name of the user")] = None
 
 
 class KeptPicture(BaseModel):
-    """A picture that is kept."""
+    """An image of the feedback."""
 
     id: Annotated[str, Field(description="SHA-256 of the file")]
     verdict: Opinion
@@ -30,10 +30,10 @@ class KeptPicture(BaseModel):
 
 
 class FeedbackAnswer(BaseModel):
-    """The pictures on a model."""
+    """The feedback of a model."""
 
     model: str
-    is_kept: Annotated[bool, Field(description="Whether pictures are accepted: max_feedback_bytes is not 0")]
-    bytes: Annotated[int, Field(description="Bytes of the pictures of all models")]
+    is_kept: Annotated[bool, Field(description="Whether feedback is accepted: the setting max_feedback_bytes is not 0")]
+    bytes: Annotated[int, Field(description="Bytes of the images of all models")]
     max_bytes: int
     pictures: list[KeptPicture]

@@ -1,4 +1,4 @@
-"""What is answered about jobs, as types."""
+"""Schemas of jobs."""
 
 import json
 from datetime import UTC, datetime
@@ -11,31 +11,31 @@ from service.collections.store.jobs import Job, State
 
 
 class JobProgress(BaseModel):
-    """How far a job is."""
+    """The progress of a job."""
 
-    done: int
-    of: Annotated[int, Field(description="Tiles of all files that have been read so far; 0 before the first")]
+    done: Annotated[int, Field(description="Number of tiles that are done")]
+    of: Annotated[int, Field(description="Number of tiles of the files read so far; 0 before the first file")]
 
 
 class JobAnswer(BaseModel):
-    """What is known of a job."""
+    """A job."""
 
     id: str
-    kind: Annotated[str, Field(description="`request` if it was sent with Prefer: respond-async")]
+    kind: Annotated[str, Field(description="`request` for requests with `Prefer: respond-async`")]
     state: State
-    position: Annotated[int | None, Field(description="Number of jobs before it; null once it has left the queue")]
+    position: Annotated[int | None, Field(description="Number of jobs ahead of it; null once it has left the queue")]
     progress: JobProgress
     attempts: Annotated[int, Field(description="Number of workers that started it; more than 1 after one was lost")]
     created: str
     ended: str | None
-    problem: Annotated[Problem | None, Field(description="The reason, if it has failed")]
+    problem: Annotated[Problem | None, Field(description="Reason for a failure")]
     webhook: Annotated[
         Literal["waiting", "delivered", "failed"] | None, Field(description="State of its webhook, if it has one")
     ]
 
 
 def job_document(job: Job) -> dict[str, Any]:  # Any: JSON
-    """Return a job as `JobAnswer` has it."""
+    """Return a job as a `JobAnswer`."""
     return {
         "id": job.id,
         "kind": job.kind,

@@ -18,7 +18,7 @@ from service.http.budget import Budget
 from service.models.registry import Registry
 from service.tasks.anomaly.drift import drift, drift_by_chance
 from service.telemetry.counters import FAMILIES, Family, Key, Meters, State
-from service.telemetry.multiprocess import Board
+from service.telemetry.multiprocess import SharedCounters
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Metrics:
 
     Args:
         meters: What this worker counts.
-        board: Where the others' counts are.
+        shared: Where the others' counts are.
         registry: What is live.
         admission: How long the queue is.
         budget: What requests hold.
@@ -44,7 +44,7 @@ class Metrics:
     """
 
     meters: Meters
-    board: Board
+    shared: SharedCounters
     registry: Registry
     admission: Admission
     budget: Budget
@@ -56,7 +56,7 @@ class Metrics:
         """Share the counts of this worker, and return those of all workers."""
         live = [model.label for model in self.registry.serving]
         state = self.meters.state(self._gauges(), live)
-        return state if self.board.directory is None else await self._in_thread(lambda: self.board.share(state))
+        return state if self.shared.directory is None else await self._in_thread(lambda: self.shared.share(state))
 
     async def page(self, *, is_openmetrics: bool) -> bytes:
         """Return the page, in Prometheus' own form or as OpenMetrics."""
@@ -80,7 +80,7 @@ class Metrics:
         }
         for metric in ProcessCollector(registry=None).collect():
             for sample in metric.samples:
-                gauges[metric.name, str(self.board.place)] = sample.value
+                gauges[metric.name, str(self.shared.place)] = sample.value
         return gauges
 
 

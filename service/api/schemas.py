@@ -1,4 +1,4 @@
-"""The queries and the JSON answers, as types: they check what comes in and describe what goes out on the API page."""
+"""Schemas of queries and JSON answers. They validate requests and describe answers on the API page."""
 
 from typing import Annotated, Literal
 
@@ -16,25 +16,25 @@ Source = Annotated[str | None, Field(description="Name of the file; only if seve
 
 
 class StrictQuery(BaseModel):
-    """A query in which an unknown parameter is an error."""
+    """A query that rejects unknown parameters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)  # one instance serves equal requests
 
 
 class JobQuery(StrictQuery):
-    """Whether the request becomes a job, and who is told of its end."""
+    """Option to run the request as a job with a webhook."""
 
     webhook: Annotated[
         str | None,
         Field(
             max_length=2000,
-            description="Makes the request a job, and calls this URL at its end; see the setting webhook_hosts",
+            description="Run the request as a job and call this URL when it ends; see the setting webhook_hosts",
         ),
     ] = None
 
 
 class ModelQuery(JobQuery):
-    """Which model answers."""
+    """Choice of the model."""
 
     model: Annotated[
         str | None,
@@ -50,18 +50,18 @@ class ModelQuery(JobQuery):
 
     @property
     def form(self) -> Form:
-        """How the files of the request are laid out."""
+        """Layout of the values in the request's files."""
         return PLAIN
 
 
 class ImageQuery(ModelQuery):
-    """Which model answers, and where the image is if not in the body."""
+    """Choice of the model, and the URL of an image instead of a body."""
 
     image: Annotated[
         str | None,
         Field(
             max_length=2000,
-            description="Address of the image, instead of a body; only of hosts in the setting image_hosts",
+            description="URL of the image, instead of a body; its host must be in the setting image_hosts",
         ),
     ] = None
 
@@ -78,8 +78,8 @@ class _RestorationQuery(_FileQuery):
     data_range: Annotated[
         Annotated[float, Field(gt=0, lt=1e30)] | Literal["auto"] | None,
         Field(
-            description="Range of an NPY array or a TIFF of floats: the value of white where black is 0, or `auto` "
-            "for its smallest and largest value. The answer has the same range. Default: floats in [0, 1]"
+            description="Range of an NPY array or a TIFF of floats: the value of white, with black at 0, or `auto` "
+            "for its minimum and maximum. The answer has the same range. Default: floats in [0, 1]"
         ),
     ] = None
     layout: Annotated[
@@ -96,28 +96,28 @@ class _RestorationQuery(_FileQuery):
 
     @property
     def form(self) -> Form:
-        """How the files of the request are laid out."""
+        """Layout of the values in the request's files."""
         return Form(self.data_range, is_channels_last=self.layout == "hwc")
 
 
 class DenoiseQuery(_RestorationQuery):
-    """Which model answers, how noisy the image is, and how the result is written."""
+    """Choice of the model, noise level, and output options."""
 
     sigma: Annotated[
         float | None,
         Field(ge=0, le=255, description="Standard deviation of the noise, 0-255 units; estimated by default"),
     ] = None
     strength: Annotated[
-        float, Field(ge=0, le=1, description="1 returns the clean image, 0 the input, values between them a blend")
+        float, Field(ge=0, le=1, description="Blend of output and input: 1 returns the denoised image, 0 the input")
     ] = 1.0
 
 
 class EnhanceQuery(_RestorationQuery):
-    """Which model answers, and how the result is written."""
+    """Choice of the model, and output options."""
 
 
 class AnomalyQuery(ImageQuery):
-    """Which model answers, how often it may cry wolf, and what one wants to see."""
+    """Choice of the model, false-positive rates, and kind of answer."""
 
     max_fpr: Annotated[
         float | None,
@@ -131,31 +131,32 @@ class AnomalyQuery(ImageQuery):
     ] = None
     view: Annotated[
         Literal["heatmap", "mask"] | None,
-        Field(description="A picture instead of the verdict: the heat map over the image, or the mask of the regions"),
+        Field(description="Answer with an image: a heat map over the image, or the mask of the regions"),
     ] = None
 
 
 class GenerateQuery(ModelQuery):
-    """Which model answers, and what the answer looks like."""
+    """Choice of the model, and layout of the answer."""
 
-    view: Annotated[Look, Field(description="Separate images, or all of them in one picture")] = "images"
+    view: Annotated[Look, Field(description="Separate images, or all on one sheet")] = "images"
 
 
 class InterpolateQuery(ModelQuery):
-    """Which model answers, how many images there are, and on which way."""
+    """Choice of the model, number of images, path, and layout of the answer."""
 
     steps: Annotated[
-        int, Field(ge=2, lt=10**6, description="Number of images, both ends included; at most max_images")
+        int,
+        Field(ge=2, lt=10**6, description="Number of images, including both ends; at most max_images"),
     ] = 9
-    path: Annotated[Way, Field(description="Straight line, or arc around the mean of the latents")] = "linear"
+    path: Annotated[Way, Field(description="Linear interpolation, or an arc around the mean of the latents")] = "linear"
     view: Annotated[
         Literal["strip", "frames", "animation"] | None,
-        Field(description="One picture, separate images in a ZIP or array, or an animation; default: by Accept"),
+        Field(description="One strip, separate images in a ZIP or array, or an animation; default: by Accept"),
     ] = None
 
 
 class CompressQuery(ImageQuery):
-    """Which model answers, and how small the file becomes."""
+    """Choice of the model, and rate of the compression."""
 
     rate: Annotated[
         int | None,
@@ -165,13 +166,13 @@ class CompressQuery(ImageQuery):
 
 
 class DecompressQuery(JobQuery):
-    """How the images are written. The file itself names its model."""
+    """Output options. The file itself names its model."""
 
     quality: Annotated[int, Field(ge=1, le=100, description="Quality of a JPEG or WebP answer")] = 95
 
 
 class VersionQuery(StrictQuery):
-    """Which version of a model."""
+    """Choice of a model version."""
 
     version: Annotated[int | None, Field(ge=1, lt=10**9, description="Default: the newest that passed its checks")] = (
         None
@@ -179,21 +180,21 @@ class VersionQuery(StrictQuery):
 
 
 class Problem(BaseModel):
-    """What happened, with which value, and what would work (RFC 9457)."""
+    """A problem document (RFC 9457). `detail` has the faulty value, and what would work."""
 
     type: Annotated[
-        str, Field(description="Stable; GET it for an explanation", json_schema_extra={"format": "uri-reference"})
+        str, Field(description="Stable path of the explanation", json_schema_extra={"format": "uri-reference"})
     ]
     title: str
     status: int
     code: Annotated[str, Field(json_schema_extra={"enum": [*sorted(PROBLEMS)]})]
     detail: str
-    request_id: Annotated[str | None, Field(description="In a 500: the id in the log")] = None
+    request_id: Annotated[str | None, Field(description="Id of the request in the log, for errors 500")] = None
     source: Source = None
 
 
 class LatentAnswer(BaseModel):
-    """One image's latent."""
+    """The latent of one image."""
 
     model: str
     version: int
@@ -213,7 +214,7 @@ class LatentsAnswer(BaseModel):
 
 
 class Region(BaseModel):
-    """A connected part of the anomaly map from `map_threshold` on; pixels of the sent image."""
+    """A connected region of the anomaly map at or above `map_threshold`, in pixels of the image that was sent."""
 
     x: int
     y: int
@@ -224,53 +225,51 @@ class Region(BaseModel):
 
 
 class Verdict(BaseModel):
-    """What one image looks like to the model."""
+    """The verdict on one image."""
 
     score: float
     verdict: Annotated[
         Literal["good", "review", "anomalous"],
         Field(
-            description="anomalous: score >= threshold. review: score >= review_threshold, or the image is unlike "
-            "the training images. good: neither"
+            description="anomalous: score >= threshold. review: score >= review_threshold, or the image differs "
+            "from the training images. good: neither"
         ),
     ]
     is_anomalous: Annotated[bool, Field(description="score >= threshold")]
-    p_value: Annotated[float, Field(description="Share of normal images that look at least this unusual; never 0")]
+    p_value: Annotated[float, Field(description="Estimated share of normal images with at least this score; never 0")]
     unlike_training: Annotated[
         list[str],
         Field(
-            description="How the image is unlike the training images: size, brightness, contrast, sharpness. Its "
-            "score is then unreliable"
+            description="Ways in which the image differs from the training images: size, brightness, contrast, "
+            "sharpness. If there are any, the score is unreliable"
         ),
     ]
     map_threshold: Annotated[
         float | None,
         Field(
-            description="Map value from which a place is unusual: as calibrated, or half way from the map's median "
-            "to its peak if the image is anomalous and its map stays below that. Null for a normal image if the "
-            "calibration has no map peaks"
+            description="Smallest map value of a region: the calibrated one, or halfway between median and peak of the "
+            "map if an anomalous image does not reach that. Null for a normal image if the calibration has no map "
+            "peaks"
         ),
     ]
     regions: Annotated[list[Region], Field(description="Largest first, at most 16; none if the image is normal")]
 
 
 class CalibrationSize(BaseModel):
-    """How sure one can be of a verdict."""
+    """Size of the calibration, which limits the reachable false-positive rates."""
 
     images: Annotated[int, Field(description="Number of held-out normal images in the calibration")]
-    smallest_fpr: Annotated[
-        float, Field(description="The smallest false-positive rate that this many images can promise")
-    ]
+    smallest_fpr: Annotated[float, Field(description="Smallest false-positive rate that this many images can promise")]
 
 
 class _Calibrated(BaseModel):
     model: str
     version: int
-    threshold: Annotated[float, Field(description="The score from which an image is anomalous")]
+    threshold: Annotated[float, Field(description="Smallest score of an anomalous image")]
     review_threshold: Annotated[
-        float, Field(description="The score from which an image needs review; `threshold` without `review_fpr`")
+        float, Field(description="Smallest score that needs review; equal to `threshold` without `review_fpr`")
     ]
-    max_fpr: Annotated[float, Field(description="Share of normal images that it flags: as requested, or the model's")]
+    max_fpr: Annotated[float, Field(description="Share of normal images flagged: as requested, or the model's")]
     calibration: CalibrationSize
     resize: Resize = None
     source: Source = None
@@ -281,17 +280,17 @@ class AnomalyAnswer(_Calibrated, Verdict):
 
 
 class AnomaliesAnswer(_Calibrated):
-    """The verdicts on an array of several images."""
+    """The verdicts on an array of several images, with thresholds."""
 
     results: list[Verdict]
 
 
 class ModelSummary(BaseModel):
-    """One model that is live."""
+    """A live model."""
 
     name: str
     version: int
-    versions: Annotated[list[int], Field(description="All versions on disk; name one with ?version=")]
+    versions: Annotated[list[int], Field(description="All versions on disk; choose one with ?version=")]
     summary: str
     tasks: list[Task]
     default_for: Annotated[list[Task], Field(description="Tasks for which it is the default")]
@@ -301,7 +300,7 @@ class ModelSummary(BaseModel):
 
 
 class LiveModel(BaseModel):
-    """A model version that answers."""
+    """A live model version."""
 
     name: str
     version: int
@@ -309,7 +308,7 @@ class LiveModel(BaseModel):
 
 
 class RejectedModel(BaseModel):
-    """A version that is on disk and does not answer."""
+    """A model version that failed its checks."""
 
     name: str
     version: int
@@ -317,12 +316,12 @@ class RejectedModel(BaseModel):
 
 
 class Readiness(BaseModel):
-    """What answers, where it runs, and what does not answer and why."""
+    """Live and rejected model versions, and the resources of the service."""
 
     status: Literal["ready"]
-    device: Annotated[str, Field(description="The setting")]
-    provider: Annotated[str, Field(description="The onnxruntime execution provider in use")]
-    cores: Annotated[float, Field(description="Cores that may be used, by affinity and cgroup quota")]
+    device: Annotated[str, Field(description="The setting `device`")]
+    provider: Annotated[str, Field(description="Execution provider of onnxruntime in use")]
+    cores: Annotated[float, Field(description="Number of usable cores, by affinity and cgroup quota")]
     workers: Annotated[int, Field(description="Number of worker processes")]
     threads: Annotated[int, Field(description="Threads inside one inference")]
     models: list[LiveModel]

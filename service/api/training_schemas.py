@@ -1,4 +1,4 @@
-"""What is asked of a training, and what its worker says, as types."""
+"""Schemas of trainings, for users and for workers."""
 
 from typing import Annotated, Literal
 
@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from service.api.schemas import StrictQuery
 from service.collections.store.trainings import TrainingState, Work
 
-_WORK = "calibrate sets a new threshold from the pictures marked as fine; fit trains a new detector on them"
+_WORK = "calibrate sets a new threshold from the images marked as good; fit trains a new detector on them"
 
 
 class TrainingQuery(StrictQuery):
-    """How to make the next version."""
+    """Choice of the work that makes the next version."""
 
     work: Annotated[Work, Field(description=_WORK)]
 
@@ -25,18 +25,18 @@ class TrainingAnswer(BaseModel):
     state: Annotated[
         TrainingState, Field(description="ready: the version can be approved. approved: it is being published")
     ]
-    created: Annotated[str, Field(description="UTC, ISO 8601")]
-    heard: Annotated[str | None, Field(description="Time of the last report of its worker")]
+    created: Annotated[str, Field(description="Time of the request, UTC, ISO 8601")]
+    heard: Annotated[str | None, Field(description="Time of its worker's last report, UTC, ISO 8601")]
     worker: str | None
     said: Annotated[str, Field(description="Current step")]
-    share: Annotated[float | None, Field(description="Share of the step that is done, in [0, 1]")]
+    share: Annotated[float | None, Field(description="Finished share of the step, in [0, 1]")]
     old_version: Annotated[int | None, Field(description="Version that was live at the start")]
-    version: Annotated[int | None, Field(description="Version that it made, once it is live")]
-    problem: Annotated[str | None, Field(description="Reason of the failure")]
+    version: Annotated[int | None, Field(description="Resulting version, once it is live")]
+    problem: Annotated[str | None, Field(description="Reason for a failure")]
 
 
 class TrainingWithLog(TrainingAnswer):
-    """A training with what it left to read."""
+    """A training with its log and card."""
 
     log: str
     card: Annotated[str | None, Field(description="Card of the new version as Markdown, once it is ready")]
@@ -46,7 +46,7 @@ class TrainingsAnswer(BaseModel):
     """The trainings of a model."""
 
     model: str
-    workers: Annotated[list[str], Field(description="Workers seen within the last 30 seconds")]
+    workers: Annotated[list[str], Field(description="Names of the workers seen within the last 30 seconds")]
     trainings: list[TrainingAnswer]
 
 
@@ -55,7 +55,7 @@ class _Body(BaseModel):
 
 
 class LeaseBody(_Body):
-    """A worker asks for work."""
+    """A worker's request for work."""
 
     worker: Annotated[str, Field(min_length=1, max_length=100, description="Name of the worker")]
 
@@ -68,18 +68,18 @@ class LeaseAnswer(BaseModel):
     work: Annotated[Literal["calibrate", "fit", "publish"], Field(description="publish: publish an approved version")]
     job: Annotated[str, Field(description="Id of the lease; reports need it with `token`")]
     token: str
-    lease_s: Annotated[float, Field(description="Seconds until another worker gets it, unless this one reports")]
+    lease_s: Annotated[float, Field(description="Seconds until the lease expires, unless this worker reports")]
 
 
 class LeasedBody(_Body):
-    """A worker says something of a training that it has taken."""
+    """A worker's message about a leased training."""
 
     job: Annotated[str, Field(max_length=100)]
     token: Annotated[str, Field(max_length=100)]
 
 
 class ReportBody(LeasedBody):
-    """How far a training is."""
+    """The progress of a training."""
 
     said: Annotated[str, Field(max_length=200)] = ""
     share: Annotated[float | None, Field(ge=0, le=1)] = None
@@ -87,7 +87,7 @@ class ReportBody(LeasedBody):
 
 
 class EndBody(LeasedBody):
-    """How a training ended: with a version to approve, with a live one, or not at all."""
+    """The end of a training: a version to approve, a live version, or a failure."""
 
     card: Annotated[str | None, Field(max_length=2**18)] = None
     old_version: Annotated[int | None, Field(ge=1, lt=10**9)] = None
@@ -103,6 +103,6 @@ class EndBody(LeasedBody):
 
 
 class GoOnAnswer(BaseModel):
-    """Whether the training still is this worker's."""
+    """Whether the lease is still valid."""
 
-    go_on: Annotated[bool, Field(description="False if the training was cancelled or another worker has it: stop")]
+    go_on: Annotated[bool, Field(description="False if the training was cancelled or leased to another worker: stop")]

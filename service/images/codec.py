@@ -1,4 +1,4 @@
-"""Image files to `pixels.Image` and back. The only file that knows Pillow; `png.py` is its fast lane."""
+"""Image files to `pixels.Image` and back. The only file that knows Pillow; `png.py` is its fast path."""
 
 import io
 import struct
@@ -21,27 +21,27 @@ from service.images.image import Image, Values, in_own_range, to_8_bit
 from service.images.inspect import check_data, check_size, inspect
 from service.images.png import read_deep_png, read_png, write_png
 
-# Pillow only warns up to twice its limit. Ours (max_pixels) is checked first; this is the second lock on that door.
+# Pillow only warns up to twice its limit. Ours (max_pixels) is checked first; this is the second line of defence.
 warnings.filterwarnings("error", category=PillowImage.DecompressionBombWarning)
 
-_FRAME_MS, _END_MS = 80, 640  # how long the pictures of an animation stay; the first and the last are to be looked at
+_FRAME_MS, _END_MS = 80, 640  # how long a frame is shown; and the first and the last one
 
-# What a TIFF may be compressed with. Of the codecs that hide another format in a strip, JPEG alone has its guard here.
+# Compressions of TIFF that are accepted. Of those that embed another format in a strip, only JPEG has a guard.
 _TIFF_COMPRESSIONS = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "group3", "group4"} | {
     "tiff_ccitt",
     "jpeg",
 }
 _JPEG_INSIDE = "jpeg"
-_PARTS_TAGS = ((273, 279), (324, 325))  # where strips or tiles begin, and how many bytes they have
+_PARTS_TAGS = ((273, 279), (324, 325))  # offsets and byte counts of strips or tiles
 _TILE_SIZE_TAGS, _BITS_TAG, _PHOTOMETRIC_TAG, _ORIENTATION_TAG = (322, 323), 258, 262, 274
 _WHITE_IS_ZERO, _MOST_BITS = 0, 16
-_MOST_DPI = 65_535  # what JPEG can hold
+_MOST_DPI = 65_535  # the limit of JPEG
 _ONE_BIT = {"PNG", "TIFF"}  # formats that are written with one bit per pixel
-_SAME_AS = {"MPO": "JPEG"}  # what phones write: a JPEG, and more of them behind it
+_SAME_AS = {"MPO": "JPEG"}  # phones write it: a JPEG followed by more of them
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N"}
 _FLOATS = "F"
 _PRECISE = {*_SIXTEEN_BIT, _FLOATS}
-# EXIF orientation -> how (..., H, W) is turned upright; 1 and what is no orientation stay as they are
+# EXIF orientation -> how to turn (..., H, W) upright; 1 and unknown values change nothing
 _UPRIGHT: dict[object, Callable[[Values], Values]] = {
     2: lambda values: values[..., ::-1],
     3: lambda values: values[..., ::-1, ::-1],
@@ -66,7 +66,7 @@ _READ_AS = {
     "CMYK": "RGB",
     "YCbCr": "RGB",
 }
-# Description, maker, model, resolution and its unit, software, time, artist, copyright; then of camera and place.
+# Description, maker, model, resolution and its unit, software, time, artist, copyright; then camera and GPS.
 _EXIF_TAGS = {0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298}
 _EXIF_GROUPS = (0x8769, 0x8825)
 _MAX_ICC_BYTES, _MAX_EXIF_BYTES = 4 << 20, 60_000  # JPEG's EXIF segment holds 65,533
@@ -87,13 +87,13 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
     Args:
         data: The file.
         max_pixels: Largest width x height; checked before anything is allocated.
-        max_frames: Most frames or pages.
-        form: The range of a file of floats.
+        max_frames: Largest number of frames or pages.
+        form: Layout of the values, for files of floats.
 
     Raises:
-        InvalidParameter: `form` says what this file has no use for.
-        InvalidArray: Its floats do not fit their range.
-        UnsupportedMediaType, BrokenImage, UnsupportedImage, TooManyPixels, TooManyImages: The message names the fault.
+        InvalidParameter: A field of `form` does not apply to this file.
+        InvalidArray: The floats of the file do not fit `form.data_range`.
+        UnsupportedMediaType, BrokenImage, UnsupportedImage, TooManyPixels, TooManyImages: See `inspect`.
     """
     outline = inspect(data, max_pixels=max_pixels, max_frames=max_frames)
     check_data(outline)
@@ -108,11 +108,11 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
             check_size(*picture.size, max_pixels=max_pixels)
             _check_tiff(picture, data, max_pixels=max_pixels)
             if outline.is_deep_colour:
-                return _with_what_it_says(_read_deep(data, picture.getexif().get(_ORIENTATION_TAG)), picture)
+                return _with_metadata(_read_deep(data, picture.getexif().get(_ORIENTATION_TAG)), picture)
             form.refuse_for(outline.format, has_floats=picture.mode == _FLOATS)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
-            return _with_what_it_says(_read(picture, form), picture)
+            return _with_metadata(_read(picture, form), picture)
     except RequestError:
         raise
     except Exception as error:  # decoders raise anything from struct.error to RecursionError on hostile files
@@ -184,7 +184,7 @@ def _read(picture: PillowImage.Image, form: Form) -> Image:
 def _whole_scale(values: NDArray[np.uint16], picture: PillowImage.Image) -> NDArray[np.uint16]:
     """Return 16-bit grey from black to white.
 
-    Pillow leaves fewer bits of a TIFF as they are, and white where that is zero.
+    Pillow neither scales TIFF values of fewer than 16 bits nor inverts files in which zero is white.
     """
     tags = getattr(picture, "tag_v2", {})
     bits = tags.get(_BITS_TAG, (_MOST_BITS,))
@@ -200,21 +200,21 @@ def _whole_scale(values: NDArray[np.uint16], picture: PillowImage.Image) -> NDAr
 def _dpi(found: object) -> tuple[float, float] | None:
     """Return the resolution in pixels per inch if both numbers are plausible.
 
-    Files say anything, 0 and infinity among it.
+    Files contain any value, also 0 and infinity.
     """
     try:
-        across, down = (float(value) for value in found)  # type: ignore[attr-defined]  # or it is none
+        across, down = (float(value) for value in found)  # type: ignore[attr-defined]  # a missing one raises TypeError
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return (across, down) if all(1 <= value <= _MOST_DPI for value in (across, down)) else None
 
 
-def _with_what_it_says(image: Image, picture: PillowImage.Image) -> Image:
+def _with_metadata(image: Image, picture: PillowImage.Image) -> Image:
     """Return the image with its colour profile and EXIF data, if these are valid and of reasonable size."""
     icc: object = picture.info.get("icc_profile")
     name = _SAME_AS.get(picture.format or "", picture.format)
     kind = next((entry.media_type for entry in FORMATS if entry.name == name and entry.options), None)
-    # A profile of CMYK says nothing of the RGB that was made of it.
+    # A CMYK profile does not describe the RGB values converted from it.
     space = b"GRAY" if image.channels == 1 else b"RGB "
     fits = isinstance(icc, bytes) and icc[16:20] == space and len(icc) <= _MAX_ICC_BYTES
     return replace(
@@ -227,7 +227,7 @@ def _with_what_it_says(image: Image, picture: PillowImage.Image) -> Image:
 
 
 def _exif(found: PillowImage.Exif) -> bytes | None:
-    """Return the EXIF data that describe the picture, without those that describe the layout of the file."""
+    """Return the EXIF data that describe the picture, without tags that describe the layout of the file."""
     kept = PillowImage.Exif()
     try:
         for tag in _EXIF_TAGS & found.keys():
@@ -236,7 +236,7 @@ def _exif(found: PillowImage.Exif) -> bytes | None:
             if group := found.get_ifd(tag):
                 kept[tag] = group
         told = kept.tobytes() if kept else b""
-    except Exception:  # noqa: BLE001  written by strangers, and nobody needs it
+    except Exception:  # noqa: BLE001  hostile files raise anything, and EXIF data is optional
         return None
     return told if 0 < len(told) <= _MAX_EXIF_BYTES else None
 
@@ -245,7 +245,7 @@ def _image(values: NDArray[np.uint8], *, is_one_bit: bool = False, media_type: s
     planes = values[None] if values.ndim == 2 else np.moveaxis(values, 2, 0)  # (C or C + alpha, H, W)
     has_alpha = len(planes) in {2, 4}
     return Image(
-        (planes[:-1] if has_alpha else planes)[None],  # a view: making pixels of it reads it once anyway
+        (planes[:-1] if has_alpha else planes)[None],  # a view: the conversion to pixels copies it anyway
         alpha=planes[-1] if has_alpha else None,
         is_one_bit=is_one_bit,
         media_type=media_type,
@@ -253,7 +253,7 @@ def _image(values: NDArray[np.uint8], *, is_one_bit: bool = False, media_type: s
 
 
 def image_types(image: Image) -> tuple[str, ...]:
-    """Return the media types that hold this image without losing depth or transparency: its own first."""
+    """Return the media types that keep the depth and transparency of this image; its own comes first."""
     if len(image.values) != 1:
         return ()
     if image.is_float_file:
@@ -279,12 +279,12 @@ def _types_for(is_16_bit: bool, is_colour: bool, has_alpha: bool, own: str | Non
 def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALITY) -> bytes:
     """Encode the image as a file, with its colour profile and EXIF data, if any.
 
-    PNG and TIFF are exact. JPEG and WebP have the quality; JPEG has no chroma subsampling from 90 on.
+    PNG and TIFF are lossless, JPEG and WebP are not. JPEG has no chroma subsampling from quality 90.
 
     Args:
-        image: One image.
+        image: An image with N = 1.
         media_type: One of `image_types(image)`.
-        quality: Quality of a lossy format, 1 to 100.
+        quality: Quality of JPEG and WebP, 1 to 100.
     """
     values: Values
     if image.is_float_file:
@@ -308,9 +308,9 @@ def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALIT
 
 
 def encode_animation(values: NDArray[np.uint8], media_type: str) -> bytes:
-    """Encode pictures (N, C, H, W) as an animation that repeats forever. WebP is lossless.
+    """Encode frames (N, C, H, W) as an animation that repeats forever.
 
-    GIF has 256 colours, so grey is exact.
+    WebP is lossless. GIF has 256 colours, so it is lossless for grey.
     """
     first, *others = (
         PillowImage.fromarray(frame[0] if len(frame) == 1 else np.ascontiguousarray(np.moveaxis(frame, 0, 2)))

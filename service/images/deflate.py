@@ -1,4 +1,4 @@
-"""zlib's functions by the fastest library that is there: `from service.deflate import zlib`."""
+"""The functions of zlib from the fastest installed library: `from service.images.deflate import zlib`."""
 
 try:
     from isal import isal_zlib as zlib

@@ -1,4 +1,4 @@
-"""How values are laid out in what was sent: their range, and the order of an array's axes."""
+"""The layout of values in a request: their range, and the order of an array's axes."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from service.images.image import ValueRange
 
 DataRange = float | Literal["auto"]
 
-_FURTHEST = 1.0  # ranges beyond black or white: noise reaches that far, another unit further
+_FURTHEST = 1.0  # in ranges: noise goes this far beyond black or white, values in another unit go further
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Form:
     """The layout of arrays and float files, as declared by the request.
 
     Attributes:
-        data_range: White, where black is 0; "auto" takes the smallest and the largest value. None: floats are in
-            [0, 1], and integers span their type.
+        data_range: The value of white, with black at 0; "auto" for the minimum and maximum of the values; None for
+            floats in [0, 1] and the full range of an integer type.
         is_channels_last: Arrays are (H, W, C) or (N, H, W, C).
     """
 
@@ -32,10 +32,10 @@ class Form:
 
         Args:
             kind: Format of the file, such as "PNG".
-            has_floats: It holds floats, which may have any range.
+            has_floats: Whether the file holds floats, which may have any range.
 
         Raises:
-            InvalidParameter: There is something.
+            InvalidParameter: The layout or range does not apply to this format.
         """
         if self.is_channels_last:
             raise InvalidParameter(f"layout=hwc is for NPY arrays, and the file is a {kind}; leave it out")
@@ -50,18 +50,18 @@ PLAIN = Form()
 
 
 def to_unit_range(values: NDArray[Any], data_range: DataRange | None) -> tuple[NDArray[np.float32], ValueRange | None]:
-    """Scale values to [0, 1]. Also return the original black and white, None if nothing was scaled.
+    """Scale values to [0, 1]; also return their black and white, or None if nothing was scaled.
 
-    Noise may lie beyond black and white, and is not clipped.
+    Noise may exceed black and white; it is not clipped.
 
     Args:
-        values: Of any shape and number type.
-        data_range: As of `Form`.
+        values: Array of any shape and numeric type.
+        data_range: See `Form`.
 
     Raises:
-        InvalidArray: Values are not finite, or do not fit the range.
+        InvalidArray: A value is not finite, or far outside the range.
     """
-    low, high = float(values.min()), float(values.max())  # NaN if there is one anywhere
+    low, high = float(values.min()), float(values.max())  # NaN if any value is NaN
     if not np.isfinite([low, high]).all():
         raise InvalidArray("the array has values with NaN or infinity; replace them first: np.nan_to_num(x)")
     if data_range is None:

@@ -19,18 +19,18 @@ class Format:
     """One image format: how a file is recognised, checked and written.
 
     Attributes:
-        name: Pillow's name for it.
-        media_type: In `Content-Type` and `Accept`.
-        extensions: Extensions of file names; answers use the first.
-        magic: What a file begins with.
-        peek: Reads the head of a file, in bounded time.
-        walk: Checks a whole file before a decoder sees it.
-        options: Options of Pillow's `save`, for a quality of 1 to 100; None if the format is only read.
-        animation: Animation of Pillow's `save` for several frames; None if the format holds one.
-        longest_side: In pixels.
-        has_alpha: It keeps transparency.
-        has_16_bits: It keeps 16-bit grey.
-        has_deep_colour: It keeps 16-bit RGB.
+        name: Pillow's name of the format, such as "PNG".
+        media_type: Media type in `Content-Type` and `Accept`.
+        extensions: File name extensions; answers use the first.
+        magic: Pattern of a file's first bytes.
+        peek: Reads the header of a file, in bounded time.
+        walk: Checks a whole file before it is decoded.
+        options: Returns the options of Pillow's `save` for a quality of 1 to 100; None if the format is read-only.
+        animation: Options of Pillow's `save` for several frames; None if the format holds a single one.
+        longest_side: Largest height or width, in pixels.
+        has_alpha: Whether the format keeps transparency.
+        has_16_bits: Whether it keeps 16-bit grey.
+        has_deep_colour: Whether it keeps 16-bit RGB.
     """
 
     name: str
@@ -73,13 +73,13 @@ FORMATS = (
     Format("BMP", "image/bmp", ("bmp",), re.compile(rb"BM"), bmp.peek, bmp.walk),
 )  # fmt: skip
 FORMAT_BY_TYPE = {entry.media_type: entry for entry in FORMATS}
-PICTURE_TYPES = tuple(entry.media_type for entry in FORMATS if entry.options)  # what answers can be, best first
+PICTURE_TYPES = tuple(entry.media_type for entry in FORMATS if entry.options)  # media types of answers, best first
 ANIMATION_TYPES = tuple(entry.media_type for entry in FORMATS if entry.animation is not None)
-EXTENSIONS = frozenset(extension for entry in FORMATS for extension in entry.extensions)  # of files that are read
+EXTENSIONS = frozenset(extension for entry in FORMATS for extension in entry.extensions)  # of file names
 
 
 def format_of(data: bytes) -> Format | None:
-    """Return the format of a file by its first bytes, or None."""
+    """Return the format that the first bytes of a file match, or None."""
     return next((entry for entry in FORMATS if entry.magic.match(data)), None)
 
 

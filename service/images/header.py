@@ -1,20 +1,20 @@
-"""What the head of a file says, read before the file is checked: enough to count, to queue and to choose a model."""
+"""The header of a file, read before the file is checked: enough to count, to queue and to choose a model."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The claims of a file's first bytes. Nothing is verified yet: use them to plan, never to allocate.
+    """The fields of a file's header, not yet verified: use them to plan, never to allocate.
 
     Attributes:
-        kind: Name of the image format, "NPY", or None if no reader knows the file.
-        width: In pixels; None if it is not in the header.
-        height: In pixels; None if it is not in the header.
-        is_colour: False for grey files. True if the header does not tell: readers of colour take grey, too.
+        kind: Name of the image format, "NPY", or None for an unknown format.
+        width: Width in pixels; None if the header lacks it.
+        height: Height in pixels; None if the header lacks it.
+        is_colour: False for grey files. True if the header does not tell, as models for colour accept grey, too.
         images: Images in an array (N, C, H, W); 1 for every other file.
-        bytes_per_pixel: Bytes of a decoded pixel over all channels; a generous guess if the head does not tell.
-        shape: Shape of an NPY array, as its header states it; () for image files.
+        bytes_per_pixel: Bytes of a decoded pixel, all channels; a generous guess if the header does not tell.
+        shape: Shape of an NPY array; () for image files.
     """
 
     kind: str | None

@@ -1,4 +1,4 @@
-"""An image in memory: the values as they were sent, and their way to the model's pixels and back. Plain NumPy."""
+"""An image in memory: the values of the request, and their conversion to the model's pixels and back. Plain NumPy."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Values = NDArray[Any]  # Any: uint8, uint16 or float32, which NumPy's types cannot say without a cast per line
+Values = NDArray[Any]  # Any: uint8, uint16 or float32; NumPy's types cannot express that without a cast per line
 Pixels = NDArray[np.float32]
 
-ValueRange = tuple[float, float]  # what stands for black, and for white
+ValueRange = tuple[float, float]  # the values of black and white
 
-_BLOCK = 1 << 15  # values worked on at a time
+_BLOCK = 1 << 15  # values converted at a time
 _ZERO = np.float32(0)
 _TOP = {np.uint8: np.float32(255), np.uint16: np.float32(65535)}
 
@@ -24,17 +24,17 @@ class Image:
     """One file, or one array of images of the same size.
 
     Attributes:
-        values: (N, C, H, W), C is 1 (grey) or 3 (RGB): uint8, uint16, or float32 in [0, 1], which the noise of an
-            array with a range of its own may leave. A file has N = 1.
-        alpha: (H, W), uint8; None if everything is opaque. Models never see it, results get it back.
-        is_one_bit: The file had one bit per pixel; `values` are 0 and 255, and so are those of a result.
-        array_rank: 2, 3 or 4 if it came as an array of that many axes; None for a file.
-        media_type: Media type of the file it came as, "image/png"; None for others than we write.
-        icc: Its colour profile, if that is of its kind of pixels.
-        exif: What else the file says of it, without the orientation, which has been applied.
-        dpi: Pixels per inch across and down, where the file says so.
-        is_channels_last: It came as an array with the channels behind height and width.
-        own_range: What black and white were in what was sent, if not 0 and 1 or the ends of an integer type.
+        values: Pixels, (N, C, H, W), C is 1 (grey) or 3 (RGB): uint8, uint16, or float32 in [0, 1]. Noise in arrays
+            with `own_range` may exceed [0, 1]. A file has N = 1.
+        alpha: Opacity, (H, W), uint8; None if all pixels are opaque. Models do not get it, results keep it.
+        is_one_bit: Whether the file had one bit per pixel. `values` are 0 and 255 then, and so are those of a result.
+        array_rank: Number of axes of the array that was sent, 2, 3 or 4; None for a file.
+        media_type: Media type of the file, such as "image/png"; None for formats that are only read.
+        icc: Colour profile, if it matches the channels.
+        exif: EXIF data without the orientation, which has been applied.
+        dpi: Pixels per inch, horizontally and vertically; None if unknown.
+        is_channels_last: Whether the array was sent with the channels as its last axis.
+        own_range: Black and white of the values that were sent; None for [0, 1] or the full range of an integer type.
     """
 
     values: Values
@@ -55,18 +55,18 @@ class Image:
 
     @property
     def channels(self) -> int:
-        """1 or 3."""
+        """Number of channels: 1 (grey) or 3 (RGB)."""
         return int(self.values.shape[1])
 
     @property
     def is_float_file(self) -> bool:
-        """Whether the input is a float file, so that the answer is one, too."""
+        """Whether the input was a file of floats, so the answer is one, too."""
         return self.array_rank is None and self.values.dtype == np.float32
 
     def pixels(self, channels: int) -> Pixels:
         """Return the pixels for a model with this many channels: float32 in [0, 1], (N, channels, H, W).
 
-        Integers are divided by 255 or 65535 in float32, after colour became grey in integers.
+        Colour is converted to grey as integers. The result is divided by 255 or 65535 in float32.
         """
         values = self.values
         if self.channels == 3 and channels == 1:
@@ -81,7 +81,7 @@ class Image:
         """Return this image with new pixels; channels, depth, alpha and array rank stay the same.
 
         Args:
-            x_hat: (N, C, H, W), C is 1 or 3. Values outside [0, 1] are clipped.
+            x_hat: New pixels, (N, C, H, W), C is 1 or 3. Values outside [0, 1] are clipped.
         """
         if x_hat.shape[1] > self.channels:
             x_hat = grey(np.clip(x_hat, 0.0, 1.0))
@@ -96,7 +96,7 @@ class Image:
             return np.where(x >= 0.5, np.uint8(255), np.uint8(0))
         if self.values.dtype in {np.dtype(np.uint8), np.dtype(np.uint16)} and self.array_rank is None:
             return to_levels(x, self.values.dtype.type)
-        return np.clip(x, 0.0, 1.0)  # an array in is an array out: float, whatever it came as
+        return np.clip(x, 0.0, 1.0)  # an array is answered by an array of floats, whatever its dtype was
 
 
 def to_levels(x: Pixels, dtype: type[np.uint8] | type[np.uint16]) -> Values:
@@ -105,7 +105,7 @@ def to_levels(x: Pixels, dtype: type[np.uint8] | type[np.uint16]) -> Values:
         return _round(x, dtype)
     levels = np.empty(x.shape, dtype)
     flat_x, flat_levels = x.reshape(-1), levels.reshape(-1)
-    for start in range(0, x.size, _BLOCK):  # what is in the processor's cache is not written to memory in between
+    for start in range(0, x.size, _BLOCK):  # blocks that fit into the processor's cache
         flat_levels[start : start + _BLOCK] = _round(flat_x[start : start + _BLOCK], dtype)
     return levels
 
@@ -121,7 +121,7 @@ def _round(x: Pixels, dtype: type[np.uint8] | type[np.uint16]) -> Values:
 
 
 def to_8_bit(values: Values) -> NDArray[np.uint8]:
-    """Convert the values to 8 bits, rounded, for array results that are requested as an image."""
+    """Convert values to 8 bits, rounded: an array may be answered by an image file."""
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
     is_float = values.dtype == np.float32
@@ -141,13 +141,13 @@ def grey(values: Values) -> Values:
 
 
 def in_every_channel(grey_values: Values, channels: int) -> Values:
-    """Copy images (N, 1, H, W) to all channels. `np.repeat` would stop all other threads meanwhile."""
+    """Copy grey images (N, 1, H, W) to all channels. `np.repeat` would hold the GIL meanwhile."""
     count, _, height, width = grey_values.shape
     return np.ascontiguousarray(np.broadcast_to(grey_values, (count, channels, height, width)))
 
 
 def as_sent(image: Image) -> NDArray[np.float32]:
-    """Convert float pixels to the axes and range of the array that was sent; (C, H, W) for a file."""
+    """Convert float pixels to the axes and range of the request's array; to (C, H, W) for a file."""
     axes_added = {None: 1, 2: 2, 3: 1, 4: 0}[image.array_rank]
     values: NDArray[np.float32] = in_own_range(image.values.reshape(image.values.shape[axes_added:]), image)
     return np.ascontiguousarray(np.moveaxis(values, -3, -1)) if image.is_channels_last else values

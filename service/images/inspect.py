@@ -1,8 +1,8 @@
-"""What a file's own bytes say, read before any decoder sees them: format, size, frames, and the bombs.
+"""Checks of a file's bytes before decoding: format, size, frames and decompression bombs.
 
-Pillow opens files whose header alone makes it allocate gigabytes, decodes a 142 KB JPEG of 1,500 scans for half a
-minute, and takes a PNG with wrong checksums or half its data for a whole one. Each guard in `guards/` walks one
-container format with bounded work and refuses those.
+Pillow allocates gigabytes for the header of a small file, decodes a 142 KB JPEG of 1,500 scans for half a minute, and
+accepts a PNG with wrong checksums or half its data. Each guard in `guards/` walks one container format with bounded
+work and rejects such files.
 """
 
 import struct
@@ -16,11 +16,11 @@ from service.images.guards import png
 from service.images.header import Header
 from service.images.outline import Outline
 
-_PAGED = {"TIFF"}  # of animations the first frame alone is decoded, and answers
+_PAGED = {"TIFF"}  # pages count towards max_frames; of animations only the first frame is decoded
 
 
 def peek(data: bytes, form: Form = PLAIN) -> Header:
-    """Read the header of an image or NPY file. Takes microseconds, whatever the size of the file."""
+    """Read the header of an image or NPY file, in microseconds for any size of file."""
     if data.startswith(npy.NPY_MAGIC):
         return npy.peek(data, is_channels_last=form.is_channels_last)
     found = format_of(data)
@@ -29,10 +29,13 @@ def peek(data: bytes, form: Form = PLAIN) -> Header:
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image or NPY file of a request, what its head claims, and how the request says its values are laid out.
+    """An image or NPY file of a request.
 
     Attributes:
-        name: What the client calls it, or None.
+        data: Bytes of the file.
+        header: Its header, not yet verified.
+        form: Layout of its values, as declared by the request.
+        name: File name given by the client, or None.
     """
 
     data: bytes
@@ -50,9 +53,10 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
     """Check an image file before decoding and return its outline. See also `check_data`.
 
     Raises:
-        UnsupportedMediaType: The first bytes are of no format we read.
-        BrokenImage, UnsupportedImage: The file is damaged, malicious, or would lose precision.
-        TooManyPixels, TooManyImages: It is over a limit.
+        UnsupportedMediaType: The first bytes match no known format.
+        BrokenImage: The file is damaged or malicious.
+        UnsupportedImage: Decoding would lose precision.
+        TooManyPixels, TooManyImages: The image exceeds a limit.
     """
     found = format_of(data)
     if found is None:
@@ -65,7 +69,7 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
             check_size(outline.width, outline.height, max_pixels=max_pixels)
         if outline.frames > max_frames and found.name in _PAGED:
             raise TooManyImages(f"{found.name}: {outline.frames} pages, the limit is {max_frames} (setting max_frames)")
-    except (struct.error, IndexError, OverflowError) as error:  # the walks read where the file tells them to
+    except (struct.error, IndexError, OverflowError) as error:  # the walks follow offsets in the file
         raise BrokenImage(
             f"{found.name}: a header points past the end of the file; it is truncated or damaged"
         ) from error
@@ -73,20 +77,21 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
 
 
 def check_data(outline: Outline) -> None:
-    """Check what decoders miss: PNG image data that is truncated or has a wrong checksum.
+    """Check for PNG image data that is truncated or has a wrong checksum, which decoders miss.
 
     Raises:
-        BrokenImage: It does.
+        BrokenImage: The data is damaged or truncated.
     """
     if outline.format == "PNG":
         png.check_data(outline.png_data, outline.png_bytes)
 
 
 def check_size(width: int, height: int, *, max_pixels: int) -> None:
-    """Refuse an image that has no pixels or too many.
+    """Check that an image has at least one pixel and at most `max_pixels`.
 
     Raises:
-        BrokenImage, TooManyPixels: It does.
+        BrokenImage: The image has no pixels.
+        TooManyPixels: The image has too many pixels.
     """
     if width <= 0 or height <= 0:
         raise BrokenImage(f"the image is {width}x{height}; it has no pixels")

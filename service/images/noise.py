@@ -1,4 +1,4 @@
-"""How noisy an image is, told from the image alone."""
+"""Estimate the noise of an image from the image alone."""
 
 from collections.abc import Iterator
 
@@ -8,17 +8,18 @@ from service.contract.noise import LEAST_SIDE, TILE, features, root_level, white
 from service.contract.sections import Noise
 from service.images.image import Image, Pixels
 
-_TILES_A_SIDE = 4  # spread over the image; more change the mean little
-_GRID = 16  # tiles begin where blocks of JPEG do, those of halved colour too
-_MOST_ROWS = 512  # pairs of rows looked at; more change nothing
+_TILES_A_SIDE = 4  # spread over the image; more of them change the mean little
+_GRID = 16  # tiles are aligned to JPEG blocks, also to those of subsampled colour
+_MOST_ROWS = 512  # pairs of rows compared; more change nothing
 
 
 def level_of(image: Image, noise: Noise, *, channels: int) -> float:
     """Estimate the noise level for a model with this many channels.
 
-    A blind model decides alone and gets its `untold`, which is below zero. Other models get a level in their range
-    (0-255 units): that of their estimator, as the mean over tiles, or that of white noise if they have none. Tiny
-    images and grey ones for a model of colour get the level of white noise, too: neither was seen in training.
+    A blind model estimates the noise itself: it gets `noise.untold`, a value below zero. Other models get a level in
+    their range, in 0-255 units. It is the mean over tiles of their estimator, or the level of white noise if the
+    model has no estimator. Tiny images, and grey images for a colour model, were not part of the training of the
+    estimator and get the level of white noise, too.
     """
     estimator = noise.estimator
     if noise.untold is not None and image.channels >= channels:
@@ -48,7 +49,7 @@ def _starts(side: int, most: int) -> list[int]:
 
 
 def estimate_sigma(image: Image) -> float:
-    """Estimate the white noise of one image in 0-255 units; 0 below 2x2 pixels."""
+    """Estimate the white noise of one image, in 0-255 units; 0 for images below 2x2 pixels."""
     height, width = (side // 2 * 2 for side in image.size)
     if not height or not width:
         return 0.0

@@ -16,26 +16,27 @@ from service.images.image import Image
 NPY_MAGIC = b"\x93NUMPY"
 _MOST_ITEM_BYTES = 8
 _PIECE_BYTES = 4 * 2**20
-_MAX_HEADER_BYTES = 1024  # numpy writes 118 for every array that we take
+_MAX_HEADER_BYTES = 1024  # NumPy writes 118 for every shape that is accepted
 _SHAPE = re.compile(rb"['\"]shape['\"]\s*:\s*\(\s*(\d{1,9}(?:\s*,\s*\d{1,9})*)")
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
-AnyArray = NDArray[Any]  # Any: the dtype is what the header says, and checked right after
+AnyArray = NDArray[Any]  # Any: the header states the dtype, which is checked right after
 
 
 def read_npy_image(data: bytes, *, max_pixels: int, max_images: int, form: Form = PLAIN) -> Image:
     """Read the images of an NPY file.
 
     Args:
-        data: Floats in [0, 1], uint8 or uint16, or with `form.data_range` numbers of any range; (H, W), (C, H, W) or
-            (N, C, H, W) with C = 1 or 3, or the channels last as `form` says. Fortran order and either byte order are
-            fine.
-        max_pixels: Most pixels, N x H x W.
-        max_images: Most images, N.
-        form: Their range, and the order of their axes.
+        data: The file. Its values are floats in [0, 1], uint8 or uint16, or numbers of any range with
+            `form.data_range`. Its shape is (H, W), (C, H, W) or (N, C, H, W) with C = 1 or 3, or has the channels last
+            with `form.is_channels_last`. Fortran order and either byte order are accepted.
+        max_pixels: Largest N x H x W.
+        max_images: Largest N.
+        form: Range of the values, and order of the axes.
 
     Raises:
-        InvalidArray, TooManyPixels, TooManyImages: The message names the fault.
+        InvalidArray: The header is invalid, or the type, shape or values are not supported.
+        TooManyPixels, TooManyImages: The array exceeds a limit.
     """
     dtype, shape, is_fortran, start = read_header(data)
     _check_type(dtype, form)
@@ -67,7 +68,7 @@ def read_npy_image(data: bytes, *, max_pixels: int, max_images: int, form: Form 
 
 def _check_type(dtype: np.dtype[Any], form: Form) -> None:
     if form.data_range is None and dtype.kind != "f" and dtype.newbyteorder("=") not in (np.uint8, np.uint16):
-        cure = "; for integers of another range say data_range" if dtype.kind in "iu" else ""
+        cure = "; for integers of another range give data_range" if dtype.kind in "iu" else ""
         raise InvalidArray(f"the array is {dtype}; send float32 with pixels in [0, 1], uint8, or uint16{cure}")
     if dtype.kind not in "fiu" or dtype.itemsize > _MOST_ITEM_BYTES:
         raise InvalidArray(f"the array is {dtype}; send floats or integers of at most 64 bits")
@@ -87,16 +88,16 @@ def _other_layout(shape: tuple[int, ...], *, is_channels_last: bool) -> str:
         return ""
     if is_channels_last:
         return "; these come first: leave layout out"
-    return "; channels come first: send np.moveaxis(x, -1, -3), or say layout=hwc to /denoise and /enhance"
+    return "; channels come first: send np.moveaxis(x, -1, -3), or give layout=hwc to /denoise and /enhance"
 
 
 def peek(data: bytes, *, is_channels_last: bool = False) -> Header:
-    """Read the claims of an NPY header; without a size if it has none, or two."""
+    """Read an NPY header. Its size is None if the shape is missing or stated twice."""
     shapes = _SHAPE.findall(data, 0, _MAX_HEADER_BYTES)
     shape = tuple(map(int, shapes[0].split(b","))) if len(shapes) == 1 else ()
     if len(shape) < 2:
         return Header("NPY", is_colour=False, shape=shape)
-    whole = (1,) * (4 - len(shape)) + shape  # more axes than four are refused later
+    whole = (1,) * (4 - len(shape)) + shape  # more than four axes are refused later
     images, channels, height, width = _four_axes(whole[-4:], is_channels_last=is_channels_last and len(shape) > 2)
     return Header(
         "NPY",
@@ -118,9 +119,10 @@ def write_npy(array: AnyArray) -> bytes:
 
 
 def to_bytes(array: AnyArray, head: bytes = b"") -> bytes:
-    """Return `head` and the values of a contiguous array, copied in pieces: other threads run in between.
+    """Return `head` followed by the values of a contiguous array.
 
-    One copy of 300 MB would hold Python's lock, and so the event loop, for a quarter of a second.
+    The values are copied in pieces, so that other threads can run in between: one copy of 300 MB would hold the GIL,
+    and so stop the event loop, for a quarter of a second.
     """
     values = array.reshape(-1).view(np.uint8).data
     copy = io.BytesIO()
@@ -134,20 +136,20 @@ def read_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]
     """Read dtype, shape, Fortran order and the offset of the values.
 
     Raises:
-        InvalidArray: It is no NPY header of version 1.0 or 2.0.
+        InvalidArray: The data has no valid NPY header of version 1.0 or 2.0.
     """
     if not data.startswith(NPY_MAGIC) or len(data) < 10:
         raise InvalidArray(f"the body starts with {shown(data[:8])}; an NPY file starts with {NPY_MAGIC!r}")
     version = (data[6], data[7])
     if version not in _HEADER_READERS:
         raise InvalidArray(f"NPY version {version[0]}.{version[1]}; send 1.0 or 2.0, as numpy.save does")
-    if len(_SHAPE.findall(data, 0, _MAX_HEADER_BYTES)) > 1:  # what was counted would not be what is read
+    if len(_SHAPE.findall(data, 0, _MAX_HEADER_BYTES)) > 1:  # `peek` and NumPy would read different ones
         raise InvalidArray("the NPY header names the shape twice")
     file = io.BytesIO(data)
     file.seek(8)
     try:
         shape, is_fortran, dtype = _HEADER_READERS[version](file, max_header_size=_MAX_HEADER_BYTES)
-    except Exception as error:  # it evaluates a Python literal: hostile ones raise anything
+    except Exception as error:  # NumPy evaluates a Python literal, and hostile ones raise anything
         raise InvalidArray(f"the NPY header cannot be read: {reason_of(error)}") from error
     if any(isinstance(axis, bool) or axis < 0 for axis in shape):
         raise InvalidArray(f"the array has shape {shown_shape(shape)}")
@@ -157,10 +159,10 @@ def read_header(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]
 def read_values(
     data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], is_fortran: bool, start: int
 ) -> NDArray[Any]:
-    """Read the values behind a header, in C order and native byte order.
+    """Read the values after a header, in C order and native byte order.
 
     Raises:
-        InvalidArray: There are more or fewer than the shape says.
+        InvalidArray: The number of bytes does not match the shape.
     """
     expected, found = math.prod(shape) * dtype.itemsize, len(data) - start
     if found != expected:

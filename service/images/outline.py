@@ -1,4 +1,4 @@
-"""What the walk through an image file finds before a decoder sees it."""
+"""The structure of an image file, found before decoding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ class Outline:
     """The structure of an image file, as found by a check before decoding.
 
     Attributes:
-        format: Pillow's name for it.
-        width: In pixels, where the walk knows it.
-        height: In pixels, where the walk knows it.
-        frames: Or pages.
-        is_plain: A PNG of 8-bit grey or RGB, upright and opaque.
-        is_deep_colour: A PNG of 16-bit RGB, opaque.
-        dpi: Pixels per inch across and down, where a PNG says it.
-        png_data: For a PNG, the bodies of its IDAT chunks.
-        png_bytes: What they must inflate to.
+        format: Pillow's name of the format.
+        width: Width in pixels; None where only the decoder reads it.
+        height: Height in pixels; None where only the decoder reads it.
+        frames: Number of frames or pages.
+        is_plain: Whether it is a PNG of 8-bit grey or RGB, upright and opaque.
+        is_deep_colour: Whether it is a PNG of 16-bit RGB, opaque.
+        dpi: Pixels per inch of a PNG, horizontally and vertically; None if unknown.
+        png_data: Contents of the IDAT chunks of a PNG.
+        png_bytes: Size of the inflated IDAT data, in bytes.
     """
 
     format: str

@@ -1,7 +1,7 @@
-"""PNG, faster and deeper than Pillow does it: reads 8-bit grey and RGB and 16-bit RGB, writes all that we answer with.
+"""PNG, faster than Pillow and with 16-bit colour: reads 8-bit grey and RGB and 16-bit RGB, writes all answers.
 
-Every guard of `inspect.py` comes before. Without the two packages, the same files are read by Pillow and written with
-zlib; `python -m benchmarks.micro codecs` shows what they gain.
+`inspect.py` checks a file first. Without pyspng and isal, Pillow reads the same files and zlib writes them;
+`python -m benchmarks.micro codecs` shows the difference.
 """
 
 import struct
@@ -19,12 +19,12 @@ try:
 except ImportError:  # it has no wheel for this machine
     pyspng = None
 
-# The decoder lets no other Python run meanwhile, so that health would wait: 1 Mpx is about 20 ms.
+# The decoder holds the GIL, so health checks wait for it: 1 Mpx takes about 20 ms.
 _MAX_PIXELS = 1_000_000
 _NUMBER = struct.Struct(">I")
 _COLOUR_BY_CHANNELS = {1: 0, 2: 4, 3: 2, 4: 6}
-_SUB = 1  # filter type: every byte minus that of the pixel to its left
-_FASTEST = 1  # of levels 0 to 3 in isal, 0 to 9 in zlib; 0 is larger in the one and stored in the other
+_SUB = 1  # filter type: the difference to the pixel on the left
+_FASTEST = 1  # levels are 0 to 3 in isal and 0 to 9 in zlib; 0 gives larger files in isal and no compression in zlib
 
 
 def read_deep_png(data: bytes) -> NDArray[np.uint16] | None:
@@ -35,22 +35,22 @@ def read_deep_png(data: bytes) -> NDArray[np.uint16] | None:
     if pyspng is None:
         return None
     pixels: NDArray[np.uint16] = pyspng.load(data)
-    return pixels[..., :3]  # the fourth is an alpha that is all opaque
+    return pixels[..., :3]  # the fourth channel is an opaque alpha
 
 
 def read_png(data: bytes, *, width: int, height: int) -> NDArray[np.uint8] | None:
-    """Read a PNG of 8-bit grey or RGB without transparency: (H, W) or (H, W, 3). None: use Pillow.
+    """Read a PNG of 8-bit grey or RGB without transparency: (H, W) or (H, W, 3). None if Pillow must read it.
 
     Args:
-        data: A file that `inspect` has passed and called plain.
-        width: As it says.
-        height: As it says.
+        data: A file whose outline is plain, see `Outline.is_plain`.
+        width: Width from the outline, in pixels.
+        height: Height from the outline, in pixels.
     """
     if pyspng is None or width * height > _MAX_PIXELS:
         return None
     try:
         pixels: NDArray[np.uint8] = pyspng.load(data)
-    except RuntimeError:  # Pillow may still read it; if not, it says why
+    except RuntimeError:  # Pillow may still read it, or reports the fault
         return None
     return pixels
 
@@ -65,10 +65,10 @@ def write_png(
     """Write a PNG file, lossless.
 
     Args:
-        planes: (C, H, W), uint8 or uint16: grey, grey + alpha, RGB, or RGB + alpha.
-        dpi: Pixels per inch, across and down.
+        planes: Pixels, (C, H, W), uint8 or uint16: grey, grey + alpha, RGB, or RGB + alpha.
+        dpi: Pixels per inch, horizontally and vertically.
         icc: Colour profile.
-        exif: What else there is to say of the picture.
+        exif: EXIF data.
     """
     channels, height, width = planes.shape
     depth = planes.dtype.itemsize
@@ -90,7 +90,7 @@ def write_png(
 
 
 def _deflated(data: bytes | NDArray[np.uint8]) -> bytes:
-    writer = zlib.compressobj(_FASTEST)  # not zlib.compress: isal's gives other bytes in another thread
+    writer = zlib.compressobj(_FASTEST)  # isal's `compress` gives different bytes in different threads
     return writer.compress(data) + writer.flush()
 
 

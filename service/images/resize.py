@@ -1,4 +1,4 @@
-"""Brings an image to the size a model takes, and the result back: the manifest's resize policy as two functions."""
+"""Resize an image to the input size of a model, and the result back, by the resize policy of the manifest."""
 
 import math
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from service.images.image import Pixels
 
 Plane = NDArray[np.float32]  # (H, W)
 
-_STEP_PIXELS = 1 << 19  # of one step of a resampling, read or written: 10 ms, or 80 ms of a sliver
-_LANCZOS_REACH = 3  # pixels of the coarser grid to each side; bilinear has 1
+_STEP_PIXELS = 1 << 19  # read or written in one step of resampling: 10 ms, or 80 ms for a sliver
+_LANCZOS_REACH = 3  # support in pixels of the coarser grid, to each side; bilinear has 1
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Placement:
     """Where an image of `height` x `width` lies on the model's canvas.
 
     Attributes:
-        height, width: Of the image that was sent.
-        inner_height, inner_width: Of the image on the canvas.
-        top, left: Where it begins there.
-        canvas_height, canvas_width: What the model gets. Outside the image its edge goes on: replicated where a
-            fixed size is fitted, mirrored where a dynamic size is padded to a multiple.
+        height, width: Size of the image of the request.
+        inner_height, inner_width: Size of the image on the canvas.
+        top, left: Position of the image on the canvas.
+        canvas_height, canvas_width: Size of the model's input. Around the image, its edge is replicated for models of
+            a fixed size, and mirrored where a dynamic size is padded to a multiple.
         policy: "fit", "exact", "pad" or "none", as in the header X-Resize.
     """
 
@@ -63,7 +63,7 @@ class Placement:
             x = np.clip(resample(x, self.inner_height, self.inner_width), 0.0, 1.0)
         bottom = self.canvas_height - self.inner_height - self.top
         right = self.canvas_width - self.inner_width - self.left
-        # Mirroring needs as many pixels as it fills; a sliver has fewer and gets its edge repeated.
+        # Mirroring needs as many pixels as it pads; a sliver has fewer, so its edge is replicated.
         mirrors = self.policy == "pad" and bottom < self.height and right < self.width
         padding = ((0, 0), (0, 0), (self.top, bottom), (self.left, right))
         return np.pad(x, padding, mode="reflect" if mirrors else "edge")
@@ -72,8 +72,8 @@ class Placement:
         """Crop and resize (..., canvas_height, canvas_width) back to (..., height, width).
 
         Args:
-            y: Images, or maps of them.
-            is_smooth: For maps: never below or above the values of `y`.
+            y: Images or maps, (..., canvas_height, canvas_width).
+            is_smooth: Never go below or above the values of `y`, as maps need.
         """
         return resample(self.crop(y), self.height, self.width, is_smooth=is_smooth)
 
@@ -86,7 +86,7 @@ def plan_placement(spec: InputSpec, height: int, width: int) -> Placement:
     """Plan how to fit an image of `height` x `width` to the canvas of this model.
 
     Raises:
-        SizeMismatch: The model takes one size, this is another, and its policy is "reject".
+        SizeMismatch: The size differs from the model's, whose policy is "reject".
     """
     if spec.height is None or spec.width is None:
         step = spec.multiple_of
@@ -110,14 +110,14 @@ def plan_placement(spec: InputSpec, height: int, width: int) -> Placement:
 
 
 def resample(x: Pixels, height: int, width: int, *, is_smooth: bool = False) -> Pixels:
-    """Resample images to another size by Lanczos, each channel in floating point.
+    """Resample images to another size, each channel in floating point.
 
     Args:
-        x: (..., H, W).
+        x: Images, (..., H, W).
         height: New height.
         width: New width.
-        is_smooth: Bilinear, which never leaves the range of `x`; else Lanczos, which is sharper and may overshoot.
-            Both average over the whole reach of a new pixel when they reduce.
+        is_smooth: Use bilinear interpolation, which stays within the range of `x`. Lanczos is sharper and may
+            overshoot. Both are antialiased.
     """
     if x.shape[-2:] == (height, width):
         return x
@@ -132,7 +132,7 @@ def resample(x: Pixels, height: int, width: int, *, is_smooth: bool = False) -> 
 def _resize(plane: Plane, height: int, width: int, method: PillowImage.Resampling) -> Plane:
     """Resample one plane horizontally, then vertically, as Pillow does; large planes in steps.
 
-    Pillow holds Python's lock meanwhile: a sliver of 8 million pixels took 1.4 s in which no other thread ran.
+    Pillow holds the GIL meanwhile: a sliver of 8 million pixels stopped all other threads for 1.4 s.
     """
     if max(plane.size, height * width) <= _STEP_PIXELS:
         return np.asarray(PillowImage.fromarray(np.ascontiguousarray(plane)).resize((width, height), method))
@@ -160,7 +160,7 @@ def _down(plane: Plane, height: int, method: PillowImage.Resampling) -> Plane:
     if height == old:
         return plane
     scale = old / height
-    reach = math.ceil(_LANCZOS_REACH * max(scale, 1)) + 1  # rows beyond its own that a new one is made of
+    reach = math.ceil(_LANCZOS_REACH * max(scale, 1)) + 1  # source rows to each side that a new row depends on
     step = max(1, height * _STEP_PIXELS // max(plane.size, height * width))
     parts = []
     for top in range(0, height, step):

@@ -27,7 +27,7 @@ class Sheet:
         return cls(manifest.input.channels, height, width)
 
     def blank(self) -> Image:
-        """Return an empty image of that size without allocating it."""
+        """Return an empty image of this size without allocating memory."""
         return Image(np.broadcast_to(np.zeros(1, np.uint8), (1, self.channels, self.height, self.width)))
 
 

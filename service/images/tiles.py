@@ -8,16 +8,15 @@ import numpy as np
 from service.contract.manifest import InputSpec
 from service.images.image import Pixels
 
-# Of what comes out of a graph: one that makes more pixels gets smaller tiles, as an inference cannot be shared, and
-# others wait for its end.
-TILE = 768  # pixels a side; with a halo of 112 that is one inference of 0.98 megapixels
+# Sizes of a graph's output: a graph that enlarges gets smaller tiles, because other requests wait for an inference.
+TILE = 768  # side in pixels; with a halo of 112, one inference has 0.98 megapixels
 UNTILED_PIXELS = 1 << 20  # Images up to this many pixels are not tiled.
-ORIENTATIONS = 8  # of a rectangle: four quarter turns, each of them mirrored or not
+ORIENTATIONS = 8  # four quarter turns of a rectangle, each mirrored or not
 
 
 @dataclass(frozen=True)
 class Span:
-    """A tile along one axis: it answers for [start, stop), and the network sees [left, right) of the padded image."""
+    """A tile along one axis: [start, stop) of the output is computed from [left, right) of the padded image."""
 
     start: int
     stop: int
@@ -29,10 +28,10 @@ def spans(side: int, padded: int, spec: InputSpec, tile: int) -> list[Span]:
     """Split one axis into overlapping tiles.
 
     Args:
-        side: Side of the image.
-        padded: The same, padded to a multiple of `spec.multiple_of`.
-        spec: Input of the model. Every tile begins where one of its cells does.
-        tile: What a tile answers for, at most.
+        side: Length of the image along this axis.
+        padded: That length, padded to a multiple of `spec.multiple_of`.
+        spec: Input of the model. Every tile begins at a multiple of `spec.multiple_of`.
+        tile: Largest stop - start.
     """
     cell = spec.multiple_of
     step, halo = max(cell, tile // cell * cell), -(-spec.halo // cell) * cell
@@ -49,8 +48,8 @@ def plan(
         height: Height of the image.
         width: Width of the image.
         spec: Input of the model.
-        scale: How much larger the answer is.
-        tile: What a tile answers for, pixels of the image a side; by default `TILE` of the answer's.
+        scale: Factor by which the graph enlarges.
+        tile: Side of a tile without its halo, in pixels of the input; by default `TILE` pixels of the output.
     """
     tile = _tile_side(height, width, spec, scale) if tile is None else tile
     cell = spec.multiple_of
@@ -92,14 +91,15 @@ def upright(x: Pixels, orientation: int) -> Pixels:
 def padded_window(x: Pixels, rows: Span, columns: Span, height: int, width: int) -> Pixels:
     """Return the padded window that the network sees.
 
-    The window of an image, continued by its mirror image beyond the bottom and right edges.
+    Beyond the bottom and right edges, the image is mirrored. A sliver has too few pixels for that: its edge is
+    replicated.
 
     Args:
-        x: (..., window height, window width), the part of [left, right) that lies inside the image.
+        x: Part of [left, right) inside the image, (..., window height, window width).
         rows: Rows of the tile.
         columns: Columns of the tile.
-        height: Height of the whole image. A sliver, which has too few pixels to mirror, gets its edge repeated.
-        width: The same.
+        height: Height of the whole image.
+        width: Width of the whole image.
     """
     bottom, right = rows.right - rows.left - x.shape[-2], columns.right - columns.left - x.shape[-1]
     if not bottom and not right:

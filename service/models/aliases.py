@@ -1,6 +1,7 @@
 """Names such as `prod` for versions of a model: `hazelnut@prod` is the version that `prod` means now.
 
-An alias may have a candidate, which gets a share of the pictures, and a shadow, which sees them and never answers.
+An alias may have a candidate, which answers a share of the requests, and a shadow, whose answers are compared and
+discarded.
 """
 
 import hashlib
@@ -11,21 +12,21 @@ from service.errors import AliasNotFound, shown
 
 ALIAS_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 MAX_REFERENCE = 63 + 1 + 32  # characters of `<model>@<alias>`
-MAX_ALIASES = 16  # of a model
+MAX_ALIASES = 16  # per model
 
 
 @dataclass(frozen=True)
 class Alias:
-    """What an alias means.
+    """A name for a version of a model.
 
     Attributes:
-        model, name: `<model>@<name>` in a request.
+        model, name: Names of the model and the alias; requests use `<model>@<name>`.
         version: The version that answers.
-        candidate: A version that answers a share of the pictures instead, or None.
-        share: That share, in [0, 1].
-        shadow: A version that sees the pictures, too; its answers are compared and thrown away. None for none.
-        former: The version before `version`, which a roll back brings back; None if there is none.
-        updated: UTC, ISO 8601.
+        candidate: The version that answers a share of the requests instead, or None.
+        share: Share of the candidate, in [0, 1].
+        shadow: The version that runs on the same images for comparison, without answering, or None.
+        former: The version before `version`, to which a rollback returns, or None.
+        updated: Time of the last change, UTC, ISO 8601.
     """
 
     model: str
@@ -39,15 +40,15 @@ class Alias:
 
     @property
     def versions(self) -> frozenset[int]:
-        """All versions that requests or a rollback may need."""
+        """All versions that a request or a rollback may need."""
         named = (self.version, self.candidate, self.shadow, self.former)
         return frozenset(version for version in named if version is not None)
 
     def chooses_candidate(self, contents: Iterable[bytes]) -> bool:
         """Return whether the candidate answers these files.
 
-        The digest of the files decides: the same ones always meet the same version, and those that meet the candidate
-        at some share also do at a larger one.
+        The choice depends on the digest of the files: the same files always reach the same version. Files that the
+        candidate answers at one share, it also answers at any larger share.
         """
         if self.candidate is None or self.share <= 0:
             return False
@@ -60,17 +61,17 @@ class Alias:
 
 @dataclass(frozen=True)
 class Aliases:
-    """All aliases at one moment. Replaced as a whole.
+    """An immutable snapshot of all aliases.
 
     Attributes:
-        by_model: Aliases of each model by their names.
+        by_model: Aliases by model name, then by alias name.
     """
 
     by_model: Mapping[str, Mapping[str, Alias]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, aliases: Iterable[Alias]) -> "Aliases":
-        """Sort aliases by model and name."""
+        """Group aliases by model and name."""
         by_model: dict[str, dict[str, Alias]] = {}
         for alias in aliases:
             by_model.setdefault(alias.model, {})[alias.name] = alias
@@ -78,7 +79,7 @@ class Aliases:
 
     @property
     def versions(self) -> frozenset[tuple[str, int]]:
-        """(model, version) of all that aliases name."""
+        """All (model, version) that an alias names."""
         return frozenset(
             (model, version)
             for model, aliases in self.by_model.items()
@@ -99,6 +100,6 @@ class Aliases:
 
 
 def no_alias(model: str, name: str, known: Iterable[str]) -> AliasNotFound:
-    """Return the refusal of a name that no version has."""
+    """Return the error for a missing alias; `known` are the aliases of the model."""
     names = ", ".join(sorted(known)) or "none"
     return AliasNotFound(f"model {shown(model)} has no alias {shown(name)}; it has {names}")

@@ -1,4 +1,4 @@
-"""Runs the jobs of one graph: what has queued while the last batch ran goes together, and nobody is waited for."""
+"""Dynamic batching without a delay: jobs that queue while a batch runs form the next batch of the graph."""
 
 import asyncio
 import contextlib
@@ -18,32 +18,31 @@ from service.telemetry.counters import GraphMeter, Meters, Origin, Spent
 T = TypeVar("T")
 
 _QUICK_S = 0.001
-_DEAR_S = 0.25  # of CPU time: longer work goes alone
+_DEAR_S = 0.25  # CPU seconds: longer work is not batched
 
 
 class Batcher:
-    """One graph's queue and its one worker thread.
+    """The queue of one graph and its worker thread.
 
-    A batch is decode + run + encode in one hop to the thread, so the event loop stays free and a request costs one
-    wake-up. A small job that has nobody beside it runs in the event loop itself, if jobs like it take a millisecond at
-    most: the hop would cost more than it frees. Jobs of one shape share an inference of at most `max_batch` images;
-    each gets back its own rows, or its own error. The thread ends when the last reference to the batcher goes: a
-    replaced model finishes what it has.
+    A batch is decoded, run and encoded in one hop to the thread: the event loop stays free, and a request costs one
+    wake-up. A single small job runs in the event loop itself if such jobs take at most a millisecond, since the hop
+    would cost more. Jobs of one shape share an inference of at most `max_batch` images. Each job gets its own rows, or
+    its own error. The thread ends with the last reference to the batcher, so a replaced model finishes its queue.
 
-    Tiles of a large picture come one after another, each when the last one is done. Those who have just been answered
-    may send their next one before the next batch is closed. So tiles of several pictures go together where an inference
-    has room for several; where it has not, the picture that is due first goes on.
+    A large image submits its next tile when the previous one is done. Batches are closed only after the requests of
+    the last batch could submit their next tiles. So tiles of several images share an inference if it has room for
+    them; otherwise the image with the earliest deadline is next.
 
     Args:
-        run: The graph.
-        stop: Ends a run of it early; nothing does if left out.
-        max_batch: Most images in one inference.
-        max_pixels: About how many numbers are held decoded at a time.
-        max_batch_pixels: Most pixels (height x width) in one inference of several images: what a network makes of a
-            pixel on its way takes a hundred times its memory, and a megapixel fills a CPU core.
-        cell: Pixels a side of what the first input has one place for: 8 where it is a grid of symbols.
-        name: Name of the graph, in messages and of the thread: "digits/2 denoise".
-        meter: Is told what every batch cost; nobody is if left out.
+        run: Runs the graph.
+        stop: Ends a run early; runs cannot be ended if omitted.
+        max_batch: Largest number of images in one inference.
+        max_pixels: Approximate limit of decoded values held at a time.
+        max_batch_pixels: Largest height x width in one inference of several images, summed over them: activations
+            take a hundred times the memory of the pixels, and a megapixel keeps a CPU core busy.
+        cell: Side in pixels that one element of the first input stands for: 8 for a grid of symbols, else 1.
+        name: Name of the graph in messages, and of the thread: "digits/2 denoise".
+        meter: Records the cost of every batch, if given.
     """
 
     def __init__(
@@ -71,10 +70,10 @@ class Batcher:
             name=name,
             meter=self._meter,
         )
-        self._queue: list[tuple[float, int, Queued]] = []  # a heap: when due, and what came first of what is due alike
+        self._queue: list[tuple[float, int, Queued]] = []  # a heap by deadline, then by order of arrival
         self._submitted = 0
         self._is_running = False
-        self._in_thread: list[Queued] = []  # what the thread works on
+        self._in_thread: list[Queued] = []  # the batch in the thread
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def expected_s(self, numbers: int) -> float:
@@ -84,20 +83,19 @@ class Batcher:
     async def submit(self, jobs: Sequence[Job[T]]) -> list[T | RequestError]:
         """Run jobs and return the answer or error of each, in order.
 
-        Cancelling drops the jobs that have not started, and stops the run of a graph that nobody else waits for.
-
-        Those whose request is due first go first: a small picture passes a large one that came before it, but none for
-        ever.
+        Jobs run in order of their deadlines: a small image overtakes a large one that arrived earlier, but cannot
+        delay it indefinitely. Cancelling drops the jobs that have not started, and stops a run that no other request
+        waits for.
 
         Raises:
-            Exception: Whatever unforeseen a job raised.
+            Exception: A job failed with an unforeseen error.
         """
         loop = asyncio.get_running_loop()
         origin, moment = self._meter.came(), max(due(), loop.time())
         futures = [self._enqueue(job, loop.create_future(), origin, moment) for job in jobs]
         if not self._is_running:
             self._is_running = True
-            loop.call_soon(self._start, loop)  # after the other requests that have just come in
+            loop.call_soon(self._start, loop)  # after other requests that are ready in this step of the loop
         try:
             if len(futures) == 1:
                 return [await futures[0]]
@@ -106,21 +104,21 @@ class Batcher:
             if self._stop and self._in_thread and not is_wanted(self._in_thread):
                 self._stop()
             raise
-        finally:  # an error that is raised here holds this function, and they hold the error
+        finally:  # break the cycle: an error holds this frame, and the futures hold the error
             futures.clear()
 
     async def answer(self, job: Job[T]) -> T:
         """Run one job and return its answer.
 
         Raises:
-            RequestError: What is wrong with the job.
-            Exception: Whatever unforeseen it raised.
+            RequestError: The input of the job is at fault.
+            Exception: The job failed with an unforeseen error.
         """
         (outcome,) = await self.submit([job])
         if isinstance(outcome, RequestError):
             try:
                 raise outcome
-            finally:  # no circle of exception and frame, which would keep the job's pixels
+            finally:  # break the cycle of exception and frame, which would keep the job's pixels
                 del outcome
         return outcome
 
@@ -132,7 +130,7 @@ class Batcher:
         return future
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run the queued jobs, in this thread or in that of the batcher, then check the queue again."""
+        """Run queued jobs in this thread or in that of the batcher, then check the queue again."""
         batch = self._take_batch(loop.time())
         self._is_running = bool(batch)
         if not batch:
@@ -145,7 +143,7 @@ class Batcher:
             self._run_in_thread(batch, loop)
 
     def _take_batch(self, now: float) -> list[Queued]:
-        """Take the next batch by deadline; only one job of long work, so that new jobs do not wait for several."""
+        """Take the next batch, by deadline. A long job is not batched, so that new jobs do not wait for several."""
         batch: list[Queued] = []
         while self._queue and len(batch) < self._max_batch:
             moment, _, queued = heapq.heappop(self._queue)
@@ -165,11 +163,11 @@ class Batcher:
             self._hand_out(batch, *done.result())
             if are_small:
                 self._start(loop)
-            else:  # after those who have just been answered: their next tile is due first
+            else:  # after the clients just answered could submit their next tiles
                 loop.call_soon(self._start, loop)
 
         def back_to_loop(done: ThreadFuture[tuple[list[object], Spent]]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for these answers any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and no client waits any more
                 loop.call_soon_threadsafe(hand_out, done)
 
         self._thread.submit(self._runner.work, batch).add_done_callback(back_to_loop)
@@ -183,7 +181,7 @@ class Batcher:
             else:
                 queued.future.set_result(result)
         self._meter.record(spent, [queued.origin for queued in batch])
-        # An error holds the functions it came through, and they hold these lists: a circle that would keep all pixels
+        # An error holds the frames it passed through, and they hold these lists: a cycle that would keep all pixels
         # of the batch until the next full garbage collection.
         batch.clear()
         results.clear()

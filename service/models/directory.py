@@ -1,4 +1,4 @@
-"""The versions in a models directory, and whether one has changed."""
+"""List the versions in a models directory, and detect changes."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from service.contract.manifest import MANIFEST_FILE
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
-# What a directory looked like when it was judged: name, size, change time and inode of every file in it.
+# Name, size, change time and inode of every file of a version.
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
@@ -28,7 +28,7 @@ def list_versions(models_dir: Path) -> dict[str, tuple[int, ...]]:
 
 
 def is_there(manifest: Path) -> bool:
-    """Return whether a version says what it is, or a link claims to."""
+    """Return whether a manifest exists, possibly as a broken link."""
     return manifest.is_file() or manifest.is_symlink()
 
 
@@ -38,7 +38,7 @@ def fingerprint_of(directory: Path) -> Fingerprint:
     for path in sorted(directory.iterdir()):
         try:
             stat = path.stat()
-        except FileNotFoundError:  # a link that leads nowhere; if the file is gone, this fails, too
+        except FileNotFoundError:  # a broken link; if the file is gone, this fails, too
             stat = path.lstat()
         entries.append((path.name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
     return tuple(entries)

@@ -1,4 +1,4 @@
-"""What a graph works on: jobs, which become rows of its inputs and make an answer of its outputs."""
+"""Jobs of a graph: they prepare rows of its inputs, and turn rows of its outputs into an answer."""
 
 import asyncio
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -12,24 +12,24 @@ Answer_co = TypeVar("Answer_co", covariant=True)
 
 
 class Job(Protocol[Answer_co]):
-    """One image, array or latent of a request: bytes to rows, and the rows' results to an answer."""
+    """One image, array or latent of a request."""
 
     @property
     def is_small(self) -> bool:
         """Whether the job is certainly small, judged by its size alone."""
 
     def prepare(self) -> Floats | Inputs:
-        """Return the graph's input, (n, ...), or its inputs, all of n rows.
+        """Decode the bytes and return the graph's input, (n, ...), or inputs, each of n rows.
 
-        Decoding happens here, in the worker thread.
+        Called in the worker thread.
         """
 
     def finish(self, outputs: Outputs) -> Answer_co:
-        """Return the answer, made from this job's n rows of every output. Encoding happens here, in the same thread."""
+        """Encode the answer from this job's n rows of every output. Called in the same thread."""
 
 
 class Queued(NamedTuple):
-    """A queued job. Any: jobs of every kind of answer share a queue, which gives each caller its type back."""
+    """A queued job. Any: jobs with different types of answers share a queue; `submit` restores the type."""
 
     job: Job[Any]
     future: asyncio.Future[Any]

@@ -1,4 +1,4 @@
-"""One model version, verified and open: what the registry swaps in and the endpoints run."""
+"""Verify a model version and open its graphs."""
 
 import hashlib
 import io
@@ -28,7 +28,7 @@ def read_manifest(directory: Path, *, sha256: str | None = None) -> Manifest:
     """Read the manifest of `models/<name>/<version>` and check its name and version.
 
     Raises:
-        ModelRejected: It is missing, does not parse, belongs elsewhere, or does not have the digest that was given.
+        ModelRejected: The manifest is missing or invalid, names another version, or its digest is not `sha256`.
     """
     content = _read(directory / MANIFEST_FILE)
     if sha256 not in {None, hashlib.sha256(content).hexdigest()}:
@@ -54,17 +54,18 @@ def load_model(
 ) -> Model:
     """Load a model after every check: checksums, operators, weights, signatures, golden outputs.
 
-    It is warm after that. Running a graph that was never run may take any time and memory: see `service.models.probe`.
+    The model is warm afterwards. The first run of a graph may need any amount of time and memory, so it happens in a
+    child process first: see `service.models.probe`.
 
     Args:
         directory: `models/<name>/<version>`.
         provider: Provider of onnxruntime, from `session.start_provider`.
-        limits: How the model is run.
-        meters: Count what it does; nobody does if left out.
-        manifest_sha256: What a probe has passed. The manifest has the digests of all other files.
+        limits: Limits of batches, pixels and threads.
+        meters: Counters of the worker; a separate set if omitted.
+        manifest_sha256: Digest of the manifest that passed the probe. It contains the digests of all other files.
 
     Raises:
-        ModelRejected: Something does not match the manifest; the message says what.
+        ModelRejected: A file does not match the manifest.
     """
     manifest = read_manifest(directory, sha256=manifest_sha256)
     golden = _read_golden(directory, manifest)
@@ -101,10 +102,10 @@ def _read_verified(path: Path, sha256: str) -> bytes:
 
 
 def _read_again(path: Path, sha256: str) -> bytes:
-    """Read a graph again that was closed while idle.
+    """Read the file of a graph that was closed while idle.
 
     Raises:
-        NotReady: The file is gone or changed. The registry will see that, too, within `watch_interval_s`.
+        NotReady: The file is gone or changed. The registry notices that within `watch_interval_s`, too.
     """
     try:
         return _read_verified(path, sha256)
@@ -113,7 +114,7 @@ def _read_again(path: Path, sha256: str) -> bytes:
 
 
 def _check_signature(session: Session, task: Task, graph: Graph, manifest: Manifest) -> None:
-    """Check that the tensors of the graph are the declared ones, and fit the model's input size and latent."""
+    """Check that the graph has the declared tensors, and that they match the model's input size and latent."""
     for real, declared in ((session.inputs, graph.inputs), (session.outputs, graph.outputs)):
         if [t.name for t in real] != [t.name for t in declared]:
             raise ModelRejected(
@@ -145,7 +146,7 @@ def _check_contract(spec: TensorSpec, manifest: Manifest, *, scale: int) -> None
         "x": (None, channels, height, width),
         "x_hat": (None, channels, height, width),
         "sigma": (None,),
-        "e": (None, *spec.shape[1:]),  # the manifest has checked it
+        "e": (None, *spec.shape[1:]),  # checked by the manifest
         "label": (None,),
         "z": (None, latent),
         "rate": (None,),
@@ -181,7 +182,7 @@ def _check_golden(session: Session, task: Task, golden: dict[str, Floats], toler
     for name, result in zip(outputs, results, strict=True):
         expected = golden[f"{task}.{name}"]
         if result.shape != expected.shape:
-            raise ModelRejected(f"{name} of the golden sample is {result.shape}, recorded was {expected.shape}")
+            raise ModelRejected(f"{name} of the golden sample is {result.shape}, recorded is {expected.shape}")
         difference = np.abs(result.astype(np.float64) - expected)
         allowed = tolerance * (1 + np.abs(expected.astype(np.float64)))
         if not np.all(difference <= allowed):  # not "any greater": NaN must fail too
@@ -191,13 +192,13 @@ def _check_golden(session: Session, task: Task, golden: dict[str, Floats], toler
 
 
 def _check_coder(compression: Compression, golden: dict[str, Floats]) -> None:
-    """Check that the range coder reads the golden file as it did when the model was made."""
+    """Check that the range coder decodes the golden file to the recorded symbols."""
     symbols, rates = golden["decompress.symbols"], set(golden["decompress.rate"].tolist())
     if len(rates) != 1 or not rates <= set(range(len(compression.rates))):
-        raise ModelRejected(f"decompress: the golden sample has the rates {shown(sorted(rates))}, not one that exists")
+        raise ModelRejected(f"decompress: the golden sample has the rates {shown(sorted(rates))}; the model has others")
     try:
         found = golden_symbols(compression, symbols.shape, int(rates.pop()))
     except BrokenContainer as error:
         raise ModelRejected(f"decompress: the golden file cannot be read: {reason_of(error)}") from error
     if not np.array_equal(found, symbols):
-        raise ModelRejected("decompress: the golden file gives other symbols than were recorded: the tables differ")
+        raise ModelRejected("decompress: the golden file does not decode to the recorded symbols: the tables differ")

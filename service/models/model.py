@@ -9,12 +9,12 @@ from service.telemetry.counters import Meters
 
 
 class Model:
-    """A live model version. Its threads and sessions end when the last reference goes.
+    """A live model version. Its threads and sessions end with its last reference.
 
     Attributes:
-        manifest: The contract it was verified against.
-        label: `<name>/<version>`, as in the header X-Model.
-        batcher_by_task: Where each task's jobs go. Tasks do not wait for one another.
+        manifest: Manifest of the version.
+        label: Model label, `<name>/<version>`, as in the header X-Model.
+        batcher_by_task: Batcher of each task. Tasks do not wait for one another.
     """
 
     def __init__(
@@ -27,8 +27,8 @@ class Model:
             task: Batcher(
                 session.run,
                 stop=session.stop,
-                # Images that a seed stands for must not depend on what else is asked for meanwhile: in a batch of
-                # another size, sums may end in other bits. One by one costs 1.6 times a batch for the shipped digits.
+                # The image of a seed must not depend on other requests: sums may differ in their last bits with the
+                # size of the batch. For the shipped digits, one by one takes 1.6 times as long as a batch.
                 max_batch=1 if task == "generate" else limits.max_batch,
                 max_pixels=limits.max_pixels,
                 max_batch_pixels=limits.max_batch_pixels,
@@ -45,18 +45,18 @@ class Model:
         return any(session.is_open for session in self._sessions)
 
     def open(self) -> None:
-        """Open every closed graph. A request opens the graph that it needs.
+        """Open every closed graph. Requests open only the graph they need.
 
         Raises:
-            NotReady: A file is no longer what it was.
+            NotReady: A file is gone or changed.
         """
         for session in self._sessions:
             session.open()
 
     def close_idle(self, idle_s: float) -> bool:
-        """Close the graphs that have not run for `idle_s` seconds; return whether there was one.
+        """Close the graphs that have not run for `idle_s` seconds; return whether any was closed.
 
-        Each opens again with its next request.
+        A closed graph opens again with its next request.
         """
-        closed = [session.close_if_idle(idle_s) for session in self._sessions]  # each is asked
+        closed = [session.close_if_idle(idle_s) for session in self._sessions]  # a list: `any` would stop early
         return any(closed)

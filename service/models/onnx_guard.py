@@ -1,9 +1,9 @@
-"""Refuses dangerous ONNX files by reading the bytes, before any parser in C++ sees them.
+"""Reject dangerous ONNX files by their bytes, before a parser in C++ reads them.
 
-The service does not install the package `onnx`, and onnxruntime tells neither which operators nor which weights a
-graph has. So this walks the protobuf wire format itself (https://protobuf.dev/programming-guides/encoding/), as far as
-the few fields of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3 that matter. Subgraphs and functions are
-refused when they are seen, so the walk is at most five messages deep.
+The service does not install the package `onnx`, and onnxruntime reports neither the operators nor the weights of a
+graph. So this module walks the protobuf wire format (https://protobuf.dev/programming-guides/encoding/) for the few
+relevant fields of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3. Subgraphs and functions are rejected at
+once, so the walk is at most five messages deep.
 """
 
 import math
@@ -14,23 +14,23 @@ import numpy as np
 
 from service.errors import ModelRejected, shown
 
-# Field -> its values: a number for wire types 0, 1 and 5, bytes for wire type 2.
+# Field number -> values: integers for wire types 0, 1 and 5, bytes for wire type 2.
 Fields = dict[int, list["int | memoryview"]]
 
 _DOMAINS = {"", "ai.onnx"}
 _WITH_SUBGRAPHS = {"Loop", "If", "Scan", "SequenceMap"}
-# TensorProto.DataType -> bytes per element; strings, complex numbers and exotic floats have no use in our graphs.
+# TensorProto.DataType -> bytes per element, without strings, complex numbers and exotic floats.
 _ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
-# The floats among them -> the unsigned type of that width and the bits of the exponent: all set is infinity or NaN.
+# Floating types -> unsigned type of the same width, and the exponent's bits: all set means infinity or NaN.
 _EXPONENT = {1: ("<u4", 0x7F800000), 10: ("<u2", 0x7C00), 11: ("<u8", 0x7FF << 52), 16: ("<u2", 0x7F80)}
 
 
 def check_onnx(content: bytes) -> None:
-    """Raise unless the file is self-contained and made of plain ONNX operators with finite weights.
+    """Check that a file is self-contained and has only standard ONNX operators and finite weights.
 
     Raises:
-        ModelRejected: It is no ONNX file; it refers to other files; it has a subgraph (Loop, If, Scan), a function or
-            an operator of another domain; a tensor's size does not fit its data; a weight is NaN or infinite.
+        ModelRejected: The file is not ONNX; it refers to other files; it has a subgraph (Loop, If, Scan), a function or
+            an operator of another domain; the size of a tensor does not match its data; a weight is NaN or infinite.
     """
     model = _fields(memoryview(content), "the file")
     if model.get(25):
@@ -83,7 +83,7 @@ def _check_tensor(message: memoryview) -> None:
     if 9 in tensor:
         raw = bytes(_one_message(tensor, 9, name))
         fits = elements * _ITEM_BYTES[kind] == len(raw)
-    else:  # lists of numbers instead of raw bytes; a half-precision float is one varint
+    else:  # repeated fields instead of raw bytes; a half-precision float is one varint
         floats, doubles = _fixed(tensor.get(4, []), 4), _fixed(tensor.get(10, []), 8)
         integers = [number for field in (5, 7, 11) for number in _varints(tensor.get(field, []), name)]
         fits = elements == len(floats) // 4 + len(doubles) // 8 + len(integers)
@@ -121,7 +121,7 @@ def _fields(message: memoryview, what: str) -> Fields:
     position = 0
     while position < len(message):
         key, position = _varint(message, position, what)
-        if not 8 <= key < 2**32:  # C++ would cut a longer key off, and see another field than we do
+        if not 8 <= key < 2**32:  # C++ would truncate a longer key and read another field
             raise _not_onnx(what)
         match key & 7:
             case 0:
@@ -169,7 +169,7 @@ def _varints(values: Sequence[int | memoryview], what: str) -> list[int]:
 
 
 def _fixed(values: Sequence[int | memoryview], width: int) -> bytes:
-    """Parse a repeated float or double field, packed or not, to its bytes; an incomplete value is cut off."""
+    """Parse a repeated float or double field, packed or not, to its bytes, without an incomplete last value."""
     joined = b"".join(v.to_bytes(8, "little")[:width] if isinstance(v, int) else bytes(v) for v in values)
     return joined[: len(joined) // width * width]
 
@@ -182,7 +182,7 @@ def _messages(fields: Fields, number: int, what: str) -> Iterator[memoryview]:
 
 
 def _one_message(fields: Fields, number: int, what: str) -> memoryview:
-    # Protobuf merges repeated occurrences of a single message: parts that pass one by one could be harmful together.
+    # Protobuf merges repeated occurrences of a single message: parts that pass alone may be harmful when merged.
     found = list(_messages(fields, number, what))
     if len(found) != 1:
         raise _not_onnx(what)

@@ -1,14 +1,14 @@
-"""Tries model versions in a child process, so that a harmful one takes only the child down.
+"""Load model versions in a child process first, so that a harmful one only takes down the child.
 
-A graph is a program. Its first run can ask for a terabyte, never end, or crash onnxruntime. The child
+A graph is a program. Its first run can allocate a terabyte, never end, or crash onnxruntime. The child
 
     python -m service.models.probe_child 2147483648 30 1 64 25000000 models/digits/5 models/unet/1
 
-limits its own memory and CPU time, then does what the service would do with each directory (`load_model`), and writes
-one line of JSON per directory (`probe_child.py`). The service loads what passed, and only the manifest that passed.
+limits its own memory and CPU time, then loads each directory as the service would (`load_model`), and writes one line
+of JSON per directory (`probe_child.py`). The service loads only versions that passed, with the manifest that passed.
 
-It always runs on the CPU: CUDA reserves more address space than any useful limit. The service runs the golden sample
-again on its own provider when it loads the model.
+The child always runs on the CPU: CUDA reserves more address space than any useful limit allows. The service runs the
+golden sample again on its own provider when it loads the model.
 """
 
 import os
@@ -26,24 +26,24 @@ from service.limits import Limits, ProbeLimits, probe_limits, run_limits
 from service.models.directory import list_versions
 from service.settings import Settings
 
-_LOOK_S = 0.25  # between looks at whether to stop; an answer is there at once
+_LOOK_S = 0.25  # between checks of the stop event; outcomes arrive without this delay
 _ROOT = Path(__file__).parents[2]
 
 
 class Outcome(BaseModel):
-    """The outcome of probing one directory: the digest of the accepted manifest, or the reason of the rejection."""
+    """The outcome for one directory: digest of the accepted manifest, or reason for the rejection."""
 
     manifest_sha256: str | None = None
     reason: str | None = None
 
 
 class Child:
-    """A running child process and the directories that it looks at, in order.
+    """A running child process that probes directories in order.
 
     Args:
-        directories: `models/<name>/<version>`, each.
-        limits: How the models will be run.
-        allowed: What the child may use.
+        directories: Directories `models/<name>/<version>`.
+        limits: Limits under which the models will run.
+        allowed: Memory and time that the child may use.
     """
 
     def __init__(self, directories: Sequence[Path], limits: Limits, allowed: ProbeLimits) -> None:
@@ -58,14 +58,14 @@ class Child:
         ]
         command += [str(limits.threads), str(limits.max_batch), str(limits.max_pixels)]
         command += [str(directory.absolute()) for directory in directories]
-        # A graph gets neither our settings (the API keys are there) nor our files: stdin, stderr and all else are
-        # closed.
+        # A graph gets neither our settings, which include API keys, nor our files: all descriptors except stdout are
+        # closed or null.
         environ = {name: value for name, value in os.environ.items() if not name.startswith("HOURGLASS_")}
         self._deadline = time.monotonic() + allowed.timeout_s
         self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
             command,
             cwd=_ROOT,
-            env={**environ, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},  # each thread reserves memory
+            env={**environ, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},  # each thread reserves address space
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -73,7 +73,7 @@ class Child:
         )
 
     def outcomes(self, stop: threading.Event) -> list[Outcome]:
-        """Return the outcomes of the directories reached, in order; the reason is with the first if none was."""
+        """Return the outcomes in order, up to a directory that ended the child. There is at least one outcome."""
         try:
             output = _wait(self._process, self._deadline, stop)
         finally:
@@ -82,7 +82,7 @@ class Child:
         return _read_outcomes(output, len(self.directories)) or [Outcome(reason=_blame(ending, self._allowed))]
 
     def kill(self) -> None:
-        """Kill the child, if it still runs."""
+        """Kill the child if it still runs."""
         with self._process:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -96,17 +96,17 @@ def probe(
     stop: threading.Event,
     first: Child | None = None,
 ) -> Iterator[Outcome]:
-    """Yield the outcome on each directory, in order. One child looks at all of them as long as it lives.
+    """Yield the outcome for each directory, in order. One child probes all of them unless it dies.
 
-    A child that ends early was killed by the directory it was looking at, or by what an earlier one had left behind. So
-    only the first directory of a child can be blamed; the others get another child.
+    A child that dies was killed by the current directory, or by what an earlier one left behind. So only the first
+    directory of a child is rejected for that; the others are probed by another child.
 
     Args:
-        directories: `models/<name>/<version>`, each.
-        limits: How the models will be run.
-        allowed: What a child may use.
-        stop: Ends the child and the outcomes early.
-        first: A child that was started ahead of time. It is used if it looks at these directories.
+        directories: Directories `models/<name>/<version>`.
+        limits: Limits under which the models will run.
+        allowed: Memory and time that a child may use.
+        stop: Ends the child and the iteration early.
+        first: A child that was started ahead of time; used if it probes the same directories.
     """
     waiting = list(directories)
     if first is not None and first.directories != waiting:
@@ -135,7 +135,7 @@ def _read_outcomes(output: bytes, expected: int) -> list[Outcome]:
     for line in output.splitlines()[:expected]:
         try:
             outcomes.append(Outcome.model_validate_json(line))
-        except ValidationError:  # it was cut off when the child died
+        except ValidationError:  # truncated when the child died
             break
     return outcomes
 
@@ -159,13 +159,13 @@ def allows(allowed: ProbeLimits) -> str:
 
 
 def start_child(settings: Settings) -> Child | None:
-    """Return a child process that tries the newest version of every model; None if there are none, or none can be read.
+    """Start probing the newest version of every model; return None if there are no readable models.
 
-    A later reader compares what it describes with what is there by then.
+    `probe` uses the child only if its directories are still the newest.
     """
     try:
         versions_by_name = list_versions(settings.models_dir)
     except OSError:
-        return None  # the registry will say so
+        return None  # the registry reports it
     newest = [settings.models_dir / name / str(versions[-1]) for name, versions in versions_by_name.items()]
     return Child(newest, run_limits(settings), probe_limits(settings)) if newest else None

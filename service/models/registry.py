@@ -1,4 +1,4 @@
-"""The live models: follows a directory, lets verified versions in, keeps what works."""
+"""The live models: follow a directory, load verified versions, keep working ones."""
 
 import asyncio
 import contextlib
@@ -38,29 +38,31 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_THREADS = 4  # of their own, so that looking for versions never waits for pictures; loading is one at a time anyway
-_MAX_FILE_BYTES = 16 * 2**20  # of a card or a preview; training writes a hundredth of it
+_THREADS = 4  # separate ones, so that scans never wait for requests; versions are loaded one at a time
+_MAX_FILE_BYTES = 16 * 2**20  # of cards and previews; training writes a hundredth of it
 
 
 class Registry:
     """Models by name, version and task.
 
-    The newest version that passes its checks serves; older ones are loaded when a request names them, and the
-    `old_versions` most recently used stay loaded, beside those that an alias names. Each is tried in a child process
-    before it is loaded here. A version that fails is not tried again until its files change.
+    The newest version that passes its checks is live. Older versions are loaded when a request names them; the
+    `old_versions` most recently used stay loaded, and so do all that an alias names. Each version is loaded in a child
+    process first. A version that fails is not tried again until its files change.
 
     Attributes:
-        aliases: Names for versions; None until somebody has read them.
+        provider: Provider of onnxruntime.
+        snapshot: The live versions.
+        aliases: Aliases of versions; None until they have been read.
 
     Args:
-        models_dir: `<name>/<version>/manifest.json` below it; names starting with a dot are skipped.
+        models_dir: Directory of `<name>/<version>/manifest.json`; names that start with a dot are skipped.
         provider: Provider of onnxruntime, from `session.start_provider`.
-        limits: How models are run.
-        meters: Count what they do.
-        allowed: What the child process that tries a version may use.
-        old_versions: How many older versions stay loaded.
-        idle_s: Seconds without a run after which a graph is closed, to open again with the next; 0: never.
-        first: A child that is already trying the newest versions.
+        limits: Limits of batches, pixels and threads.
+        meters: Counters of the worker.
+        allowed: Memory and time of the child process that loads a version first.
+        old_versions: Number of older versions that stay loaded.
+        idle_s: Seconds without a run after which a graph is closed, until its next request; 0 to keep all open.
+        first: A child process that already probes the newest versions.
     """
 
     def __init__(
@@ -90,15 +92,21 @@ class Registry:
         self._first = first
         self._old: OrderedDict[tuple[str, int], tuple[Fingerprint, Model]] = OrderedDict()
         self._lock_by_version: dict[tuple[str, int], asyncio.Lock] = {}
-        self._judged: dict[tuple[str, int], Fingerprint] = {}  # live or rejected, as it looked then
+        self._judged: dict[tuple[str, int], Fingerprint] = {}  # files of a version when it was judged
         self._verdicts: dict[tuple[str, int], tuple[Fingerprint, Outcome]] = {}
 
     async def find(self, task: Task, name: str | None, version: int | None) -> Model:
-        """Find the model for a request.
+        """Return the model for a request.
+
+        Args:
+            task: Task of the endpoint.
+            name: Name of the model, `<model>@<alias>`, or None for the default of the task.
+            version: Version, or None for the newest or that of the alias.
 
         Raises:
-            NotReady: Nothing is live, or not yet.
-            RequestError: The request asks for what is not there.
+            NotReady: No model is live, or the models are still being loaded.
+            TaskNotOffered: The model does not offer the task, or the task has no default.
+            RequestError: See `find_version`.
         """
         snapshot = self.snapshot
         if name is None and version is None:
@@ -116,21 +124,21 @@ class Registry:
         return model
 
     def refuse_if_empty(self) -> None:
-        """Raise `NotReady` if no model is live.
+        """Check that a model is live.
 
         Raises:
-            NotReady: Nothing is, or not yet.
+            NotReady: No model is live, or the models are still being loaded.
         """
         if not self.snapshot.model_by_name:
             raise self._nothing_is_live(self.snapshot)
 
     async def find_version(self, snapshot: Snapshot, name: str, version: int | None) -> Model:
-        """Return a model by name, and by version or alias where one is given.
+        """Return a model by its name, and by its version or alias if given.
 
         Args:
-            snapshot: What is live.
+            snapshot: The live versions.
             name: Name of the model, or `<model>@<alias>`.
-            version: None for the newest, or that of the alias.
+            version: Version, or None for the newest or that of the alias.
 
         Raises:
             NotReady: The models are still being loaded.
@@ -149,7 +157,7 @@ class Registry:
         raise VersionNotFound(f"model {name!r} has no version {version}; it has {', '.join(map(str, versions))}")
 
     def resolve(self, name: str, version: int | None) -> tuple[str, int | None]:
-        """Return the model and version that `<model>@<alias>` means; any other name as it is.
+        """Return the model and version that `<model>@<alias>` names; a plain name is returned unchanged.
 
         Raises:
             RequestError: See `find_version`.
@@ -157,19 +165,19 @@ class Registry:
         if "@" not in name:
             return name, version
         if version is not None:
-            raise InvalidParameter(f"model {shown(name)} names a version already; leave version={version} out")
+            raise InvalidParameter(f"model {shown(name)} already names a version; leave version={version} out")
         alias = self.alias(name)
         return alias.model, alias.version
 
     def alias(self, reference: str) -> Alias:
-        """Return the alias that `<model>@<alias>` names.
+        """Return the alias of a reference `<model>@<alias>`.
 
         Raises:
             RequestError: See `find_version`.
         """
         model, _, name = reference.partition("@")
         if self.aliases is None:
-            raise NotReady("the aliases have not been read yet; ask again in a few seconds", headers=_SOON)
+            raise NotReady("the aliases have not been read yet; retry in a few seconds", headers=_SOON)
         if model not in self.aliases.by_model and model not in self.snapshot.versions_by_name:
             raise self._no_model(self.snapshot, model)
         return self.aliases.find(model, name)
@@ -180,11 +188,11 @@ class Registry:
             try:
                 await self.find_version(self.snapshot, name, version)
             except RequestError as error:
-                log.warning("%s/%d, which an alias names, does not answer: %s", name, version, error)
+                log.warning("%s/%d has an alias but cannot be loaded: %s", name, version, error)
 
     @property
     def serving(self) -> list[Model]:
-        """The newest version of each model, and the loaded versions of aliases, by name and version."""
+        """The live version of each model and the loaded versions of aliases, sorted by name and version."""
         aliased = self._aliased
         models = {model.label: model for model in self.snapshot.model_by_name.values()}
         models |= {model.label: model for key, (_, model) in self._old.items() if key in aliased}
@@ -207,21 +215,21 @@ class Registry:
                 await self.refresh()
                 if self._idle_s:
                     await asyncio.to_thread(self._close_idle)
-            except Exception:  # the watch must outlive whatever one directory holds
-                log.exception("looking for new versions failed; going on with the models as they are")
+            except Exception:  # one faulty directory must not end the watch
+                log.exception("scanning for new versions failed; the live models are unchanged")
 
     def _close_idle(self) -> None:
         loaded = [*self.snapshot.model_by_name.values(), *(model for _, model in self._old.values())]
         closed = [model.label for model in loaded if model.close_idle(self._idle_s)]
         if closed:
             release_unused()
-            log.info("closed until they are asked again: %s", ", ".join(closed))
+            log.info("closed until their next request: %s", ", ".join(closed))
 
     def close(self) -> None:
         """Kill a running probe, so that shutdown does not wait for it."""
         self._stop.set()
         threads, self._threads = self._threads, ThreadPoolExecutor(_THREADS, thread_name_prefix="models")
-        threads.shutdown(wait=False, cancel_futures=True)  # an application may be started again
+        threads.shutdown(wait=False, cancel_futures=True)  # the application may be started again
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
@@ -235,9 +243,9 @@ class Registry:
         before = self.snapshot
         try:
             self.snapshot = await self._in_thread(lambda: self._scan(self.snapshot))
-        except OSError as error:  # a network file system that is away must not take the models down
-            log.warning("%s cannot be read (%s); going on with the models as they are", self._models_dir, error)
-        for name, version in self._aliased:  # a newer one is live now, and this one still answers
+        except OSError as error:  # an unavailable network file system must not take the models down
+            log.warning("%s cannot be read (%s); the live models are unchanged", self._models_dir, error)
+        for name, version in self._aliased:  # keep an aliased version that a newer one has replaced
             model, live = before.model_by_name.get(name), self.snapshot.model_by_name.get(name)
             if model is not None and live is not None and live.manifest.version != model.manifest.version == version:
                 self._old[name, version] = (self._judged[name, version], model)
@@ -284,15 +292,15 @@ class Registry:
         except HourglassError as error:
             rejected[key] = Rejected(name, version, str(error))
             log.error("%s/%s does not go live: %s", name, version, error)
-            return live if is_live else None  # its files were spoilt in place: what is in memory still works
+            return live if is_live else None  # damaged in place: the version in memory still works
         log.info("%s is live (%s)", model.label, ", ".join(model.manifest.tasks))
         return model
 
     def _load(self, key: tuple[str, int]) -> Model:
-        """Load a version after it has passed the probe.
+        """Probe a version, then load it.
 
         Raises:
-            ModelRejected: It did not.
+            ModelRejected: The version failed a check.
         """
         self._probe([key])
         if key not in self._verdicts:
@@ -312,7 +320,7 @@ class Registry:
             release_unused()
 
     def _probe(self, keys: Sequence[tuple[str, int]]) -> None:
-        """Probe these versions in their current state. New ones share one child process, for a quick start."""
+        """Probe versions whose files have changed since their last probe. They share one child process."""
         fingerprint_by_key = {}
         for key in keys:
             with contextlib.suppress(OSError):  # removed while we look
@@ -325,7 +333,7 @@ class Registry:
         directories = [self._directory(key) for key in new]
         first, self._first = self._first, None
         outcomes = probe(directories, limits=self._limits, allowed=self._allowed, stop=self._stop, first=first)
-        for key, outcome in zip(new, outcomes, strict=False):  # there are fewer if we stop
+        for key, outcome in zip(new, outcomes, strict=False):  # fewer if the service is stopping
             self._verdicts[key] = (fingerprint_by_key[key], outcome)
 
     def _directory(self, key: tuple[str, int]) -> Path:
@@ -376,7 +384,7 @@ class Registry:
     def _no_model(self, snapshot: Snapshot, name: str) -> NotReady | ModelNotFound:
         if snapshot.is_loading:
             return NotReady(_LOADING, headers=_SOON)
-        if not snapshot.model_by_name:  # also where the directory's volume is not mounted: it may come back
+        if not snapshot.model_by_name:  # also if the volume is not mounted: it may come back
             return self._nothing_is_live(snapshot)
         names = ", ".join(sorted(snapshot.model_by_name))
         return ModelNotFound(f"no model {shown(name)}; live models: {names}")
@@ -396,11 +404,11 @@ def _read(path: Path) -> bytes | None:
 
 
 def _misnamed(name: str, version: int) -> Rejected:
-    return Rejected(printable(name), version, f"the folder {shown(name)} has a name that no model can have")
+    return Rejected(printable(name), version, f"the folder name {shown(name)} is not a valid model name")
 
 
 _SOON = {"Retry-After": "5"}
-_LOADING = "the models are still being loaded; ask again in a few seconds"
+_LOADING = "the models are still being loaded; retry in a few seconds"
 
 _VERBS: dict[Task, str] = {
     "denoise": "denoise",

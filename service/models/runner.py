@@ -1,4 +1,4 @@
-"""Runs a batch of jobs through a graph: prepared, run together where they have one shape, finished one by one."""
+"""Run a batch of jobs through a graph: prepare each, run jobs of one shape together, finish each."""
 
 import math
 import time
@@ -10,26 +10,26 @@ from service.errors import NonFiniteResult, RequestError
 from service.models.job import Inputs, Outputs, Queued, is_wanted
 from service.telemetry.counters import GraphMeter, Spent
 
-_FORGETTING = 0.9  # of earlier runs, at every one that is timed
-# Numbers. Of runs on fewer, only some are timed: reading the clock is a system call.
+_FORGETTING = 0.9  # decay of earlier timings, at every new one
+# In input values: of smaller runs, only one in `_TIMED_EVERY` is timed, as reading the clock is a system call.
 _ALWAYS_TIMED, _TIMED_EVERY = 65_536, 16
-_FIRST_GUESS_S = 1e-6  # for a number of the input, before anything has run
+_FIRST_GUESS_S = 1e-6  # per input value, before the first run
 
 
 class Runner:
     """Runs jobs through a graph, in the calling thread, one batch at a time.
 
-    Jobs of one shape share an inference of at most `max_batch` images; each gets back its own rows, or its own error.
-    A job whose request has ended is skipped wherever the work on it has not begun.
+    Jobs of one shape share an inference of at most `max_batch` images. Each job gets its own rows, or its own error.
+    Jobs whose requests have ended are skipped.
 
     Args:
-        run: The graph.
-        max_batch: Most images in one inference.
-        max_pixels: About how many numbers are held decoded at a time.
-        max_batch_pixels: Most pixels (height x width) in one inference of several images.
-        cell: Pixels a side of what the first input has one place for.
-        name: Name of the graph, in messages.
-        meter: Whether it has scores.
+        run: Runs the graph.
+        max_batch: Largest number of images in one inference.
+        max_pixels: Approximate limit of decoded values held at a time.
+        max_batch_pixels: Largest height x width in one inference of several images, summed over them.
+        cell: Side in pixels that one element of the first input stands for.
+        name: Name of the graph, for messages.
+        meter: Meter of the graph; tells whether its outputs include scores.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Runner:
         meter: GraphMeter,
     ) -> None:
         self.run = run
-        self.small_job_s = math.inf  # CPU seconds of each job, when last a batch of small ones ran
+        self.small_job_s = math.inf  # CPU seconds per job in the latest batch of small jobs
         self._max_batch = max_batch
         self._max_pixels = max_pixels
         self._max_batch_pixels = max_batch_pixels
@@ -52,14 +52,14 @@ class Runner:
         self._name = name
         self._meter = meter
         self._runs = 0
-        self._ran_numbers, self._ran_s = 1.0, _FIRST_GUESS_S  # of late; what a number costs is their quotient
+        self._ran_numbers, self._ran_s = 1.0, _FIRST_GUESS_S  # decayed sums; their quotient is the cost of a value
 
     def expected_s(self, numbers: int) -> float:
         """Estimate the CPU time for this many input values from recent runs."""
         return numbers * self._ran_s / self._ran_numbers
 
     def work(self, batch: list[Queued]) -> tuple[list[object], Spent]:
-        """Run jobs. Return the answer or error of each, None for skipped ones, and the time spent."""
+        """Run jobs and return the answer or error of each, None for skipped ones, and the time spent."""
         started = time.thread_time()
         results, spent = self._results(batch)
         if all(queued.job.is_small for queued in batch):
@@ -79,7 +79,7 @@ class Runner:
                 ready.append((i, made if isinstance(made, tuple) else (made,)))
             except Exception as error:  # noqa: BLE001  one request's failure is not another's
                 results[i] = _without_frames(error)
-            if sum(x[0].size for _, x in ready) >= self._max_pixels:  # decoded images must not pile up
+            if sum(x[0].size for _, x in ready) >= self._max_pixels:  # bounds the memory of decoded images
                 spent.decode_s += time.perf_counter() - since
                 self._infer(batch, ready, results, spent)
                 ready, since = [], time.perf_counter()
@@ -97,7 +97,7 @@ class Runner:
                 columns = zip(*(inputs for _, inputs in group), strict=True)
                 together = tuple(map(np.concatenate, columns)) if len(group) > 1 else group[0][1]
                 outputs = self._run_in_chunks(together, members, spent)
-            except Exception as error:  # noqa: BLE001  the batch failed, the service has not
+            except Exception as error:  # noqa: BLE001  the batch failed, not the service
                 for i, _ in group:
                     results[i] = _without_frames(error)
                 continue
@@ -106,7 +106,7 @@ class Runner:
             since = time.perf_counter()
             if self._meter.has_scores:
                 spent.scores += outputs[0].tolist()
-            start, is_finite = 0, all_finite(outputs)  # once for all: rows are looked at only where something is wrong
+            start, is_finite = 0, all_finite(outputs)  # one check of all rows; each is checked only if it fails
             for i, (x, *_) in group:
                 rows = tuple(output[start : start + len(x)] for output in outputs)
                 start += len(x)
@@ -115,7 +115,7 @@ class Runner:
                 try:
                     if not is_finite and not all_finite(rows):
                         raise NonFiniteResult(
-                            f"{self._name} answered this input with NaN or infinity; "
+                            f"{self._name} returned NaN or infinity for this input; "
                             "send images or latents like those it was trained on"
                         )
                     results[i] = batch[i].job.finish(rows)
@@ -124,7 +124,7 @@ class Runner:
             spent.encode_s += time.perf_counter() - since
 
     def _run_in_chunks(self, inputs: Inputs, wanted_by: list[Queued], spent: Spent) -> Outputs | None:
-        """Return the graph's outputs; None for jobs whose clients have left."""
+        """Return the graph's outputs, or None once all clients have left."""
         x = inputs[0]
         pixels = math.prod(x.shape[2:]) * self._cell_pixels
         size = max(1, min(self._max_batch, self._max_batch_pixels // pixels))  # images in one inference
@@ -143,17 +143,17 @@ class Runner:
         started, cpu_started = time.perf_counter(), time.thread_time() if is_timed else 0.0
         outputs = self.run(*inputs)
         spent.runs.append((len(inputs[0]), time.perf_counter() - started))
-        if is_timed:  # in CPU seconds: others who have the core cost nothing
+        if is_timed:  # in CPU seconds: other processes on the core do not count
             self._ran_numbers = _FORGETTING * self._ran_numbers + size
             self._ran_s = _FORGETTING * self._ran_s + time.thread_time() - cpu_started
         return outputs
 
 
 def _without_frames(error: Exception) -> Exception:
-    """Return an error; one whose way nobody prints forgets the functions that it came through.
+    """Return an error; drop the traceback of one that is not logged.
 
-    They hold the jobs of a batch, and these hold the error: a circle that would keep all their pixels until the next
-    full garbage collection.
+    Its frames hold the jobs of a batch, and these hold the error: a cycle that would keep all their pixels until the
+    next full garbage collection.
     """
     if isinstance(error, (RequestError, MemoryError)):
         error.__traceback__ = error.__cause__ = error.__context__ = None
@@ -162,14 +162,14 @@ def _without_frames(error: Exception) -> Exception:
 
 def all_finite(outputs: Outputs) -> bool:
     """Return whether all values are finite."""
-    # NaN would be the least and the greatest of all, and no array of booleans as large as the output is made.
+    # min and max propagate NaN, and need no temporary array as np.isfinite does.
     return all(math.isfinite(output.min()) and math.isfinite(output.max()) for output in outputs if output.size)
 
 
 def _groups(ready: list[tuple[int, Inputs]], max_batch: int) -> Iterator[list[tuple[int, Inputs]]]:
-    """Yield jobs of one shape, in groups of at most `max_batch` rows.
+    """Yield groups of jobs of one shape, with at most `max_batch` rows.
 
-    A job with more rows than that is its own group.
+    A job with more rows forms a group alone.
     """
     by_shape: dict[tuple[int, ...], list[tuple[int, Inputs]]] = {}
     for i, inputs in ready:

@@ -1,4 +1,4 @@
-"""The only file that knows onnxruntime: a graph's bytes become a function on NumPy arrays."""
+"""Run ONNX graphs on NumPy arrays. The only file that imports onnxruntime."""
 
 import contextlib
 import logging
@@ -18,9 +18,9 @@ Device = Literal["auto", "cpu", "cuda"]
 Floats = NDArray[np.float32]
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_LARGE = 2**18  # numbers of an input: a run takes tens of milliseconds, and a hundred times its memory
-_CORNER = 64  # pixels a side of a small picture that every graph takes
-_ROWS = 2  # axes of latents
+_LARGE = 2**18  # input values: a run takes tens of milliseconds, and a hundred times their memory
+_CORNER = 64  # side in pixels of a small image that every graph accepts
+_ROWS = 2  # number of axes of latents
 _ONLY_ERRORS = 3  # onnxruntime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tensor:
-    """One real input or output of a graph; a string or None in `shape` is a dynamic axis."""
+    """An input or output of a graph. A string or None in `shape` is a dynamic axis."""
 
     name: str
     dtype: str
@@ -36,17 +36,17 @@ class Tensor:
 
 
 class Session:
-    """A graph that runs. It may be closed while idle, and is opened again by the next run.
+    """An ONNX graph, ready to run. It can be closed while idle; the next run opens it again.
 
     Args:
-        graph: The bytes of the ONNX file, so that what was verified is what runs.
-        provider: From `start_provider`.
+        graph: Bytes of the verified ONNX file.
+        provider: Provider of onnxruntime, from `start_provider`.
         threads: Threads inside one operator. Operators run one after another.
-        read_again: Returns those bytes once more, verified. Without it the graph is never closed.
+        read_again: Reads and verifies the file again. Without it, the graph is never closed.
 
     Raises:
-        ModelRejected: onnxruntime does not take the graph.
-        ProviderUnavailable: The provider is offered but does not come up. onnxruntime itself would only log that.
+        ModelRejected: onnxruntime rejects the graph.
+        ProviderUnavailable: The provider is offered but does not start, which onnxruntime only logs.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Session:
         self._provider, self._threads, self._read_again = provider, threads, read_again
         self._opening = threading.Lock()
         self._used_at = time.monotonic()
-        self._options = ort.RunOptions()  # of the run in progress
+        self._options = ort.RunOptions()  # options of the run in progress
         session = self._session = self._start(graph)
         self.inputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in session.get_inputs())
         self.outputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in session.get_outputs())
@@ -67,11 +67,11 @@ class Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        # Threads that wait by spinning take more CPU time than the work itself: `python -m benchmarks.micro threads`.
+        # Spinning threads take more CPU time than the work itself: `python -m benchmarks.micro threads`.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = _ONLY_ERRORS
-        # onnxruntime would take its other format by four magic bytes, and what was checked is the ONNX reading.
+        # Four magic bytes would select onnxruntime's other format, but the file was checked as ONNX.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         providers = [provider] if provider == _CPU else [provider, _CPU]
         try:
@@ -91,9 +91,9 @@ class Session:
         return self._session is not None
 
     def close_if_idle(self, idle_s: float) -> bool:
-        """Close the graph if it has not run for `idle_s` seconds; return whether that was done now.
+        """Close the graph if it has not run for `idle_s` seconds; return whether it was closed.
 
-        A run that has begun keeps what it needs.
+        A run in progress is not affected.
         """
         if self._session is None or self._read_again is None or time.monotonic() - self._used_at < idle_s:
             return False
@@ -101,16 +101,16 @@ class Session:
         return True
 
     def run(self, *inputs: Floats, shrink: bool | None = None) -> tuple[Floats, ...]:
-        """Return the graph's outputs, in order, for its inputs, in order.
+        """Run the graph and return its outputs, in the order of the graph.
 
         Args:
-            inputs: As the graph declares them.
-            shrink: Give the memory that the run took back afterwards. By default large runs do, which take hundreds of
-                megabytes and so long that asking for them again costs a twentieth at most.
+            inputs: Inputs, in the order of the graph.
+            shrink: Release the memory of the run afterwards. By default, large runs do: they take hundreds of
+                megabytes, and so long that allocating them again costs at most a twentieth.
 
         Raises:
-            MemoryError: There is not enough.
-            RequestError: The graph was closed, and its file is no longer what it was.
+            MemoryError: The run needs more memory than is available.
+            RequestError: The graph was closed, and its file is gone or changed.
         """
         self._used_at = time.monotonic()
         session = self._session or self.open()
@@ -125,13 +125,13 @@ class Session:
         except Exception as error:
             if is_large:
                 self._shrink(inputs)
-            if "alloc" in str(error).lower():  # onnxruntime has no error of its own for it
-                raise MemoryError(f"a graph needs more memory than there is: {reason_of(error)}") from error
+            if "alloc" in str(error).lower():  # onnxruntime has no error class for it
+                raise MemoryError(f"a graph needs more memory than is available: {reason_of(error)}") from error
             raise
         return tuple(outputs)
 
     def _shrink(self, inputs: Sequence[Floats]) -> None:
-        """Give back the memory of a run that failed, which only a run that succeeds can do."""
+        """Release the memory of a failed run: only a run that succeeds can do so."""
         corner = [x[:1, ..., :_CORNER, :_CORNER] if x.ndim > _ROWS else x[:1] for x in inputs]
         with contextlib.suppress(Exception):
             self.run(*corner, shrink=True)
@@ -140,20 +140,20 @@ class Session:
         """Open the graph if it was closed.
 
         Raises:
-            RequestError: Its file is no longer what it was.
+            RequestError: The file is gone or changed.
         """
         with self._opening:
             if self._session is None:
-                assert self._read_again is not None  # noqa: S101  else it would not have been closed
+                assert self._read_again is not None  # noqa: S101  a graph without it is never closed
                 self._session = self._start(self._read_again())
             return self._session
 
     def stop(self) -> None:
-        """Let the run in progress, in another thread, fail before its next operator."""
+        """End the run in progress in another thread before its next operator."""
         self._options.terminate = True
 
 
-# x (N,) -> y (N,), float32, opset 13: the smallest graph there is.
+# x (N,) -> y (N,), float32, opset 13: one Identity operator.
 _IDENTITY = bytes.fromhex(
     "08083a390a100a017812017922084964656e746974791201695a100a0178120b0a09080112050a0312016e62100a0179120b"
     "0a09080112050a0312016e42040a00100d"
@@ -161,10 +161,10 @@ _IDENTITY = bytes.fromhex(
 
 
 def start_provider(device: Device) -> str:
-    """Return the provider to use for `device`, after running something on it.
+    """Return the provider for `device`, after a test run on it.
 
     Raises:
-        ProviderUnavailable: CUDA was asked for and is not there, or does not start.
+        ProviderUnavailable: CUDA was requested but is not installed or does not start.
     """
     provider = _choose_provider(device)
     try:

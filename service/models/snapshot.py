@@ -1,4 +1,4 @@
-"""What is live at one moment, as every request sees it."""
+"""An immutable snapshot of the live models, which a request uses from start to end."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from service.models.model import Model
 
 @dataclass(frozen=True)
 class Rejected:
-    """A version that is not live, and why."""
+    """A version that failed its checks, with the reason."""
 
     name: str
     version: int
@@ -19,13 +19,13 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is live at one moment. Replaced as a whole, so a request sees one state only.
+    """The live models at one moment. Replaced as a whole, so that a request sees a single state.
 
     Attributes:
-        model_by_name: The version of each model that answers when none is named.
-        versions_by_name: Every version on disk, ascending.
-        rejected: Versions that did not pass, by (name, version).
-        is_loading: The directory has not been looked at yet: what is missing may still come.
+        model_by_name: Live version of each model.
+        versions_by_name: All versions on disk, ascending.
+        rejected: Versions that failed their checks, by (name, version).
+        is_loading: Whether the first scan of the directory is still running.
     """
 
     model_by_name: Mapping[str, Model] = field(default_factory=dict)
@@ -34,20 +34,20 @@ class Snapshot:
     is_loading: bool = True
 
     def default_among(self, task: Task, first: Model, *, is_colour: bool) -> Model:
-        """Return the default of a task for colour or grey images, among several that claim it; else `first`."""
+        """Return the default of a task for colour or grey images, if several models claim it; else `first`."""
         fitting = (m for m in self._claiming_by_task[task] if (m.manifest.input.channels == 3) == is_colour)
         return next(fitting, first)
 
     def default_for(self, task: Task) -> Model | None:
-        """Return the model that does a task when none is named.
+        """Return the model of a task for requests without a model, or None.
 
-        The one whose manifest says so; else, where exactly one model offers the task, that one. Of several claims
-        the alphabetically first name wins, so every worker and every restart agrees; see also `default_among`.
+        It is the model whose manifest claims the task, or the only one that offers it. If several claim it, the
+        first name in alphabetical order wins, so that all workers agree; see also `default_among`.
         """
         return self._default_by_task.get(task)
 
     def offering(self, task: Task) -> list[str]:
-        """Return the names of the models that do a task, in order."""
+        """Return the sorted names of the models that offer a task."""
         return sorted(name for name, model in self.model_by_name.items() if task in model.manifest.tasks)
 
     @cached_property

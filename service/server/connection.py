@@ -1,6 +1,6 @@
-"""One connection: how long it may take over a request.
+"""Timeouts of a connection.
 
-uvicorn waits indefinitely for headers, bodies and readers. This protocol gives each its time:
+uvicorn waits indefinitely for headers, bodies and readers. This protocol limits each wait:
 
     connect -> [ header_timeout_s ] -> headers -> [ body_timeout_s ] -> body -> (admission's deadline) -> answer
        ^                                                                                                    |
@@ -25,25 +25,25 @@ from service.telemetry.counters import Meters
 
 log = logging.getLogger("service.requests")
 
-# A client that has closed its sending half may be gone or may be waiting. Only a write tells: one that is gone answers
-# it with a reset. An interim response is a write that any HTTP/1.1 client ignores (RFC 9110, 15.2).
+# A client that has closed its sending half may be gone or waiting. Only a write tells: the peer of a closed socket
+# resets it. HTTP/1.1 clients ignore an interim response (RFC 9110, 15.2).
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PROBE_INTERVAL_S = 1.0
 
 
 class Protocol(BoundedParsing):
-    """uvicorn's protocol with limits; everything it refuses itself is a problem document, too.
+    """uvicorn's protocol with timeouts. Its own refusals are problem documents, too.
 
     Args:
-        settings: With `header_timeout_s`, `body_timeout_s` and `max_header_bytes`.
-        meters: Count what is refused here, before the application sees it.
+        settings: Settings; `header_timeout_s`, `body_timeout_s` and `max_header_bytes` are used.
+        meters: Counters of the worker, for requests refused before they reach the application.
     """
 
     def __init__(
         self,
         config: Config,
         server_state: ServerState,
-        app_state: dict[str, Any],  # Any: as uvicorn declares it
+        app_state: dict[str, Any],  # Any: declared so by uvicorn
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         settings: Settings,
@@ -51,7 +51,7 @@ class Protocol(BoundedParsing):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop, settings=settings)
         self._meters = meters
-        self._timed: str | None = None  # what `_timer` gives its time to; set once, so that dripping does not renew it
+        self._timed: str | None = None  # what `_timer` limits; set once, so that dripping does not restart it
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
@@ -91,9 +91,9 @@ class Protocol(BoundedParsing):
         return True
 
     def pause_writing(self) -> None:
-        """Start the timeout of a client that does not read its answer: that of a body."""
+        """Start the timeout of a client that does not read its answer, `body_timeout_s`."""
         super().pause_writing()
-        if self._write_timer is None:  # reading a little does not renew it
+        if self._write_timer is None:  # reading a little does not restart it
             self._write_timer = self.loop.call_later(self._settings.body_timeout_s, self.transport.abort)
 
     def resume_writing(self) -> None:
@@ -108,7 +108,7 @@ class Protocol(BoundedParsing):
             self._write_timer = None
 
     def _set_timer(self) -> None:
-        # Bytes after an answer that begin no request (blank lines) count as a head that does not come.
+        # After an answer, bytes that begin no request (blank lines) count as an incomplete head.
         reads = self._reads or ("head" if self._is_answered else None)
         if reads is None or reads == self._timed:
             return
@@ -126,7 +126,7 @@ class Protocol(BoundedParsing):
     def _time_is_up(self) -> None:
         reads, self._timed, self._timer = self._timed, None, None
         is_earlier_unanswered = bool(self.pipeline) or (reads == "head" and not self._is_answered)
-        if is_earlier_unanswered:  # the next request must wait for us, not we for it
+        if is_earlier_unanswered:  # the next request waits for our answer, so it cannot be late
             self._set_timer()
         elif reads == "body" and not self._is_answered and not self.cycle.response_started:
             seconds = self._settings.body_timeout_s
@@ -144,24 +144,24 @@ class Protocol(BoundedParsing):
         self._timer = self.loop.call_later(_PROBE_INTERVAL_S, self._probe)
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer with a problem instead of the application, tell it that the client has left, and close the connection.
+        """Answer with a problem document, disconnect the application from the request, and close the connection.
 
-        What came before on the connection is answered first.
+        Earlier requests of the connection are answered first.
         """
         self._unset_timer()
         if self._reads == "body":
-            if self.pipeline:  # it has not started, and must not: its body will never be there
+            if self.pipeline:  # it must not start, as its body will never arrive
                 self.pipeline.popleft()
-                assert self._earlier is not None  # noqa: S101  for the type checker: something made it wait
+                assert self._earlier is not None  # noqa: S101  for the type checker: it waits for an earlier one
                 self.cycle = self._earlier
-            elif self.cycle.response_complete:  # it has had its one answer
+            elif self.cycle.response_complete:  # it was answered already
                 self.transport.close()
                 return
             elif self.cycle.response_started:
                 self._is_last, self.cycle.keep_alive = True, False
                 return
             else:
-                self.cycle.scope[REFUSED] = error  # type: ignore[literal-required]  # ours; it is counted there
+                self.cycle.scope[REFUSED] = error  # type: ignore[literal-required]  # our key; the application counts it
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
                 self._send_refusal(error, is_counted=True)
@@ -178,7 +178,7 @@ class Protocol(BoundedParsing):
             self._meters.refused(error.code, error.status)
             if self._settings.access_log:
                 fields = {"status": error.status, "problem": error.code}
-                log.info("refused before its address was looked at: %d %s", error.status, error.code, extra=fields)
+                log.info("refused before routing: %d %s", error.status, error.code, extra=fields)
         body = problem_bytes(error.problem())
         head = [
             STATUS_LINE[error.status],

@@ -1,7 +1,7 @@
-"""What comes on one connection: parsed no further ahead than it is answered, with heads counted to the byte.
+"""Bounded parsing of a connection: limited pipelining, and limited heads.
 
-uvicorn parses whatever a read brings. Here requests that a client sends before it has its answers are parsed
-`_MAX_AHEAD` ahead, and the rest waits in the socket; an offer of another protocol is declined; and a head may have
+uvicorn parses everything that a read returns. Here at most `_MAX_AHEAD` pipelined requests are parsed ahead of their
+answers, and the rest waits in the socket. Offers of another protocol are declined. A head has at most
 `max_header_bytes`.
 """
 
@@ -18,15 +18,15 @@ from uvicorn.server import ServerState
 from service.errors import HeadersTooLarge, MalformedRequest, RequestError
 from service.settings import Settings
 
-# A read brings up to 256 KiB. Parsed at once, that is 14,000 small requests of some 3 KiB each; so it is parsed in
-# pieces, and no piece while this many requests wait. A body of known length is one piece.
+# A read returns up to 256 KiB. Parsed at once, these may be 14,000 small requests that take 3 KiB each. So it is parsed
+# in pieces, and parsing pauses while this many requests wait. A body of known length is one piece.
 _MAX_AHEAD = 16
 _PIECE_BYTES = 512
-_VERSIONS = {"1.0", "1.1"}  # the parser takes 0.9 and 2.0, too, and answering those in HTTP/1.1 helps nobody
+_VERSIONS = {"1.0", "1.1"}  # the parser accepts 0.9 and 2.0, too, but their clients do not understand HTTP/1.1
 
 
 class _Flow(FlowControl):
-    """uvicorn's flow control, which resumes reading only when there is room for what comes."""
+    """uvicorn's flow control, which resumes reading only when `has_room()`."""
 
     def __init__(self, transport: asyncio.Transport, has_room: Callable[[], bool]) -> None:
         super().__init__(transport)
@@ -41,31 +41,31 @@ class BoundedParsing(HttpToolsProtocol):
     """uvicorn's protocol with bounds on what it parses.
 
     Args:
-        settings: With `max_header_bytes`.
+        settings: Settings; `max_header_bytes` is used.
     """
 
     def __init__(
         self,
         config: Config,
         server_state: ServerState,
-        app_state: dict[str, Any],  # Any: as uvicorn declares it
+        app_state: dict[str, Any],  # Any: declared so by uvicorn
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         settings: Settings,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._settings = settings
-        self._reads: str | None = "head"  # what is being received: "head", "body", or None while an answer is made
-        self._head_bytes = 0  # what the parser has told of the head, to the byte
-        self._silent_bytes = 0  # fed since the parser last told anything: an unfinished header, or trailers
-        self._news_bytes = 0  # of the data being fed, what counts as silent if the parser tells nothing
+        self._reads: str | None = "head"  # what is being received: "head", "body", or None while a request is answered
+        self._head_bytes = 0  # bytes of the head that the parser has reported
+        self._silent_bytes = 0  # bytes fed since the parser's last callback: an unfinished header, or trailers
+        self._news_bytes = 0  # bytes being fed, which count as silent without a callback
         self._earlier: RequestResponseCycle | None = None  # the request before `cycle`
-        self._refusal: RequestError | None = None  # waits for the answers before it; nothing is parsed any more
-        self._is_last = False  # the same after CONNECT
-        self._unparsed = b""  # waits until fewer than `_MAX_AHEAD` requests do
-        self._is_half_closed = False  # nothing comes after `_unparsed`
-        self._body_left = 0  # of a body whose length was declared
-        self._is_replaying = False  # a head for the second time, see `_decline_upgrade`
+        self._refusal: RequestError | None = None  # sent after the earlier answers; parsing has ended
+        self._is_last = False  # parsing has ended, after CONNECT
+        self._unparsed = b""  # data received while `_MAX_AHEAD` requests wait
+        self._is_half_closed = False  # the client sends nothing after `_unparsed`
+        self._body_left = 0  # bytes left of a body of declared length
+        self._is_replaying = False  # parsing a head for the second time, see `_decline_upgrade`
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
@@ -77,7 +77,7 @@ class BoundedParsing(HttpToolsProtocol):
         self._parse()
 
     def _parse(self) -> None:
-        """Feed the parser up to the limit of waiting requests, then set the timeout for what is missing."""
+        """Feed the parser up to the limit of waiting requests, then set the timeout for the missing part."""
         data, self._unparsed, position = self._unparsed, b"", 0
         while position < len(data):
             if self.transport.is_closing() or self._refusal is not None or self._is_last:
@@ -93,12 +93,12 @@ class BoundedParsing(HttpToolsProtocol):
         self._set_timer()
 
     def _feed(self, piece: bytes) -> int:
-        """Parse some bytes, and return how many were parsed."""
+        """Parse some bytes and return how many were parsed."""
         self._news_bytes = len(piece)
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as offer:
-            if self.scope["method"] == "CONNECT":  # what follows is of no protocol of ours
+            if self.scope["method"] == "CONNECT":  # the bytes that follow are not HTTP
                 self._is_last = True
                 self.cycle.keep_alive = False
                 return len(piece)
@@ -106,7 +106,7 @@ class BoundedParsing(HttpToolsProtocol):
             parsed: int = offer.args[0]
             return parsed
         except httptools.HttpParserError as error:
-            cause = error.__context__  # of our own callbacks
+            cause = error.__context__  # an error of our callbacks
             self._refuse(cause if isinstance(cause, RequestError) else MalformedRequest(f"this is not HTTP: {error}"))
             return len(piece)
         if self._reads is not None:
@@ -114,14 +114,14 @@ class BoundedParsing(HttpToolsProtocol):
             if self._is_too_large:
                 self._refuse(self._too_large())
             elif self._head_bytes and piece.endswith(b"\n") and self.parser.get_http_version() == "0.0":
-                self._refuse(_other_version("0.9"))  # a line without a version, which is all that HTTP/0.9 sends
+                self._refuse(_other_version("0.9"))  # a line without a version is HTTP/0.9
         return len(piece)
 
     def _decline_upgrade(self) -> None:
         """Continue in HTTP/1.1, ignoring the offered protocol (RFC 9110, 7.8).
 
-        The parser skips the body behind an offer. So it gets the same head again, without the offer, and tells us
-        nothing of it that we know: the request was started, and its body is what comes next.
+        The parser skips the body of a request with an offer. So it parses the same head again, without the offer and
+        without callbacks: the request has been started, and its body follows.
         """
         request = self.scope
         lines = [f"{request['method']} / HTTP/{request['http_version']}".encode()]
@@ -158,7 +158,7 @@ class BoundedParsing(HttpToolsProtocol):
             raise _other_version(version)
         self._hear()
         self._earlier = self.cycle
-        super().on_headers_complete()  # raises where the target is none: still a broken head then
+        super().on_headers_complete()  # raises for an invalid target, while this is still a head
         self._reads = "body"
 
     def on_body(self, body: bytes) -> None:
@@ -168,7 +168,7 @@ class BoundedParsing(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade() and self.scope["method"] != "CONNECT":
-            return  # not complete: `_decline_upgrade` follows
+            return  # not complete yet: `_decline_upgrade` follows
         self._reads = None
         self._hear()
         super().on_message_complete()
@@ -183,15 +183,15 @@ class BoundedParsing(HttpToolsProtocol):
         self._refuse(MalformedRequest(msg))
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer with a problem instead of the application, and close the connection."""
+        """Answer with a problem document and close the connection."""
         raise NotImplementedError
 
     def _set_timer(self) -> None:
-        """Set the timeout for what is still to arrive."""
+        """Set the timeout for the part of a request that has not arrived."""
         raise NotImplementedError
 
     def _end_after_this(self) -> None:
-        if self._reads is not None:  # and the rest of it will never be there
+        if self._reads is not None:  # its rest will never arrive
             self.transport.close()
         elif self.cycle is not None:
             self.cycle.keep_alive = False
@@ -205,11 +205,11 @@ class BoundedParsing(HttpToolsProtocol):
         return max(self._head_bytes, self._silent_bytes) > self._settings.max_header_bytes
 
     def _has_room(self) -> bool:
-        """Whether the parser may read on: nothing is buffered, and no body of a waiting request is held back."""
+        """Whether the parser can continue: nothing is buffered, and no body of a waiting request is held back."""
         return not self._unparsed and not (self.pipeline and len(self.cycle.body) > HIGH_WATER_LIMIT)
 
     def _hear(self) -> None:
-        # The rest of the piece being fed is not counted as silent, and its header lines still are.
+        # The rest of the piece does not count as silent; its header lines still count towards the head.
         self._news_bytes = self._silent_bytes = 0
 
     def _count(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Listens and serves: one port, and an end in which nothing that was taken is lost."""
+"""Listen and serve on one port, and drain without losing accepted requests."""
 
 import contextlib
 import gc
@@ -24,17 +24,17 @@ from service.models.probe import Child
 from service.server.connection import protocol_for
 from service.server.exit_codes import EXIT_CUT_OFF, EXIT_STOPPED
 from service.settings import Settings
-from service.telemetry.multiprocess import Board
+from service.telemetry.multiprocess import SharedCounters
 from service.telemetry.tracing import Tracer, is_wanted
 
 log = logging.getLogger(__name__)
 
-# What asks a process to end: a service manager, Ctrl-C, a terminal that closes, Ctrl-\\. All of them drain.
+# Sent by a service manager, Ctrl-C, a closed terminal, and Ctrl-\\. All of them drain.
 STOP_SIGNALS = [
     signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if name in signal.Signals.__members__
 ]
 
-# Also with nothing to do we stay this long, so that clients with open connections and load balancers hear of the end.
+# An idle service, too, drains for this long, so that clients with open connections and load balancers notice.
 _LEAST_DRAIN_S = 0.5
 
 
@@ -42,7 +42,7 @@ def listen(host: str, port: int) -> socket.socket:
     """Open a listening socket. Clients that connect before the server is ready wait in its backlog.
 
     Raises:
-        CannotListen: The address is not ours, or the port is taken.
+        CannotListen: The address is not local, or the port is in use.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -61,13 +61,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Beat(Protocol):
-    """Heartbeat of a worker in memory shared with its parent: the time on the monotonic clock."""
+    """Heartbeat of a worker, in memory shared with its parent: seconds on the monotonic clock."""
 
     value: float
 
 
 def heed(handler: Callable[[int, FrameType | None], object]) -> None:
-    """Call `handler` at every stop signal, except those that the parent process ignores, as nohup does."""
+    """Install a handler for all stop signals, except those that this process inherited as ignored, as under nohup."""
     for number in STOP_SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
@@ -77,24 +77,24 @@ def serve(
     settings: Settings,
     listener: socket.socket,
     first: Child | None = None,
-    board: Board | None = None,
+    shared: SharedCounters | None = None,
     beat: Beat | None = None,
 ) -> None:
-    """Serve until a stop signal. If requests had to be cut off, exit the process here.
+    """Serve until a stop signal. If requests had to be aborted, exit the process here.
 
     Args:
         settings: Settings of this service.
-        listener: From `listen`.
-        first: From `probe.start_child`.
-        board: Board of all workers, where there are several.
-        beat: Where their parent looks for signs of life.
+        listener: Socket from `listen`.
+        first: Child process from `probe.start_child`.
+        shared: Shared counters of all workers, if there are several.
+        beat: Heartbeat that the parent process watches, if there is one.
 
     Raises:
-        ProviderUnavailable: The device that was asked for is not there.
-        TracingUnavailable: So is what sends spans.
+        ProviderUnavailable: The requested device is not available.
+        TracingUnavailable: Tracing is requested, but its exporter is not installed.
     """
     heed(_end_before_start)
-    app = create_app(settings, first, board, Tracer() if is_wanted(os.environ) else None)
+    app = create_app(settings, first, shared, Tracer() if is_wanted(os.environ) else None)
     server = Server(_uvicorn_config(settings, app), app.service.admission, grace_s=settings.grace_s, beat=beat)
     server.run(sockets=[listener])
     if server.is_cut_off:
@@ -103,10 +103,10 @@ def serve(
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with another end.
+    """uvicorn's server with a drain.
 
     uvicorn closes its port at the signal. Here the port stays open while admitted requests are answered, so that
-    `/health/ready` and new requests get their 503 instead of a refused connection. A second signal ends it at once.
+    `/health/ready` and new requests get a 503 instead of a refused connection. A second signal exits at once.
     """
 
     def __init__(
@@ -118,18 +118,18 @@ class Server(uvicorn.Server):
         self._grace_s = grace_s
         self._beat = beat
         self._draining_since: float | None = None
-        self._parent = multiprocessing.parent_process()  # None: not one of several workers
+        self._parent = multiprocessing.parent_process()  # None unless there are several workers
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        gc.freeze()  # modules and models stay: the collector need not walk them again and again
+        gc.freeze()  # modules and models stay: the collector need not visit them again
         for listener in sockets or []:
             host, port = listener.getsockname()[:2]
             log.info("process %d running on http://%s:%d", os.getpid(), f"[{host}]" if ":" in host else host, port)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Install our signal handlers; uvicorn would install two, even for ignored signals."""
+        """Install our signal handlers: uvicorn handles only two signals, even if they are ignored."""
         heed(self.handle_exit)
         yield
 
@@ -143,7 +143,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._beat is not None:
             self._beat.value = time.monotonic()
-        # Its number is that at our start: it may have died while we were starting.
+        # Compare with the parent's pid at our start, as it may have died meanwhile.
         if self._parent and self._draining_since is None and os.getppid() != self._parent.pid:
             log.warning("the parent process is gone; stopping")
             self._start_draining()
@@ -155,7 +155,7 @@ class Server(uvicorn.Server):
         self._admission.start_draining()
         self._draining_since = time.monotonic()
         for connection in self.server_state.connections:
-            # Busy connections end with their answer; an idle one that asks again is told to close by its 503.
+            # Busy connections close after their answer; on an idle one, the 503 of the next request closes it.
             cycle = connection.cycle if isinstance(connection, HttpToolsProtocol) else None
             if cycle and not cycle.response_complete:
                 cycle.keep_alive = False
@@ -165,7 +165,7 @@ class Server(uvicorn.Server):
             self.is_cut_off = True
             self._admission.give_up()
         if self.is_cut_off or (passed_s >= min(_LEAST_DRAIN_S, self._grace_s) and self._admission.is_idle):
-            # What uvicorn still waits for is only the sending of answers.
+            # uvicorn then only waits for answers to be sent.
             self.config.timeout_graceful_shutdown = max(1, math.ceil(self._grace_s - passed_s))
             self.should_exit = True
 
@@ -188,6 +188,6 @@ def _uvicorn_config(settings: Settings, app: App) -> uvicorn.Config:
         ws="none",
         lifespan="on",
         log_config=None,
-        access_log=False,  # `observing.py` has one that tells less about people
+        access_log=False,  # `http/instrument.py` logs requests without personal data
         server_header=False,
     )

@@ -1,4 +1,4 @@
-"""`--workers N`: processes that share one port. One that dies is replaced; a signal to the parent reaches all."""
+"""`--workers N`: processes that share one port. Dead ones are replaced, and a signal to the parent stops all."""
 
 import logging
 import multiprocessing
@@ -17,21 +17,21 @@ from service.server.exit_codes import EXIT_CANNOT_START, EXIT_CUT_OFF, EXIT_STOP
 from service.server.process import STOP_SIGNALS, Beat, heed, serve
 from service.settings import Settings
 from service.telemetry.logs import start_logging
-from service.telemetry.multiprocess import Board
+from service.telemetry.multiprocess import SharedCounters
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.2
-_RESTART_PAUSE_S = 1.0  # at least so long between two starts in one place, or a worker that cannot live eats the CPU
-_MARGIN_S = 10.0  # after the grace period, for workers to give up by themselves before they are killed
+_RESTART_PAUSE_S = 1.0  # between two starts in one place, so that a worker that always dies does not use all CPU time
+_MARGIN_S = 10.0  # after the grace period, for workers to exit before they are killed
 
 
 class Supervisor:
     """Keeps `settings.workers` processes alive until a signal ends them.
 
-    uvicorn has such a class too; it notices a signal only at its next look, cannot be told to hurry, and runs its own
-    server class. The listening socket is inherited, not opened again by each worker (SO_REUSEPORT): connections that
-    a killed worker has not accepted yet go to another one.
+    uvicorn's own supervisor polls for signals, does not end early at a second one, and cannot run our `Server`. Workers
+    inherit the listening socket instead of opening it again (SO_REUSEPORT), so that connections which a killed worker
+    has not accepted go to another one.
 
     Raises:
         NoTemporaryDirectory: The workers have no directory for shared counters.
@@ -40,11 +40,11 @@ class Supervisor:
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._settings = settings
         self._listener = listener
-        # spawn: a forked copy of a process with onnxruntime's threads does not work.
+        # spawn: a process with onnxruntime's threads cannot be forked.
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[BaseProcess] = []
         self._started_at: dict[BaseProcess, float] = {}
-        self._beats: dict[BaseProcess, Beat] = {}  # when each was last heard of; 0 before it serves
+        self._beats: dict[BaseProcess, Beat] = {}  # time of the last heartbeat; 0 before it serves
         self._stopping_since: float | None = None
         self._is_hurried = False
         self._counters = _counters_directory()
@@ -65,17 +65,17 @@ class Supervisor:
                 break
             self._kill_the_silent()
             self._replace_the_dead()
-        self._listener.close()  # or clients would queue in a port that nobody serves any more
+        self._listener.close()  # else clients would wait on a port without a server
         return self._wait_for_all(self._stopping_since or time.monotonic())
 
     def _start(self, place: int) -> BaseProcess:
-        board = Board(Path(self._counters.name), place)
+        shared = SharedCounters(Path(self._counters.name), place)
         beat: Beat = self._context.Value("d", 0.0, lock=False)
-        worker = self._context.Process(target=work, args=(self._settings, self._listener, board, beat))
+        worker = self._context.Process(target=work, args=(self._settings, self._listener, shared, beat))
         worker.start()
         self._beats[worker] = beat
         self._started_at[worker] = time.monotonic()
-        if self._stopping_since is not None:  # the signal came while this one was being made
+        if self._stopping_since is not None:  # the signal arrived while this worker was being started
             worker.terminate()
         return worker
 
@@ -84,7 +84,7 @@ class Supervisor:
         for worker, beat in self._beats.items():
             silent_s = time.monotonic() - beat.value
             if beat.value and silent_s > self._settings.worker_timeout_s and worker.exitcode is None:
-                log.error("worker %s has given no sign of life for %.0f s; ending it", worker.pid, silent_s)
+                log.error("worker %s has sent no heartbeat for %.0f s; killing it", worker.pid, silent_s)
                 worker.kill()
                 worker.join()
 
@@ -94,7 +94,7 @@ class Supervisor:
             if not is_dead or self._stopping_since is not None:
                 continue
             if time.monotonic() - self._started_at[worker] < _RESTART_PAUSE_S:
-                time.sleep(_TICK_S)  # its sentinel is ready, so `wait` would not pause
+                time.sleep(_TICK_S)  # its sentinel is ready, so `wait` returns at once
                 continue
             log.error("worker %s ended with %s; starting another", worker.pid, worker.exitcode)
             del self._started_at[worker], self._beats[worker]
@@ -120,7 +120,7 @@ class Supervisor:
         codes = {worker.exitcode for worker in self._workers}
         if EXIT_CANNOT_START in codes:
             return EXIT_CANNOT_START
-        # One that the signal reached before it could serve has lost nothing.
+        # A worker that was stopped before it served has lost no request.
         return EXIT_STOPPED if codes <= {EXIT_STOPPED, -signal.SIGTERM} else EXIT_CUT_OFF
 
 
@@ -134,14 +134,14 @@ def _counters_directory() -> TemporaryDirectory[str]:
         ) from error
 
 
-def work(settings: Settings, listener: socket.socket, board: Board, beat: Beat) -> None:
+def work(settings: Settings, listener: socket.socket, shared: SharedCounters, beat: Beat) -> None:
     """Run one worker: a process that serves on an inherited socket."""
     start_logging(settings)
     for number in STOP_SIGNALS:
-        if number != signal.SIGTERM:  # a terminal sends the others to the whole group; the parent passes it on once
+        if number != signal.SIGTERM:  # a terminal signals the whole group; the parent sends SIGTERM
             signal.signal(number, signal.SIG_IGN)
     try:
-        serve(settings, listener, board=board, beat=beat)
+        serve(settings, listener, shared=shared, beat=beat)
     except StartupError as error:
         log.critical("Hourglass cannot start: %s", error)
         sys.exit(EXIT_CANNOT_START)

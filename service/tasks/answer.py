@@ -1,4 +1,4 @@
-"""The answer to one file: a picture, an array, a document, or a ZIP of several."""
+"""The answer to one file: an image, an array, a JSON document, or a ZIP archive."""
 
 import io
 import re
@@ -17,26 +17,26 @@ from service.images.npy import write_npy
 from service.media_types import NPY_TYPE, ZIP_TYPE
 
 _MAX_STEM = 80  # characters
-_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest date a ZIP can hold: equal input gives equal bytes
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest date of a ZIP entry; constant, so that equal input gives equal bytes
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of an archive, named by `entry_name` or by us, so that none can point elsewhere."""
+    """A file of an archive. Names come from `entry_name` or constants, so that none contains a path."""
 
     name: str
     content: bytes
 
 
 def entry_name(index: int, sent: str | None, extension: str) -> str:
-    """Return the name of a result in an archive: `007_part.png` for the eighth file, if that was `part.jpg`.
+    """Return the name of a result in an archive, such as `007_part.png` for the eighth file, `part.jpg`.
 
-    The number makes it unique and keeps the order. Of the name that was sent, letters, digits, `.`, `_` and `-` are
-    taken over, without folders.
+    The number makes names unique and keeps the order. Folders are removed from the client's name, and characters
+    other than letters, digits, `.`, `_` and `-`.
 
     Args:
-        index: Place of the file in the request, from 0.
-        sent: What the client calls the file, or None.
+        index: Index of the file in the request, from 0.
+        sent: File name given by the client, or None.
         extension: Extension of the result, without a dot.
     """
     base = re.split(r"[/\\]", sent or "")[-1]
@@ -45,7 +45,7 @@ def entry_name(index: int, sent: str | None, extension: str) -> str:
 
 
 def write_zip(entries: Sequence[Entry]) -> bytes:
-    """Write a ZIP with its files in the given order, uncompressed, since images do not shrink."""
+    """Write a ZIP archive with its files in the given order. They are stored: images do not compress."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for entry in entries:
@@ -55,15 +55,15 @@ def write_zip(entries: Sequence[Entry]) -> bytes:
 
 @dataclass(frozen=True)
 class Answer:
-    """One file's result, ready to send.
+    """The result of one file, ready to send.
 
     Attributes:
         media_type: Media type of `content`.
-        content: The body.
-        value: What `content` was made from, where several results are sent as one: a document or an array. With a
-            picture, what else there is to say of it.
-        resize: What was done to the image's size, or None.
-        sigma: How noisy the image was taken to be, 0-255 units; None if the model does not ask.
+        content: Body of the answer.
+        value: JSON document or array behind `content`, to combine the results of several files; for an image, its
+            entry in `results.json`.
+        resize: Resizing applied, see `Placement.description`, or None.
+        sigma: Noise level used for the image, 0-255 units; None if the model has no such input.
     """
 
     media_type: str
@@ -79,10 +79,10 @@ def draw(
     """Encode generated images as one of `image_offers`.
 
     Args:
-        x_hat: (N, C, H, W), in [0, 1].
-        media_type: What `negotiate` chose.
-        is_single: Whether it is one image, and not an array or ZIP of one.
-        notes: What `results.json` in a ZIP says of each image.
+        x_hat: Images, (N, C, H, W), in [0, 1].
+        media_type: Media type chosen by `negotiate`.
+        is_single: Answer with one image instead of an array or archive of one.
+        notes: Entry of each image in `results.json`, if the answer is a ZIP archive.
     """
     if media_type == NPY_TYPE:
         return Answer(NPY_TYPE, write_npy(x_hat[0] if is_single else x_hat))
@@ -109,5 +109,5 @@ def draw_animation(x_hat: Pixels, media_type: str) -> Answer:
 
 
 def image_offers(*, is_single: bool) -> tuple[str, ...]:
-    """Return the media types of an answer of images: one image or array, or a ZIP of images (PNG by default)."""
+    """Return the media types for one image or array, or for a ZIP archive of images (PNG by default) or an array."""
     return (*PICTURE_TYPES, NPY_TYPE) if is_single else (ZIP_TYPE, *PICTURE_TYPES, NPY_TYPE)

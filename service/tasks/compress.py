@@ -1,4 +1,4 @@
-"""/compress and /decompress as jobs for a `Batcher`: the images of a request to one file, and a file to its images."""
+"""/compress and /decompress as jobs for a `Batcher`, for models of one size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ _SMALL_PIXELS = 128 * 128
 
 @dataclass
 class Compress(OneJob):
-    """Image files or arrays -> one file. `rate` is the index of a point, None for the model's default."""
+    """Compress image files or arrays to one file. `rate` is an index of the model's rates, None for its default."""
 
     files: Sequence[ImageFile]
     manifest: Manifest
@@ -51,14 +51,14 @@ class Compress(OneJob):
 
     @property
     def is_small(self) -> bool:
-        """One small image."""
+        """Whether it is one small image."""
         return len(self.files) == 1 and self._input(self.files[0]).is_small
 
     def prepare(self) -> Inputs:
-        """Return the images (N, C, H, W), and the rate of each.
+        """Return the images (N, C, H, W), and the rate of each, (N,).
 
         Raises:
-            RequestError: One of the files cannot be read; of several, its number is in the problem.
+            RequestError: A file cannot be read. With several files, the problem has its number.
         """
         negotiate(self.accept, [HOURGLASS_TYPE])
         self.rate = rate_of(self.manifest, self.rate)
@@ -98,7 +98,7 @@ class Compress(OneJob):
 
 @dataclass
 class Decompress(OneJob):
-    """A file -> its images: one as an image or array, several as a ZIP or one array."""
+    """Decompress a file to its images: one as an image or array, several as a ZIP archive or array."""
 
     file: Container
     manifest: Manifest
@@ -110,15 +110,17 @@ class Decompress(OneJob):
 
     @property
     def is_small(self) -> bool:
-        """One image of 128x128 at most."""
+        """Whether the file holds one image of at most 128x128 pixels."""
         return self.file.count == 1 and all(height * width <= _SMALL_PIXELS for height, width in self.file.sizes)
 
     def prepare(self) -> Inputs:
-        """Return the symbols (N, D), and the rate of each image.
+        """Return the symbols (N, D), and the rate of each image, (N,).
 
         Raises:
-            OtherDecoder: The file is not of this decoder and these tables.
-            BrokenContainer, TooManyPixels, InvalidArray, NotAcceptable: The message names the fault.
+            OtherDecoder: The file was made for another decoder or other tables.
+            BrokenContainer: The file is damaged.
+            TooManyPixels: The images have more pixels than the limit.
+            InvalidArray, NotAcceptable: See `image_type_of`.
         """
         file = self.file
         self.sizes = check_file(file, self.manifest, self.limits)
@@ -147,7 +149,7 @@ def compressor(
     *,
     rate: int | None,
 ) -> Work:
-    """Return the work that compresses all files of a request into one file."""
+    """Return the work that compresses all files of a request to one file."""
     if manifest.input.height is None:
         return CompressPlanes(files, manifest, limits, accept, rate)
     return Compress(files, manifest, limits, accept, rate)

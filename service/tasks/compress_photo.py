@@ -1,7 +1,7 @@
-"""/compress and /decompress by models for photographs: pictures of any size, plane by plane and tile by tile.
+"""/compress and /decompress by models for photographs: images of any size, plane by plane and tile by tile.
 
-An image is read, its planes go through the graph in tiles, and the symbols of all images of a request become one file;
-and back. Symbols are held whole, pixels of one image at a time.
+The planes of each image run through the graph in tiles, and the symbols of all images of a request form one file.
+Symbols are held for all images, pixels for one image at a time.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ from service.tasks.image_input import read_image
 
 @dataclass
 class CompressPlanes:
-    """Image files or arrays -> one file. `rate` is the index of a point, None for the model's default."""
+    """Compress image files or arrays to one file. `rate` is an index of the model's rates, None for its default."""
 
     files: Sequence[ImageFile]
     manifest: Manifest
@@ -55,13 +55,13 @@ class CompressPlanes:
     accept: str | None
     rate: int | None
     sizes: list[tuple[int, int]] = field(default_factory=list, init=False)
-    images: list[list[Symbols]] = field(default_factory=list, init=False)  # planes of each
+    images: list[list[Symbols]] = field(default_factory=list, init=False)  # planes of each image
 
     async def run(self, batcher: Batcher) -> Answer:
-        """Return the file. Pictures are read in a thread, tiles run in the batcher's, one after another.
+        """Return the file. Images are read in a thread, and tiles run in the batcher's, one after another.
 
         Raises:
-            RequestError: One of the files cannot be read; of several, its number is in the problem.
+            RequestError: A file cannot be read. With several files, the problem has its number.
         """
         negotiate(self.accept, [HOURGLASS_TYPE])
         rate = rate_of(self.manifest, self.rate)
@@ -72,7 +72,7 @@ class CompressPlanes:
         return await asyncio.to_thread(self._write, rate)
 
     def _read(self, file: ImageFile) -> list[list[Plane]]:
-        """Return the planes of every image of a file or array."""
+        """Return the planes of each image of a file or array."""
         limits = self.limits
         image = read_image(file, limits)
         self.sizes += [image.size] * len(image.values)
@@ -97,7 +97,7 @@ class CompressPlanes:
                 plane, rows, columns, rate + (len(compression.rates) if number else 0), symbols,
                 point.chroma if number else point.tables,
             )  # fmt: skip
-            await batcher.answer(tile)  # one at a time: others get in between, and memory is that of one
+            await batcher.answer(tile)  # one at a time, so that other requests run in between and memory is bounded
             advance()
         return symbols
 
@@ -105,7 +105,7 @@ class CompressPlanes:
         compression, manifest = compression_of(self.manifest), self.manifest
         point, grid = compression.rates[rate], _grid_of(manifest)
         count: Literal[1, 3] = 3 if any(len(planes) == 3 for planes in self.images) else 1
-        for planes, size in zip(self.images, self.sizes, strict=True):  # beside colour, grey has chroma without any
+        for planes, size in zip(self.images, self.sizes, strict=True):  # grey images get empty chroma
             missing = sizes_of_planes(*size, count)[len(planes) :]
             planes += [np.zeros((CHANNELS, *places_of(*plane)), np.int32) for plane in missing]
         every = [symbols for planes in self.images for symbols in planes]
@@ -117,7 +117,7 @@ class CompressPlanes:
 
 @dataclass
 class DecompressPlanes:
-    """A file -> its images: one as an image or array, several as a ZIP or one array."""
+    """Decompress a file to its images: one as an image or array, several as a ZIP archive or array."""
 
     file: Container
     manifest: Manifest
@@ -126,11 +126,13 @@ class DecompressPlanes:
     quality: int
 
     async def run(self, batcher: Batcher) -> Answer:
-        """Return the images. Symbols are read and files written in a thread, tiles run in the batcher's.
+        """Return the images. Symbols are read and files written in a thread, and tiles run in the batcher's.
 
         Raises:
-            OtherDecoder: The file is not of this decoder and these tables.
-            BrokenContainer, TooManyPixels, InvalidArray, NotAcceptable: The message names the fault.
+            OtherDecoder: The file was made for another decoder or other tables.
+            BrokenContainer: The file is damaged.
+            TooManyPixels: The images have more pixels than the limit.
+            InvalidArray, NotAcceptable: See `image_type_of`.
         """
         sizes = check_file(self.file, self.manifest, self.limits)
         media_type = image_type_of(self.file, sizes, self.accept)
@@ -148,7 +150,7 @@ class DecompressPlanes:
         return await asyncio.to_thread(lambda: array_answer(arrays) if arrays else files_answer(files, media_type))
 
     def _unpack(self, sizes: list[tuple[int, int]]) -> list[list[Symbols]]:
-        """Return the symbols of the planes of every image."""
+        """Return the symbols of the planes of each image."""
         file, point = self.file, compression_of(self.manifest).rates[self.file.rate]
         count = file.planes or 1
         shapes = [places_of(*plane) for size in sizes for plane in sizes_of_planes(*size, count)]
@@ -170,7 +172,7 @@ class DecompressPlanes:
 
 @dataclass
 class PixelTile:
-    """A job: a part of a plane -> its symbols, put into `symbols` (64, rows, columns)."""
+    """A job that encodes a part of a plane and writes its symbols to `symbols`, (64, rows, columns)."""
 
     plane: Plane
     rows: Span
@@ -198,7 +200,7 @@ class PixelTile:
 
 @dataclass
 class SymbolTile:
-    """A job: a part of the symbols of a plane -> its pixels, put into `plane` (H, W)."""
+    """A job that decodes a part of the symbols of a plane and writes its pixels to `plane`, (H, W)."""
 
     symbols: Symbols
     rows: Span
@@ -227,10 +229,10 @@ def _image(planes: list[Plane]) -> Pixels:
 
 def _grid_of(manifest: Manifest) -> Grid:
     grid = compression_of(manifest).grid
-    assert grid is not None  # noqa: S101  the manifest has it wherever a model that compresses takes any size
+    assert grid is not None  # noqa: S101  required in a manifest of a compressor for any size
     return grid
 
 
 def _cell_span(span: Span) -> tuple[int, int]:
-    """Return the first place of a tile and the one behind its last."""
+    """Return start and stop of a tile in cells."""
     return span.start // CELL, -(-span.stop // CELL)

@@ -1,4 +1,4 @@
-"""What both ways of compressing share: rates, digests, checks of a file, and its images as an answer."""
+"""Compressed files, for both kinds of models: rates, digests, checks, and images as an answer."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,25 +30,25 @@ from service.models.batcher import Batcher
 from service.tasks.answer import Answer, Entry, image_offers, write_zip
 from service.tasks.cost import Cost, cost_of_rows
 
-# Of reading a file and writing its image; see `python -m benchmarks.reliability cost`.
+# Cost of decoding symbols and writing the image, from `python -m benchmarks.reliability cost`.
 _SECONDS_A_SYMBOL, _SECONDS_A_DIAGONAL = 75e-9, 12e-6
 
 
 def compression_of(manifest: Manifest) -> Compression:
     """Return the compression section of a manifest."""
-    assert manifest.compression is not None  # noqa: S101  the manifest has it wherever it has the tasks
+    assert manifest.compression is not None  # noqa: S101  required in a manifest with the tasks
     return manifest.compression
 
 
 def digests_of(manifest: Manifest) -> tuple[bytes, bytes]:
-    """Return the digests of decoder and tables that files contain: the first bytes of their SHA-256."""
+    """Return the digests of decoder and tables as in files: the first bytes of their SHA-256."""
     sha256s = (manifest.tasks["decompress"].sha256, compression_of(manifest).tables_sha256)
     decoder, tables = (bytes.fromhex(sha256)[:DIGEST_BYTES] for sha256 in sha256s)
     return decoder, tables
 
 
 def rate_of(manifest: Manifest, rate: int | None) -> int:
-    """Return the requested rate, or the model's default.
+    """Return the index of the requested rate, or of the model's default for None.
 
     Raises:
         InvalidParameter: The model has no such rate.
@@ -68,7 +68,7 @@ def _size(size: float) -> str:
 
 @contextmanager
 def numbered(file: int, files: int) -> Iterator[None]:
-    """Add the number of a failing file to its problem, if there are several."""
+    """Add the number of a file to its problem, if there are several files."""
     try:
         yield
     except RequestError as error:
@@ -78,10 +78,10 @@ def numbered(file: int, files: int) -> Iterator[None]:
 
 
 def check_count(images: int, limits: InputLimits) -> None:
-    """Check that a request may have this many images.
+    """Check that a request has at most `max_images` images.
 
     Raises:
-        TooManyImages: It may not.
+        TooManyImages: The request has more.
     """
     if images > limits.max_images:
         raise TooManyImages(
@@ -90,7 +90,7 @@ def check_count(images: int, limits: InputLimits) -> None:
 
 
 def said_sizes(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Return the sizes of all images, or a single one if they are equal."""
+    """Return the sizes of all images as they are written to a file: a single one if they are equal."""
     return tuple(sizes) if len(set(sizes)) > 1 else (sizes[0],)
 
 
@@ -107,13 +107,13 @@ def write_file(
     """Write the file of a request's images.
 
     Args:
-        manifest: Manifest of the model whose decoder reads it.
-        rate: Index of the rate it was written at.
-        sizes: Height and width of every image, or one where they all have it; none if it is the model's own.
-        payload: The coded symbols.
-        symbols: Those that `payload` holds, for their checksum.
-        count: Images.
-        planes: Planes of each image, where the model has a grid of symbols.
+        manifest: Manifest of the model.
+        rate: Index of the rate.
+        sizes: Height and width of each image, a single entry if they are equal, none for the model's own size.
+        payload: Coded symbols.
+        symbols: Symbols in `payload`, for their checksum.
+        count: Number of images.
+        planes: Planes of each image, for models with a grid of symbols.
     """
     decoder, tables = digests_of(manifest)
     return write_container(
@@ -133,11 +133,12 @@ def write_file(
 
 
 def check_file(file: Container, manifest: Manifest, limits: InputLimits) -> list[tuple[int, int]]:
-    """Check that this model made a file, and return the sizes of its images.
+    """Check that this model can read a file, and return height and width of each image.
 
     Raises:
-        OtherDecoder: The file is not of this decoder and these tables.
-        BrokenContainer, TooManyPixels: The message names the fault.
+        OtherDecoder: The file was made for another decoder or other tables.
+        BrokenContainer: The rate or format version of the file is not one of the model.
+        TooManyPixels: The images have more pixels than the limit.
     """
     compression = compression_of(manifest)
     decoder, tables = digests_of(manifest)
@@ -156,7 +157,7 @@ def check_file(file: Container, manifest: Manifest, limits: InputLimits) -> list
     sizes = sizes if len(sizes) == file.count else sizes * file.count
     if compression.grid is None:
         pixels = sum(height * width for height, width in sizes)
-    else:  # a sliver is padded to whole cells, and may grow much
+    else:  # slivers grow much when they are padded to whole cells
         pixels = sum(-(-h // CELL) * -(-w // CELL) * CELL**2 for h, w in sizes)
     if pixels > max(limits.max_pixels, height * width):
         raise TooManyPixels(
@@ -180,15 +181,15 @@ def cost_of_file(file: Container, manifest: Manifest, batcher: Batcher, limits: 
     cost = cost_of_rows(1, numbers, values, batcher)
     if not file.planes:
         return cost
-    diagonals = planes * sum(-(-h // CELL) + -(-w // CELL) for h, w in sizes)  # a sliver has many for its size
+    diagonals = planes * sum(-(-h // CELL) + -(-w // CELL) for h, w in sizes)  # many for slivers
     return Cost(cost.bytes, cost.seconds + values * _SECONDS_A_SYMBOL + diagonals * _SECONDS_A_DIAGONAL)
 
 
 def check_symbols(file: Container, *symbols: Symbols) -> None:
-    """Check the symbols against the checksum of the file.
+    """Check decoded symbols against the checksum of the file.
 
     Raises:
-        BrokenContainer: They are not.
+        BrokenContainer: The checksum differs.
     """
     if (found := symbols_crc32(*symbols)) != file.symbols_crc32:
         raise BrokenContainer(f"the symbols have CRC32 {found:08x}, the file says {file.symbols_crc32:08x}")
@@ -197,8 +198,14 @@ def check_symbols(file: Container, *symbols: Symbols) -> None:
 def image_type_of(file: Container, sizes: Sequence[tuple[int, int]], accept: str | None) -> str:
     """Return the media type of the answer.
 
+    Args:
+        file: The compressed file.
+        sizes: Height and width of each image.
+        accept: The `Accept` header.
+
     Raises:
-        NotAcceptable, InvalidArray: It cannot be what was asked for.
+        NotAcceptable: No offered media type is accepted.
+        InvalidArray: An array is requested, but the images differ in size.
     """
     media_type = negotiate(accept, image_offers(is_single=file.count == 1))
     if media_type == NPY_TYPE and len(set(sizes)) > 1:
@@ -207,12 +214,12 @@ def image_type_of(file: Container, sizes: Sequence[tuple[int, int]], accept: str
 
 
 def encoded(x_hat: Pixels, media_type: str, quality: int) -> bytes:
-    """Encode one image (1, C, H, W); as PNG inside a ZIP."""
+    """Encode one image (1, C, H, W); as PNG for a ZIP archive."""
     return encode_image(Image(to_levels(x_hat, np.uint8)), _picture_type(media_type), quality=quality)
 
 
 def files_answer(files: Sequence[bytes], media_type: str) -> Answer:
-    """Return a single file as it is, or a ZIP of several."""
+    """Return a single file unchanged, or a ZIP archive of several."""
     if len(files) == 1:
         return Answer(media_type, files[0])
     extension = extension_of(_picture_type(media_type))
@@ -220,7 +227,7 @@ def files_answer(files: Sequence[bytes], media_type: str) -> Answer:
 
 
 def array_answer(images: Sequence[Pixels]) -> Answer:
-    """Stack images (1, C, H, W) of one size to an array; (C, H, W) for a single one."""
+    """Stack images (1, C, H, W) of one size to an array (N, C, H, W), or (C, H, W) for a single one."""
     return Answer(NPY_TYPE, write_npy(images[0][0] if len(images) == 1 else np.concatenate(images)))
 
 

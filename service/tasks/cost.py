@@ -1,4 +1,4 @@
-"""What a request will take, told from the heads of its files: bytes in memory, and seconds of CPU."""
+"""Estimate memory and CPU time of a request from the headers of its files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from service.images.tiles import seen_pixels
 from service.limits import InputLimits
 from service.models.batcher import Batcher
 
-# Measured with `python -m benchmarks.reliability cost`: reading and writing a flat or a busy picture.
+# Measured by `python -m benchmarks.reliability cost`: decoding and encoding of flat and busy images.
 _SECONDS_A_VALUE = 25e-9
-# A value of a picture as it is decoded, as a float, resampled, and as it is written. In tiles, no picture of floats is
-# made, unless the answer is an array.
+# Per value of an image: decoded, as float, resampled and encoded. Tiled images are not held as floats, unless the
+# answer is an array.
 _BYTES_A_VALUE, _BYTES_A_TILED_VALUE = 9, 2
-_MOST_PIXELS_A_BYTE = 8 * 1032  # of one bit, as small as deflate makes zeros
+_MOST_PIXELS_A_BYTE = 8 * 1032  # one-bit pixels, at the largest ratio of deflate
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes that a request holds at most, and the CPU time that it needs."""
+    """Largest memory of a request in bytes, and its CPU time in seconds."""
 
     bytes: int = 0
     seconds: float = 0.0
@@ -38,20 +38,20 @@ def cost_of_pictures(
     is_luma_only: bool = False,
     is_tiled: bool = False,
 ) -> Cost:
-    """Return the cost of files that go through a graph.
+    """Return the cost of running files through a graph.
 
     Args:
         files: Image files or arrays.
         manifest: Manifest of the model.
         batcher: Batcher of the graph.
-        limits: On pixels; all files of a request share them.
-        scale: How much larger the answer is.
-        passes: How often every pixel runs.
-        is_luma_only: Whether one plane runs, whatever the picture has.
-        is_tiled: Whether the picture is never there as floats.
+        limits: Limits of the request; `max_pixels` applies to all files together.
+        scale: Factor by which the graph enlarges.
+        passes: Number of runs per pixel.
+        is_luma_only: Whether only the luma of colour images runs.
+        is_tiled: Whether the image runs in tiles and is never held as floats.
 
     Raises:
-        TooManyPixels: Together they have more pixels than one file may have.
+        TooManyPixels: The files together exceed `max_pixels`.
     """
     headers = [file.header for file in files]
     pixels = sum(header.pixels or 0 for header in headers)
@@ -70,7 +70,7 @@ def cost_of_pictures(
 
 
 def cost_of_reading(files: Sequence[ImageFile], limits: InputLimits) -> Cost:
-    """Return the cost of files that are only decoded and checked, one after another."""
+    """Return the cost of decoding and checking files one after another, without running a graph."""
     values = [_pixels(file, limits) * file.header.bytes_per_pixel for file in files]
     return Cost(
         sum(len(file.data) for file in files) + max(values, default=0) * _BYTES_A_TILED_VALUE,
@@ -79,25 +79,25 @@ def cost_of_reading(files: Sequence[ImageFile], limits: InputLimits) -> Cost:
 
 
 def cost_of_rows(rows: int, numbers: int, values: int, batcher: Batcher) -> Cost:
-    """Return the cost of latents, or tensors, that become pictures.
+    """Return the cost of decoding latents or tensors to images.
 
     Args:
-        rows: How many.
-        numbers: In each of them.
-        values: In the picture that each becomes.
+        rows: Number of latents or tensors.
+        numbers: Number of input values in each.
+        values: Number of values in each image.
         batcher: Batcher of the graph.
     """
     return Cost(rows * (4 * numbers + _BYTES_A_VALUE * values), batcher.expected_s(rows * numbers))
 
 
 def cost_of_drawing(images: int, manifest: Manifest, batcher: Batcher) -> Cost:
-    """Return the cost of latents that become images of a model of one size."""
+    """Return the cost of decoding latents to images, by a model of one size."""
     source, dim = manifest.input, manifest.latent.dim if manifest.latent else 1
     return cost_of_rows(images, dim, source.channels * (source.height or 1) * (source.width or 1), batcher)
 
 
 def _pixels(file: ImageFile, limits: InputLimits) -> int:
-    """Return the pixels of a file; without a size in its header, as many as its bytes may hold."""
+    """Return the number of pixels of a file; if its header has no size, the most that its bytes can hold."""
     header = file.header
     if header.pixels is not None or header.kind is None:
         return header.pixels or 0
@@ -105,10 +105,10 @@ def _pixels(file: ImageFile, limits: InputLimits) -> int:
 
 
 def _numbers(header: Header, manifest: Manifest, *, scale: int, is_luma_only: bool) -> int:
-    """Return the number of input values of the graph for a picture."""
+    """Return the number of input values of the graph for an image."""
     source = manifest.input
     if source.height is not None and source.width is not None:
         return header.images * source.channels * source.height * source.width
-    seen = seen_pixels(header.height or 1, header.width or 1, source, scale=scale)  # a sliver may grow much
+    seen = seen_pixels(header.height or 1, header.width or 1, source, scale=scale)  # slivers may grow much when padded
     planes = 3 if header.is_colour else 1
     return header.images * seen * (1 if is_luma_only else max(source.channels, planes))

@@ -21,7 +21,7 @@ _SMALL_LATENT = 1024  # bytes
 
 @dataclass
 class Decode(OneJob):
-    """z -> x_hat: an image per latent; several come as a ZIP of files or as one array."""
+    """z -> x_hat: one image per latent; several as a ZIP archive or array."""
 
     data: bytes
     manifest: Manifest
@@ -32,11 +32,11 @@ class Decode(OneJob):
 
     @property
     def is_small(self) -> bool:
-        """One latent or a few."""
+        """Whether the body holds only a few latents."""
         return len(self.data) <= _SMALL_LATENT
 
     def prepare(self) -> NDArray[np.float32]:
-        assert self.manifest.latent is not None  # noqa: S101  the manifest has it wherever it has the task
+        assert self.manifest.latent is not None  # noqa: S101  required in a manifest with the task
         manifest, limits, dim = self.manifest, self.limits, self.manifest.latent.dim
         if self.data.startswith(NPY_MAGIC):
             z, self.is_single = read_npy_latents(self.data, dim=dim, max_latents=limits.max_images)

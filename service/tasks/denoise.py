@@ -1,4 +1,4 @@
-"""/denoise: by a model of one size as a single job, by one of any size as a restoration."""
+"""/denoise: a single job for a model of one size, a `Restoration` for a model of any size."""
 
 from dataclasses import dataclass, field, replace
 
@@ -21,7 +21,7 @@ from service.tasks.work import FileWork
 
 @dataclass
 class Denoise(ImageInput):
-    """x -> x_hat: the clean image at the size, mode and depth of the sent one, by a model of one size."""
+    """x -> x_hat: the denoised image in the size, mode and depth of the input, by a model of one size."""
 
     options: Options = field(default_factory=Options)
 
@@ -63,7 +63,7 @@ def denoiser(
     *,
     options: Options,
 ) -> FileWork:
-    """Return the work that denoises one file with this model."""
+    """Return the work that denoises one file with a model."""
     if manifest.input.height is None:
         return Restoration(file, manifest, limits, accept, options)
     return Denoise(file, manifest, limits, accept, options)

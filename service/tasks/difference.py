@@ -1,4 +1,4 @@
-"""How much the answers of two versions to one file differ: by score and verdict, or by PSNR."""
+"""Compare the answers of two versions to one file: by score and verdict, or by PSNR."""
 
 import math
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from service.media_types import JSON_TYPE
 from service.tasks.answer import Answer
 from service.tasks.image_input import read_image
 
-COMPARED: frozenset[Task] = frozenset({"denoise", "enhance", "anomaly"})  # what a candidate and a shadow may do
-_SAME_DB = 100.0  # PSNR of equal pictures, which has no number
+COMPARED: frozenset[Task] = frozenset({"denoise", "enhance", "anomaly"})  # tasks that support candidates and shadows
+_SAME_DB = 100.0  # reported for equal images, whose PSNR is infinite
 
 Verdict = Mapping[str, Any]
 
 
 def verdicts_of(answer: Answer) -> list[Verdict]:
-    """Return the verdicts in an answer of `/anomaly`: `score` and `verdict` of each image; none of a bare map."""
+    """Return `score` and `verdict` of each image in an answer of `/anomaly`; none for an array of maps."""
     found: Any = orjson.loads(answer.content) if answer.media_type == JSON_TYPE else answer.value
     if not isinstance(found, dict):
         return []
@@ -31,16 +31,16 @@ def verdicts_of(answer: Answer) -> list[Verdict]:
 
 
 def psnr_of(answer: Answer, other: Answer, form: Form, limits: InputLimits) -> float:
-    """Return the PSNR between two answers that are pictures or arrays of one size, in dB; at most 100.
+    """Return the PSNR between two answers in dB, at most 100. Both are images or arrays of one size.
 
     Args:
-        answer: What was answered.
-        other: What another version would have answered.
-        form: How the values of the sent file were laid out: those of the answers are, too.
-        limits: On the size of a picture.
+        answer: The answer that was sent.
+        other: The answer of the other version.
+        form: Layout of the values in the request, and so in the answers.
+        limits: Limits of image sizes.
 
     Raises:
-        RequestError: One of them cannot be read again.
+        RequestError: An answer cannot be decoded.
     """
     first, second = (read_image(ImageFile.of(each.content, form), limits) for each in (answer, other))
     channels = max(first.channels, second.channels)

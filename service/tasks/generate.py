@@ -1,4 +1,4 @@
-"""Images out of the fitted prior: a seed to noise, noise to the `generate` graph, and its images to an answer."""
+"""/generate as a job: draw noise from a seed, and images from the noise by the `generate` graph."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -18,43 +18,50 @@ from service.models.job import Inputs, Outputs
 from service.tasks.answer import Answer, draw, draw_one, image_offers
 from service.tasks.work import OneJob
 
-_NOISE, _LABELS = 0, 1  # streams of one seed: asking for a label does not change the noise
+_NOISE, _LABELS = 0, 1  # random streams of a seed: the choice of labels does not affect the noise
 
 
 Look = Literal["images", "sheet"]
 
 
 class GenerateBody(BaseModel):
-    """What to draw."""
+    """Options of a request to draw images."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    count: Annotated[int, Field(ge=1, description="Images; at most the setting max_images")] = 1
+    count: Annotated[int, Field(ge=1, description="Number of images; the limit is the setting max_images")] = 1
     seed: Annotated[
-        int | None, Field(ge=0, lt=2**53, description="The same seed draws the same images; a new one if null")
+        int | None,
+        Field(ge=0, lt=2**53, description="Random seed: equal seeds draw equal images; a new one if null"),
     ] = None
     temperature: Annotated[
-        float, Field(ge=0, le=4, description="1 draws as in training, less is more ordinary, more is stranger")
+        float,
+        Field(
+            ge=0,
+            le=4,
+            description="Scale of the noise: 1 as in training, less is more typical, more is more varied",
+        ),
     ] = 1.0
     label: Annotated[
-        str | None, Field(max_length=100, description="What each image shall show; as frequent as in training if null")
+        str | None,
+        Field(max_length=100, description="Label of all images; as frequent as in training if null"),
     ] = None
 
 
 @dataclass
 class Draw(OneJob):
-    """Some images of one model, as a job for a `Batcher`.
+    """Draw images from a model, as a job for a `Batcher`.
 
-    The batcher of `generate` runs one image at a time (`model.py`), so neither the other images of a request nor those
-    of other requests change a bit of an image: it depends on the seed, its place, the temperature and the label.
+    An image depends only on the seed, its index, the temperature and the label: the batcher of `generate` runs one
+    image at a time (`model.py`), so that neither its batch nor other requests change a bit of it.
 
     Args:
-        body: What is wanted.
-        seed: Seed of everything that is random here.
+        body: Options of the request.
+        seed: Random seed.
         manifest: Manifest of a model with the task.
-        limits: On images and pixels.
-        accept: The header.
-        view: The images, or one sheet of all.
+        limits: Limits of images and pixels.
+        accept: The `Accept` header.
+        view: Whether to answer with separate images or one sheet.
     """
 
     body: GenerateBody
@@ -68,13 +75,13 @@ class Draw(OneJob):
 
     @property
     def is_small(self) -> bool:
-        """One image is; it is as large as the model makes it."""
+        """Whether it is a single image."""
         return self.body.count == 1
 
     def prepare(self) -> Inputs:
-        """Return noise (count, D), and the label of each image where the model wants labels."""
+        """Return noise (count, D), and for models with labels the label of each image, (count,)."""
         count, generate = self.body.count, self.manifest.generate
-        assert generate is not None  # noqa: S101  the manifest has it wherever it has the task
+        assert generate is not None  # noqa: S101  required in a manifest with the task
         refuse_too_many(count, self.manifest, self.limits)
         self.labels = choose_labels(self.body.label, count, generate, seed=self.seed, model=self.manifest.name)
         sheet = Sheet.of(self.manifest, count, columns_for(count)) if self.view == "sheet" else None
@@ -85,7 +92,7 @@ class Draw(OneJob):
         return (e,) if self.labels is None else (e, self.labels.astype(np.float32))
 
     def finish(self, outputs: Outputs) -> Answer:
-        """Return the images."""
+        """Return the drawn images."""
         x_hat = np.clip(outputs[0], 0.0, 1.0)
         if self.view == "sheet":
             return draw_one(draw_sheet(x_hat, columns_for(len(x_hat))), self.media_type)
@@ -106,15 +113,13 @@ def draw_noise(count: int, dim: int, *, seed: int) -> NDArray[np.float32]:
 def choose_labels(
     label: str | None, count: int, generate: Generate, *, seed: int, model: str
 ) -> NDArray[np.int64] | None:
-    """Choose the label of each image, as an index.
-
-    The one label that was asked for, or each as often as in training.
+    """Choose the label of each image: the requested one, or labels with the frequencies of training.
 
     Returns:
-        (count,), or None if the model knows no labels.
+        Indices of labels, (count,), or None for a model without labels.
 
     Raises:
-        InvalidParameter: The label is none of the model's.
+        InvalidParameter: The model does not have the requested label.
     """
     labels = generate.labels
     if label is not None and label not in labels:
@@ -130,10 +135,10 @@ def choose_labels(
 
 
 def refuse_too_many(count: int, manifest: Manifest, limits: InputLimits) -> None:
-    """Raise an error if one request asks for too many images.
+    """Check the number of images to draw.
 
     Raises:
-        TooManyImages, TooManyPixels: With the limit.
+        TooManyImages, TooManyPixels: The images exceed a limit.
     """
     if count > limits.max_images:
         raise TooManyImages(f"{count} images were requested, the limit is {limits.max_images} (setting max_images)")

@@ -1,4 +1,4 @@
-"""What tasks on images of one size share: a file to the model's rows, and its results to an answer."""
+"""The input of tasks on images: read a file, fit it to the model, and wrap results as an answer."""
 
 import math
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def read_image(file: ImageFile, limits: InputLimits) -> Image:
     """Read the image of a file, or the images of an array.
 
     Raises:
-        RequestError: It cannot be read, or is too large.
+        RequestError: The file cannot be read, or exceeds a limit.
     """
     if file.header.kind == "NPY":
         return read_npy_image(file.data, max_pixels=limits.max_pixels, max_images=limits.max_images, form=file.form)
@@ -41,7 +41,7 @@ def read_image(file: ImageFile, limits: InputLimits) -> Image:
 
 @dataclass
 class ImageInput(OneJob):
-    """What every image task does first: read the file, bring it to the model's channels and size."""
+    """Base of tasks that read one file and fit it to the model's channels and size."""
 
     file: ImageFile
     manifest: Manifest
@@ -50,17 +50,17 @@ class ImageInput(OneJob):
     image: Image = field(init=False)
     placement: Placement = field(init=False)
     media_type: str = field(init=False)
-    end: float = field(default_factory=deadline, init=False)  # on the monotonic clock
+    end: float = field(default_factory=deadline, init=False)  # deadline, on the monotonic clock
 
     is_tiled: ClassVar[bool] = False
 
     def cost(self, files: Sequence[ImageFile], batcher: Batcher) -> Cost:
-        """Return the cost of files that get the same work as this one."""
+        """Return the cost of files with the same options as this one."""
         return cost_of_pictures(files, self.manifest, batcher, self.limits)
 
     @property
     def is_small(self) -> bool:
-        """An array of 16 KiB, or a PNG of 64 KiB whose header says 128x128, at most. Others may grow when decoded."""
+        """Whether it is an array of at most 16 KiB, or a PNG of at most 64 KiB and 128x128 pixels."""
         kind, size = self.file.header.kind, len(self.file.data)
         if kind == "NPY":
             return size <= _SMALL_ARRAY
@@ -77,12 +77,12 @@ class ImageInput(OneJob):
                 f"{count} x {plan.canvas_width}x{plan.canvas_height} pixels reach the model after "
                 f"{plan.description}; the limit is {limits.max_pixels} (setting max_pixels)"
             )
-        if self.image.values.size > _SMALL_IMAGE:  # to floats takes longer than to decode
+        if self.image.values.size > _SMALL_IMAGE:  # decoding took time, and the conversion takes more
             check_deadline(self.end)
         return plan.place(self.image.pixels(spec.channels))
 
     def head(self) -> dict[str, object]:
-        """Return the first members of a JSON answer."""
+        """Return the common members of a JSON answer: model, version, and any resizing."""
         head: dict[str, object] = {"model": self.manifest.name, "version": self.manifest.version}
         return head if self.placement.description is None else {**head, "resize": self.placement.description}
 

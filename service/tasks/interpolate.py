@@ -1,4 +1,4 @@
-"""Pictures on the way from one latent to another."""
+"""/interpolate as a job: images between two latents."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -26,21 +26,21 @@ Vector = NDArray[np.float32]
 Way = Literal["linear", "spherical"]
 View = Literal["strip", "frames", "animation"]
 
-_PARALLEL = 1e-6  # of the sine of the angle: less than float32 can tell apart
+_PARALLEL = 1e-6  # smallest sine of an angle: float32 cannot resolve less
 
 
 @dataclass
 class Interpolate(OneJob):
-    """Decodes the latents between two, as a job for the `Batcher` of `decode`.
+    """Decode the latents between two, as a job for the `Batcher` of `decode`.
 
     Args:
-        ends: Two latents: (2, D), or the body that they came in.
-        steps: Images, with both ends.
-        way: Straight, or along an arc.
+        ends: Two latents, (2, D), or the body that contains them.
+        steps: Number of images, including both ends.
+        way: Whether to interpolate linearly or along an arc.
         manifest: Manifest of a model that decodes.
-        limits: On images and pixels.
-        accept: The header.
-        view: What the answer looks like; by `accept` alone if None.
+        limits: Limits of images and pixels.
+        accept: The `Accept` header.
+        view: Layout of the answer; None to choose by `accept` alone.
     """
 
     ends: bytes | Vector
@@ -54,12 +54,12 @@ class Interpolate(OneJob):
 
     @property
     def is_small(self) -> bool:
-        """Several images never are."""
+        """Never: there are several images."""
         return False
 
     def prepare(self) -> Vector:
         """Return the latents, (steps, D)."""
-        assert self.manifest.latent is not None  # noqa: S101  the manifest has it wherever it has the task
+        assert self.manifest.latent is not None  # noqa: S101  required in a manifest with the task
         first, last = self._read(self.ends) if isinstance(self.ends, bytes) else self.ends
         refuse_too_many(self.steps, self.manifest, self.limits)
         strip = image_types(Sheet.of(self.manifest, self.steps, self.steps).blank())
@@ -85,7 +85,7 @@ class Interpolate(OneJob):
         return z
 
     def finish(self, outputs: Outputs) -> Answer:
-        """Return the images on the way."""
+        """Return the interpolated images."""
         x_hat = np.clip(outputs[0], 0.0, 1.0)
         if self.media_type in {ZIP_TYPE, NPY_TYPE}:
             return draw(x_hat, self.media_type, is_single=False)
@@ -106,13 +106,13 @@ def spherical(first: Vector, last: Vector, t: NDArray[np.float64], latent: Laten
     through the empty middle. The arc is around the mean of the training latents, in units of their deviations.
 
     Raises:
-        InvalidLatent: The two are opposite, so that there is no one arc.
+        InvalidLatent: The latents are opposite, so the arc is not unique.
     """
     mean, std = np.array(latent.mean), np.array(latent.std)
     std = np.where(std > 0, std, 1.0)
     u, v = (first - mean) / std, (last - mean) / std
     lengths = float(np.linalg.norm(u)) * float(np.linalg.norm(v))
-    cosine = float(u @ v) / lengths if lengths > 0 else 1.0  # from the mean itself, the way is straight
+    cosine = float(u @ v) / lengths if lengths > 0 else 1.0  # interpolate linearly from the mean itself
     angle = float(np.arccos(np.clip(cosine, -1.0, 1.0)))
     if np.sin(angle) > _PARALLEL:
         a, b = np.sin((1 - t) * angle) / np.sin(angle), np.sin(t * angle) / np.sin(angle)
@@ -123,7 +123,7 @@ def spherical(first: Vector, last: Vector, t: NDArray[np.float64], latent: Laten
             "the two latents are opposite each other, so no arc leads from one to the other; use linear"
         )
     z: Vector = ((a[:, None] * u + b[:, None] * v) * std + mean).astype(np.float32)
-    z[0], z[-1] = first, last  # the ends as they were sent, to the last bit
+    z[0], z[-1] = first, last  # the ends are exact
     return z
 
 

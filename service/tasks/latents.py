@@ -1,4 +1,4 @@
-"""Latents of a request: NPY or JSON to an array (N, dim)."""
+"""Read latents of a request, NPY or JSON, to an array (N, dim)."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from service.images.npy import NPY_MAGIC, peek, read_header, read_values, shown_
 def count_latents(data: bytes, *, at_most: int) -> int:
     """Estimate the number of latents in a body, from 1 to `at_most`.
 
-    For the queue, before anything is read properly: cheap, and exact for sound data.
+    For admission, before the body is parsed: cheap, and exact for valid bodies.
     """
     if data.startswith(NPY_MAGIC):
         shape = peek(data).shape
@@ -24,10 +24,15 @@ def count_latents(data: bytes, *, at_most: int) -> int:
 
 
 def read_npy_latents(data: bytes, *, dim: int, max_latents: int) -> tuple[NDArray[np.float32], bool]:
-    """Read latents (N, dim) from an NPY file (dim,) or (N, dim), float32. Also return whether it is a single one.
+    """Read latents from an NPY file, float32, (dim,) or (N, dim).
+
+    Returns:
+        The latents, (N, dim), and whether the file has the shape (dim,).
 
     Raises:
-        InvalidArray, InvalidLatent, TooManyImages: The message names the fault.
+        InvalidArray: The file is invalid or not float32.
+        InvalidLatent: The shape is wrong, or a value is not finite.
+        TooManyImages: There are more than `max_latents`.
     """
     dtype, shape, is_fortran, start = read_header(data)
     if dtype.newbyteorder("=") != np.float32:
@@ -40,20 +45,24 @@ def read_npy_latents(data: bytes, *, dim: int, max_latents: int) -> tuple[NDArra
     return _finite_latents(z), len(shape) == 1
 
 
-_ENCODE_HEAD = {"model", "version", "resize", "source"}  # what an answer of /encode says beside its latents
+_ENCODE_HEAD = {"model", "version", "resize", "source"}  # members of an answer of /encode other than its latents
 
 
 def read_json_latents(
     data: bytes, *, dim: int, max_latents: int, model: str, version: int
 ) -> tuple[NDArray[np.float32], bool]:
-    """Read latents (N, dim) from `{"latent": [...]}` or `{"latents": [[...], ...]}`. Also return whether the former.
+    """Read latents from `{"latent": [...]}` or `{"latents": [[...], ...]}`.
 
-    The whole answer of `/encode` will do, too: its `model` and `version` must then be those given here, since one
-    model's latents mean nothing to another.
+    A whole answer of `/encode` is accepted, too. Its `model` and `version` must be those given here, since latents are
+    specific to a model version.
+
+    Returns:
+        The latents, (N, dim), and whether the body has a single `latent`.
 
     Raises:
-        MalformedBody: It is no JSON. NaN, lone surrogates and nesting beyond any use are not JSON here.
-        InvalidLatent, TooManyImages: The message names the fault.
+        MalformedBody: The body is not JSON. NaN, lone surrogates and excessive nesting are rejected, too.
+        InvalidLatent: The latents have the wrong length or type, or belong to another model version.
+        TooManyImages: There are more than `max_latents`.
     """
     latents, is_single, made_by = _open_document(parse_json(data))
     if (made_by.get("model", model), made_by.get("version", version)) != (model, version):
@@ -73,7 +82,7 @@ def read_json_latents(
 
 
 def _open_document(document: Any) -> tuple[list[Any], bool, dict[Any, Any]]:  # noqa: ANN401  JSON
-    """Return the latents of a document, whether it holds just one, and what else it says."""
+    """Return the latents of a document, whether it is a single one, and the other members."""
     match document:
         case {"latent": list() as latent, **others} if others.keys() <= _ENCODE_HEAD:
             return [latent], True, others

@@ -1,4 +1,4 @@
-"""Which planes of a picture go through a graph, and how its result becomes a picture again."""
+"""Split an image into the planes that a graph takes, and join the planes of its result."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,52 +10,52 @@ from service.contract.colour import FROM_YCC, TO_YCC
 from service.images.image import Image, Pixels, Values, grey
 from service.images.resize import resample
 
-Inner = tuple[slice, slice, slice]  # of planes of the result: what a tile answers for
+Inner = tuple[slice, slice, slice]  # of planes of the result: the tile without its halo
 
 
 @dataclass(frozen=True)
 class Part:
-    """A window of one picture.
+    """A window of one image.
 
     Attributes:
-        values: (1, C, h, w), as they were sent.
-        alpha: (h, w), where it is part of the result; else None.
+        values: Values of the request, (1, C, h, w).
+        alpha: Opacity, (h, w), if the result includes it; else None.
     """
 
     values: Values
     alpha: NDArray[np.uint8] | None = None
 
     def pixels(self, channels: int) -> Pixels:
-        """Return the pixels as a model with that many channels gets them, (1, channels, h, w)."""
+        """Return the pixels for a model with this many channels, (1, channels, h, w)."""
         return Image(self.values).pixels(channels)
 
     @property
     def alpha_plane(self) -> Pixels:
-        """The alpha in [0, 1], (1, h, w); (0, h, w) if the result has none."""
+        """Opacity in [0, 1], (1, h, w); (0, h, w) if the result does not include it."""
         if self.alpha is None:
             return np.empty((0, *self.values.shape[2:]), np.float32)
         return np.divide(self.alpha, np.float32(255), dtype=np.float32)[None]
 
 
 class Planes(Protocol):
-    """One way of pictures through a graph."""
+    """A way to run images through a graph."""
 
     def split(self, part: Part) -> Pixels:
         """Return the graph's input, (N, C, h, w)."""
 
     def join(self, x_hat: Pixels, part: Part, inner: Inner, scale: int) -> Pixels:
-        """Return the planes of the result, (C, h, w), with the alpha behind them.
+        """Return the planes of the result, (C, h, w), followed by any alpha.
 
         Args:
-            x_hat: What the graph made of `split(part)`, `scale` times as high and wide.
-            part: The same part.
-            inner: What to take of it.
-            scale: How much larger the result is.
+            x_hat: Output of the graph for `split(part)`, enlarged by `scale`.
+            part: The window.
+            inner: Slices of the result to return.
+            scale: Factor by which the graph enlarges.
         """
 
 
 class ColourPlanes:
-    """For graphs of colour: all channels at once. Grey pictures come out grey; an alpha is resampled beside them."""
+    """For graphs of colour: all channels at once. Grey images stay grey, and an alpha is resampled."""
 
     def split(self, part: Part) -> Pixels:
         return part.pixels(3)
@@ -68,7 +68,7 @@ class ColourPlanes:
 
 
 class SinglePlanes:
-    """For graphs of one channel: every channel, and an alpha, as a picture of its own."""
+    """For graphs of one channel: each channel, and an alpha, runs as a separate image."""
 
     def split(self, part: Part) -> Pixels:
         return np.concatenate([part.pixels(part.values.shape[1])[0], part.alpha_plane])[:, None]
@@ -79,7 +79,7 @@ class SinglePlanes:
 
 
 class LumaPlanes:
-    """For graphs of luma: colour is resampled, as eyes see little of it; an alpha goes through the graph as well."""
+    """For graphs of luma: luma and any alpha run, and chroma, which eyes resolve less, is resampled."""
 
     def split(self, part: Part) -> Pixels:
         x = part.pixels(3)[0]
@@ -94,7 +94,7 @@ class LumaPlanes:
 
 
 def planes_for(*, model_channels: int, channels: int, is_luma_only: bool) -> Planes:
-    """Choose how a picture with `channels` (1 or 3) passes through a graph with `model_channels`."""
+    """Choose the planes for an image with `channels` (1 or 3) and a graph with `model_channels`."""
     if model_channels == 3:
         return ColourPlanes()
     return LumaPlanes() if is_luma_only and channels == 3 else SinglePlanes()

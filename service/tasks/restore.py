@@ -1,4 +1,4 @@
-"""Pictures of any size through a graph: read once, run tile by tile, written once."""
+"""Restore images of any size: read once, run tile by tile, write once."""
 
 import asyncio
 import math
@@ -43,7 +43,7 @@ class Options:
 
 @dataclass
 class Restoration:
-    """One file for /denoise or /enhance by a model that takes any size."""
+    """Restore one file for /denoise or /enhance, by a model of any size."""
 
     is_tiled: ClassVar[bool] = True
 
@@ -62,17 +62,17 @@ class Restoration:
 
     @property
     def scale(self) -> int:
-        """Enlargement of the result."""
+        """Factor by which the result is enlarged."""
         return self.manifest.enhance.scale if self.is_enhance and self.manifest.enhance else 1
 
     @property
     def enlarged_alpha(self) -> NDArray[np.uint8] | None:
-        """The alpha to enlarge; None without enlargement."""
+        """The alpha to enlarge; None if nothing is enlarged."""
         return self.image.alpha if self.is_enhance else None
 
     @property
     def passes(self) -> int:
-        """Number of passes per pixel: one, or one per orientation."""
+        """Number of runs per pixel: one, or one per orientation."""
         return ORIENTATIONS if self.options.thorough else 1
 
     @property
@@ -87,7 +87,7 @@ class Restoration:
         return self.manifest.noise is not None and not self.is_enhance
 
     def cost(self, files: Sequence[ImageFile], batcher: Batcher) -> Cost:
-        """Return the cost of files that get the same work as this one."""
+        """Return the cost of files with the same options as this one."""
         return cost_of_pictures(
             files,
             self.manifest,
@@ -100,7 +100,7 @@ class Restoration:
         )
 
     async def run(self, batcher: Batcher) -> Answer:
-        """Return the restored picture. Reading and writing happen in a thread, tiles in the batcher's.
+        """Return the restored image. It is read and written in a thread, and tiles run in the batcher's.
 
         Raises:
             RequestError: The file cannot be read, or a tile fails.
@@ -108,7 +108,7 @@ class Restoration:
         await asyncio.to_thread(self.read)
         tiles = list(self.tiles())
         expect(len(tiles) * self.passes)
-        for tile in tiles:  # one at a time: others get in between, and memory is that of one
+        for tile in tiles:  # one at a time, so that other requests run in between and memory is bounded
             while not tile.is_done:
                 await batcher.answer(tile)
                 advance()
@@ -121,7 +121,7 @@ class Restoration:
         self.image = image if self.options.metadata == "keep" else replace(image, exif=None)
         count, (height, width) = len(image.values), image.size
         cell = self.manifest.input.multiple_of
-        padded = -(-height // cell) * cell * (-(-width // cell) * cell)  # a sliver may grow much
+        padded = -(-height // cell) * cell * (-(-width // cell) * cell)  # slivers may grow much when padded
         if count * padded * scale**2 > limits.max_pixels:
             raise TooManyPixels(
                 f"the answer would have {count} x {width * scale}x{height * scale} pixels, with sides padded to "
@@ -146,7 +146,7 @@ class Restoration:
                 yield Tile(self, number, rows, columns)
 
     def write(self) -> Answer:
-        """Return the answer, once all tiles have run."""
+        """Return the answer after all tiles have run."""
         sigma = self._found() if self.takes_sigma else None
         image, alpha = self.image, self.image.alpha
         if self.enlarged_alpha is not None:
@@ -177,7 +177,7 @@ class Restoration:
         return self.options.sigma
 
     def _found(self) -> float:
-        """Return the noise level of the first image: the one told, or the RMS of what the graph removed unasked."""
+        """Return the noise level of the first image: the input of the graph, or the RMS of the removed noise."""
         told = self.sigmas[0]
         return told if told >= 0 else SIGMA_UNIT * math.sqrt(self.removed / math.prod(self.result.shape[1:]))
 
@@ -189,10 +189,10 @@ class Restoration:
 
 @dataclass
 class Tile:
-    """A job, submitted until it is done: one part of one image of a restoration.
+    """A job for one tile of one image of a restoration, submitted until it is done.
 
-    It runs once for every orientation of a `thorough` restoration, and for every plane where one fills an inference:
-    other requests get in between.
+    It runs once for each orientation of a `thorough` restoration, and once for each plane if one fills an inference,
+    so that other requests run in between.
     """
 
     whole: Restoration
@@ -207,11 +207,11 @@ class Tile:
 
     @property
     def is_done(self) -> bool:
-        """Whether this tile is finished."""
+        """Whether all runs of this tile are done."""
         return self.ran == self.whole.passes * self.groups
 
     def prepare(self) -> Inputs:
-        """Return the window as the model sees it, and the noise level where it asks."""
+        """Return the window for the graph, and the noise level if the graph takes it."""
         whole = self.whole
         x = padded_window(whole.planes.split(self._part()), self.rows, self.columns, *whole.image.size)
         together = max(1, UNTILED_PIXELS // math.prod(x.shape[2:]))
@@ -223,7 +223,7 @@ class Tile:
         return window, np.full(len(window), whole.sigmas[self.number], np.float32)
 
     def finish(self, outputs: Outputs) -> None:
-        """Write this tile into the result: the mean of all orientations, once they have run."""
+        """Add a run. After the last one, write the mean of all orientations to the result."""
         whole, s = self.whole, self.whole.scale
         orientation, group = divmod(self.ran, self.groups)
         self.totals[group] = self.totals.get(group, np.float32(0)) + upright(outputs[0], orientation)
@@ -257,5 +257,5 @@ class Tile:
 
 
 def _shape_only(values: Values, height: int, width: int) -> Values:
-    """Return an array of that size and kind that takes no memory."""
+    """Return an array of this size and dtype that takes no memory."""
     return np.broadcast_to(np.zeros(1, values.dtype), (len(values), values.shape[1], height, width))

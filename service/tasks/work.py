@@ -1,4 +1,4 @@
-"""What every task is to an endpoint: work that a graph's batcher does, with an answer at its end."""
+"""The interface of tasks to endpoints: work for the batcher of a graph, which results in an answer."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
@@ -12,38 +12,38 @@ from service.tasks.cost import Cost
 
 
 class Work(Protocol):
-    """One file of a request, or all of them, on their way to an answer."""
+    """The work on one file of a request, or on all of them."""
 
     async def run(self, batcher: Batcher) -> Answer:
-        """Return the answer.
+        """Do the work and return the answer.
 
         Raises:
-            RequestError: With what is wrong with the input.
+            RequestError: The input is at fault.
         """
 
 
 class FileWork(Work, Protocol):
-    """The work on one file of a request, beside others of the same kind.
+    """The work on one file of a request.
 
     Attributes:
-        is_tiled: It holds a whole picture while its tiles run, so files of a request go one after another.
+        is_tiled: Whether it holds a whole image while its tiles run. Files of a request then run one after another.
     """
 
     is_tiled: ClassVar[bool]
 
     def cost(self, files: Sequence[ImageFile], batcher: Batcher) -> Cost:
-        """Return the cost of files that get the same work as this one.
+        """Return the cost of files with the same options as this one.
 
         Raises:
-            TooManyPixels: Together they have more pixels than one file may have.
+            TooManyPixels: The files together exceed `max_pixels`.
         """
 
 
 class OneJob:
-    """Work that is a single job of the batcher. Work on pictures of any size is many: one a tile."""
+    """Base of work that is a single job. Work on images of any size has one job per tile."""
 
     async def run(self: Job[Answer], batcher: Batcher) -> Answer:
-        """Return the answer of this job."""
+        """Run this job and return its answer."""
         expect(1)
         answer = await batcher.answer(self)
         advance()

@@ -1,8 +1,8 @@
-"""What the service counts about itself, in plain Python: an increment costs a tenth of a microsecond, nothing waits.
+"""Metrics of the service, in plain Python and without locks: an increment costs a tenth of a microsecond.
 
-    Meters  ->  state() of this worker  ->  metrics.py: all workers' states together, as Prometheus reads them
+    Meters  ->  State of this worker  ->  sum of all workers (`together`)  ->  text for Prometheus (`api/prometheus.py`)
 
-Only the event loop writes here. What a batch costs is measured in its thread and recorded when it comes back.
+Only the event loop writes here. The cost of a batch is measured in its thread and recorded in the loop afterwards.
 """
 
 import math
@@ -20,23 +20,23 @@ from service.telemetry.tracing import Tracer
 Kind = Literal["counter", "gauge", "histogram"]
 
 _WIDE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-# Every graph has five histograms, and each bucket is a line of 80 bytes: no finer than somebody looks.
+# Every graph has five histograms, and each bucket is a line of 80 bytes, so buckets are coarse.
 _FINE_S = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _DECADES_S = (0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
 _BATCH = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0)
-# Scores of any model: powers of ten and the square roots between them.
+# Anomaly scores have a different scale for each model: powers of ten, and halfway between them.
 _SCORES = tuple(float(f"{10 ** (half / 2):.3g}") for half in range(-12, 7))
 _PSNR_DB = (10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 60.0)
 
 RECENT_SCORES = 500
 
-OTHER = "other"  # label values are bounded: what strangers make up counts as one
-MAX_LABEL_SETS = 48  # of a family whose labels are names that people give: further ones count as `other`
+OTHER = "other"  # label values are bounded: values that clients invent count as one
+MAX_LABEL_SETS = 48  # per family with names given by users as labels; further names count as `other`
 
 
 @dataclass(frozen=True)
 class Family:
-    """A metric: its kind, what it says, its labels, and for a histogram the upper bounds of its buckets."""
+    """A metric: kind, help text, labels, and the upper bounds of the buckets of a histogram."""
 
     kind: Kind
     help: str
@@ -48,51 +48,51 @@ _GRAPH = ("model", "task")
 _ALIAS = ("model", "alias")
 FAMILIES: dict[str, Family] = {
     "hourglass_requests": Family(
-        "counter", "Requests by route, method and status; 499: the client left.", ("route", "method", "status")
+        "counter", "Requests by route, method and status; 499: the client disconnected.", ("route", "method", "status")
     ),
     "hourglass_request_seconds": Family(
-        "histogram", "From the end of a request's headers to the end of its answer, seconds.", ("route",), _WIDE_S
+        "histogram", "Time from the end of the headers to the end of the answer, seconds.", ("route",), _WIDE_S
     ),
-    "hourglass_failures": Family("counter", "Problems by their code; one per file where several were sent.", ("code",)),
-    "hourglass_images": Family("counter", "Images, or latents, that a graph has run on.", _GRAPH),
-    "hourglass_failed_files": Family("counter", "Files whose answer was a problem, after the queue.", _GRAPH),
-    "hourglass_queue_seconds": Family("histogram", "What a file waited for its batch, seconds.", _GRAPH, _FINE_S),
-    "hourglass_decode_seconds": Family("histogram", "Reading the files of a batch, seconds.", _GRAPH, _DECADES_S),
-    "hourglass_compute_seconds": Family("histogram", "One inference, seconds.", _GRAPH, _FINE_S),
-    "hourglass_encode_seconds": Family("histogram", "Making the answers of a batch, seconds.", _GRAPH, _DECADES_S),
+    "hourglass_failures": Family("counter", "Errors by code; one per file if a request has several.", ("code",)),
+    "hourglass_images": Family("counter", "Images or latents that a graph has processed.", _GRAPH),
+    "hourglass_failed_files": Family("counter", "Files that failed after the queue.", _GRAPH),
+    "hourglass_queue_seconds": Family("histogram", "Time of a file in the queue, seconds.", _GRAPH, _FINE_S),
+    "hourglass_decode_seconds": Family("histogram", "Decoding time of a batch, seconds.", _GRAPH, _DECADES_S),
+    "hourglass_compute_seconds": Family("histogram", "Time of one inference, seconds.", _GRAPH, _FINE_S),
+    "hourglass_encode_seconds": Family("histogram", "Encoding time of a batch, seconds.", _GRAPH, _DECADES_S),
     "hourglass_batch_images": Family("histogram", "Images in one inference.", _GRAPH, _BATCH),
     "hourglass_anomaly_score": Family("histogram", "Anomaly scores returned.", ("model",), _SCORES),
     "hourglass_alias_requests": Family(
-        "counter", "Requests to an alias that a candidate could answer, by who did.", (*_ALIAS, "role")
+        "counter", "Requests to an alias with a candidate, by the role that answered.", (*_ALIAS, "role")
     ),
     "hourglass_shadow_requests": Family(
-        "counter", "Requests that a shadow was to see: compared, dropped, failed.", (*_ALIAS, "outcome")
+        "counter", "Requests to an alias with a shadow: compared, dropped, failed.", (*_ALIAS, "outcome")
     ),
     "hourglass_shadow_verdicts": Family(
-        "counter", "Images by their verdict, and that of the shadow.", (*_ALIAS, "verdict", "shadow")
+        "counter", "Images by verdict, and by verdict of the shadow.", (*_ALIAS, "verdict", "shadow")
     ),
     "hourglass_shadow_score_difference": Family(
-        "histogram", "Distance between the score and that of the shadow.", _ALIAS, _SCORES
+        "histogram", "Absolute difference between the score and the shadow's.", _ALIAS, _SCORES
     ),
     "hourglass_shadow_psnr_db": Family(
-        "histogram", "PSNR between the answer and that of the shadow, dB; 100 where they are equal.", _ALIAS, _PSNR_DB
+        "histogram", "PSNR between the answer and the shadow's, dB; 100 if they are equal.", _ALIAS, _PSNR_DB
     ),
     "hourglass_jobs": Family("counter", "Jobs that left a worker: done, failed, cancelled, given back.", ("outcome",)),
-    "hourglass_queue_images": Family("gauge", "Images taken and not yet answered.", ()),
-    "hourglass_queue_limit_images": Family("gauge", "The most there may be of them: max_queue_images per worker.", ()),
-    "hourglass_held_bytes": Family("gauge", "Bodies, decoded pictures and answers that are not sent yet.", ()),
-    "hourglass_held_limit_bytes": Family("gauge", "The most they may take: max_memory_bytes per worker.", ()),
-    "hourglass_expected_seconds": Family("gauge", "CPU time that the requests inside are expected to need.", ()),
+    "hourglass_queue_images": Family("gauge", "Images admitted and not yet answered.", ()),
+    "hourglass_queue_limit_images": Family("gauge", "Limit of these images: max_queue_images per worker.", ()),
+    "hourglass_held_bytes": Family("gauge", "Memory of bodies, decoded images and unsent answers, bytes.", ()),
+    "hourglass_held_limit_bytes": Family("gauge", "Limit of this memory: max_memory_bytes per worker, bytes.", ()),
+    "hourglass_expected_seconds": Family("gauge", "CPU time that admitted requests are expected to need, seconds.", ()),
     "hourglass_cache_requests": Family(
-        "counter", "Requests with one file, by whether an answer was kept.", ("result",)
+        "counter", "Requests with one file, by result of the answer cache.", ("result",)
     ),
-    "hourglass_cache_bytes": Family("gauge", "Answers that are kept for the next such request, bytes.", ()),
+    "hourglass_cache_bytes": Family("gauge", "Size of the answer cache, bytes.", ()),
     "process_cpu_seconds": Family("counter", "CPU time of a worker, user and system, seconds.", ("worker",)),
     "process_resident_memory_bytes": Family("gauge", "Memory of a worker, bytes.", ("worker",)),
     "process_virtual_memory_bytes": Family("gauge", "Address space of a worker, bytes.", ("worker",)),
-    "process_start_time_seconds": Family("gauge", "When a worker was started, seconds since 1970.", ("worker",)),
+    "process_start_time_seconds": Family("gauge", "Start time of a worker, seconds since 1970.", ("worker",)),
     "process_open_fds": Family("gauge", "Open files and connections of a worker.", ("worker",)),
-    "process_max_fds": Family("gauge", "The most there may be of them.", ("worker",)),
+    "process_max_fds": Family("gauge", "Limit of process_open_fds.", ("worker",)),
 }
 
 # (family, *values of its labels)
@@ -101,7 +101,7 @@ Key = tuple[str, ...]
 
 @dataclass
 class Histogram:
-    """How many values fell into each bucket, the last one without a bound, and their sum."""
+    """Number of values in each bucket, the last one without an upper bound, and the sum of all values."""
 
     bounds: tuple[float, ...]
     counts: list[int] = field(default_factory=list)
@@ -118,12 +118,12 @@ class Histogram:
 
 @dataclass
 class State:
-    """Everything that one worker, or all of them, have counted. Made of JSON's types, but for the keys.
+    """All metrics of one worker, or their sum over all workers. Of JSON types, except for the keys.
 
     Attributes:
-        values: Counters and gauges.
-        histograms: Counts of each bucket, and the sum.
-        scores: The latest anomaly scores by "model/version".
+        values: Values of counters and gauges.
+        histograms: Bucket counts and sum of each histogram.
+        scores: Latest anomaly scores by model label, `name/version`.
     """
 
     values: dict[Key, float] = field(default_factory=dict)
@@ -131,17 +131,21 @@ class State:
     scores: dict[str, list[float]] = field(default_factory=dict)
 
 
-# When a file came, by `perf_counter`, and where its request is in a trace.
+# Arrival of a file, in seconds by `perf_counter`, and the span context of its request.
 Origin = tuple[float, Context | None]
 
 
 @dataclass
 class Spent:
-    """What one batch cost in its thread, seconds; its start is by `perf_counter`.
+    """Cost of one batch in its thread.
 
     Attributes:
-        runs: Images and seconds of each inference.
-        failed: How many files got a problem.
+        started_at: Start, in seconds by `perf_counter`.
+        decode_s: Decoding time, in seconds.
+        encode_s: Encoding time, in seconds.
+        runs: Number of images and seconds of each inference.
+        scores: Anomaly scores of the images.
+        failed: Number of files that failed.
     """
 
     started_at: float = 0.0
@@ -153,7 +157,7 @@ class Spent:
 
 
 class GraphMeter:
-    """The figures of one model's task. Versions of a model count together; their scores are kept apart."""
+    """Metrics of one task of a model. Versions of a model are counted together, except for their scores."""
 
     def __init__(self, meters: "Meters", model: str, version: int, task: str) -> None:
         self.has_scores = task == "anomaly"
@@ -172,17 +176,17 @@ class GraphMeter:
             self._recent = meters.scores.setdefault(f"{model}/{version}", deque(maxlen=RECENT_SCORES))
 
     def came(self) -> Origin:
-        """Note that a file has arrived, now and in its trace."""
+        """Return the origin of a file that arrives now."""
         return time.perf_counter(), None if self._tracer is None else self._tracer.here()
 
     def waited(self, origins: Sequence[Origin]) -> None:
-        """Count the files of a batch that have left the queue."""
+        """Record the queue time of the files of a batch, which starts now."""
         now = time.perf_counter()
         for came_at, _ in origins:
             self._queue.observe(now - came_at)
 
     def record(self, spent: Spent, origins: Sequence[Origin]) -> None:
-        """Count a batch that is done; its files came from `origins`."""
+        """Record the cost of a finished batch of files with these origins."""
         self._decode.observe(spent.decode_s)
         self._encode.observe(spent.encode_s)
         if spent.failed:
@@ -206,8 +210,8 @@ class Meters:
     """All counters of one worker.
 
     Args:
-        before: What an earlier worker in this one's place had counted: counters never fall.
-        tracer: Makes spans of batches; None makes none.
+        before: State of the earlier worker in this place, so that counters never fall.
+        tracer: Records spans of batches, if given.
     """
 
     def __init__(self, before: State | None = None, tracer: Tracer | None = None) -> None:
@@ -216,12 +220,12 @@ class Meters:
         self.values: Counter[Key] = Counter()
         self.histograms: dict[Key, Histogram] = {}
         self.scores: dict[str, deque[float]] = {}
-        self._answers: dict[tuple[str, str, int], Histogram] = {}  # both families of requests in one
+        self._answers: dict[tuple[str, str, int], Histogram] = {}  # counts and durations of requests in one
         self._label_sets: defaultdict[str, set[Key]] = defaultdict(set)
         for key, value in before.values.items():
             family = FAMILIES.get(key[0])
             if family is not None and family.kind == "counter" and "worker" not in family.labels:
-                self.values[self.key(*key)] += value  # type: ignore[assignment]  # whole numbers, as this class counts
+                self.values[self.key(*key)] += value  # type: ignore[assignment]  # counters are integers here
         for key, (counts, total) in before.histograms.items():
             histogram = self.histogram(*key)
             histogram.counts, histogram.sum = list(counts), total
@@ -231,9 +235,9 @@ class Meters:
         return self.histograms.setdefault(self.key(family, *labels), Histogram(FAMILIES[family].bounds))
 
     def key(self, family: str, *labels: str) -> Key:
-        """Return where a family counts what has these labels: as `other`, if it has met too many of them.
+        """Return the key of a metric with these labels; the labels become `other` if the family has too many.
 
-        Routes, methods, statuses and codes are those of the service, and bounded by themselves.
+        Routes, methods, statuses and codes come from the service, so their number is bounded.
         """
         known, key = self._label_sets[family], (family, *labels)
         if key not in known:
@@ -243,7 +247,7 @@ class Meters:
         return key
 
     def count(self, family: str, *labels: str) -> None:
-        """Count one more with these labels."""
+        """Increment the counter with these labels."""
         self.values[self.key(family, *labels)] += 1
 
     def graph(self, model: str, version: int, task: str) -> GraphMeter:
@@ -271,8 +275,8 @@ class Meters:
         """Return a snapshot of all counters.
 
         Args:
-            gauges: Figures that are looked up and not counted.
-            live: "model/version" of those whose scores are still of interest; the others are forgotten.
+            gauges: Current values of all gauges.
+            live: Labels of the live models; scores of other models are dropped.
         """
         for label in self.scores.keys() - set(live):
             del self.scores[label]

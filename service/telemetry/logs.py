@@ -1,4 +1,4 @@
-"""Log lines on standard error: as text, or as JSON for machines that collect them. None holds what a user sent."""
+"""Log lines on standard error, as text or JSON. They never contain data of users."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ import orjson
 
 from service.settings import Settings
 
-# Of a record, what `extra=` has put there for the JSON; the text says it in its message.
+# Fields that `extra=` adds to JSON lines; text lines have them in their message.
 FIELDS = (
     *("request_id", "trace_id", "method", "route", "status", "seconds", "problem"),
     *("key", "model", "version", "pixels", "verdict"),
@@ -17,7 +17,7 @@ FIELDS = (
 
 
 def start_logging(settings: Settings) -> None:
-    """Lines of the chosen level and above, warnings of libraries among them, go to standard error."""
+    """Log to standard error from the chosen level on, including warnings of libraries."""
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if settings.log_format == "json" else text)
@@ -26,7 +26,7 @@ def start_logging(settings: Settings) -> None:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per line: time, level, logger, message, and the fields that a record has."""
+    """Format records as one JSON object per line: time, level, logger, message, and any of `FIELDS`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -44,6 +44,6 @@ class JsonLines(logging.Formatter):
 def _json(line: dict[str, object]) -> str:
     try:
         return orjson.dumps(line, default=str).decode()
-    except orjson.JSONEncodeError:  # lone surrogates, out of someone's file name
+    except orjson.JSONEncodeError:  # lone surrogates, as in file names
         clean = {name: str(value).encode("utf-8", "backslashreplace").decode() for name, value in line.items()}
         return orjson.dumps(clean).decode()

@@ -1,7 +1,7 @@
-"""Where several workers put down what each has counted, so that any of them can answer for all.
+"""Share counters between workers, so that any of them can answer a scrape for all.
 
-Every worker has a place in a directory that the supervisor made, and writes its whole state there: every second, and
-before it answers a scrape. A worker that takes the place of a dead one continues with the counts of that one.
+Every worker writes its state to its file in a directory of the supervisor: every second, and before it answers a
+scrape. A worker that replaces a dead one continues with its counts.
 """
 
 import contextlib
@@ -19,32 +19,32 @@ PERIOD_S = 1.0
 
 
 @dataclass(frozen=True)
-class Board:
-    """Shared files with the counts of all workers, one per worker.
+class SharedCounters:
+    """Files with the counters of all workers, one for each.
 
     Args:
-        directory: Shared by the workers; None if there is only one.
-        place: From 0.
+        directory: Directory shared by the workers; None if there is only one.
+        place: Number of this worker, from 0.
     """
 
     directory: Path | None = None
     place: int = 0
 
     def read_own(self) -> State | None:
-        """Read the counts that an earlier worker in this place has written, if any."""
+        """Read the state that an earlier worker in this place has written; None if there is none."""
         return _read(self._path(self.place)) if self.directory is not None else None
 
     def share(self, state: State) -> State:
-        """Write the state of this worker, and return those of all."""
+        """Write the state of this worker and return the sum over all workers."""
         if self.directory is None:
             return state
         path = self._path(self.place)
         hidden = path.with_suffix(".new")
         try:
-            self.directory.mkdir(mode=0o700, exist_ok=True)  # something may have swept it away
+            self.directory.mkdir(mode=0o700, exist_ok=True)  # a cleaner of temporary files may have removed it
             hidden.write_bytes(_to_json(state))
             hidden.replace(path)
-        except OSError as error:  # the disk is full: this worker can still answer for itself
+        except OSError as error:  # the disk may be full: this worker can still report its own state
             log.warning("the counters of this worker cannot be shared: %s", error)
         others = [_read(other) for other in self.directory.glob("*.json") if other != path]
         return together([state, *(other for other in others if other is not None)])
@@ -65,7 +65,7 @@ def _to_json(state: State) -> bytes:
 
 
 def _read(path: Path) -> State | None:
-    # Its worker has not written yet; or the file was swept away, or is half there.
+    # The file may not be written yet, or removed, or incomplete.
     with contextlib.suppress(OSError, orjson.JSONDecodeError, KeyError):
         document = orjson.loads(path.read_bytes())
         return State(

@@ -1,8 +1,8 @@
-"""OpenTelemetry spans for what a request goes through in its batch. Off unless the standard variables turn it on.
+"""OpenTelemetry spans of the stages of a batch. Off unless the standard variables enable it.
 
 POST /denoise                    FastAPI's own span, a child of the caller's `traceparent`
-├── queue                        from being read to the start of its batch
-├── decode, run, encode          of the whole batch, so of every file in it
+├── queue                        from the end of its body to the start of its batch
+├── decode, run, encode          of the whole batch
 """
 
 import importlib
@@ -19,19 +19,19 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 
 
 def is_wanted(environ: Mapping[str, str]) -> bool:
-    """Return whether the standard variables name a collector, and do not turn the exporter or all of it off.
+    """Return whether the standard environment variables name a collector and do not disable tracing.
 
     Raises:
-        TracingUnavailable: They do, and what sends spans there is not installed.
+        TracingUnavailable: They do, but the exporter is not installed.
     """
     is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
     if is_off or not any(environ.get(name) for name in _ENDPOINTS):
         return False
     try:
-        importlib.import_module(_EXPORTER)  # which FastAPI will use; only here, for it takes its time
+        importlib.import_module(_EXPORTER)  # FastAPI uses it; imported here because it is slow to import
     except ImportError as error:
         raise TracingUnavailable(
-            "OTEL_EXPORTER_OTLP_ENDPOINT names a collector, but nothing that sends spans is installed: "
+            "OTEL_EXPORTER_OTLP_ENDPOINT names a collector, but the exporter is not installed: "
             "`pip install 'hourglass-service[tracing]'`, or unset it"
         ) from error
     return True
@@ -59,9 +59,9 @@ class Tracer:
         """Record the spans of a finished batch.
 
         Args:
-            origins: When each file came, by `perf_counter`, and where its request is in a trace.
-            started_at: Start of the batch, by `perf_counter`.
-            stages: Seconds of each stage, one after the other.
+            origins: Arrival of each file, in seconds by `perf_counter`, and the span context of its request.
+            started_at: Start of the batch, in seconds by `perf_counter`.
+            stages: Duration of each stage in seconds, in order.
             attributes: Attributes of every span.
         """
         to_epoch_ns = time.time_ns() - time.perf_counter_ns()

@@ -212,7 +212,7 @@ def test_an_alias_is_made_used_rolled_back_and_deleted(hourglass: Hourglass, ima
     assert repr(made) == "<Alias toy@prod: version 1>"
     with pytest.raises(NotFound, match="it has 1"):
         hourglass.set_alias("toy", "prod", 1, candidate=2, share=0.1)
-    with pytest.raises(Problem, match="no version to go back to"):
+    with pytest.raises(Problem, match="nor a previous version"):
         hourglass.roll_back("toy", "prod")
     hourglass.delete_alias("toy", "prod")
     assert hourglass.aliases("toy") == []

@@ -127,7 +127,7 @@ def test_a_collection_that_an_alias_makes_keeps_to_that_version(client: TestClie
         ("prior@prod", 404, "alias-not-found", "it has none"),
         ("nothing@prod", 404, "model-not-found", "live models: prior, toy"),
         ("toy@", 404, "alias-not-found", "no alias ''"),
-        ("toy@prod&version=1", 422, "invalid-parameter", "names a version already"),
+        ("toy@prod&version=1", 422, "invalid-parameter", "already names a version"),
     ],
 )
 def test_an_unknown_alias_is_answered_with_those_that_there_are(
@@ -148,9 +148,9 @@ def test_an_unknown_alias_is_answered_with_those_that_there_are(
         ({"version": 9}, 404, "it has 1, 2, 3"),
         ({"version": 1, "candidate": 9, "share": 0.5}, 404, "it has 1, 2, 3"),
         ({"version": 1, "shadow": 9}, 404, "it has 1, 2, 3"),
-        ({"version": 1, "candidate": 2}, 422, "candidate and share come together"),
-        ({"version": 1, "share": 0.5}, 422, "candidate and share come together"),
-        ({"version": 1, "candidate": 1, "share": 0.5}, 422, "other versions"),
+        ({"version": 1, "candidate": 2}, 422, "candidate and share must be given together"),
+        ({"version": 1, "share": 0.5}, 422, "candidate and share must be given together"),
+        ({"version": 1, "candidate": 1, "share": 0.5}, 422, "must differ from version"),
         ({"version": 1, "candidate": 2, "share": 1.5}, 422, "share"),
         ({"version": "new"}, 422, "version"),
         ({"version": 1, "weight": 1}, 422, "weight"),

@@ -161,7 +161,7 @@ def test_a_worker_that_hangs_is_replaced(models: Path) -> None:
         os.kill(victim, signal.SIGSTOP)
         process.wait_for_servers(3)
 
-        assert "no sign of life" in "".join(process.lines)
+        assert "no heartbeat" in "".join(process.lines)
         until(lambda: not is_alive(victim))
 
 

@@ -14,7 +14,7 @@ from service.api.app import App
 from service.api.prometheus import LEAST_SCORES
 from service.tasks.anomaly.drift import drift, drift_by_chance
 from service.telemetry.counters import FAMILIES, MAX_LABEL_SETS, Histogram, Meters, Spent, State
-from service.telemetry.multiprocess import Board
+from service.telemetry.multiprocess import SharedCounters
 from tests.service.conftest import MakeClient
 from tests.service.files import png, to_npy
 from tests.service.rawclient import RawClient, get, post
@@ -306,12 +306,12 @@ def test_any_worker_answers_for_all_and_counters_survive_a_worker(models_dir: Pa
 @pytest.mark.parametrize("is_swept", [True, False])
 def test_counters_that_cannot_be_shared_are_still_told(tmp_path: Path, is_swept: bool) -> None:
     place = tmp_path / "counters"
-    board, state = Board(place, 0), State({("hourglass_queue_images",): 3.0}, {}, {})
+    shared, state = SharedCounters(place, 0), State({("hourglass_queue_images",): 3.0}, {}, {})
     if not is_swept:
         place.write_bytes(b"")  # no folder can be here, as on a disk that is full
 
-    assert board.share(state).values == state.values
-    assert (board.read_own() is not None) == is_swept
+    assert shared.share(state).values == state.values
+    assert (shared.read_own() is not None) == is_swept
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}"])
@@ -320,4 +320,4 @@ def test_counters_that_are_half_there_are_left_out(tmp_path: Path, content: byte
 
     state = State({("hourglass_queue_images",): 3.0}, {}, {})
 
-    assert Board(tmp_path, 0).share(state).values == state.values
+    assert SharedCounters(tmp_path, 0).share(state).values == state.values

@@ -274,7 +274,7 @@ def test_auto_takes_negative_numbers_and_a_flat_picture() -> None:
         (np.array([[-3.0, 1.0]], np.float32), 1.0, "data_range=auto"),
         (np.array([[0.0, np.nan]], np.float32), "auto", "nan_to_num"),
         (np.array([[0.0, np.inf]], np.float32), 1.0, "nan_to_num"),
-        (np.array([[0, 5]], np.int16), None, "say data_range"),
+        (np.array([[0, 5]], np.int16), None, "give data_range"),
         (np.array([[True, False]]), "auto", "floats or integers"),
         (np.array([[1j]]), 1.0, "floats or integers"),
     ],

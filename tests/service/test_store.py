@@ -221,7 +221,7 @@ def test_connections_that_the_server_has_ended_are_opened_again(postgres_url: st
 def test_a_database_without_room_says_so_and_lives_on(tmp_path: Path) -> None:
     with contextlib.closing(open_store(f"sqlite:///{tmp_path / 'items.db'}")) as store:
         store.put("c", ENCODER, [item("a", 1)], BOUNDS)
-        with resource_limit(64 * 1024), pytest.raises(StoreUnavailable, match="is there room"):
+        with resource_limit(64 * 1024), pytest.raises(StoreUnavailable, match="check free space"):
             store.put(
                 "c", ENCODER, [Item(str(i), vector(i), metadata={"text": "x" * 8000}) for i in range(100)], BOUNDS
             )

@@ -1,12 +1,12 @@
-"""Where collections are kept: one small interface, `Store`, and the databases behind it.
+"""Storage of collections: the interface `Store`, and the databases that implement it.
 
     open_store("sqlite:///collections/items.db")     one file, for any number of processes on one machine
     open_store("postgresql://host/name")             for many machines; needs the extension pgvector
 
-The queue of jobs lies in the same PostgreSQL database, or in an SQLite file of its own beside the collections, so that
-large results hold up nobody who searches.
+The job queue is in the same PostgreSQL database. With SQLite it has a separate file, so that large results do not delay
+searches.
 
-A database is imported when it is opened: a service with SQLite whose collections and jobs nobody asks for loads none.
+A driver is imported when its database is opened, so a service that uses neither collections nor jobs loads none.
 """
 
 from collections.abc import Collection as Names
@@ -26,8 +26,8 @@ from service.collections.store.trainings import Trainings
 
 Vector = NDArray[np.float32]
 
-MAX_DIM = 8192  # of sqlite-vec
-MAX_NEIGHBOURS = 1000  # sqlite-vec answers with 4096 at most
+MAX_DIM = 8192  # limit of sqlite-vec
+MAX_NEIGHBOURS = 1000  # the limit of sqlite-vec is 4096
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Encoder:
     """The encoder of a collection. Vectors of different encoders cannot be compared.
 
     Attributes:
-        model, version: Of the model.
-        sha256: Of its encode graph: a version that was replaced in place is another.
-        dim: Numbers in a vector.
+        model, version: Name and version of the model.
+        sha256: Digest of its encode graph, to detect a version that was replaced in place.
+        dim: Length of a vector.
     """
 
     model: str
@@ -47,18 +47,20 @@ class Encoder:
 
     @property
     def label(self) -> str:
-        """`<model>/<version>`, as in the header X-Model."""
+        """Model label, `<model>/<version>`, as in the header X-Model."""
         return f"{self.model}/{self.version}"
 
 
 @dataclass(frozen=True)
 class Collection:
-    """A collection with its encoder and number of items.
+    """A collection, without its items.
 
     Attributes:
-        items: How many it has.
-        changes: Grows with every item that is put or removed.
-        created: UTC, ISO 8601.
+        name: Name of the collection.
+        encoder: Encoder of its vectors.
+        items: Number of items.
+        changes: Number of items put or removed so far.
+        created: Time of creation, UTC, ISO 8601.
     """
 
     name: str
@@ -70,7 +72,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a collection: its vector, (D,), label and metadata."""
+    """An item of a collection: vector (D,), label and metadata."""
 
     id: str
     vector: Vector
@@ -80,7 +82,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Entry:
-    """An item without its vector. `updated` is UTC, ISO 8601."""
+    """An item without its vector. `updated` is the time of its last change, UTC, ISO 8601."""
 
     id: str
     label: str | None
@@ -90,7 +92,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """An item near a vector. `distance` is Euclidean."""
+    """An item near a query vector, with their Euclidean distance."""
 
     id: str
     distance: float
@@ -100,7 +102,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Limits from the settings: collections, items per collection, bytes of all collections."""
+    """Limits from the settings: number of collections, items per collection, bytes of all collections."""
 
     max_collections: int
     max_items: int
@@ -110,12 +112,12 @@ class Bounds:
 class Store(Protocol):
     """A database of collections. Every method is one transaction, blocks, and may be called from any thread.
 
-    Once `put` has returned, every process sees the item, also after a crash. All methods raise `StoreUnavailable`
-    where the database does not answer, and `CollectionNotFound` for a name that is none unless they say otherwise.
+    Once `put` has returned, every process sees the items, also after a crash. All methods raise `StoreUnavailable` if
+    the database does not answer. Unless stated otherwise, they raise `CollectionNotFound` for a missing collection.
     """
 
     def collections(self) -> list[Collection]:
-        """Return all collections by name, except those under construction."""
+        """Return all collections, sorted by name, except those under construction."""
 
     def collection(self, name: str) -> Collection:
         """Return a collection."""
@@ -124,11 +126,11 @@ class Store(Protocol):
         """Add or replace items; create the collection if it is missing.
 
         Returns:
-            How many are new.
+            The number of new items.
 
         Raises:
             ModelConflict: The collection has vectors of another encoder.
-            CollectionFull: There would be more items or collections than the bounds allow. Nothing was put.
+            CollectionFull: The items exceed `bounds`. Nothing was stored.
         """
 
     def get(self, name: str, item_id: str) -> tuple[Item, str]:
@@ -146,19 +148,19 @@ class Store(Protocol):
         """
 
     def entries(self, name: str, *, after: str, limit: int) -> list[Entry]:
-        """Return items whose ids come after `after` in the order of their UTF-8 bytes."""
+        """Return up to `limit` items whose ids follow `after`, ordered by the UTF-8 bytes of the ids."""
 
     def known(self, name: str, ids: Names[str]) -> set[str]:
-        """Return those of the ids that the collection has; empty if the collection is missing."""
+        """Return the ids that exist in the collection; an empty set if the collection is missing."""
 
     def drop(self, name: str) -> None:
         """Remove a collection with all its items."""
 
     def replace(self, name: str, new: str, *, changes: int) -> bool:
-        """Replace the collection `name` by the collection `new`.
+        """Rename the collection `new` to `name`, replacing the old one.
 
         Returns:
-            False, and nothing was done, if `name` has changed since it had that many `changes`.
+            False if `Collection.changes` of `name` is no longer `changes`. Nothing is replaced then.
         """
 
     def search(self, name: str, vector: Vector, *, k: int, is_labelled: bool = False) -> list[Neighbour]:
@@ -166,7 +168,7 @@ class Store(Protocol):
 
     @property
     def feedback(self) -> Feedback:
-        """The pictures of the feedback."""
+        """The images of the feedback."""
 
     @property
     def trainings(self) -> Trainings:
@@ -177,11 +179,11 @@ class Store(Protocol):
         """The aliases of model versions."""
 
     def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
 
 
 def building(name: str) -> str:
-    """Return the name of the collection under construction that will replace this one. Clients cannot use it."""
+    """Return the name of the collection that is built to replace this one. Clients cannot use such names."""
     return f"{name}~new"
 
 
@@ -189,7 +191,7 @@ def open_store(url: str) -> Store:
     """Open the database of a `collections_url`.
 
     Raises:
-        StoreUnavailable: Its package is not installed, or it cannot be opened.
+        StoreUnavailable: The driver is not installed, or the database cannot be opened.
     """
     if (path := collections_file_of(url)) is not None:
         from service.collections.store.sqlite import SqliteStore  # noqa: PLC0415
@@ -204,7 +206,7 @@ def open_jobs(url: str) -> JobQueue:
     """Open the job queue of a `collections_url`.
 
     Raises:
-        StoreUnavailable: Its package is not installed, or it cannot be opened.
+        StoreUnavailable: The driver is not installed, or the database cannot be opened.
     """
     if (path := jobs_file_of(url)) is not None:
         from service.collections.store.sqlite_jobs import open_queue  # noqa: PLC0415
@@ -222,5 +224,5 @@ def jobs_file_of(url: str) -> Path | None:
 
 
 def collections_file_of(url: str) -> Path | None:
-    """Return the file of the collections; None if a server has them."""
+    """Return the file of the collections; None for a database server."""
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None

@@ -1,6 +1,6 @@
 """Aliases of model versions: one table, the same in every database."""
 
-# ruff: noqa: S608  what is put into SQL here are constants
+# ruff: noqa: S608  only constants are formatted into SQL
 
 from dataclasses import replace
 
@@ -13,11 +13,11 @@ _COLUMNS = "model, name, version, candidate, share, shadow, former, updated"
 
 
 class AliasTable:
-    """The table. Every method is one transaction, and blocks.
+    """The table of aliases. Every method is one transaction, and blocks.
 
     Args:
-        transaction: Runs work in the database; transactions of this table go one after another.
-        table: Its name there.
+        transaction: Runs work in a transaction; those of this table are serialised.
+        table: Name of the table.
     """
 
     def __init__(self, transaction: Transaction, *, table: str) -> None:
@@ -30,11 +30,11 @@ class AliasTable:
         self._run = with_tables(transaction, schema)
 
     def all(self) -> list[Alias]:
-        """Return the aliases of all models, by model and name."""
+        """Return the aliases of all models, sorted by model and name."""
         return self._run(lambda ask: [Alias(*row) for row in ask(f"{self._select} ORDER BY model, name")])
 
     def get(self, model: str, name: str) -> Alias:
-        """Return one of them.
+        """Return an alias.
 
         Raises:
             AliasNotFound: The alias is missing.
@@ -42,13 +42,13 @@ class AliasTable:
         return self._run(lambda ask: self._find(ask, model, name))
 
     def put(self, alias: Alias) -> tuple[Alias, bool]:
-        """Let an alias mean this. `former` becomes the version that it named, if that was another one.
+        """Create or replace an alias. If its version changes, `former` becomes the previous one.
 
         Returns:
-            The alias as it is kept, and whether it is new.
+            The stored alias, and whether it is new.
 
         Raises:
-            TooManyAliases: The model has as many as it may have.
+            TooManyAliases: The model already has `MAX_ALIASES`.
         """
 
         def put(ask: Ask) -> tuple[Alias, bool]:
@@ -66,7 +66,7 @@ class AliasTable:
     def roll_back(self, model: str, name: str) -> Alias:
         """Remove the candidate; without one, return to the previous version. Remove a shadow in either case.
 
-        The alias then has no previous version, so that a repeated call cannot go two steps back.
+        The alias then has no previous version, so that a repeated call does not go back two steps.
 
         Raises:
             AliasNotFound: The alias is missing.
@@ -77,8 +77,8 @@ class AliasTable:
             old = self._find(ask, model, name)
             if old.candidate is None and old.former is None:
                 raise NoFormerVersion(
-                    f"alias {shown(name)} of model {shown(model)} names version {old.version}, has no candidate and no "
-                    "version to go back to; PUT the version that it should name"
+                    f"alias {shown(name)} of model {shown(model)} names version {old.version} and has neither a "
+                    "candidate nor a previous version; PUT the version that it should name"
                 )
             version = old.version if old.candidate is not None else old.former or old.version
             return self._write(ask, Alias(model, name, version))

@@ -1,10 +1,10 @@
-"""Pictures that people called fine or a defect, with what they said: one table, the same in every database.
+"""Feedback: images that users labelled as normal or defective. One table, the same in every database.
 
-The databases differ in how a transaction is made and in the name of a type; `SqliteStore` and `PostgresStore` hand
-both over. Transactions of this table go one after another, since each may change how many bytes are left.
+Databases differ in their transactions and in the name of a type; `SqliteStore` and `PostgresStore` pass both.
+Transactions of this table are serialised, as each may change the number of bytes that are left.
 """
 
-# ruff: noqa: S608  what is put into SQL here are constants
+# ruff: noqa: S608  only constants are formatted into SQL
 
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -16,20 +16,20 @@ from service.errors import FeedbackFull, FeedbackNotFound, shown
 T = TypeVar("T")
 Opinion = Literal["fine", "defect"]
 
-OVERHEAD_BYTES = 1024  # of a row and its indices, generously
+OVERHEAD_BYTES = 1024  # upper bound of a row and its index entries
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with an opinion on it.
+    """An image with the verdict of a user.
 
     Attributes:
-        id: SHA-256 of the image file: an opinion on the same picture replaces the one before.
-        verdict: What a person says of it.
-        version: The model version whose verdict was seen.
-        who: A name, if one was given.
-        created: UTC, ISO 8601.
-        has_mask: Whether the defect was marked.
+        id: SHA-256 of the image file, so that a new verdict on the same image replaces the old one.
+        verdict: Verdict of the user.
+        version: Model version whose verdict the user saw.
+        who: Name of the user, if given.
+        created: Time of the verdict, UTC, ISO 8601.
+        has_mask: Whether the user marked the defect.
     """
 
     id: str
@@ -42,19 +42,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a picture, as they were sent."""
+    """The files of an image, unchanged, with the mask of its defect, if any."""
 
     image: bytes
     mask: bytes | None
 
 
 class Feedback:
-    """The table.
+    """The table of the feedback. Every method is one transaction, and blocks.
 
     Args:
-        transaction: Transaction of the database.
-        table: Its name there.
-        blob: What the database calls bytes.
+        transaction: Runs work in a transaction; those of this table are serialised.
+        table: Name of the table.
+        blob: Type of bytes in the database.
     """
 
     def __init__(self, transaction: Transaction, *, table: str, blob: str) -> None:
@@ -63,15 +63,15 @@ class Feedback:
             f"CREATE TABLE IF NOT EXISTS {table} (model TEXT NOT NULL, id TEXT NOT NULL, verdict TEXT NOT NULL, "
             "version INTEGER NOT NULL, who TEXT, created TEXT NOT NULL, bytes BIGINT NOT NULL, "
             f"image {blob} NOT NULL, mask {blob}, PRIMARY KEY (model, id))",
-            f"CREATE INDEX IF NOT EXISTS {table}_bytes ON {table} (bytes)",  # its sum is asked for with every picture
+            f"CREATE INDEX IF NOT EXISTS {table}_bytes ON {table} (bytes)",  # every new image needs its sum
         )
         self._run = with_tables(transaction, schema)
 
     def put(self, model: str, picture: Picture, files: Files, *, max_bytes: int) -> None:
-        """Store a picture, replacing an earlier opinion on it.
+        """Store an image, replacing an earlier verdict on it.
 
         Raises:
-            FeedbackFull: All pictures together would take more than `max_bytes`. Nothing was kept.
+            FeedbackFull: The images of all models would exceed `max_bytes`. Nothing was stored.
         """
         size = len(files.image) + len(files.mask or b"") + OVERHEAD_BYTES
 
@@ -93,7 +93,7 @@ class Feedback:
         self._run(put)
 
     def pictures(self, model: str) -> tuple[list[Picture], int]:
-        """Return the pictures of a model, newest first, and the bytes of the pictures of all models."""
+        """Return the images of a model, newest first, and the bytes of all images of all models."""
 
         def pictures(ask: Ask) -> tuple[list[Picture], int]:
             rows = ask(
@@ -110,17 +110,17 @@ class Feedback:
         return self._run(pictures)
 
     def files(self, model: str, picture_id: str) -> Files | None:
-        """Return the files of a picture; None if it was deleted."""
+        """Return the files of an image; None if it was deleted."""
         rows = self._run(
             lambda ask: ask(f"SELECT image, mask FROM {self._table} WHERE model = ? AND id = ?", model, picture_id)
         )
         return Files(bytes(rows[0][0]), None if rows[0][1] is None else bytes(rows[0][1])) if rows else None
 
     def remove(self, model: str, picture_id: str) -> None:
-        """Remove a picture.
+        """Remove an image.
 
         Raises:
-            FeedbackNotFound: The picture is missing.
+            FeedbackNotFound: The image is missing.
         """
 
         def remove(ask: Ask) -> None:
@@ -132,12 +132,12 @@ class Feedback:
         self._run(remove)
 
     def clear(self, model: str) -> None:
-        """Remove all pictures of a model."""
+        """Remove all images of a model."""
         self._run(lambda ask: ask(f"DELETE FROM {self._table} WHERE model = ?", model))
 
 
 def picture_of(picture_id: str, verdict: Opinion, version: int, who: str | None, *, has_mask: bool) -> Picture:
-    """Return a new picture with the current time."""
+    """Return an image with the current time."""
     return Picture(picture_id, verdict, version, who, now(), has_mask)
 
 

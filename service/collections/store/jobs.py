@@ -1,13 +1,13 @@
 """The queue of jobs: one table, the same in every database.
 
-    queued -> running -> done | failed          a job that is cancelled is gone
+    queued -> running -> done | failed          cancelling deletes a job
 
-A worker leases a job and says now and then that it is still there. A lease that runs out lets another worker take the
-job; what the first one then brings is refused. So a job is done once, or is said to have failed. Moments are those of
-the database's clock, as workers may run on several machines.
+A worker leases a job and renews the lease while it works. When a lease expires, another worker takes the job, and
+results of the first one are rejected. So every job is done once, or has failed. All times are those of the database's
+clock, as workers may run on several machines.
 """
 
-# ruff: noqa: S608  what is put into SQL here are constants
+# ruff: noqa: S608  only constants are formatted into SQL
 
 import secrets
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from service.errors import JobLost, JobNotDone, JobNotFound, JobsFull, RequestEr
 T = TypeVar("T")
 State = Literal["queued", "running", "done", "failed"]
 
-OVERHEAD_BYTES = 1024  # of a row and its indices, generously
+OVERHEAD_BYTES = 1024  # upper bound of a row and its index entries
 _COLUMNS = (
     "id, kind, state, owner, done, steps, attempts, created, ended, problem, webhook_state, "
     "CASE WHEN state = 'queued' THEN (SELECT count(*) FROM {table} other WHERE other.kind = {table}.kind "
@@ -30,14 +30,14 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Dialect:
-    """What differs between databases.
+    """SQL that differs between databases.
 
     Attributes:
         table: Name of the table.
-        blob: What bytes are called.
-        identity: The type of a column that counts rows.
-        now: The moment, seconds since 1970.
-        skip_locked: Ends a SELECT that leaves out rows which other workers are taking.
+        blob: Type of bytes.
+        identity: Type of an auto-incremented column.
+        now: Expression for the current time, seconds since 1970.
+        skip_locked: Clause of a SELECT that skips rows locked by other workers.
     """
 
     table: str
@@ -59,18 +59,18 @@ class Dialect:
             "webhook TEXT, webhook_state TEXT, webhook_tries INTEGER NOT NULL DEFAULT 0, webhook_at DOUBLE PRECISION)",
             f"CREATE INDEX IF NOT EXISTS {self.table}_waiting ON {self.table} (kind, state, number)",
             f"CREATE INDEX IF NOT EXISTS {self.table}_webhooks ON {self.table} (webhook_at)",
-            f"CREATE INDEX IF NOT EXISTS {self.table}_bytes ON {self.table} (bytes)",  # its sum is asked for often
+            f"CREATE INDEX IF NOT EXISTS {self.table}_bytes ON {self.table} (bytes)",  # its sum is needed often
         )
 
 
 @dataclass(frozen=True)
 class JobBounds:
-    """Limits of the queue: jobs, bytes, and how long ended jobs are kept.
+    """Limits of the queue.
 
     Attributes:
-        max_jobs: Most jobs.
-        max_bytes: Most bytes of their payloads and results.
-        keep_s: Seconds after its end that a job and its result are kept.
+        max_jobs: Largest number of jobs.
+        max_bytes: Largest size of all payloads and results, in bytes.
+        keep_s: Seconds until an ended job and its result are deleted.
     """
 
     max_jobs: int
@@ -83,13 +83,16 @@ class Job:
     """A job: its state, progress and attempts.
 
     Attributes:
-        owner: Who may see it; None for everyone who knows its id.
-        done, steps: Progress: steps that are done, of all that are known so far.
-        attempts: How many workers have begun it.
-        created, ended: Seconds since 1970.
-        problem: JSON, of one that has failed.
+        id: Random id.
+        kind: Kind of work, which selects the workers.
+        state: State of the job.
+        owner: Client that may access it; None for all clients that know its id.
+        done, steps: Steps that are done, and steps known so far.
+        attempts: Number of workers that have started it.
+        created, ended: Times in seconds since 1970.
+        problem: Problem document of a failed job, JSON.
         webhook_state: "waiting", "delivered" or "failed"; None without a webhook.
-        position: How many of its kind wait before it; None once it has left the queue.
+        position: Number of queued jobs of its kind ahead of it; None once it has left the queue.
     """
 
     id: str
@@ -113,7 +116,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Lease:
-    """A job leased to a worker. `token` identifies the lease."""
+    """A job leased to a worker. `token` identifies the lease, and `attempt` counts from 1."""
 
     id: str
     token: str
@@ -124,7 +127,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Call:
-    """A due call of a webhook; attempts count from 1."""
+    """A due call of a webhook. `attempt` counts from 1."""
 
     job: Job
     url: str
@@ -137,13 +140,13 @@ def new_id() -> str:
 
 
 class JobQueue:
-    """The table. Every method is one transaction, and blocks.
+    """The table of jobs. Every method is one transaction, and blocks.
 
     Args:
-        transaction: Runs some work in one transaction.
-        alone: The same, and no other one of this kind beside it: bounds are kept exactly.
-        dialect: What differs between databases.
-        close: Ends its connections.
+        transaction: Runs work in a transaction.
+        alone: Runs work in a serialised transaction, so that bounds are kept exactly.
+        dialect: SQL of the database.
+        close: Closes the connections.
     """
 
     def __init__(
@@ -170,12 +173,12 @@ class JobQueue:
         """Add a job at the end of the queue.
 
         Args:
-            kind: Which workers take it.
-            payload: What they need.
-            bounds: Of all jobs.
-            owner: Who may see it; None for everyone who knows its id.
-            webhook: URL that is told of its end.
-            max_attempts: Most workers that may begin it; after them it has failed.
+            kind: Kind of work, which selects the workers.
+            payload: Input of the work.
+            bounds: Limits of the queue.
+            owner: Client that may access it; None for all clients that know its id.
+            webhook: URL to call when the job ends.
+            max_attempts: Number of workers that may start it before it fails.
 
         Raises:
             JobsFull: The queue is full.
@@ -204,11 +207,7 @@ class JobQueue:
         return self._alone(submit)
 
     def lease(self, kind: str, *, lease_s: float) -> Lease | None:
-        """Lease the oldest job that is queued or whose lease has expired.
-
-        Returns:
-            None if there is none.
-        """
+        """Lease the oldest job that is queued or whose lease has expired; return None if there is none."""
 
         def lease(ask: Ask) -> Lease | None:
             while rows := ask(
@@ -234,7 +233,7 @@ class JobQueue:
         """Renew the lease of a job and store its progress.
 
         Returns:
-            False if it was cancelled, or another worker has it: this one must stop.
+            False if the job was cancelled or leased to another worker: this one must stop.
         """
         return bool(
             self._transaction(
@@ -247,12 +246,17 @@ class JobQueue:
         )
 
     def finish(self, lease: Lease, *, head: str, result: bytes, bounds: JobBounds, steps: int = 0) -> bool:
-        """Store the result of a job with its head (JSON) and the number of steps.
+        """Store the result of a job, or fail the job if the result exceeds the bounds.
 
-        Where there is no room for it, the job has failed, and says so.
+        Args:
+            lease: Lease of the job.
+            head: Status and headers of the result, JSON.
+            result: Body of the result.
+            bounds: Limits of the queue.
+            steps: Number of steps that were done.
 
         Returns:
-            False, and nothing was kept, if the job was cancelled or another worker has it.
+            False if the job was cancelled or leased to another worker. Nothing is stored then.
         """
 
         def finish(ask: Ask) -> bool:
@@ -264,7 +268,7 @@ class JobQueue:
             size = len(result) + OVERHEAD_BYTES
             if total - own[0][0] + size > bounds.max_bytes:
                 problem = _full(
-                    f"the result has {len(result)} bytes, which do not fit beside other jobs, the limit is "
+                    f"the result of {len(result)} bytes does not fit in addition to other jobs, the limit is "
                     f"{bounds.max_bytes} (setting max_jobs_bytes)"
                 )
                 return self._end(ask, "failed", _MINE, lease.id, lease.token, problem=problem)
@@ -284,12 +288,12 @@ class JobQueue:
         """Mark a job as failed, with a problem document (JSON).
 
         Returns:
-            False if the job was cancelled or another worker has it.
+            False if the job was cancelled or leased to another worker.
         """
         return self._transaction(lambda ask: self._end(ask, "failed", _MINE, lease.id, lease.token, problem=problem))
 
     def release(self, lease: Lease) -> None:
-        """Return a job that this worker cannot finish to the queue, from its start."""
+        """Return a job to the queue, to be started again by another worker."""
         self._transaction(
             lambda ask: ask(
                 f"UPDATE {self._table} SET state = 'queued', lease = NULL, attempts = attempts - 1 WHERE {_MINE}",
@@ -306,7 +310,7 @@ class JobQueue:
         return self._transaction(lambda ask: self._find(ask, job_id, owner))
 
     def result(self, job_id: str, owner: str | None = None) -> tuple[Job, str, bytes]:
-        """Return an ended job, the head of its result, and the result; both are empty if it has failed.
+        """Return an ended job, and the head (JSON) and body of its result; both are empty for a failed job.
 
         Raises:
             JobNotFound: The job is missing.
@@ -344,7 +348,7 @@ class JobQueue:
         self._transaction(lambda ask: self._expire(ask, bounds))
 
     def waiting(self, kind: str) -> tuple[int, int]:
-        """Return the numbers of queued and of running jobs of a kind."""
+        """Return the number of queued and of running jobs of a kind."""
 
         def waiting(ask: Ask) -> tuple[int, int]:
             rows = ask(f"SELECT state, count(*) FROM {self._table} WHERE kind = ? GROUP BY state", kind)
@@ -354,10 +358,10 @@ class JobQueue:
         return self._transaction(waiting)
 
     def call(self, *, pause_s: Callable[[int], float]) -> Call | None:
-        """Take the next due webhook call, and schedule a retry in case it is not confirmed.
+        """Return the next due webhook call, or None, and schedule its retry.
 
         Args:
-            pause_s: Seconds from an attempt, counted from 1, to the next.
+            pause_s: Returns the seconds between an attempt, counted from 1, and the next.
         """
 
         def call(ask: Ask) -> Call | None:
@@ -377,7 +381,7 @@ class JobQueue:
         return self._transaction(call)
 
     def called(self, job_id: str, state: Literal["delivered", "failed"]) -> None:
-        """Record the final result of a webhook."""
+        """Record the final state of a webhook, which cancels its retry."""
         self._transaction(
             lambda ask: ask(
                 f"UPDATE {self._table} SET webhook_at = NULL, webhook_state = ? WHERE id = ?", state, job_id

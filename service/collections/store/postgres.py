@@ -1,5 +1,5 @@
-# ruff: noqa: S608  what is put into SQL here are constants
-"""Collections in PostgreSQL, searched exactly by its extension pgvector: for services on many machines."""
+# ruff: noqa: S608  only constants are formatted into SQL
+"""Collections in PostgreSQL, with exact search by pgvector: for services on several machines."""
 
 import contextlib
 import threading
@@ -30,7 +30,7 @@ from service.errors import CollectionNotFound, StoreUnavailable, reason_of
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-# The vectors of all collections lie in one table, of any length each. Ids sort by their bytes, as in SQLite.
+# One table holds the vectors of all collections, of any length. Ids sort by their bytes, as in SQLite.
 _SCHEMA = """
 CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE IF NOT EXISTS hourglass_collections (
@@ -58,9 +58,9 @@ _JOBS = Dialect(
     now="extract(epoch FROM clock_timestamp())::float8",
     skip_locked="FOR UPDATE SKIP LOCKED",
 )
-_FEEDBACK_LOCK = 7103442  # so that transactions of the feedback go one after another
-_JOBS_LOCK = 7103443  # the same for those that ask how many bytes the jobs take
-_LOCK = 7103441  # so that one process makes the tables, or a new collection; any number that others do not use
+_FEEDBACK_LOCK = 7103442  # serialises transactions of the feedback
+_JOBS_LOCK = 7103443  # serialises transactions that depend on the bytes of all jobs
+_LOCK = 7103441  # serialises the creation of tables and collections; an arbitrary number
 _SELECT = "SELECT number, name, model, version, sha256, dim, items, changes, created FROM hourglass_collections"
 _CONNECT_S = 5
 _OPTIONS = "-c statement_timeout=30000 -c lock_timeout=5000"  # milliseconds
@@ -69,14 +69,14 @@ _OPTIONS = "-c statement_timeout=30000 -c lock_timeout=5000"  # milliseconds
 class PostgresStore:
     """A `Store` in a PostgreSQL database; its tables begin with `hourglass_`.
 
-    Each thread has a connection of its own. One that has broken is opened again: once within a call, as the server may
-    have been restarted, and then with every call.
+    Each thread has its own connection. A broken connection is opened again once within a call, as the server may have
+    been restarted, and otherwise by the next call.
 
     Args:
-        url: postgresql://USER:PASSWORD@HOST:PORT/NAME
+        url: URL of the database, `postgresql://USER:PASSWORD@HOST:PORT/NAME`.
 
     Raises:
-        StoreUnavailable: The server does not answer, or has no pgvector.
+        StoreUnavailable: The server does not answer, or lacks pgvector.
     """
 
     def __init__(self, url: str) -> None:
@@ -225,7 +225,7 @@ class PostgresStore:
         return AliasTable(self._alone(_FEEDBACK_LOCK), table="hourglass_aliases")
 
     def jobs(self) -> JobQueue:
-        """Return the job queue, whose workers skip rows locked by others."""
+        """Return the job queue. Workers skip rows that others have locked."""
         alone = self._alone(_JOBS_LOCK)
 
         def make_table(ask: Ask) -> None:
@@ -236,7 +236,7 @@ class PostgresStore:
         return JobQueue(self._alone(None), alone, _JOBS, self.close)
 
     def _alone(self, lock: int | None) -> Transaction:
-        """Return what runs some work in a transaction, beside no other one with the same lock."""
+        """Return a transaction, serialised with those of the same lock unless that is None."""
 
         def transaction(work: Callable[[Ask], T]) -> T:
             def ask_with(db: Connection) -> T:
@@ -253,7 +253,7 @@ class PostgresStore:
         try:
             return self._attempt(ask)
         except psycopg.Error:
-            if not is_new and self._mine.connection is None:  # it had broken: the server may be back
+            if not is_new and self._mine.connection is None:  # it was broken, and the server may be back
                 with _wrapped():
                     return self._attempt(ask)
             with _wrapped():
@@ -299,7 +299,7 @@ def _create_tables(db: Connection) -> None:
         db.execute(_SCHEMA)
 
 
-def _rows(db: Connection, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  what a row holds
+def _rows(db: Connection, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  values of a row
     return db.execute(sql, values).fetchall()
 
 
@@ -325,7 +325,7 @@ def _find(db: Connection, name: str, *, is_writing: bool = False) -> tuple[int, 
 
 def _create(db: Connection, name: str, encoder: Encoder, bounds: Bounds) -> tuple[int, Collection]:
     db.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-    with contextlib.suppress(CollectionNotFound):  # another has made it meanwhile
+    with contextlib.suppress(CollectionNotFound):  # created by another process meanwhile
         return _find(db, name, is_writing=True)
     ((count,),) = _rows(db, "SELECT count(*) FROM hourglass_collections")
     if count >= bounds.max_collections:
@@ -349,7 +349,7 @@ def _put(db: Connection, collection: int, items: Sequence[Item]) -> int:
             "INSERT INTO hourglass_items (collection, id, label, metadata, updated, z) "
             "VALUES (%s, %s, %s, %s, %s, %s::real[]::vector) ON CONFLICT (collection, id) DO UPDATE SET "
             "label = excluded.label, metadata = excluded.metadata, updated = excluded.updated, z = excluded.z "
-            "RETURNING xmax = 0",  # no transaction has replaced it: it was inserted
+            "RETURNING xmax = 0",  # true for inserted rows, false for updated ones
             values,
             returning=True,
         )

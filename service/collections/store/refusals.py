@@ -1,4 +1,4 @@
-"""What every database says no with, in the same words."""
+"""Errors of the stores, with the same messages for every database."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from service.errors import CollectionFull, CollectionNotFound, ItemNotFound, Mod
 
 
 def no_collection(name: str, names: Sequence[str]) -> CollectionNotFound:
-    """Return the error for a missing collection; `names` are some existing ones."""
+    """Return the error for a missing collection; `names` are examples of existing ones."""
     return CollectionNotFound(
         f"no collection {shown(name)}; existing ones: {', '.join(names) or 'none'}. Storing an item creates one"
     )
@@ -19,7 +19,7 @@ def no_item(name: str, item_id: str) -> ItemNotFound:
 
 
 def conflict(found: Collection, other: str) -> ModelConflict:
-    """Return the error for a model version other than that of the collection."""
+    """Return the error for vectors of a model version other than the collection's."""
     return ModelConflict(
         f"collection {found.name!r} has vectors of {found.encoder.label}, not of {other}"
         f"{' as it is now' if other == found.encoder.label else ''}; leave model and version out, or {rebuild(found)}"
@@ -29,8 +29,8 @@ def conflict(found: Collection, other: str) -> ModelConflict:
 def encoder_gone(found: Collection, reason: str) -> ModelConflict:
     """Return the error for a collection whose encoder is gone."""
     return ModelConflict(
-        f"collection {found.name!r} has vectors of {found.encoder.label}, which cannot be used: {reason}; put that "
-        f"version back, send latents, or {rebuild(found)}"
+        f"collection {found.name!r} has vectors of {found.encoder.label}, which cannot be used: {reason}; restore that "
+        f"version, send latents, or {rebuild(found)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the databases keep as text."""
+"""Conversion of values to text columns."""
 
 import json
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 
 def now() -> str:
-    """Return the current time in UTC, ISO 8601, in seconds."""
+    """Return the current time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -1,9 +1,9 @@
-# ruff: noqa: S608  what is put into SQL here are constants, and numbers of tables that this file gave out
-"""Collections in one SQLite file, searched by sqlite-vec: exact, for any number of processes at once.
+# ruff: noqa: S608  only constants and numbers of our own tables are formatted into SQL
+"""Collections in one SQLite file, with exact search by sqlite-vec, for any number of processes.
 
-The standard library's sqlite3 is often built without extensions, so this is apsw, which brings its own SQLite. Every
-collection has a table of vectors of its own, as their lengths differ. A search reads them in chunks that lie together.
-The file is not mapped into memory: replacing it, as restoring a backup does, would end every process that has it.
+apsw includes SQLite: the standard library's sqlite3 is often built without extensions. Every collection has its own
+table of vectors, as their lengths differ; a search reads it in contiguous chunks. The file is not mapped into memory,
+as replacing a mapped file, for example by a backup, crashes the processes that use it.
 """
 
 import json
@@ -39,15 +39,15 @@ _SELECT = "SELECT number, name, model, version, sha256, dim, items, changes, cre
 
 
 class SqliteStore:
-    """A `Store` in a file, which is made with its folder if it is not there.
+    """A `Store` in a file, created with its directory if missing.
 
-    Each thread has a connection of its own, so that searches do not wait for one another.
+    Each thread has its own connection, so that searches do not wait for one another.
 
     Args:
-        path: Path of the file. It needs a local file system: SQLite's locks do not work on most network ones.
+        path: Path of the file, on a local file system: SQLite's locks do not work on most network file systems.
 
     Raises:
-        StoreUnavailable: It cannot be opened, or is no database of this program.
+        StoreUnavailable: The file cannot be opened, or has another schema.
     """
 
     def __init__(self, path: Path) -> None:
@@ -180,7 +180,7 @@ class SqliteStore:
 
 
 def _vectors(number: int) -> str:
-    """Return the name of the table with the vectors of a collection."""
+    """Return the name of a collection's table of vectors."""
     return f"vectors_{number:d}"
 
 

@@ -1,4 +1,4 @@
-"""One SQLite file for any number of threads and processes: connections, transactions, and what a disk can do to it."""
+"""One SQLite file for any number of threads and processes: connections, transactions, and faults of the disk."""
 
 import contextlib
 import os
@@ -12,11 +12,11 @@ import apsw
 
 from service.errors import HourglassError, StoreUnavailable, reason_of
 
-_BUSY_MS = 5000  # a writer waits so long for another one; each writes for a few milliseconds
-_BUSY_READING_MS = 300  # readers wait for nobody, unless someone locks the whole file; a request may read three times
-_RESERVE_BYTES = 2**22  # given up on a full disk, so that deleting, which needs some room, can make more
+_BUSY_MS = 5000  # wait of a writer for others; each writes for a few milliseconds
+_BUSY_READING_MS = 300  # readers only wait if the whole file is locked; a request may read three times
+_RESERVE_BYTES = 2**22  # released on a full disk, since deleting needs some free space
 
-# What a database file can do to us. Anything else is a fault of ours, and a 500.
+# Faults of the file or disk. Any other error is a bug, and a 500.
 _UNAVAILABLE = (
     apsw.BusyError,
     apsw.LockedError,
@@ -33,15 +33,15 @@ _UNAVAILABLE = (
 
 
 class SqliteFile:
-    """A database file, which is made with its folder if it is not there. Each thread has a connection of its own.
+    """A database file, created with its directory if missing. Each thread has its own connection.
 
     Args:
-        path: Path of the file. It needs a local file system: SQLite's locks do not work on most network ones.
-        prepare: Makes the tables, if they are not there, on every connection that is opened.
-        what: Is in it, for messages: "the collections".
+        path: Path of the file, on a local file system: SQLite's locks do not work on most network file systems.
+        prepare: Sets up every new connection, and creates missing tables.
+        what: Content of the file, for messages: "the collections".
 
     Raises:
-        StoreUnavailable: It cannot be opened, or is no database of this program.
+        StoreUnavailable: The file cannot be opened, or has another schema.
     """
 
     def __init__(self, path: Path, prepare: Callable[[apsw.Connection, Path], None], *, what: str) -> None:
@@ -55,7 +55,7 @@ class SqliteFile:
             pass
 
     def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         with self._lock:
             connections, self._all = list(self._all.values()), {}
         for connection in connections:
@@ -63,10 +63,10 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def transaction(self, *, is_writing: bool) -> Iterator[apsw.Connection]:
-        """Run the block in one transaction. Those that write go one after another.
+        """Run the block in one transaction. Writers are serialised.
 
         Raises:
-            StoreUnavailable: The file cannot be used.
+            StoreUnavailable: The file or disk is at fault.
         """
         try:
             connection = self._connection()
@@ -97,7 +97,7 @@ class SqliteFile:
             with self.transaction(is_writing=True) as connection:
                 yield connection
         finally:
-            with contextlib.suppress(OSError):  # there is no room for it yet
+            with contextlib.suppress(OSError):  # no space for it yet
                 _keep_in_reserve(reserve)
 
     def _connection(self) -> apsw.Connection:
@@ -107,7 +107,7 @@ class SqliteFile:
         self._forget()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = self._open()
-        with contextlib.suppress(OSError):  # a full disk, or one that may not be written to
+        with contextlib.suppress(OSError):  # a full or read-only disk
             _keep_in_reserve(self._path.with_name(f"{self._path.name}-reserve"))
         self._mine.connection, self._mine.file = connection, _identity(self._path)
         with self._lock:
@@ -119,7 +119,7 @@ class SqliteFile:
         try:
             connection.set_busy_timeout(_BUSY_READING_MS)
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged outlives a power failure, too
+            connection.execute("PRAGMA synchronous = FULL")  # acknowledged writes survive a power failure
             self._prepare(connection, self._path)
         except BaseException:
             connection.close(force=True)
@@ -145,23 +145,23 @@ def alone(connection: apsw.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-# Any: what a row holds.
+# Any: values of a row.
 def rows_of(db: apsw.Connection, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
     """Return the rows of a statement."""
     return list(db.execute(sql, values))
 
 
 def _keep_in_reserve(path: Path) -> None:
-    """Write a file that takes room on the disk, where there is plenty."""
+    """Write a file that reserves space, if the disk has plenty."""
     if path.exists() or shutil.disk_usage(path.parent).free < 4 * _RESERVE_BYTES:
         return
-    path.write_bytes(os.urandom(2**16) * (_RESERVE_BYTES // 2**16))  # nothing that a file system would leave out
+    path.write_bytes(os.urandom(2**16) * (_RESERVE_BYTES // 2**16))  # incompressible and not sparse
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return the identity of the file at a path: a deleted database stays writable while it is open."""
     try:
-        status = os.stat(path)  # noqa: PTH116  every request asks, and this costs half of Path.stat
+        status = os.stat(path)  # noqa: PTH116  called for every request, and twice as fast as Path.stat
     except OSError:
         return None
     return status.st_dev, status.st_ino
@@ -169,4 +169,4 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _reason(error: Exception) -> str:
     text = reason_of(error)
-    return f"{text.removeprefix(f'{type(error).__name__}: ')}; is there room, and may the service write there?"
+    return f"{text.removeprefix(f'{type(error).__name__}: ')}; check free space and write permission"

@@ -1,4 +1,4 @@
-"""The queue of jobs in an SQLite file. Writers go one after another, so no job is leased twice."""
+"""The job queue in an SQLite file. Writers are serialised, so no job is leased twice."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +22,10 @@ _DIALECT = Dialect(
 
 
 def open_queue(path: Path) -> JobQueue:
-    """Open the queue in a file, which is made with its folder if it is not there.
+    """Open the queue in a file, created with its directory if missing.
 
     Raises:
-        StoreUnavailable: It cannot be opened.
+        StoreUnavailable: The file cannot be opened.
     """
     file = SqliteFile(path, _prepare, what="the jobs")
 

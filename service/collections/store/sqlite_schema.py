@@ -31,17 +31,17 @@ CREATE TABLE items (
 
 
 def prepare(connection: apsw.Connection, path: Path) -> None:
-    """Load the search, and make the tables of a new file.
+    """Load sqlite-vec, and create the tables of a new file.
 
     Raises:
-        StoreUnavailable: The tables are of another version of the service.
+        StoreUnavailable: The tables have another schema version.
     """
     connection.enable_load_extension(True)
     connection.load_extension(sqlite_vec.loadable_path())
     connection.enable_load_extension(False)
     connection.execute("PRAGMA foreign_keys = ON")
     if _form(connection) == 0:
-        with alone(connection):  # one worker makes the tables, those that waited for it do not
+        with alone(connection):  # only the first of several workers creates the tables
             if _form(connection) == 0:
                 connection.execute(_SCHEMA)
                 connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
@@ -53,7 +53,7 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
 
 
 def size_of(db: apsw.Connection) -> int:
-    """Count the bytes of the file, without what is free in it."""
+    """Return the size of the file in bytes, without free pages."""
     ((pages,),), ((free,),), ((page_bytes,),) = (
         rows_of(db, f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size")
     )

@@ -1,4 +1,4 @@
-"""The store behind threads: opened when it is first asked for, and never in the event loop's way."""
+"""Run database calls in threads, so that they do not block the event loop. The database is opened on first use."""
 
 import asyncio
 import threading
@@ -10,14 +10,14 @@ from service.errors import StoreUnavailable
 
 T = TypeVar("T")
 
-_READERS, _WRITERS = 4, 2  # threads; writers wait for the disk, and for one another
+_READERS, _WRITERS = 4, 2  # number of threads; writers wait for the disk and for one another
 
 
 class Closable(Protocol):
-    """What can be opened and closed."""
+    """A database that can be closed."""
 
     def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
 
 
 S = TypeVar("S", bound=Closable)
@@ -27,8 +27,8 @@ class StoreThreads(Generic[S]):
     """A database for coroutines.
 
     Args:
-        url: From the setting `collections_url`.
-        open_store: Opens what is asked for there: the collections, or the jobs.
+        url: URL from the setting `collections_url`.
+        open_store: Opens the store or job queue at a URL.
     """
 
     def __init__(self, url: str, open_store: Callable[[str], S]) -> None:

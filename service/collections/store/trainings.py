@@ -1,12 +1,12 @@
-"""Trainings that people asked for: what became of each, with its log, and the card of the version that it made.
+"""Requested trainings with their states and logs, and the cards of the resulting versions.
 
-    queued -> running -> ready -> approved -> live           any of them may turn into failed
+    queued -> running -> ready -> approved -> live           failed is possible from all but the last
 
-The queue of jobs decides which worker has a training. This table keeps what people read, for longer than a job is
-kept: a version may wait for days until somebody approves it. It is the same in every database, like `feedback.py`.
+The job queue assigns trainings to workers. This table keeps their results for longer than a job is kept, as a version
+may wait for its approval for days. It is the same in every database, like `feedback.py`.
 """
 
-# ruff: noqa: S608  what is put into SQL here are constants
+# ruff: noqa: S608  only constants are formatted into SQL
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,8 +21,8 @@ Work = Literal["calibrate", "fit"]
 TrainingState = Literal["queued", "running", "ready", "approved", "live", "failed"]
 
 AT_WORK = ("queued", "running", "approved")
-MAX_KEPT = 20  # trainings of a model; the oldest make room
-MAX_LOG = 64 * 1024  # characters; the beginning makes room
+MAX_KEPT = 20  # trainings per model; the oldest are deleted
+MAX_LOG = 64 * 1024  # characters; the beginning is cut off
 _COLUMNS = "id, model, work, state, created, heard, worker, said, share, old_version, version, problem, job"
 
 
@@ -31,14 +31,17 @@ class Training:
     """A training of a model.
 
     Attributes:
+        id: Id of the training.
+        model: Name of the model.
         work: "calibrate" sets a new threshold, "fit" trains a new detector.
-        created, heard: When it was asked for, and when its worker last said something: UTC, ISO 8601.
-        worker: Name of the worker that has it, or had it.
-        said, share: What it is doing, and how much of that is done, in [0, 1].
-        old_version: The version that it began with.
-        version: The one that it made, once that is live.
-        problem: Why it failed.
-        job: Its present job in the queue.
+        state: State of the training.
+        created, heard: Times of the request and of the worker's latest report, UTC, ISO 8601.
+        worker: Name of the latest worker.
+        said, share: Current step, and the finished share of it, in [0, 1].
+        old_version: Version from which it started.
+        version: Resulting version, once that is live.
+        problem: Reason for a failure.
+        job: Id of its current job in the queue.
     """
 
     id: str
@@ -58,18 +61,18 @@ class Training:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training left to read: lines of its log, and the card of the new version as Markdown once there is one."""
+    """Log of a training, and the card of the new version in Markdown once it is ready."""
 
     log: str
     card: str | None
 
 
 class Trainings:
-    """The table, and when each worker last asked for work.
+    """The table of trainings, and the time when each worker last asked for work.
 
     Args:
-        transaction: runs work in the database; transactions of this table go one after another.
-        table: name of the table
+        transaction: Runs work in a transaction; those of this table are serialised.
+        table: Name of the table.
     """
 
     def __init__(self, transaction: Transaction, *, table: str) -> None:
@@ -84,10 +87,10 @@ class Trainings:
         self._run = with_tables(transaction, schema)
 
     def begin(self, training_id: str, model: str, work: Work) -> None:
-        """Record a training that is about to be queued. Only the latest 20 of a model are kept.
+        """Record a training that is about to be queued. Only the latest `MAX_KEPT` of a model are kept.
 
         Raises:
-            TrainingBusy: Another one of the model waits or runs.
+            TrainingBusy: Another training of the model is queued or running.
         """
 
         def begin(ask: Ask) -> None:
@@ -111,7 +114,7 @@ class Trainings:
         self._set(training_id, job=job)
 
     def of_model(self, model: str) -> list[Training]:
-        """Return the trainings of a model, the newest first."""
+        """Return the trainings of a model, newest first."""
         rows = self._run(
             lambda ask: ask(f"SELECT {_COLUMNS} FROM {self._table} WHERE model = ? ORDER BY created DESC, id", model)
         )
@@ -135,7 +138,7 @@ class Trainings:
         return self._run(find)
 
     def start(self, training_id: str, worker: str) -> Training | None:
-        """Record that a worker has started a training; None if it is no longer wanted."""
+        """Record that a worker has started a training, and return it; None if it was deleted or has ended."""
 
         def start(ask: Ask) -> Training | None:
             rows = ask(f"SELECT {_COLUMNS} FROM {self._table} WHERE id = ?", training_id)
@@ -190,7 +193,7 @@ class Trainings:
 
         Raises:
             TrainingNotFound: The training is missing.
-            TrainingNotReady: It has made no version, or that was approved already.
+            TrainingNotReady: The training is not in the state "ready".
         """
 
         def approve(ask: Ask) -> None:
@@ -223,7 +226,7 @@ class Trainings:
         return self._run(remove)
 
     def see(self, worker: str) -> None:
-        """Record that a worker was seen now."""
+        """Record that a worker has asked for work now."""
 
         def see(ask: Ask) -> None:
             ask(f"DELETE FROM {self._table}_workers WHERE name = ? OR seen < ?", worker, _ago(86_400))
@@ -232,13 +235,13 @@ class Trainings:
         self._run(see)
 
     def workers(self, *, within_s: float) -> list[str]:
-        """Return the names of the workers seen recently."""
+        """Return the names of the workers that asked for work within the last `within_s` seconds."""
         rows = self._run(
             lambda ask: ask(f"SELECT name FROM {self._table}_workers WHERE seen >= ? ORDER BY name", _ago(within_s))
         )
         return [name for (name,) in rows]
 
-    def _set(self, training_id: str, **values: Any) -> None:  # noqa: ANN401  what a row holds
+    def _set(self, training_id: str, **values: Any) -> None:  # noqa: ANN401  values of a row
         columns = ", ".join(f"{name} = ?" for name in values)
         self._run(lambda ask: ask(f"UPDATE {self._table} SET {columns} WHERE id = ?", *values.values(), training_id))
 

@@ -1,4 +1,4 @@
-"""How work is done in a database, whichever it is: statements inside a transaction."""
+"""Interfaces to run statements in a transaction, independent of the database."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -7,14 +7,14 @@ T = TypeVar("T")
 
 
 class Ask(Protocol):
-    """Runs one statement inside a transaction; values stand where it has a question mark."""
+    """Runs one statement inside a transaction, with values for its question marks."""
 
-    def __call__(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  what a row holds
+    def __call__(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  values of a row
         """Run a statement and return its rows."""
 
 
 class Transaction(Protocol):
-    """Runs some work in one transaction that no other one of this table runs beside."""
+    """Runs work in one transaction."""
 
     def __call__(self, work: Callable[[Ask], T]) -> T:
         """Run the work in a transaction and return its result after the commit."""

@@ -9,7 +9,7 @@ _HEAD_BYTES = 26
 
 
 def peek(data: bytes) -> Header:
-    """Return the claims of the bitmap header."""
+    """Read the bitmap header."""
     return Header("BMP", *_size(data)) if len(data) >= _HEAD_BYTES else Header("BMP")
 
 

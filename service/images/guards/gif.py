@@ -8,12 +8,12 @@ from service.images.outline import Outline
 
 _HEAD_BYTES = 10
 
-# Encoders fill blocks of 255 bytes, but for the last one of a frame; each block is a step of ours.
+# Encoders fill blocks of 255 bytes, except for the last one of a frame. Each block costs a step here.
 MAX_BLOCKS, _LEAST_MEAN_BYTES = 10_000, 64
 
 
 def peek(data: bytes) -> Header:
-    """Return the claims of the screen descriptor."""
+    """Read the screen descriptor."""
     return Header("GIF", *struct.unpack_from("<HH", data, 6)) if len(data) >= _HEAD_BYTES else Header("GIF")
 
 
@@ -21,7 +21,7 @@ def walk(data: bytes) -> Outline:
     """Check a GIF file, count its frames and return its outline.
 
     Raises:
-        BrokenImage: A block is of no known kind, or there are more of them than any encoder writes.
+        BrokenImage: A block is of an unknown kind, or there are more blocks than any encoder writes.
     """
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     position, frames = 13 + _palette_bytes(flags), 0
@@ -34,7 +34,7 @@ def walk(data: bytes) -> Outline:
         elif block == 0x21:
             position += 2
         elif frames:
-            break  # rubbish after the first frame, which is the one we show
+            break  # rubbish after the first frame, the only one that is decoded
         else:
             raise BrokenImage(f"GIF: unknown block 0x{block:02x} at byte {position}")
         while size := data[position]:

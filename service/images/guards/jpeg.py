@@ -12,17 +12,17 @@ from service.images.outline import Outline
 
 # Progressive encoders write 10 scans, the longest script in the wild about 20. Every scan walks all pixels.
 MAX_SCANS = 40
-MAX_SEGMENTS = 10_000  # a photograph has some thirty; each is a step of ours
-MAX_FILL_PEEKED = 65_536  # bytes between segments, of all together: `peek` runs in the event loop
-_MARKER = re.compile(rb"\xff[^\x00\xff]")  # every viewer skips what stands before one
+MAX_SEGMENTS = 10_000  # a photograph has about thirty; each costs a step here
+MAX_FILL_PEEKED = 65_536  # total bytes between segments: `peek` runs in the event loop
+_MARKER = re.compile(rb"\xff[^\x00\xff]")  # viewers skip any bytes before a marker
 _MARKER_IN_CODED_DATA = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_STEP_BYTES = 1 << 20  # some 5 ms
+_STEP_BYTES = 1 << 20  # about 5 ms
 _SOS, _EOI, _ALONE = 0xDA, 0xD9, frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def peek(data: bytes) -> Header:
-    """Return the claims of the frame header, which follows a few segments."""
+    """Read the frame header, which follows a few segments."""
     position, fill = 2, MAX_FILL_PEEKED
     for _ in range(MAX_SEGMENTS):
         found = _MARKER.search(data, position, position + fill)
@@ -45,7 +45,7 @@ def walk(data: bytes) -> Outline:
     """Check a JPEG file and return its outline.
 
     Raises:
-        BrokenImage: It is damaged, cut off, or has more scans or segments than any encoder writes.
+        BrokenImage: The file is damaged, truncated, or has more scans or segments than any encoder writes.
     """
     width, height, scans, position = 0, 0, 0, 2
     for _ in range(MAX_SEGMENTS):
@@ -79,8 +79,8 @@ def walk(data: bytes) -> Outline:
 
 
 def _search(pattern: re.Pattern[bytes], data: bytes, position: int) -> re.Match[bytes] | None:
-    """Search in steps, so that other threads run in between."""
+    """Search in steps, so that other threads can run in between."""
     for start in range(position, len(data), _STEP_BYTES):
-        if found := pattern.search(data, start, start + _STEP_BYTES + 1):  # what is looked for has two bytes
+        if found := pattern.search(data, start, start + _STEP_BYTES + 1):  # both patterns match two bytes
             return found
     return None

@@ -15,7 +15,7 @@ _HEAD_BYTES = 26
 _PALETTE = 3
 _INFLATE_STEP = 1 << 20
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-# Chunks that change nothing about the pixels. Not tRNS; not eXIf or text, which may hold an orientation.
+# Chunks that do not affect the pixels: tRNS does, and eXIf or text may hold an orientation.
 _PLAIN_KINDS = {b"IHDR", b"IDAT", b"IEND", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"tIME"}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -37,7 +37,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def peek(data: bytes) -> Header:
-    """Return the claims of the IHDR chunk."""
+    """Read the IHDR chunk."""
     if len(data) < _HEAD_BYTES:
         return Header("PNG")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
@@ -50,7 +50,8 @@ def walk(data: bytes) -> Outline:
     """Check a PNG file and return its outline.
 
     Raises:
-        BrokenImage, UnsupportedImage: A chunk is damaged, or the pixels would lose precision.
+        BrokenImage: A chunk is damaged, missing or out of order.
+        UnsupportedImage: The pixels would lose precision.
     """
     width, height, frames = 0, 0, 1
     depth, colour, interlace, kinds = 0, 0, 0, set()

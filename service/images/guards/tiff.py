@@ -1,4 +1,4 @@
-"""Walk a TIFF file: a chain of directories, one a page."""
+"""Walk a TIFF file: a chain of directories, one per page."""
 
 import struct
 
@@ -12,7 +12,7 @@ _WIDTH, _HEIGHT, _SHORT = 256, 257, 3
 
 
 def peek(data: bytes) -> Header:
-    """Return the claims of the first directory, if it is found within a few steps."""
+    """Read the first directory, if it is found within a few steps."""
     order = "<" if data.startswith(b"II") else ">"
     side_by_tag: dict[int, int] = {}
     try:
@@ -22,16 +22,16 @@ def peek(data: bytes) -> Header:
             tag, kind = struct.unpack_from(order + "HH", data, at)
             if tag in {_WIDTH, _HEIGHT}:
                 (side_by_tag[tag],) = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), data, at + 8)
-    except struct.error:  # cut off, or a BigTIFF: reading it will say so
+    except struct.error:  # truncated, or a BigTIFF: decoding reports it
         return Header("TIFF", bytes_per_pixel=8)
     return Header("TIFF", side_by_tag.get(_WIDTH), side_by_tag.get(_HEIGHT), bytes_per_pixel=8)
 
 
 def walk(data: bytes) -> Outline:
-    """Check a TIFF file, count its pages and return its outline; the decoder reads its size.
+    """Check a TIFF file, count its pages and return its outline, without a size.
 
     Raises:
-        BrokenImage: The chain of directories bites its own tail, or there is none.
+        BrokenImage: The chain of directories has a cycle, or is empty.
     """
     order = "<" if data.startswith(b"II") else ">"
     is_big = struct.unpack_from(order + "H", data, 2)[0] == 43

@@ -8,11 +8,11 @@ from service.images.outline import Outline
 
 _HEAD_BYTES = 30
 
-MAX_CHUNKS = 10_000  # a frame of an animation is one; each is a step of ours
+MAX_CHUNKS = 10_000  # one for each frame of an animation; each costs a step here
 
 
 def peek(data: bytes) -> Header:
-    """Return the claims of the first chunk: VP8X, VP8L or VP8."""
+    """Read the first chunk: VP8X, VP8L or VP8."""
     if len(data) < _HEAD_BYTES:
         return Header("WEBP")
     size = _size(data, data[12:16], 20)
@@ -23,7 +23,7 @@ def walk(data: bytes) -> Outline:
     """Check a WebP file, count its frames and return its outline.
 
     Raises:
-        BrokenImage: It is cut off, has more chunks than any encoder writes, or holds no image.
+        BrokenImage: The file is truncated, has more chunks than any encoder writes, or holds no image.
     """
     (size,) = struct.unpack_from("<I", data, 4)
     if len(data) < size + 8:
@@ -44,7 +44,7 @@ def walk(data: bytes) -> Outline:
 
 
 def _size(data: bytes, kind: bytes, body: int) -> tuple[int, int] | None:
-    """Return width and height, if the chunk at this offset has them."""
+    """Return width and height if the chunk at this offset has them, else None."""
     if kind == b"VP8X":
         width, height = (1 + int.from_bytes(data[body + i : body + i + 3], "little") for i in (4, 7))
         return width, height

@@ -1,4 +1,4 @@
-"""Drift: how far recent scores are from those of calibration."""
+"""Drift of recent anomaly scores from those of the calibration."""
 
 import math
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from service.tasks.anomaly.thresholds import p_value
 def drift(scores: Sequence[float], calibration: Sequence[float]) -> float:
     """Return the Kolmogorov-Smirnov distance of recent scores from the calibration: 0 is equal, 1 is disjoint.
 
-    The Kolmogorov-Smirnov distance of their p-values from uniform, the largest difference between the two cumulative
-    distributions. `drift_by_chance` says how large it gets for images like those of the calibration.
+    It is the largest difference between the two cumulative distributions. Compare it with `drift_by_chance`, its size
+    for images like those of the calibration.
 
     Args:
-        scores: At least one.
-        calibration: Scores of normal images, ascending.
+        scores: Recent scores, at least one.
+        calibration: Calibration scores of normal images, ascending.
     """
     p = np.sort([p_value(score, calibration) for score in scores])
     n = len(p)
@@ -25,12 +25,12 @@ def drift(scores: Sequence[float], calibration: Sequence[float]) -> float:
 
 
 def drift_by_chance(scores: int, calibration: int) -> float:
-    """Return the 95 % quantile of `drift` without any change (Smirnov 1948, two samples).
+    """Return the 95 % quantile of `drift` between samples of one distribution (Smirnov 1948).
 
-    With few calibration images chance alone is large: 0.07 for 500 scores and 5000 images, 0.26 for 500 and 30.
+    It is large for small calibrations: 0.07 for 500 scores and 5000 calibration images, 0.26 for 500 and 30.
 
     Args:
-        scores: How many.
-        calibration: How many scores of normal images.
+        scores: Number of recent scores.
+        calibration: Number of calibration scores.
     """
     return 1.36 * math.sqrt(1 / scores + 1 / calibration)

@@ -1,4 +1,4 @@
-"""The anomaly map in colour over the image it belongs to, with the parts that are unusual outlined."""
+"""Draw an anomaly map in colour over its image, with anomalous regions outlined."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,14 +6,14 @@ from numpy.typing import NDArray
 from service.images.image import Image
 
 # Ten samples of "inferno" (Smith and van der Walt, 2015, CC0), which is perceptually uniform and survives both grey
-# printing and colour blindness. What lies between is linear.
+# printing and colour blindness. Colours in between are interpolated linearly.
 _INFERNO = (0x000004, 0x1B0C41, 0x4A0C6B, 0x781C6D, 0xA52C60, 0xCF4446, 0xED6925, 0xFB9B06, 0xF7D13D, 0xFCFFA4)
-_DARKEST = 0.3  # of the way along the colours: what lies before would only look like a shadow
-_STRONGEST_COVER = 0.85  # the image still shines through where the map is at its highest
-_CALM, _HOTTEST = 0.75, 2.0  # in units of the level: below the one there is no colour, from the other on the last
-_OUTLINE = np.array([0, 255, 255], np.uint8)[:, None]  # cyan, which inferno does not have
-_PIXELS_PER_LINE = 300  # of the image's longer side, for each pixel of the outline's width
-_BAND_PIXELS = 1 << 20  # worked on at a time, so that memory is that of the result and little more
+_DARKEST = 0.3  # start of the colours that are used: darker ones would look like a shadow
+_STRONGEST_COVER = 0.85  # largest opacity of the colours over the image
+_CALM, _HOTTEST = 0.75, 2.0  # in units of the level: where the colours begin and end
+_OUTLINE = np.array([0, 255, 255], np.uint8)[:, None]  # cyan, which is not in inferno
+_PIXELS_PER_LINE = 300  # of the longer side, per pixel of outline width
+_BAND_PIXELS = 1 << 20  # drawn at a time, to bound the temporary memory
 
 Mask = NDArray[np.bool_]
 
@@ -31,17 +31,17 @@ _COLOURS = _colour_table()
 def draw_heatmap(image: Image, anomaly_map: NDArray[np.float32], mask: Mask, *, level: float | None) -> Image:
     """Draw the image in grey, coloured where the map is near or above the level.
 
-    The same colour means the same in every picture of a model: a normal image stays grey. Outlines are a 300th of the
-    longer side, so images of less than 150 pixels have none: they would hide more than they show.
+    Colours are comparable between images of a model, and a normal image stays grey. Outlines are a 300th of the
+    longer side wide, so images below 150 pixels have none.
 
     Args:
         image: One image, of height H and width W.
-        anomaly_map: (H, W), larger means more unusual.
-        mask: (H, W), what is outlined.
-        level: From where on a place is unusual; None if that is not known, and nothing is coloured.
+        anomaly_map: Anomaly map, (H, W); larger is more anomalous.
+        mask: Regions to outline, (H, W).
+        level: Threshold of the map; None to leave the image grey.
 
     Returns:
-        8-bit RGB, H x W, opaque.
+        Opaque 8-bit RGB image, H x W.
     """
     height, width = anomaly_map.shape
     drawn = np.empty((3, height, width), np.uint8)
@@ -58,7 +58,7 @@ def _mix(grey: NDArray[np.float32], part: NDArray[np.float32], level: float) -> 
     heights = part / np.float32(level) if level > 0 else np.zeros_like(part)
     strength = np.clip((heights - _CALM) / np.float32(_HOTTEST - _CALM), 0, 1)
     colour = _COLOURS[:, np.rint(strength * 255).astype(np.uint8)]  # (3, rows, W)
-    cover = _STRONGEST_COVER * np.minimum(2 * strength, 1)  # no edge where colour begins, and strong above the level
+    cover = _STRONGEST_COVER * np.minimum(2 * strength, 1)  # colours begin softly and are strong above the level
     mixed: NDArray[np.float32] = (1 - cover) * grey + cover * colour
     return np.rint(mixed * 255).astype(np.uint8)
 

@@ -20,16 +20,21 @@ from service.tasks.answer import Answer
 from service.tasks.image_input import ImageInput
 
 View = Literal["heatmap", "mask"]
-MASK_TYPES = ("image/png", "image/tiff")  # JPEG and WebP would invent values between 0 and 1
+MASK_TYPES = ("image/png", "image/tiff")  # JPEG and WebP would add values between 0 and 1
 
 Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class _Finding:
-    """One image: its score, its map in the size that was sent, and the threshold of the map.
+    """The result for one image.
 
-    `level` is None if that is not known: the image is normal, and the model was calibrated without map peaks.
+    Attributes:
+        score: Anomaly score.
+        is_anomalous: Whether the score reaches the threshold.
+        anomaly_map: Map in the size of the image that was sent, (H, W).
+        unlike_training: Ways in which the image differs from the training images.
+        level: Threshold of the map; None for a normal image of a model that was calibrated without map peaks.
     """
 
     score: float
@@ -40,7 +45,7 @@ class _Finding:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Mask of the regions, (H, W); empty for a normal image."""
+        """Mask of the anomalous regions, (H, W); all False for a normal image."""
         if not self.is_anomalous or self.level is None:
             return np.zeros(self.anomaly_map.shape, np.bool_)
         return self.anomaly_map >= np.float32(self.level)
@@ -48,10 +53,15 @@ class _Finding:
 
 @dataclass
 class Anomaly(ImageInput):
-    """x -> score, map: a verdict with regions; a picture of the map or the mask; or either as an array.
+    """x -> score, map: verdicts with regions as JSON, or the map or mask as an image or array.
 
-    A normal image has no regions. An anomalous one has some: where its map reaches the calibrated level, or, since a
-    score can be high with no place in the map standing out, the upper half of what its map has over its own median.
+    A normal image has no regions. The regions of an anomalous image are where its map reaches the calibrated level. If
+    it does not reach that level anywhere, they are where it exceeds the half maximum above its median.
+
+    Attributes:
+        max_fpr: False-positive rate of the threshold; None for the model's own.
+        review_fpr: False-positive rate of the review threshold, or None.
+        view: Kind of image to answer with; None to answer by `accept` alone.
     """
 
     max_fpr: float | None = None
@@ -96,7 +106,7 @@ class Anomaly(ImageInput):
         return self.picture(heatmap, value=verdicts[0])
 
     def head(self) -> dict[str, object]:
-        """Return the first members of a JSON answer: thresholds, rate and calibration."""
+        """Return the common members of a JSON answer: model, thresholds, rate and calibration."""
         calibration = self._calibration
         return {
             **super().head(),
@@ -108,7 +118,7 @@ class Anomaly(ImageInput):
 
     @property
     def _calibration(self) -> Calibration:
-        assert self.manifest.anomaly is not None  # noqa: S101  the manifest has it wherever it has the task
+        assert self.manifest.anomaly is not None  # noqa: S101  required in a manifest with the task
         return self.manifest.anomaly
 
     @property
@@ -122,7 +132,7 @@ class Anomaly(ImageInput):
         return (*pictures, NPY_TYPE) if self.view else (JSON_TYPE, *pictures, NPY_TYPE)
 
     def _unlike(self, x: Pixels) -> list[list[str]]:
-        """Describe how each image is unlike the training images."""
+        """Describe how each image differs from the training images."""
         learnt = self._calibration.learnt
         if learnt is None:
             return [[] for _ in x]
@@ -136,7 +146,7 @@ class Anomaly(ImageInput):
 
     def _look(self, score: float, anomaly_map: Map, unlike: list[str]) -> _Finding:
         is_anomalous, level = score >= self.threshold, self.map_level
-        if not is_anomalous and self.media_type == JSON_TYPE:  # nobody will look at the map
+        if not is_anomalous and self.media_type == JSON_TYPE:  # the map is not part of the answer
             return _Finding(score, is_anomalous, anomaly_map, unlike, level)
         sent = self.placement.restore(anomaly_map, is_smooth=True)
         if is_anomalous:
@@ -162,9 +172,9 @@ class Anomaly(ImageInput):
 
 
 def _reached(anomaly_map: Map, level: float | None) -> float:
-    """Return the calibrated level if the map reaches it anywhere; else where it is half as high over its background."""
+    """Return the calibrated level if the map reaches it anywhere, else its half maximum above the median."""
     peak = anomaly_map.max()
     if level is not None and peak >= np.float32(level):
         return level
-    # As in "full width at half maximum". Maps need not be near 0 where nothing is, so it counts from the median.
+    # As in "full width at half maximum". The background of a map need not be near 0, so it counts from the median.
     return float((np.median(anomaly_map) + peak) / 2)

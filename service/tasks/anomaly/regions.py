@@ -1,4 +1,4 @@
-"""Where in an anomaly map it is: the connected parts that reach a level."""
+"""Find the regions of an anomaly map: connected components at or above a level."""
 
 from typing import Any, NamedTuple
 
@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_REGIONS = 16
-_MAX_CELLS = 1024  # a side: larger maps are labelled in blocks, so that a hostile pattern stays at a tenth of a second
+_MAX_CELLS = 1024  # per side; larger maps are reduced to blocks, so that a hostile pattern takes at most 0.1 s
 
-Whole = NDArray[Any]  # Any: of NumPy's own index type
+Whole = NDArray[Any]  # Any: NumPy's index type
 
 
 class Component(NamedTuple):
-    """A connected part of an anomaly map: its box in pixels, its largest value, its area in pixels."""
+    """A connected component of an anomaly map: bounding box, peak value, and area in pixels."""
 
     top: int
     left: int
@@ -23,14 +23,14 @@ class Component(NamedTuple):
 
 
 def find_regions(anomaly_map: NDArray[np.float32], level: float) -> list[Component]:
-    """Find the connected parts of a map at or above `level`, largest first, at most `MAX_REGIONS`.
+    """Find the connected components of a map at or above `level`, largest first, at most `MAX_REGIONS`.
 
-    Pixels touch over edges and corners. Maps over 1024 pixels a side are looked at in blocks by their maximum, so
-    boxes are multiples of the block there, and areas at most those of the blocks.
+    Pixels are connected over edges and corners. Maps over 1024 pixels per side are reduced to the maxima of blocks, so
+    their boxes and areas are multiples of a block.
 
     Args:
-        anomaly_map: (H, W), larger means more unusual.
-        level: The smallest value that belongs to a region.
+        anomaly_map: Anomaly map, (H, W); larger is more anomalous.
+        level: Smallest value in a region.
     """
     height, width = anomaly_map.shape
     block = max(1, -(-max(height, width) // _MAX_CELLS))
@@ -57,7 +57,7 @@ def _enlarge(region: Component, block: int, height: int, width: int) -> Componen
 def _largest(cells: NDArray[np.float32], level: float) -> list[Component]:
     """Return the largest 8-connected components, from the runs of all rows at once.
 
-    A run is a row's stretch of cells from `level` on. All of it is NumPy over runs, of which there are few: twice as
+    A run is a sequence of cells in a row at or above `level`. NumPy works on the few runs, not on the cells: twice as
     fast as scipy.ndimage.label on a 256x256 map of smooth blobs (`python -m benchmarks.micro regions`).
     """
     stride = cells.shape[1] + 2
@@ -67,7 +67,7 @@ def _largest(cells: NDArray[np.float32], level: float) -> list[Component]:
     label = _connect(starts, stops, stride)
     order = np.argsort(label, kind="stable")
     label, starts, stops, peaks = label[order], starts[order], stops[order], peaks[order]
-    first = np.flatnonzero(np.concatenate(([True], label[1:] != label[:-1])))  # run of every component
+    first = np.flatnonzero(np.concatenate(([True], label[1:] != label[:-1])))  # first run of every component
     area = np.add.reduceat(stops - starts, first)
     largest = np.argsort(-area, kind="stable")[:MAX_REGIONS]
     row = starts // stride
@@ -83,14 +83,14 @@ def _largest(cells: NDArray[np.float32], level: float) -> list[Component]:
 
 
 def _runs(cells: NDArray[np.float32], level: float) -> tuple[Whole, Whole, NDArray[np.float32]]:
-    """Return where every run starts and stops, as row * (W + 2) + column, ascending; and its largest value."""
+    """Return start and stop of every run, as row * (W + 2) + column, ascending, and its peak."""
     height, width = cells.shape
-    mask = np.zeros((height, width + 2), np.bool_)  # a gap on either side, so that no run goes on in the next row
+    mask = np.zeros((height, width + 2), np.bool_)  # a gap on either side, so that no run continues in the next row
     np.greater_equal(cells, level, out=mask[:, 1:-1])
     flat = mask.ravel()
     edges = np.flatnonzero(flat[1:] != flat[:-1])
     in_cells = edges - edges // (width + 2) * 2
-    if len(edges) and in_cells[-1] == cells.size:  # nothing follows the last run, and reduceat knows no empty stretch
+    if len(edges) and in_cells[-1] == cells.size:  # the last slice would be empty, which reduceat rejects
         in_cells = in_cells[:-1]
     peaks = np.maximum.reduceat(cells.ravel(), in_cells)[::2] if len(edges) else np.empty(0, np.float32)
     return edges[::2], edges[1::2], peaks
@@ -99,8 +99,8 @@ def _runs(cells: NDArray[np.float32], level: float) -> tuple[Whole, Whole, NDArr
 def _connect(starts: Whole, stops: Whole, stride: int) -> Whole:
     """Return the first run of the component that each run belongs to.
 
-    Every run first follows the leftmost that it touches in the row above. Those that touch several join them in
-    rounds: the later root goes below the earlier (Shiloach and Vishkin, An O(log n) Parallel Connectivity Algorithm,
+    Every run first points to the leftmost run that it touches in the row above. Runs that touch several then join them
+    in rounds: the later root points to the earlier (Shiloach and Vishkin, An O(log n) Parallel Connectivity Algorithm,
     1982).
     """
     first = np.searchsorted(stops, starts - stride, "left")  # touching corners count: both ends are included

@@ -1,4 +1,4 @@
-"""From a calibration to decisions: p-values, and the thresholds of scores and maps."""
+"""P-values and thresholds of scores and maps from a calibration."""
 
 import math
 from bisect import bisect_left
@@ -13,31 +13,31 @@ from service.errors import UnreachableRate
 def p_value(score: float, calibration: Sequence[float]) -> float:
     """Return the conformal p-value of a score: (1 + calibration scores at or above it) / (n + 1).
 
-    (1 + number of calibration scores at or above `score`) / (n + 1): for a normal image it is below any p with
-    probability at most p (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005).
+    For a normal image it is at most p with a probability of at most p, for any p (Vovk, Gammerman and Shafer,
+    Algorithmic Learning in a Random World, 2005).
 
     Args:
         score: Score of the image.
-        calibration: Scores of n normal images the model has not seen, ascending.
+        calibration: Scores of n normal images that the model was not trained on, ascending.
     """
     above = len(calibration) - bisect_left(calibration, score)
     return (1 + above) / (len(calibration) + 1)
 
 
 def smallest_rate(calibration: Calibration) -> float:
-    """Return the smallest false-positive rate that the calibration can promise, 1 / (n + 1)."""
+    """Return the smallest false-positive rate that n calibration scores guarantee, 1 / (n + 1)."""
     return 1 / (len(calibration.scores) + 1)
 
 
 def score_threshold(calibration: Calibration, max_fpr: float | None) -> float:
-    """Return the score from which an image is anomalous, so that at most about `max_fpr` of normal images are.
+    """Return the smallest anomalous score, so that at most about `max_fpr` of normal images are anomalous.
 
     Args:
         calibration: Calibration of the model.
-        max_fpr: None for the manifest's own threshold.
+        max_fpr: False-positive rate in (0, 1); None for the threshold of the manifest.
 
     Raises:
-        UnreachableRate: There are too few calibration scores to promise so low a rate.
+        UnreachableRate: The calibration is too small for this rate.
     """
     if max_fpr is None:
         return calibration.threshold
@@ -51,16 +51,16 @@ def score_threshold(calibration: Calibration, max_fpr: float | None) -> float:
 
 
 def map_threshold(calibration: Calibration, max_fpr: float | None) -> float | None:
-    """Return the value from which a place in a map is unusual: at most about `max_fpr` of normal images have one.
+    """Return the smallest anomalous value of a map: at most about `max_fpr` of normal images reach it anywhere.
 
-    Where the calibration is too small for the rate, no normal image of it has.
+    If the calibration is too small for the rate, none of its images reaches it.
 
     Args:
         calibration: Calibration of the model.
-        max_fpr: None for the manifest's own rate.
+        max_fpr: False-positive rate in (0, 1); None for the rate of the manifest.
 
     Returns:
-        None if the model was calibrated without the peaks of its maps.
+        The threshold, or None for a model that was calibrated without map peaks.
     """
     peaks = calibration.map_peaks
     if not peaks:
@@ -70,10 +70,10 @@ def map_threshold(calibration: Calibration, max_fpr: float | None) -> float | No
 
 
 def _allowed(n: int, max_fpr: float) -> int:
-    """Return how many of n calibration values may lie at or above a threshold; -1 for a rate that n cannot promise."""
+    """Return how many of n calibration values may reach the threshold; -1 if n is too small for the rate."""
     return min(math.floor(max_fpr * (n + 1) + 1e-9), n) - 1
 
 
 def _just_above(value: float) -> float:
-    """Return the next larger float32, as scores and maps are float32."""
+    """Return the next larger float32, the type of scores and maps."""
     return float(np.nextafter(np.float32(value), np.float32(np.inf)))
