@@ -100,9 +100,9 @@ class Process:
 
 
 @contextlib.contextmanager
-def running(name: str, command: Sequence[str], *, cores: Sequence[int] | None) -> Iterator[Process]:
-    """Run `command` in the repository's root for the block, on some cores or on all."""
-    log = CACHE / f"{name}.log"
+def running(name: str, command: Sequence[str], *, cores: Sequence[int] | None, root: Path = ROOT) -> Iterator[Process]:
+    """Run `command` in the root of a checkout for the block, on some cores or on all."""
+    log = root / "build" / "bench" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environ = {key: value for key, value in os.environ.items() if not key.startswith("HOURGLASS_")}
     # More threads would only take the one core from each other. The rest keeps BentoML off the network.
@@ -113,7 +113,7 @@ def running(name: str, command: Sequence[str], *, cores: Sequence[int] | None) -
         # A session of its own: Ctrl-C reaches us alone, and we end the servers in order.
         popen = subprocess.Popen(
             ["taskset", "--cpu-list", ",".join(map(str, cores)), *command],
-            cwd=ROOT,
+            cwd=root,
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -37,10 +37,11 @@ class Service:
 
     Args:
         flags: Flags of the command line.
-        models: Directory of models.
+        models: Directory of models; those of the checkout if None.
         workers: Number of workers.
         cores: Cores to run on; None for all.
         prefix: Command prefix, such as that of a quota.
+        checkout: Root of the repository whose service runs.
 
     Attributes:
         process: The process, with its memory, files and CPU time.
@@ -54,12 +55,14 @@ class Service:
     def __init__(
         self,
         *flags: str,
-        models: Path = MODELS,
+        models: Path | None = None,
         workers: int = 1,
         cores: Sequence[int] | None = None,
         prefix: Sequence[str] = (),
+        checkout: Path = ROOT,
     ) -> None:
-        self.flags, self.models, self.workers, self.cores, self.prefix = flags, models, workers, cores, prefix
+        self.flags, self.workers, self.cores, self.prefix, self.checkout = flags, workers, cores, prefix, checkout
+        self.models = models or checkout / "models"
         self.port = free_port()
         self._stack = contextlib.ExitStack()
 
@@ -77,7 +80,7 @@ class Service:
         command += ["--workers", str(self.workers), "--device", "cpu", *self.flags]
         started = time.perf_counter()
         with contextlib.ExitStack() as stack:  # ends it if it does not become ready
-            self.process = stack.enter_context(running("service", command, cores=self.cores))
+            self.process = stack.enter_context(running("service", command, cores=self.cores, root=self.checkout))
             self._wait(started + START_TIMEOUT_S)
             self.ready_s = time.perf_counter() - started
             self._stack = stack.pop_all()

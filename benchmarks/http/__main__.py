@@ -7,6 +7,7 @@ from benchmarks.commands import run_command
 
 COMMANDS = {
     "endpoints": "ways in and out beside each other: PNG, form, NPY; denoise, encode, anomaly",
+    "before": "small images, beside an older checkout",
     "workers": "requests per second of one worker and of two",
     "replica": "what a replica costs and does: CPU, memory, requests per second",
     "quotas": "half a core, one and two of CPU time, with one worker and with two (needs root)",

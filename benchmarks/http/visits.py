@@ -50,13 +50,18 @@ def two_cores() -> tuple[list[int], list[int]]:
 
 def options(name: str, about: str, words: Sequence[str]) -> argparse.Namespace:
     """Parse the options `clients`, `rounds` and `seconds`."""
+    return option_parser(name, about).parse_args(words)
+
+
+def option_parser(name: str, about: str) -> argparse.ArgumentParser:
+    """Return a parser of the options `clients`, `rounds` and `seconds`."""
     parser = argparse.ArgumentParser(
         f"python -m benchmarks.http {name}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clients", type=positive, default=16, metavar="N", help="connections (default 16)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="of each (default 5)")
     parser.add_argument("--seconds", type=positive, default=3, metavar="S", help="of each visit (default 3)")
-    return parser.parse_args(words)
+    return parser
 
 
 def positive(text: str) -> int:

@@ -8,6 +8,7 @@ from benchmarks.commands import PAGE, run_command
 COMMANDS = {
     "bombs": "requests that are small as bytes and large as work",
     "cost": "what the budget expects of requests, beside what they take",
+    "fairness": "small requests beside clients that send large ones all the time",
     "line": "parts in a folder that is watched: from a file closed to its verdict told",
     "overload": "five times more requests than it can do",
     "slow-clients": "connections held open in every slow way",

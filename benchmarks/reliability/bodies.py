@@ -1,6 +1,7 @@
 """Adversarial bodies for each reader: small bodies that cost much work, and bodies of the maximum size."""
 
 import json
+import random
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,15 @@ def flat_png(width: int, height: int, channels: int, *, depth: int = 8) -> bytes
     line, deflate = bytes(1 + -(-width * channels * depth // 8)), zlib.compressobj(9)
     data = b"".join([*(deflate.compress(line) for _ in range(height)), deflate.flush()])
     head = struct.pack(">IIBBBBB", width, height, depth, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(map(_chunk, (b"IHDR", b"IDAT", b"IEND"), (head, data, b"")))
+
+
+def noise_png(side: int) -> bytes:
+    """Return a grey picture of noise as PNG, which deflate cannot make smaller."""
+    rng = random.Random(0)
+    lines = b"".join(b"\0" + rng.randbytes(side) for _ in range(side))
+    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    data = zlib.compress(lines, 1)
     return b"\x89PNG\r\n\x1a\n" + b"".join(map(_chunk, (b"IHDR", b"IDAT", b"IEND"), (head, data, b"")))
 
 

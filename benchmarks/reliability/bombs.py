@@ -2,107 +2,131 @@
 
     python -m benchmarks.reliability [--write] bombs
     python -m benchmarks.reliability bombs form tensor
-    python -m benchmarks.reliability bombs --before ../hourglass-682abf7     (beside an older checkout)
+    git worktree add ../before 682abf7
+    python -m benchmarks.reliability bombs --before ../before        (beside an older checkout)
 
-Each kind gets a new service with the shipped models, in a cgroup of 4 GiB if one can be created. A row has the answer,
-the peak memory above that of an idle worker, the longest wait of another client for /health/live (in CPU time of the
-service, to exclude other load on the machine), the CPU time until the answer, and the CPU time after it. Arguments
-select kinds by a part of their name.
+Each request gets a new service with the models of its checkout, in a cgroup of 4 GiB if one can be created. A row has
+the answer, the peak memory above that of an idle worker, the longest wait of another client for /health/live (in CPU
+time of the service, to exclude other load on the machine), and the CPU time until the answer and after it. With
+`--before`, a cell has the value of the older checkout, an arrow, and the present value. Arguments select requests by a
+part of their name.
 """
 
 import argparse
 import contextlib
 import json
+import socket
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.commands import BenchmarkError
+from benchmarks.machine import ROOT
 from benchmarks.memory_limit import memory_limit
 from benchmarks.page import table
-from benchmarks.reliability.bodies import FILE_CAP, JSON, JSON_CAP, MIB, RAW, Body, flat_png, form, repeated, tensor
-from benchmarks.reliability.watch import Watch, ask, cpu_s, memory_bytes
+from benchmarks.reliability.bodies import MIB
+from benchmarks.reliability.kinds import BOMBS, Bomb
+from benchmarks.reliability.watch import TIMEOUT_S, Watch, ask, cpu_s, memory_bytes
 from benchmarks.service import Service
 
 QUIET_S, QUIET_CPU_S = 2.0, 0.2  # so long with so little CPU time: it is over
-MOST_S = 120.0  # longer nobody waits for the end of one kind
+MOST_S = 60.0  # longer nobody waits for the end of one request
+UNREAD_S = 5.0  # then a client that reads nothing leaves
 LIMIT_BYTES = 4 * 2**30
-HEAD = ["request", "body", "answer", "memory", "longest stall", "CPU until the answer", "CPU after it"]
-
-# name -> path and body
-KINDS: dict[str, Callable[[], tuple[str, Body]]] = {
-    "a long string among the numbers of `/v2`": lambda: (
-        "/v2/models/digits.denoise/infer",
-        Body(tensor(b'["' + b"a" * 100_000 + b'"' + b",0" * 10_000 + b"]", (1, 1, 28, 28)), JSON),
-    ),
-    "a tensor of two megapixels": lambda: (
-        "/v2/models/photo-x2.enhance/infer",
-        Body(tensor(b"[" + b"0," * 1_999_999 + b"0]", (1, 1, 2000, 1000)), JSON),
-    ),
-    "32 MiB of lists for `/generate`": lambda: (
-        "/generate?model=digits",
-        Body(repeated(b"[],", FILE_CAP, start=b"[", end=b"[]]"), JSON),
-    ),
-    "4 MiB of lists for `/decode`": lambda: (
-        "/decode?model=digits",
-        Body(repeated(b"[],", JSON_CAP, start=b"[", end=b"[]]"), JSON),
-    ),
-    "a form of 64 pictures of 25 megapixels": lambda: ("/denoise?model=digits", form(flat_png(5000, 5000, 1), 64)),
-    "one picture of 25 megapixels": lambda: ("/denoise?model=digits", Body(flat_png(5000, 5000, 3))),
-    "the same, answered as an array": lambda: (
-        "/denoise?model=digits",
-        Body(flat_png(5000, 5000, 3), RAW | {"Accept": "application/x-npy"}),
-    ),
-    "a JPEG of tiny segments": lambda: (
-        "/denoise?model=digits",
-        Body(repeated(b"\xff\xfe\0\2", FILE_CAP, start=b"\xff\xd8")),
-    ),
-    "a JPEG of fill bytes": lambda: ("/denoise?model=digits", Body(repeated(b"\xff", MIB // 16, start=b"\xff\xd8"))),
-    "a picture 3 million pixels long": lambda: ("/encode?model=digits", Body(flat_png(3_000_000, 1, 1))),
-    "a photograph in eight orientations": lambda: (
-        "/denoise?model=photo&thorough=true",
-        Body(flat_png(5000, 5000, 3)),
-    ),
-}
+HEAD = ["kind", "request", "size", "answer", "peak memory", "longest stall", "CPU until the answer", "CPU after it"]
 
 
-def row_of(name: str, *, prefix: Sequence[str] = ()) -> list[str]:
-    """Send one kind to a service and return its row.
+@dataclass(frozen=True)
+class Cost:
+    """What a service did with a request; a killed one has no times."""
 
-    Args:
-        name: Name of the kind.
-        prefix: Command prefix of the service.
-    """
-    path, body = KINDS[name]()
+    answer: str
+    memory_bytes: int
+    is_killed: bool
+    stall_s: float
+    until_s: float
+    after_s: float
+    is_cut_off: bool  # it still worked when we left
+
+    @property
+    def cells(self) -> list[str]:
+        """Cells of the table."""
+        memory = f"{max(0, self.memory_bytes) / MIB:.0f} MiB"
+        if self.is_killed:
+            return ["killed", memory, "-", "-", "-"]
+        after = f"{'over ' if self.is_cut_off else ''}{max(0.0, self.after_s):.1f} s"
+        return [self.answer, memory, f"{self.stall_s * 1000:.0f} ms", f"{self.until_s:.1f} s", after]
+
+
+def cost_of(bomb: Bomb, checkout: Path) -> Cost:
+    """Send a request to a service of a checkout and return its cost."""
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(TemporaryDirectory())
+        folder, prefix = stack.enter_context(TemporaryDirectory()), list[str]()
         with contextlib.suppress(BenchmarkError):  # without cgroups, the machine is the limit
-            prefix = [*stack.enter_context(memory_limit(LIMIT_BYTES)).prefix, *prefix]
-        flags = ("--collections-url", f"sqlite:///{folder}/items.db", "--request-timeout-s", "5")
-        service = stack.enter_context(Service(*flags, prefix=prefix))
+            prefix = stack.enter_context(memory_limit(LIMIT_BYTES)).prefix
+        flags = ("--collections-url", f"sqlite:///{folder}/items.db", "--request-timeout-s", "5", *bomb.flags)
+        service = stack.enter_context(Service(*flags, prefix=prefix, checkout=checkout))
+        for method, path, body in bomb.first:
+            ask(service.port, method, path, body.content, body.headers)
         pid = service.process.popen.pid
         idle_bytes, before_s = memory_bytes(pid), cpu_s(pid)
         with Watch(service.port, pid) as watch:
-            try:
-                status, answer = ask(service.port, "POST", path, body.content, body.headers)
-            except OSError:
-                status, answer = 0, b""
-            answered_s = cpu_s(pid) - before_s
-            last, quiet_since, end = cpu_s(pid), time.perf_counter(), time.perf_counter() + MOST_S
-            while time.perf_counter() - quiet_since < QUIET_S and time.perf_counter() < end:
-                time.sleep(0.1)
-                if (now := cpu_s(pid)) - last > QUIET_CPU_S:
-                    last, quiet_since = now, time.perf_counter()
-        after_s = cpu_s(pid) - before_s - answered_s
-        is_dead = service.process.popen.poll() is not None
-    stall, until, after = f"{watch.stall_s * 1000:.0f} ms", f"{answered_s:.1f} s", f"{max(0.0, after_s):.1f} s"
-    if is_dead:
-        stall, until, after = "-", "-", "-"
-    size = len(body.content)
-    shown = f"{size / MIB:.0f} MiB" if size >= MIB else f"{size / 1024:.0f} KiB"
-    answered = "killed" if is_dead else _shown(status, answer)
-    return [name, shown, answered, f"{(watch.peak_bytes - idle_bytes) / MIB:.0f} MiB", stall, until, after]
+            with ThreadPoolExecutor(bomb.at_once) as clients:
+                answers = list(clients.map(lambda _: _send(service.port, bomb), range(bomb.at_once)))
+            until_s = cpu_s(pid) - before_s
+            is_cut_off = _wait_for_quiet(pid)
+        after_s = cpu_s(pid) - before_s - until_s
+        is_killed = service.process.popen.poll() is not None
+    counts = Counter(answers)
+    shown = ", ".join(f"{count} x {answer}" if bomb.at_once > 1 else answer for answer, count in counts.most_common())
+    return Cost(shown, watch.peak_bytes - idle_bytes, is_killed, watch.stall_s, until_s, after_s, is_cut_off)
+
+
+def _send(port: int, bomb: Bomb) -> str:
+    body = bomb.body
+    try:
+        if not bomb.is_read:
+            _leave_unread(port, bomb)
+            return "not read"
+        return _shown(*ask(port, bomb.method, bomb.path, body.content, body.headers))
+    except TimeoutError:
+        return f"left after {TIMEOUT_S:.0f} s"
+    except OSError:
+        return "none"
+
+
+def _leave_unread(port: int, bomb: Bomb) -> None:
+    """Send requests without a pause and read nothing."""
+    with socket.create_connection(("127.0.0.1", port), timeout=UNREAD_S) as connection:
+        started = time.perf_counter()
+        with contextlib.suppress(TimeoutError):
+            connection.sendall(bomb.raw * bomb.pipelined)
+        time.sleep(max(0.0, UNREAD_S - (time.perf_counter() - started)))
+
+
+def _wait_for_quiet(pid: int) -> bool:
+    """Wait until a process has nothing more to do, and return whether it still had after `MOST_S`."""
+    last, quiet_since, end = cpu_s(pid), time.perf_counter(), time.perf_counter() + MOST_S
+    while time.perf_counter() - quiet_since < QUIET_S:
+        if time.perf_counter() > end:
+            return True
+        time.sleep(0.1)
+        if (now := cpu_s(pid)) - last > QUIET_CPU_S:
+            last, quiet_since = now, time.perf_counter()
+    return False
+
+
+def row_of(name: str, checkouts: Sequence[Path]) -> list[str]:
+    """Send one request to a service of each checkout, and return the row."""
+    bomb = BOMBS[name]()
+    size = len(bomb.raw) * bomb.pipelined
+    shown = f"{size / MIB:.0f} MiB" if size >= MIB else f"{max(1, size // 1024)} KiB"
+    cells = zip(*(cost_of(bomb, checkout).cells for checkout in checkouts), strict=True)
+    return [bomb.kind, name, shown, *map(" → ".join, cells)]
 
 
 def _shown(status: int, answer: bytes) -> str:
@@ -117,21 +141,15 @@ def _shown(status: int, answer: bytes) -> str:
 
 
 def measure(words: Sequence[str]) -> str:
-    """Return the table of all kinds, or of the named ones."""
+    """Return the table of all requests, or of the named ones."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.reliability bombs",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout whose service is asked first")
-    parser.add_argument("parts", nargs="*", help="parts of the names of kinds")
+    parser.add_argument("parts", nargs="*", help="parts of the names of requests")
     chosen = parser.parse_args(words)
-    names = [name for name in KINDS if not chosen.parts or any(part in name for part in chosen.parts)]
-    if chosen.before is None:
-        return table(HEAD, [row_of(name) for name in names])
-    prefix = ["sh", "-c", f'cd {chosen.before.resolve()} && exec "$@"', "sh"]
-    rows = []
-    for name in names:
-        rows.append(["before: " + (row := row_of(name, prefix=prefix))[0], *row[1:]])
-        rows.append(["after: " + (row := row_of(name))[0], *row[1:]])
-    return table(HEAD, rows)
+    names = [name for name in BOMBS if not chosen.parts or any(part in name for part in chosen.parts)]
+    checkouts = [chosen.before.resolve(), ROOT] if chosen.before else [ROOT]
+    return table(HEAD, [row_of(name, checkouts) for name in names])

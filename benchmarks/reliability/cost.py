@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.page import table
-from benchmarks.reliability.bodies import RAW, Body, flat_png, npy
+from benchmarks.reliability.bodies import Body, flat_png, noise_png, npy
 from benchmarks.reliability.watch import ask, cpu_s
 from benchmarks.service import Service
 
@@ -31,7 +31,8 @@ REQUESTS = {
     "`photo-x2`, a quarter of a megapixel": ("/enhance?model=photo-x2", Body(flat_png(500, 500, 1))),
     "`photo-compressed`, 4 megapixels": ("/compress", Body(flat_png(2000, 2000, 3))),
     "`hazelnut`, 25 megapixels": ("/anomaly?model=hazelnut", Body(flat_png(5000, 5000, 3))),
-    "`digits`, 25 megapixels": ("/denoise?model=digits", Body(flat_png(5000, 5000, 1), RAW)),
+    "`digits`, 25 megapixels": ("/denoise?model=digits", Body(flat_png(5000, 5000, 1))),
+    "`digits`, 25 megapixels of noise": ("/denoise?model=digits", Body(noise_png(5000))),
 }
 _GAUGE = re.compile(rb"^hourglass_expected_seconds (\S+)$", re.MULTILINE)
 

@@ -102,7 +102,7 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
     if outline.is_plain and outline.width and outline.height:
         pixels = read_png(data, width=outline.width, height=outline.height)
         if pixels is not None:
-            return replace(_image(pixels, media_type="image/png"), dpi=_dpi(outline.dpi))
+            return _image(pixels, media_type="image/png", dpi=_dpi(outline.dpi))
     try:
         with PillowImage.open(io.BytesIO(data), formats=[outline.format]) as picture:
             check_size(*picture.size, max_pixels=max_pixels)
@@ -241,7 +241,13 @@ def _exif(found: PillowImage.Exif) -> bytes | None:
     return told if 0 < len(told) <= _MAX_EXIF_BYTES else None
 
 
-def _image(values: NDArray[np.uint8], *, is_one_bit: bool = False, media_type: str | None = None) -> Image:
+def _image(
+    values: NDArray[np.uint8],
+    *,
+    is_one_bit: bool = False,
+    media_type: str | None = None,
+    dpi: tuple[float, float] | None = None,
+) -> Image:
     planes = values[None] if values.ndim == 2 else np.moveaxis(values, 2, 0)  # (C or C + alpha, H, W)
     has_alpha = len(planes) in {2, 4}
     return Image(
@@ -249,6 +255,7 @@ def _image(values: NDArray[np.uint8], *, is_one_bit: bool = False, media_type: s
         alpha=planes[-1] if has_alpha else None,
         is_one_bit=is_one_bit,
         media_type=media_type,
+        dpi=dpi,
     )
 
 

@@ -160,3 +160,19 @@ def test_no_memory_is_a_503(client: TestClient, monkeypatch: pytest.MonkeyPatch)
 
     assert (response.status_code, response.json()["code"]) == (503, "queue-full")
     assert "retry-after" in response.headers
+
+
+def test_a_query_of_thousands_of_mistakes_gets_a_short_answer(client: TestClient) -> None:
+    query = "&".join(f"a{i}=1" for i in range(3000))
+
+    response = client.post(f"/denoise?{query}", content=b"x")
+
+    assert response.status_code == 422
+    assert len(response.content) < 1024
+    assert "and 2997 more" in response.json()["detail"]
+
+
+def test_an_error_of_a_library_is_told_without_addresses_of_objects() -> None:
+    error = OSError("cannot identify image file <_io.BytesIO object at 0x7f3b2c1d4e50>\nand more")
+
+    assert reason_of(error) == "cannot identify image file <_io.BytesIO object>"
