@@ -66,5 +66,5 @@ clean:
 	touch $@ .venv/runtime.stamp
 
 .venv/test.stamp: .venv/pip.stamp pyproject.toml clients/python/pyproject.toml constraints.txt
-	$(BIN)/pip install -q -c constraints.txt -e '.[training,tracing,test]' -e 'clients/python[mqtt,opcua,pandas,video,watch]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[training,tracing,test]' -e 'clients/python[bucket,mqtt,opcua,pandas,video,watch]'
 	touch $@ .venv/train.stamp .venv/runtime.stamp

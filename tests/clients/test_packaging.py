@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "clients" / "python"
 SOURCE = PROJECT / "src" / "hourglass_client"
 NEEDED = {"httpx", "numpy", "PIL", "tqdm"}
-EXTRAS = {"aiomqtt", "asyncua", "av", "pandas", "watchfiles"}  # imported where they are used, and only there
+EXTRAS = {"aiomqtt", "asyncua", "av", "fsspec", "pandas", "watchfiles"}  # imported where they are used, and only there
 
 
 @pytest.fixture(scope="module")

@@ -59,11 +59,11 @@ def line(tmp_path: Path) -> Path:
 
 
 class Watching:
-    """A running `hourglass watch` over a folder."""
+    """A running `hourglass watch` over a source."""
 
-    def __init__(self, url: str, folder: Path, *words: str | Path) -> None:
+    def __init__(self, url: str, source: Path | str, *words: str | Path) -> None:
         paths = [str(CLIENT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        command = [sys.executable, "-m", "hourglass_client", "--url", url, "watch", str(folder), *map(str, words)]
+        command = [sys.executable, "-m", "hourglass_client", "--url", url, "watch", str(source), *map(str, words)]
         environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         self.popen = subprocess.Popen(
             command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
@@ -93,8 +93,8 @@ class Watching:
 
 
 @contextlib.contextmanager
-def watching(url: str, folder: Path, *words: str | Path) -> Iterator[Watching]:
-    watch = Watching(url, folder, *words)
+def watching(url: str, source: Path | str, *words: str | Path) -> Iterator[Watching]:
+    watch = Watching(url, source, *words)
     try:
         yield watch
         assert watch.end(signal.SIGTERM) == 0, "".join(watch.err)
@@ -494,7 +494,8 @@ def test_two_watches_cannot_share_a_history(
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("nowhere",), "is not a folder"),
+        (("nowhere",), "is no folder and no file"),
+        (("line", "--copy", "s3://parts/judged"), "only images of a bucket can be put into a bucket"),
         (("line", "--model", "none"), "no model 'none'"),
         (("line", "--mqtt", "127.0.0.1"), "write mqtt://HOST:PORT/TOPIC"),
         (("line", "--mqtt", "mqtt://127.0.0.1/a/+/b"), "must not contain # or +"),
@@ -510,6 +511,10 @@ def test_mistakes_are_said_at_once(
     assert main(["--url", url, "watch", str(line.parent / source), *rest]) == 2
 
     assert reason in capsys.readouterr().err
+
+
+def folder_of(line: Path) -> Folder:
+    return Folder(line, lambda *_: False, settle_s=0)
 
 
 def part_of(file: Path, source: Path, part_id: int) -> Part:
@@ -528,7 +533,7 @@ def test_a_sink_that_is_given_a_part_again_after_a_stop_does_not_take_it_twice(l
             await sink.close()
 
     def putter(folder: str, *, moves: bool) -> Callable[[], Sink]:
-        return lambda: Sorted(tmp_path / folder, line, moves=moves, moved=gone.append, say=print)
+        return lambda: Sorted(str(tmp_path / folder), folder_of(line), moves=moves, moved=gone.append, say=print)
 
     asyncio.run(take_twice(lambda: CsvFile(tmp_path / "v.csv")))
     asyncio.run(take_twice(putter("copied", moves=False)))
@@ -546,7 +551,9 @@ def test_a_file_that_was_written_anew_is_not_put_away_as_the_old_one(line: Path,
     put(line, "a.png", BRIGHT + b"another")
     said, gone = list[str](), list[int]()
 
-    asyncio.run(Sorted(tmp_path / "away", line, moves=True, moved=gone.append, say=said.append).take(part))
+    asyncio.run(
+        Sorted(str(tmp_path / "away"), folder_of(line), moves=True, moved=gone.append, say=said.append).take(part)
+    )
 
     assert "overwritten" in said[0]
     assert (line / "a.png").exists()

@@ -1,8 +1,8 @@
-"""`hourglass watch-video`: frames of a video become parts, each once."""
+"""`hourglass watch VIDEO`: frames of a video become parts, each once."""
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from hourglass_client.__main__ import main
-from hourglass_client.watch.video import Video, is_live, prefix_of
+from hourglass_client.watch.history import History
+from hourglass_client.watch.part import Part
+from hourglass_client.watch.video import Video, is_live, prefix_of, without_password
 from tests.clients.test_watch import rows
 from tests.service.slowmodel import service_process, until
 from tests.service.toymodels import publish_toy
@@ -46,7 +48,7 @@ def write_video(path: Path, levels: list[int]) -> Path:
 
 
 def watch(url: str, video: Path, frames: Path, table: Path, *words: str) -> int:
-    return main(["--url", url, "watch-video", str(video), str(frames), "--csv", str(table), *words])
+    return main(["--url", url, "watch", str(video), "--frames", str(frames), "--csv", str(table), *words])
 
 
 def test_every_frame_of_a_file_is_judged_once_and_then_it_ends(url: str, tmp_path: Path) -> None:
@@ -79,26 +81,52 @@ def test_frames_that_were_moved_away_do_not_come_again(url: str, tmp_path: Path)
     assert sorted(path.parent.name for path in judged.rglob("*.png")) == ["anomalous", "normal"]
 
 
-async def frames_of(video: Path, folder: Path, every_s: float, *, waiting: int = 0) -> list[str]:
-    folder.mkdir()
-    filmed = Video(str(video), folder, every_s=every_s, waiting=lambda: waiting, say=lambda _: None)
-    await filmed.run(set())
-    return sorted(filmed.written)
+def frames_of(video: Path, folder: Path, *, every_s: float = 0) -> list[str]:
+    """The frames of a video, judged one after the other to its end."""
+    names = []
+
+    async def judge(source: Video, history: History) -> None:
+        async for name, stamp in source.arrivals():
+            names.append(name)
+            history.add(Part(0, name, stamp, "2026-01-01T00:00:00+00:00", "failed", None, None))
+            source.done(name)
+
+    with History(folder / "history.db") as history:
+        source = Video(str(video), folder, history, every_s=every_s, say=print)
+        asyncio.run(judge(source, history))
+    return names
+
+
+def film(video: Path, folder: Path, *, until_it: Callable[[Video], bool]) -> list[str]:
+    """Takes the frames of a stream until something is true, without judging them, and returns what is said."""
+    said: list[str] = []
+
+    async def run(source: Video) -> None:
+        arrivals = source.arrivals()
+        first = asyncio.create_task(anext(arrivals))
+        await asyncio.to_thread(until, lambda: until_it(source))
+        first.cancel()
+        await asyncio.wait([first])
+        await arrivals.aclose()
+
+    with History(folder / "history.db") as history:
+        asyncio.run(run(Video(str(video), folder, history, every_s=0, say=said.append)))
+    return said
 
 
 @pytest.mark.parametrize(("every_s", "times"), [(0, range(0, 1000, 100)), (0.25, [0, 300, 500, 800]), (9, [0])])
 def test_frames_are_taken_on_a_grid_of_time(tmp_path: Path, every_s: float, times: list[int]) -> None:
     video = write_video(tmp_path / "belt.mp4", list(range(0, 250, 25)))
 
-    names = asyncio.run(frames_of(video, tmp_path / "frames", every_s))
+    names = frames_of(video, tmp_path / "frames", every_s=every_s)
 
-    assert names == [f"{prefix_of(video)}{time / 1000:012.3f}.png" for time in times]
+    assert sorted(names) == [f"{prefix_of(video)}{time / 1000:012.3f}.png" for time in times]
 
 
 def test_a_frame_is_a_picture_of_its_size(tmp_path: Path) -> None:
     video = write_video(tmp_path / "belt.mp4", [200])
 
-    (name,) = asyncio.run(frames_of(video, tmp_path / "frames", 0))
+    (name,) = frames_of(video, tmp_path / "frames")
 
     with Image.open(tmp_path / "frames" / name) as picture:
         assert (picture.size, picture.mode) == ((16, 16), "RGB")
@@ -114,20 +142,13 @@ def test_another_file_of_the_same_name_has_other_frames(tmp_path: Path) -> None:
 def test_a_stream_that_is_judged_too_slowly_leaves_frames_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = write_video(tmp_path / "belt.mp4", [0] * 5)
     monkeypatch.setattr("hourglass_client.watch.video.is_live", lambda _: True)
-    (tmp_path / "frames").mkdir()
-    said: list[str] = []
-    filmed = Video(str(video), tmp_path / "frames", every_s=0, waiting=lambda: 50, say=said.append)
+    monkeypatch.setattr("hourglass_client.watch.video._MOST_WAITING", 0)
 
-    async def film() -> None:
-        running = asyncio.create_task(filmed.run(set()))
-        await asyncio.to_thread(until, lambda: filmed.left_out >= 10)  # it was opened again, as streams are
-        filmed.end()
-        await running
+    said = film(video, tmp_path / "frames", until_it=lambda source: source.left_out >= 10)  # it was opened again
 
-    asyncio.run(film())
-
-    assert list((tmp_path / "frames").iterdir()) == []
+    assert not list((tmp_path / "frames").glob("*.png"))
     assert "the stream has ended; opening it again" in said[0]
+    assert "frames were left out" in said[-1]
 
 
 @pytest.mark.parametrize(
@@ -141,19 +162,16 @@ def test_streams_and_cameras_have_no_end(source: str, expected: bool) -> None:
 def test_a_stream_is_written_under_the_time_of_each_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = write_video(tmp_path / "belt.mp4", [0] * 5)
     monkeypatch.setattr("hourglass_client.watch.video.is_live", lambda _: True)
-    (tmp_path / "frames").mkdir()
-    filmed = Video(str(video), tmp_path / "frames", every_s=0, waiting=lambda: 0, say=lambda _: None)
+    frames = tmp_path / "frames"
 
-    async def film() -> None:
-        running = asyncio.create_task(filmed.run(set()))
-        await asyncio.to_thread(until, lambda: len(list((tmp_path / "frames").glob("*.png"))) >= 5)
-        filmed.end()
-        await running
+    film(video, frames, until_it=lambda _: len(list(frames.glob("*.png"))) >= 5)
 
-    asyncio.run(film())
+    assert all(re.fullmatch(r"20\d{6}T\d{6}\.\d{6}Z\.png", path.name) for path in frames.glob("*.png"))
 
-    names = [path.name for path in (tmp_path / "frames").iterdir()]
-    assert all(re.fullmatch(r"20\d{6}T\d{6}\.\d{6}Z\.png", name) for name in names)
+
+def test_a_message_does_not_show_the_password_of_a_camera() -> None:
+    assert without_password("rtsp://user:p@ss@camera/1") == "rtsp://camera/1"
+    assert without_password("/dev/video0") == "/dev/video0"
 
 
 def test_a_file_that_is_no_video_is_said(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,4 +189,4 @@ def test_a_file_that_is_not_there_is_said_at_once(
 ) -> None:
     assert watch(url, tmp_path / "none.mp4", tmp_path / "frames", tmp_path / "v.csv") == 2
 
-    assert "none.mp4 is no file" in capsys.readouterr().err
+    assert "none.mp4 is no folder and no file" in capsys.readouterr().err

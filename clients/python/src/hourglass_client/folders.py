@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".npy"}
 _SYSTEM_FOLDERS = {"__MACOSX"}
@@ -24,11 +24,16 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
 
 def is_image_below(file: Path, folder: Path) -> bool:
     """Return whether `find_images` would return the file for the folder."""
-    if file.suffix.lower() not in _ENDINGS:
+    # A pipe or a device with such a name would never end.
+    return is_image_name(file.relative_to(folder).as_posix()) and file.is_file()
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a path below a folder, with slashes, has the extension of an image and is not hidden."""
+    path = PurePosixPath(name)
+    if path.suffix.lower() not in _ENDINGS:
         return False
-    if any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in file.relative_to(folder).parts):
-        return False
-    return file.is_file()  # a pipe or a device with such a name would never end
+    return not any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in path.parts)
 
 
 def some_images(paths: Sequence[str | Path]) -> list[Path]:

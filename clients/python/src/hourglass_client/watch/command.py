@@ -1,4 +1,4 @@
-"""`hourglass watch FOLDER`: judge arriving images and report the verdicts."""
+"""`hourglass watch SOURCE`: judge arriving images and report the verdicts."""
 
 import argparse
 import asyncio
@@ -7,32 +7,48 @@ from pathlib import Path
 from hourglass_client.cli.run import EXIT_DONE, AddCommand, add_at_once, add_rate, say
 from hourglass_client.errors import Busy, Unreachable
 from hourglass_client.sync import Hourglass
-from hourglass_client.watch.video import is_live
-
-HISTORY = ".hourglass-watch.db"
 
 
 def add_commands(add: AddCommand) -> None:
     """Add the command `watch`."""
-    watch = add("watch", _watch, "judge images as they arrive in a folder, and report the verdicts; Ctrl-C stops it")
-    watch.add_argument("source", type=Path, metavar="FOLDER", help="folder to watch; existing files are judged, too")
-    watch.set_defaults(video=None)
-    _add_options(watch)
-    text = "judge frames of a video file, a camera or a stream, and report the verdicts"
-    video = add("watch-video", _watch, text)
-    text = "a file, an address such as rtsp://camera/1, or a camera such as /dev/video0"
-    video.add_argument("video", metavar="VIDEO", help=text)
-    text = "folder that the frames are written to, and that is watched"
-    video.add_argument("source", type=Path, metavar="FOLDER", help=text)
-    text = "seconds between two frames (default 1); 0 takes all"
-    video.add_argument("--every-s", type=float, default=1.0, metavar="S", help=text)
-    _add_options(video)
-
-
-def _add_options(watch: argparse.ArgumentParser) -> None:
+    text = "judge images as they arrive in a folder, a video or a bucket, and report the verdicts; Ctrl-C stops it"
+    watch = add("watch", _watch, text)
+    text = (
+        "a folder, a video file, a camera such as /dev/video0, a stream such as rtsp://camera/1, or a bucket such as "
+        "s3://parts/line-3; existing images are judged, too"
+    )
+    watch.add_argument("source", metavar="SOURCE", help=text)
+    _add_source_options(watch)
+    _add_sinks(watch)
     add_rate(watch)
-    text = f"SQLite file with the history of all parts and reports (default FOLDER/{HISTORY})"
+    text = "seconds without a change after which an invalid image has failed (default 2)"
+    watch.add_argument("--patience-s", type=float, default=2.0, metavar="S", help=text)
+    text = "seconds between reports of counts, rate and latency on standard error (default 10)"
+    watch.add_argument("--report-s", type=float, default=10.0, metavar="S", help=text)
+    add_at_once(watch)
+
+
+def _add_source_options(watch: argparse.ArgumentParser) -> None:
+    text = (
+        "seconds between two frames of a video (default 1; 0 takes all), two listings of a bucket (default 5), or two "
+        "full scans of a folder beside the system's notifications (default 30)"
+    )
+    watch.add_argument("--every-s", type=float, metavar="S", help=text)
+    text = (
+        "seconds without a change after which a file is complete (default 0.04); 0 takes objects of a bucket when they "
+        "are listed, not when two listings agree"
+    )
+    watch.add_argument("--settle-s", type=float, default=0.04, metavar="S", help=text)
+    text = "folder for the frames of a video (default: VIDEO-frames in the current folder)"
+    watch.add_argument("--frames", type=Path, metavar="FOLDER", help=text)
+    text = (
+        "SQLite file with the history of all parts and reports (default: .hourglass-watch.db in the folder of the "
+        "images; for a bucket BUCKET.hourglass-watch.db in the current folder)"
+    )
     watch.add_argument("--history", type=Path, metavar="FILE", help=text)
+
+
+def _add_sinks(watch: argparse.ArgumentParser) -> None:
     text = "print a line per part: OK, NG or ERROR, file, score, id (default if there is no other sink)"
     watch.add_argument("--lines", action="store_true", help=text)
     watch.add_argument("--csv", type=Path, metavar="FILE", help="append a row per part to this file")
@@ -47,45 +63,24 @@ def _add_options(watch: argparse.ArgumentParser) -> None:
         "--heatmaps", type=Path, metavar="FOLDER", help="write a heat map of every anomalous image to this folder"
     )
     away = watch.add_mutually_exclusive_group()
-    text = "move files to FOLDER/normal, FOLDER/anomalous and FOLDER/failed after all other sinks"
-    away.add_argument("--move", type=Path, metavar="FOLDER", help=text)
-    away.add_argument("--copy", type=Path, metavar="FOLDER", help="copy files there instead")
-    text = "seconds without a change after which a file is complete (default 0.04)"
-    watch.add_argument("--settle-s", type=float, default=0.04, metavar="S", help=text)
-    text = "seconds without a change after which an invalid image has failed (default 2)"
-    watch.add_argument("--patience-s", type=float, default=2.0, metavar="S", help=text)
-    text = "seconds between reports of counts, rate and latency on standard error (default 10)"
-    watch.add_argument("--report-s", type=float, default=10.0, metavar="S", help=text)
-    add_at_once(watch)
+    text = "move images to FOLDER/normal, FOLDER/anomalous and FOLDER/failed after all other sinks; those of a bucket "
+    text += "also to the URL of another folder or bucket"
+    away.add_argument("--move", metavar="FOLDER", help=text)
+    away.add_argument("--copy", metavar="FOLDER", help="copy images there instead")
 
 
 def _watch(hourglass: Hourglass, options: argparse.Namespace) -> int:
-    try:
-        import watchfiles  # noqa: F401, PLC0415  an extra; said before anything is begun
-    except ImportError as error:
-        raise ValueError("watch needs watchfiles: `pip install 'hourglass-client[watch]'`") from error
-    if options.video is not None:
-        _check_video(options)
-    if not options.source.is_dir():
-        raise ValueError(f"{options.source} is not a folder")
+    from hourglass_client.watch.sources import kind_of  # noqa: PLC0415  SQLite and fcntl are for this command alone
+
+    kind_of(options.source)  # says what is wrong with it before anything is begun
     try:
         _check_model(hourglass, options)
     except (Busy, Unreachable) as error:
         say(f"{error}; waiting")
-    from hourglass_client.watch.run import run  # noqa: PLC0415  SQLite and fcntl are for this command alone
+    from hourglass_client.watch.run import run  # noqa: PLC0415  as above
 
     asyncio.run(run(options))
     return EXIT_DONE
-
-
-def _check_video(options: argparse.Namespace) -> None:
-    try:
-        import av  # noqa: F401, PLC0415  as above
-    except ImportError as error:
-        raise ValueError("watch-video needs PyAV: `pip install 'hourglass-client[watch,video]'`") from error
-    if not is_live(options.video) and not Path(options.video).is_file():
-        raise ValueError(f"{options.video} is no file; a stream begins with rtsp:// or the like")
-    options.source.mkdir(parents=True, exist_ok=True)
 
 
 def _check_model(hourglass: Hourglass, options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""The history of a watched folder in SQLite: every part once, and the position of every sink.
+"""The history of a watched source in SQLite: every part once, and the position of every sink.
 
 A part is stored before any sink receives it, and a sink's position after it has accepted a part. So a stop at any
 point loses no part. At most one part, with the same id, is sent to a sink again.
@@ -36,7 +36,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 
 class History:
-    """The database of one watched folder. One `hourglass watch` writes it at a time; other processes may read it.
+    """The database of one watched source. One `hourglass watch` writes it at a time; other processes may read it.
 
     Args:
         path: Path of the database; created if missing.
@@ -78,7 +78,7 @@ class History:
         self._position_by_sink = dict(self._db.execute("SELECT name, position FROM sinks"))
 
     def knows(self, file: str, stamp: Stamp) -> bool:
-        """Return whether this file has been judged."""
+        """Return whether this image has been judged."""
         query = "SELECT 1 FROM parts WHERE file = ? AND size = ? AND mtime_ns = ? AND inode = ? AND is_gone = 0"
         return self._db.execute(query, [file, *stamp]).fetchone() is not None
 

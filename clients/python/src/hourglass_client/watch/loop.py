@@ -1,6 +1,6 @@
 """The loop of `hourglass watch`: files in, verdicts into the history, and from there to every sink.
 
-    folder -> [ N workers: read, ask, write into the history ] -> history -> [ one task per sink, in order ]
+    source -> [ N workers: read, ask, write into the history ] -> history -> [ one task per sink, in order ]
 
 The history is the only queue. A worker waits while the slowest sink is far behind, so nothing piles up in memory.
 """
@@ -18,10 +18,10 @@ from hourglass_client.aio import AsyncHourglass
 from hourglass_client.answers import Verdict
 from hourglass_client.errors import BadRequest, ClientError, TooLarge
 from hourglass_client.folders import write_whole
-from hourglass_client.watch.folder import Folder
 from hourglass_client.watch.history import History
-from hourglass_client.watch.part import Part, Stamp, Word, stamp_of
+from hourglass_client.watch.part import Part, Word
 from hourglass_client.watch.sinks import Sink, Unavailable
+from hourglass_client.watch.source import Arrival, Source
 
 _MOST_BEHIND = 200  # parts that the slowest sink may have before it
 _LONGEST_PAUSE_S = 10.0
@@ -56,11 +56,11 @@ class Rates:
 
 
 class Watch:
-    """The loop over one watched folder.
+    """The loop over one source.
 
     Args:
         hourglass: Client of the service.
-        folder: Watched folder.
+        source: Source of the images.
         history: History of parts and positions of sinks.
         sinks: Receivers of the verdicts.
         query: Query parameters: model, version and max_fpr.
@@ -73,7 +73,7 @@ class Watch:
     def __init__(
         self,
         hourglass: AsyncHourglass,
-        folder: Folder,
+        source: Source,
         history: History,
         sinks: Sequence[Sink],
         *,
@@ -83,20 +83,20 @@ class Watch:
         patience_s: float,
         say: Callable[[str], None],
     ) -> None:
-        self._hourglass, self._folder, self._history, self._sinks = hourglass, folder, history, sinks
+        self._hourglass, self._source, self._history, self._sinks = hourglass, source, history, sinks
         self._query, self._heatmaps, self._at_once = query, heatmaps, at_once
         self._patience_s, self._say = patience_s, say
         self._news = {sink.name: asyncio.Event() for sink in sinks}
         self._unavailable: set[str] = set()
         self._caught_up = asyncio.Event()
-        self._doubted: dict[tuple[Path, Stamp], float] = {}  # no images so far, and since when
+        self._doubted: dict[Arrival, float] = {}  # no images so far, and since when
         self.rates = Rates()
 
     async def run(self, stop: asyncio.Event, report_s: float) -> None:
-        """Judge arriving images until `stop` is set, then finish those in progress."""
-        files: asyncio.Queue[tuple[Path, Stamp]] = asyncio.Queue(maxsize=1)
-        reading = [asyncio.create_task(self._read(files))]
-        judging = [asyncio.create_task(self._judge(files)) for _ in range(self._at_once)]
+        """Judge arriving images until the source ends or `stop` is set, then finish those in progress."""
+        arrived: asyncio.Queue[Arrival] = asyncio.Queue(maxsize=1)
+        reading = [asyncio.create_task(self._read(arrived))]
+        judging = [asyncio.create_task(self._judge(arrived)) for _ in range(self._at_once)]
         telling = [asyncio.create_task(self._tell(sink)) for sink in self._sinks]
         reporting = asyncio.create_task(self._report(report_s))
         stopped = asyncio.create_task(stop.wait())
@@ -104,7 +104,7 @@ class Watch:
         try:
             done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopped}:
-                task.result()  # only a fault ends a task before the stop
+                task.result()  # raises the fault that has ended it; only the source ends without one
             for task in [*reading, *judging]:
                 task.cancel()  # what was not written down will be judged by the next run
             await asyncio.wait([asyncio.create_task(self._drained())], timeout=_GOODBYE_S)
@@ -115,62 +115,55 @@ class Watch:
             for sink in self._sinks:
                 await sink.close()
 
-    async def _read(self, files: asyncio.Queue[tuple[Path, Stamp]]) -> None:
-        async for arrival in self._folder.arrivals():
+    async def _read(self, arrived: asyncio.Queue[Arrival]) -> None:
+        async for arrival in self._source.arrivals():
             while self._history.backlog() >= _MOST_BEHIND:
                 self._caught_up.clear()
                 await self._caught_up.wait()
-            await files.put(arrival)
+            await arrived.put(arrival)
 
-    async def _judge(self, files: asyncio.Queue[tuple[Path, Stamp]]) -> None:
+    async def _judge(self, arrived: asyncio.Queue[Arrival]) -> None:
         while True:
-            file, stamp = await files.get()
-            part = await self._part(file, stamp)
+            arrival = await arrived.get()
+            part = await self._part(arrival)
             if part is None:
-                self._folder.again(file)
+                self._source.again(arrival.name)
                 continue
             part = self._history.add(part)
-            self._folder.done(file)
+            self._source.done(arrival.name)
             for news in self._news.values():
                 news.set()
             if not self._sinks:
                 self.rates.note(part)
 
-    async def _part(self, file: Path, stamp: Stamp) -> Part | None:
-        """Judge a file and return its part; None if it is still being written."""
+    async def _part(self, arrival: Arrival) -> Part | None:
+        """Judge an image and return its part; None if it is still being written."""
         pause_s = 0.0
         while True:
-            try:
-                content = await asyncio.to_thread(file.read_bytes)
-                if stamp_of(file) != stamp:
-                    return None
-            except OSError:
+            content = await self._source.read(arrival)
+            if content is None:
                 return None
             try:
                 verdict = await self._hourglass.anomaly(content, **self._query)
                 if verdict.is_anomalous and self._heatmaps:
-                    await self._draw(content, file)
-                return self._new(file, stamp, "anomalous" if verdict.is_anomalous else "normal", verdict, None)
+                    await self._draw(content, arrival.name)
+                return _new(arrival, "anomalous" if verdict.is_anomalous else "normal", verdict, None)
             except (BadRequest, TooLarge) as problem:
-                since = self._doubted.setdefault((file, stamp), time.monotonic())
+                since = self._doubted.setdefault(arrival, time.monotonic())
                 if time.monotonic() - since < self._patience_s:
                     return None  # a writer that has paused
-                self._doubted = {key: value for key, value in self._doubted.items() if key[0] != file}
-                return self._new(file, stamp, "failed", None, str(problem))
+                self._doubted = {key: value for key, value in self._doubted.items() if key.name != arrival.name}
+                return _new(arrival, "failed", None, str(problem))
             except ClientError as error:  # busy, restarting, or gone: the part waits for the service
                 if pause_s == 0:
                     self._say(f"{error}; waiting")
                 pause_s = min(_LONGEST_PAUSE_S, max(0.5, 2 * pause_s))
                 await asyncio.sleep(pause_s)
 
-    def _new(self, file: Path, stamp: Stamp, word: Word, verdict: Verdict | None, problem: str | None) -> Part:
-        seen = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return Part(0, self._folder.name_of(file), stamp, seen, word, verdict, problem)
-
-    async def _draw(self, content: bytes, file: Path) -> None:
+    async def _draw(self, content: bytes, name: str) -> None:
         picture = await self._hourglass.heatmap(content, **self._query)
         assert self._heatmaps is not None  # noqa: S101  callers have checked
-        target = self._heatmaps / f"{self._folder.name_of(file)}.png"
+        target = self._heatmaps / f"{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, picture.content)
 
@@ -214,5 +207,10 @@ class Watch:
             await asyncio.sleep(report_s)
             total = sum(self.rates.count_by_word.values())
             if total != before:
-                self._say(f"{self.rates}; {self._folder.waiting} waiting, sinks {self._history.backlog()} behind")
+                self._say(f"{self.rates}; {self._source.waiting} waiting, sinks {self._history.backlog()} behind")
             before = total
+
+
+def _new(arrival: Arrival, word: Word, verdict: Verdict | None, problem: str | None) -> Part:
+    seen = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return Part(0, arrival.name, arrival.stamp, seen, word, verdict, problem)

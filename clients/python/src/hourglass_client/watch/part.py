@@ -1,4 +1,4 @@
-"""One part on the line: a file and its verdict."""
+"""One part on the line: an image and its verdict."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +10,10 @@ Word = Literal["normal", "anomalous", "failed"]
 
 
 class Stamp(NamedTuple):
-    """Identity of a file among files of the same name."""
+    """Identity of an image among images of the same name.
+
+    For an object of a bucket, `inode` is derived from its ETag, where it has one.
+    """
 
     size: int
     mtime_ns: int
@@ -23,12 +26,12 @@ class Part:
 
     Args:
         id: Number in the order of the verdicts; 0 until it is stored in the history.
-        file: Path of the file below the folder, with slashes.
-        stamp: Stamp of the judged file.
+        file: Path of the image below the source, with slashes.
+        stamp: Stamp of the judged image.
         seen: Time of the verdict, ISO 8601 in UTC.
-        word: normal, anomalous, or failed if the service rejects the file.
+        word: normal, anomalous, or failed if the service rejects the image.
         verdict: Verdict of the service; None if it failed.
-        problem: Error of the file; None if it has none.
+        problem: Error of the image; None if it has none.
     """
 
     id: int

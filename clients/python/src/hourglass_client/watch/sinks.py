@@ -1,4 +1,4 @@
-"""Sinks of verdicts: lines, a CSV file, a webhook, or the file itself, moved or copied by its verdict.
+"""Sinks of verdicts: lines, a CSV file, a webhook, or the image itself, moved or copied by its verdict.
 
 A sink receives every part once, in order. After an interruption it may receive the last one again: the CSV file and the
 folders detect that, and a webhook's receiver can by the `Idempotency-Key`.
@@ -6,7 +6,6 @@ folders detect that, and a webhook's receiver can by the `Idempotency-Key`.
 
 import asyncio
 import csv
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Protocol
 import httpx
 
 from hourglass_client.errors import ClientError
-from hourglass_client.watch.part import Part, stamp_of
+from hourglass_client.watch.part import Part
+from hourglass_client.watch.source import Source
 
 COLUMNS = ("id", "file", "verdict", "score", "threshold", "p_value", "regions", "model", "problem", "seen")
 _WORD_ON_THE_LINE = {"normal": "OK", "anomalous": "NG", "failed": "ERROR"}
@@ -126,67 +126,32 @@ class Webhook:
 
 
 class Sorted:
-    """The file itself, moved or copied into FOLDER/normal, FOLDER/anomalous or FOLDER/failed.
+    """The image itself, moved or copied into TARGET/normal, TARGET/anomalous or TARGET/failed.
 
     Args:
-        target: The folder.
-        source: The watched folder.
-        moves: Move the file instead of copying it.
-        moved: Called with the id of a part whose file was moved.
-        say: Prints a message about a file that changed meanwhile.
+        target: A folder; for images of a bucket also the URL of one.
+        source: The source of the images.
+        moves: Move the image instead of copying it.
+        moved: Called with the id of a part whose image was moved.
+        say: Prints a message about an image that changed meanwhile.
     """
 
     def __init__(
-        self,
-        target: Path,
-        source: Path,
-        *,
-        moves: bool,
-        moved: Callable[[int], None],
-        say: Callable[[str], None],
+        self, target: str, source: Source, *, moves: bool, moved: Callable[[int], None], say: Callable[[str], None]
     ) -> None:
-        self.name = f"{'move' if moves else 'copy'} {target.resolve()}"
+        self.name = f"{'move' if moves else 'copy'} {target if '://' in target else Path(target).resolve()}"
         self._target, self._source, self._moves, self._moved, self._say = target, source, moves, moved, say
 
     async def take(self, part: Part) -> None:
-        """Move or copy the file. If the name exists there, the id is added to the new name."""
-        file = self._source / part.file
+        """Move or copy the image."""
         try:
-            if stamp_of(file) != part.stamp:
-                self._say(f"{part.file} was overwritten before it could be moved; it will be judged again")
-                return
-            await asyncio.to_thread(self._put, file, part)
-        except FileNotFoundError:  # put away before the stop, or taken by somebody else
-            pass
-        except OSError as error:
+            is_put = await asyncio.to_thread(self._source.put, part, self._target, moves=self._moves)
+        except Exception as error:  # a bucket's errors are of its own library
             raise Unavailable(f"{part.file} cannot be put into {self._target}: {error}") from error
-        if self._moves:
+        if not is_put:
+            self._say(f"{part.file} was overwritten before it could be put away; it will be judged again")
+        elif self._moves:
             self._moved(part.id)
-
-    def _put(self, file: Path, part: Part) -> None:
-        target = self._target / part.word / part.file
-        if target.exists():
-            numbered = target.with_name(f"{target.stem}.{part.id}{target.suffix}")
-            if not self._moves and (numbered.exists() or _is_same(target, file)):
-                return  # copied before the stop
-            target = numbered
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if self._moves:
-            try:
-                file.rename(target)
-                return
-            except OSError:  # another file system
-                pass
-        part_file = target.with_name(f".{target.name}.part")
-        shutil.copy2(file, part_file)
-        part_file.replace(target)
-        if self._moves:
-            file.unlink()
 
     async def close(self) -> None:
         """Do nothing: no file or connection is open."""
-
-
-def _is_same(copy: Path, file: Path) -> bool:
-    a, b = stamp_of(copy), stamp_of(file)
-    return (a.size, a.mtime_ns) == (b.size, b.mtime_ns)  # copy2 keeps the time

@@ -7,126 +7,151 @@ afterwards.
 import asyncio
 import hashlib
 import io
+import re
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL import Image
 
 from hourglass_client.folders import write_whole
+from hourglass_client.watch.folder import Folder
+from hourglass_client.watch.history import History
+from hourglass_client.watch.source import Arrival
 
 _MOST_WAITING = 50  # frames in the folder; a file then waits, and a stream leaves frames out
 _SILENT_S = 10.0  # without a frame, a stream is opened again
 _LONGEST_PAUSE_S = 10.0
 
 
-class Video:
-    """A video whose frames become files.
+class Video(Folder):
+    """The folder of a video's frames, a `Source`: it fills itself with frames and ends with the video.
 
     Args:
-        source: A file, the address of a stream such as `rtsp://camera/1`, or a camera such as `/dev/video0`.
-        folder: Folder for the frames.
+        video: A file, the address of a stream such as `rtsp://camera/1`, or a camera such as `/dev/video0`.
+        path: Folder for the frames.
+        history: The history, which knows the judged frames.
         every_s: Seconds between two frames; 0 takes all.
-        waiting: Returns the number of frames waiting in the folder.
+        ignored: Subfolders that are not watched.
         say: Prints a message.
 
     Attributes:
-        written: Names of the frames of a file that this run has written.
-        left_out: Number of skipped frames of a stream.
+        left_out: Number of frames of a stream that were left out, because they came faster than they were judged.
     """
 
     def __init__(
-        self, source: str, folder: Path, *, every_s: float, waiting: Callable[[], int], say: Callable[[str], None]
+        self,
+        video: str,
+        path: Path,
+        history: History,
+        *,
+        every_s: float,
+        ignored: Sequence[Path] = (),
+        say: Callable[[str], None],
     ) -> None:
-        self._source, self._folder, self._every_s = source, folder, every_s
-        self._waiting, self._say = waiting, say
+        path.mkdir(parents=True, exist_ok=True)
+        super().__init__(path, history.knows, ignored=ignored, settle_s=0)  # frames are renamed into place
+        self._video, self._every_s, self._say = video, every_s, say
+        self._is_live = is_live(video)
+        self._prefix = "" if self._is_live else prefix_of(Path(video))
+        self._judged = set() if self._is_live else history.names(self._prefix)  # also those that were moved away
         self._stop = threading.Event()
-        self.is_live = is_live(source)
-        self.written: set[str] = set()
-        self.left_out = 0
         self._seen = 0
+        self.left_out = 0
 
-    async def run(self, known: Collection[str]) -> None:
-        """Write frames of a file until it ends, or of a stream indefinitely; a broken stream is reopened.
-
-        Args:
-            known: Names of frames that are judged already and not written again.
+    async def arrivals(self) -> AsyncGenerator[Arrival]:
+        """Yield every frame; see `Source`.
 
         Raises:
-            ImportError: PyAV is not installed.
+            ImportError: PyAV or watchfiles is not installed.
             OSError: A file cannot be read.
         """
+        filming = asyncio.create_task(self._film())
         try:
-            await asyncio.to_thread(self._follow if self.is_live else self._read, known)
+            async for arrival in super().arrivals():
+                yield arrival
+            await filming
         finally:
-            self.end()
+            self._stop.set()
+            await asyncio.wait([filming])
+            if self.left_out:
+                self._say(f"{self.left_out} frames were left out: they came faster than they were judged")
 
-    def end(self) -> None:
-        """Take no more frames."""
-        self._stop.set()
+    async def _film(self) -> None:
+        """Write frames of a file until it ends, or of a stream until the stop; a broken stream is reopened."""
+        try:
+            await asyncio.to_thread(self._follow if self._is_live else self._read_frames)
+        finally:
+            await self.complete()
 
-    def _follow(self, known: Collection[str]) -> None:
+    def _follow(self) -> None:
         import av  # noqa: PLC0415  an extra
 
         pause_s = 0.5
         while not self._stop.is_set():
             before = self._seen
             try:
-                self._read(known)
+                self._read_frames()
                 reason = "the stream has ended"
             except (av.FFmpegError, OSError) as error:
                 reason = str(error)
             if self._seen > before:
                 pause_s = 0.5
-            self._say(f"{self._source}: {reason}; opening it again")
+            if self._stop.is_set():
+                return
+            self._say(without_password(f"{self._video}: {reason}; opening it again"))
             self._stop.wait(pause_s)
             pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
 
-    def _read(self, known: Collection[str]) -> None:
+    def _read_frames(self) -> None:
         import av  # noqa: PLC0415  as above
 
-        prefix = "" if self.is_live else prefix_of(Path(self._source))
-        camera = "v4l2" if self._source.startswith("/dev/") else None
-        options = {"rtsp_transport": "tcp"} if self._source.startswith("rtsp:") else {}
-        timeout = _SILENT_S if self.is_live else None
+        camera = "v4l2" if self._video.startswith("/dev/") else None
+        options = {"rtsp_transport": "tcp"} if self._video.startswith("rtsp") else {}
+        timeout = _SILENT_S if self._is_live else None
         next_s = float("-inf")
-        with av.open(self._source, format=camera, options=options, timeout=timeout) as container:
+        with av.open(self._video, format=camera, options=options, timeout=timeout) as container:
             for number, frame in enumerate(container.decode(video=0)):
                 self._seen += 1
                 if self._stop.is_set():
                     return
-                now_s = time.monotonic() if self.is_live else float(number if frame.time is None else frame.time)
+                now_s = time.monotonic() if self._is_live else float(number if frame.time is None else frame.time)
                 if now_s < next_s:
                     continue
                 # On the grid, so that a frame that comes late moves none of those after it.
                 next_s = now_s + self._every_s if next_s < now_s - self._every_s else next_s + self._every_s
-                name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z.png" if self.is_live else f"{prefix}{now_s:012.3f}.png"
-                if name not in known and not (self._folder / name).exists() and self._has_room():
-                    self._write(name, frame.to_image())
+                name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z" if self._is_live else f"{self._prefix}{now_s:012.3f}"
+                target = self.path / f"{name}.png"
+                if target.name not in self._judged and not target.exists() and self._has_room():
+                    write_whole(target, _png(frame.to_image()))
 
     def _has_room(self) -> bool:
         """Wait until there is room for a frame of a file; for a stream, return whether there is room."""
-        if self.is_live:
-            is_full = self._waiting() >= _MOST_WAITING
+        if self._is_live:
+            is_full = self.waiting >= _MOST_WAITING
             self.left_out += is_full
             return not is_full
-        while self._waiting() >= _MOST_WAITING and not self._stop.wait(0.02):
+        while self.waiting >= _MOST_WAITING and not self._stop.wait(0.02):
             pass
         return not self._stop.is_set()
 
-    def _write(self, name: str, image: Image.Image) -> None:
-        file = io.BytesIO()
-        image.save(file, "PNG", compress_level=1)
-        write_whole(self._folder / name, file.getvalue())
-        if not self.is_live:
-            self.written.add(name)
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
-def is_live(source: str) -> bool:
-    """Return whether a source has no end: a stream or a camera, not a file."""
-    return "://" in source or source.startswith("/dev/")
+def is_live(video: str) -> bool:
+    """Return whether a video has no end: a stream or a camera, not a file."""
+    return "://" in video or video.startswith("/dev/")
+
+
+def without_password(text: str) -> str:
+    """Return a text without the user names and passwords of the URLs in it."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 def prefix_of(file: Path) -> str:
