@@ -14,7 +14,7 @@ CASES = {
     "stages": "what the stages of one small request cost, model beside model",
     "counting": "what a request pays for being counted",
     "precision": "ways to run one graph: float32, int8, float16, bound tensors",
-    "paint": "how soon the doors of the page show something, in Chromium",
+    "paint": "how soon the tabs of the page show something, in Chromium",
     "memory": "what each model takes, closed and open, and how soon it opens again",
     "threads": "a second thread inside an inference, spinning and sleeping",
     "search": "an exact search: our stores beside FAISS and NumPy",

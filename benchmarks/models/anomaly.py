@@ -98,8 +98,9 @@ def parts(data: Path, seeds: Sequence[int]) -> Iterator[str]:
             by_seed = [", ".join(f"{figure} {v:.3f}" for figure, v in values.items()) for values in row.figures]
             tqdm.write(f"{name} {sizes[name]}, {peer}: {'; '.join(by_seed)}")
     yield (
-        f"Mean of {len(seeds)} seeds, one setting for all. Numbers of images: taught / good kept back / with defects. "
-        "Peers have features of the same network: PatchCore is a bank of 3,000 by greedy k-centre out of all patches."
+        f"Mean of {len(seeds)} seeds, one configuration for all sets. Numbers of images: training / held-out good / "
+        "defective. All baselines use the same features. PatchCore is a bank of 3,000 features selected by greedy "
+        "k-centre from all patches."
     )
     for figure, title in NAME_BY_FIGURE.items():
         ranked = {name: rows for name, rows in found.items() if name not in NO_RANKING}
@@ -109,14 +110,14 @@ def parts(data: Path, seeds: Sequence[int]) -> Iterator[str]:
         for name, rows in found.items()
         for row in [rows[OURS]]
     ]
-    head = ["", "images", f"good images flagged, asked for {ASKED:g}", "95 % of chance"]
+    head = ["", "images", f"good images flagged, target {ASKED:g}", "95 % of chance"]
     yield f"**False alarms**\n\n{table(head, flagged)}"
     cost = [
         [name, f"{np.mean(row.learning_s):.0f}", f"{np.mean(row.ms):.0f}", f"{row.megabytes:.1f}"]
         for name, rows in found.items()
         for row in [rows[OURS]]
     ]
-    yield f"**Cost of this detector**\n\n{table(['', 'CPU s to learn', 'ms per image', 'MB'], cost)}"
+    yield f"**Cost of this detector**\n\n{table(['', 'CPU s to fit', 'ms per image', 'MB'], cost)}"
 
 
 SECTIONS: dict[str, Section] = {"parts": parts, **one_class.SECTIONS}

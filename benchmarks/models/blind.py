@@ -44,7 +44,7 @@ def benchmark_blind(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
     methods: dict[str, Restore] = {
         "with clean pictures": _trained(photos, recipe.model_copy(update={"kind": "restore"})),
         "noisy pictures alone": _trained(_without_clean(photos), recipe),
-        "as it comes": lambda x, _: x,
+        "unprocessed": lambda x, _: x,
     }
     cases: list[Case] = list(noisy(pictures(data / "denoise/Set12", 1, 100), SIGMA, "clipped"))
     title = f"Set12, grey, clipped noise of {SIGMA:g}, after {recipe.training.steps} steps"

@@ -39,18 +39,18 @@ def benchmark_real_noise(data: Path, models: Path, docs: Path, *, is_quick: bool
     restore = open_model(models, "photo", "denoise")
     cases = _pairs(data / "polyu_real_noise" / "CroppedImages")[: 3 if is_quick else MOST]
     methods: dict[str, Restore] = {
-        f"told {sigma:g}": lambda x, _, sigma=sigma: restore(x, sigma)  # type: ignore[misc]
+        f"given sigma {sigma:g}": lambda x, _, sigma=sigma: restore(x, sigma)  # type: ignore[misc]
         for sigma in SIGMAS
     }
     default = {DEFAULT: default_of(models, "photo")}
     title = "PolyU, noise of real cameras"
     found = list(
-        table(title, {**default, **methods, "as it comes": lambda x, _: x}, cases, picture="restoration-camera")
+        table(title, {**default, **methods, "unprocessed": lambda x, _: x}, cases, picture="restoration-camera")
     )
     lines, images = [text for text, _ in found], {name: content for _, made in found for name, content in made.items()}
     noisy = [to_pixels(photo)[None] for photo in pictures(data / "denoise" / "RNI6", 3, 6)]
     rows = {
-        "as it comes": torch.cat([middle(x, STRIP_SIDE) for x in noisy]),
+        "unprocessed": torch.cat([middle(x, STRIP_SIDE) for x in noisy]),
         DEFAULT: torch.cat([middle(default[DEFAULT](x, 0.0).clamp(0, 1), STRIP_SIDE) for x in noisy]),
     }
     images["restoration-rni6"] = strip(rows)

@@ -74,7 +74,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
         _row(name, spoil, pictures, restore, noise)
         for name, spoil in tqdm(SPOILED.items(), desc="default", leave=False)
     ]
-    head = ["mean PSNR, dB (level)", "as it comes", "level of white noise", "default", "best of those told"]
+    head = ["mean PSNR, dB (level)", "unprocessed", "level of white noise", "default", "best given sigma"]
     text = table(head, rows)
     tqdm.write(text)
     if not is_quick:

@@ -131,7 +131,7 @@ def one_class(title: str, parts: IdxFolder, seeds: Sequence[int]) -> str:
         + (f" and {len(seeds)} seeds (range of the seeds); the peers have the first seed." if len(seeds) > 1 else ".")
         + f" A tenth of the training images is kept for calibration, for {TARGET_FPR:.0%} of false alarms."
     )
-    columns = ["", "AUROC", "worst class", "good images flagged", "CPU s to learn", "ms per image", "MB"]
+    columns = ["", "AUROC", "worst class", "good images flagged", "CPU s to fit", "ms per image", "MB"]
     ours = ", ".join(f"{label} {np.mean(values):.4f}" for label, values in found[Ours.name].auroc.items())
     rows = [entry.cells(name) for name, entry in found.items()]
     return f"{head}\n\n{table(columns, rows)}\n\nBy class, this detector: {ours}."

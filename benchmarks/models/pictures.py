@@ -114,9 +114,9 @@ def _grey(data: Path, models: Path, *, most: int) -> Section:
             f"Set12, grey, Gaussian noise of {sigma:g}", methods, cases, picture=f"restoration-grey-{sigma:g}"
         )
     kept = [pair.clean for pair in held_out(data, 1)[:most]]
-    yield from table("20 pictures of BSDS500 kept out of training, grey, Gaussian noise of 25", methods,
+    yield from table("20 held-out pictures of BSDS500, grey, Gaussian noise of 25", methods,
                       list(noisy(kept, 25.0, "gaussian")))  # fmt: skip
-    free: dict[str, Restore] = {"median 3x3": lambda x, _: median_filter(x), "as it comes": lambda x, _: x}
+    free: dict[str, Restore] = {"median 3x3": lambda x, _: median_filter(x), "unprocessed": lambda x, _: x}
     for kind in ("clipped", "poisson", "jpeg"):
         cases = list(noisy(pictures(data / "denoise/Set12", 1, most), 25.0, kind))
         yield from table(f"Set12, grey, {kind} noise of 25", {"photo-grey": served, **default, **free}, cases)
@@ -128,7 +128,7 @@ def _colour(data: Path, models: Path, *, most: int) -> Section:
     kept = [pair.clean for pair in held_out(data, 3)[:most]]
     default = {DEFAULT: default_of(models, "photo")}
     methods = {**_both_ways("photo", served), **default, **denoisers(is_colour=True)}
-    yield from table("20 pictures of BSDS500 kept out of training, colour, Gaussian noise of 25", methods,
+    yield from table("20 held-out pictures of BSDS500, colour, Gaussian noise of 25", methods,
                       list(noisy(kept, 25.0, "gaussian")), picture="restoration-colour-25")  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def _scan(data: Path, models: Path, *, most: int) -> Section:
         "scan": served,
         "median background removed": lambda x, _: without_background(x),
         "median 3x3": lambda x, _: median_filter(x),
-        "as it comes": lambda x, _: x,
+        "unprocessed": lambda x, _: x,
     }
     yield from table("noisy office, pages in a typeface that training has not seen", methods, cases,
                       picture="restoration-scan")  # fmt: skip

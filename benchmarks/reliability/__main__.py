@@ -9,7 +9,7 @@ COMMANDS = {
     "bombs": "requests that are small as bytes and large as work",
     "cost": "what the budget expects of requests, beside what they take",
     "fairness": "small requests beside clients that send large ones all the time",
-    "line": "parts in a folder that is watched: from a file closed to its verdict told",
+    "line": "parts in a folder that is watched: from closing a file to its verdict",
     "overload": "five times more requests than it can do",
     "slow-clients": "connections held open in every slow way",
     "sigterm": "SIGTERM while everybody asks",

@@ -103,7 +103,10 @@ def measure(words: Sequence[str]) -> str:
         told = told_s(f"http://127.0.0.1:{service.port}", options.parts, options.every_s)
     figures = "; ".join(
         f"{name} p50 {np.quantile(times, 0.5) * 1000:.0f} ms, p99 {np.quantile(times, 0.99) * 1000:.0f} ms"
-        for name, times in (("request alone", alone), (f"closed to told, {len(told)} parts of {SIDE}x{SIDE},", told))
+        for name, times in (
+            ("request alone", alone),
+            (f"file closed to verdict, {len(told)} parts of {SIDE}x{SIDE},", told),
+        )
     )
     checks = {"every part": len(told) == options.parts, "p99": float(np.quantile(told, 0.99)) <= BAR_S}
     return verdict("line", checks, figures)

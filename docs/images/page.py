@@ -17,7 +17,7 @@ NOISE = 25  # standard deviation, 0-255 units
 
 
 def main(url: str) -> None:
-    """Bring each door to a result, and keep what is seen."""
+    """Bring each tab to a result, and keep what is seen."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, take in {"photo": photo, "parts": parts, "explore": explore}.items():

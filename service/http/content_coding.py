@@ -20,7 +20,8 @@ def decode(body: bytes, coding: str, cap: Cap) -> bytes:
 
     Raises:
         UnsupportedEncoding: The coding is unknown, or there are several.
-        BodyTooLarge, MalformedBody: The message names the fault.
+        BodyTooLarge: The decoded body exceeds the limit.
+        MalformedBody: The body cannot be decoded.
     """
     coding = coding.strip().lower()
     if coding in {"", "identity"}:

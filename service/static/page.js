@@ -1,11 +1,11 @@
-/** Starts the page: shows the door that the address names, asks which models are live, and sets up each door when it is first opened. */
+/** Starts the page: shows the tab that the address names, asks which models are live, and sets up each tab when it is first opened. */
 
 import { Problem, tell, useKey } from "./common/api.js";
-import "./common/files.js"; // at once: files that are dropped before a door is ready wait for it
+import "./common/files.js"; // at once: files that are dropped before a tab is ready wait for it
 import { liveModels } from "./common/models.js";
 
 const RETRY_MS = 2000;
-const LOAD_BY_DOOR = {
+const LOAD_BY_TAB = {
   photo: () => import("./photo/photo.js"),
   parts: () => import("./parts/parts.js"),
   explore: () => import("./explore/explore.js"),
@@ -13,20 +13,20 @@ const LOAD_BY_DOOR = {
 
 const trouble = document.getElementById("trouble");
 const keyForm = document.getElementById("key");
-const doors = [...document.querySelectorAll(".door")];
-const settingUp = new Set(); // doors whose modules were asked for
+const tabs = [...document.querySelectorAll(".tab")];
+const settingUp = new Set(); // tabs whose modules were asked for
 let models = null; // until the service has told
 
-/** The door that holds the element named after the # of the address; the first one if there is none. */
-function chosenDoor() {
+/** The tab that holds the element named after the # of the address; the first one if there is none. */
+function chosenTab() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  return target?.closest(".door") ?? doors[0];
+  return target?.closest(".tab") ?? tabs[0];
 }
 
-function showDoor() {
-  const chosen = chosenDoor();
-  for (const door of doors) door.hidden = door !== chosen;
-  for (const link of document.querySelectorAll("#doors a")) {
+function showTab() {
+  const chosen = chosenTab();
+  for (const tab of tabs) tab.hidden = tab !== chosen;
+  for (const link of document.querySelectorAll("#tabs a")) {
     if (link.hash === `#${chosen.id}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
@@ -36,10 +36,10 @@ function showDoor() {
   setUp(chosen.id);
 }
 
-async function setUp(door) {
-  const module = LOAD_BY_DOOR[door](); // loads while the models are asked for
-  if (!models || settingUp.has(door)) return;
-  settingUp.add(door);
+async function setUp(tab) {
+  const module = LOAD_BY_TAB[tab](); // loads while the models are asked for
+  if (!models || settingUp.has(tab)) return;
+  settingUp.add(tab);
   try {
     await (await module).setUp(models);
   } catch (error) {
@@ -57,7 +57,7 @@ async function start() {
     }
     tell(trouble, null);
     models ??= live;
-    await setUp(chosenDoor().id);
+    await setUp(chosenTab().id);
   } catch (error) {
     if (keyForm.hidden) tell(trouble, error);
   }
@@ -75,6 +75,6 @@ keyForm.addEventListener("submit", (event) => {
   start();
 });
 
-addEventListener("hashchange", showDoor);
-showDoor();
+addEventListener("hashchange", showTab);
+showTab();
 start();

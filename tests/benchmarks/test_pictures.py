@@ -36,7 +36,7 @@ def test_one_model_is_measured_alone_and_only_its_part_of_the_page_changes(tmp_p
     assert "old figures" not in page
     assert "between\n<!-- photo: begin -->\nfigures of another model\n" in page
     assert "**Set12, grey, Gaussian noise of 50** (3 pictures)" in page
-    psnr: dict[str, list[float]] = {"photo-grey": [], "photo-grey, thorough": [], "as it comes": []}
+    psnr: dict[str, list[float]] = {"photo-grey": [], "photo-grey, thorough": [], "unprocessed": []}
     for line in page.splitlines():
         name, *figures = [cell.strip() for cell in line.strip("|").split("|")]
         if name in psnr:
@@ -66,5 +66,5 @@ def test_the_default_is_measured_beside_the_best_level_told(tmp_path: Path) -> N
     rows = {cells[1].strip(): cells[2:6] for line in page.splitlines() if len(cells := line.split("|")) == 7}
     noisy, best = (float(rows["PNG, noise of 50"][i].split()[0]) for i in (0, 3))
     assert best > noisy + 8
-    assert rows["clean PNG"][0].strip() == "100.00"  # as it comes: the picture itself
+    assert rows["clean PNG"][0].strip() == "100.00"  # unprocessed: the picture itself
     assert "JPEG 75 in 4:2:0, noise of 25" in rows

@@ -42,6 +42,8 @@ PHRASES = {
     r"\bfilled up\b": "padded",
     r"\bkeeps? of (an?|images)\b": "a latent of",
     r"\bgiven? out\b": "returned",
+    r"\bas it comes\b": "unprocessed",
+    r"\bkept out of training\b": "held-out",
     r'"""(Of|Nothing)\b': "begin with a verb, or name the thing",
     r'"""Return (it|what it|that) ': "name what is returned",
 }

@@ -120,7 +120,7 @@ def test_a_network_that_is_not_always_told_decides_alone_and_is_measured_so(tmp_
     figures = {m.name.removeprefix("denoise_psnr_db_"): m for m in manifest.metrics}
     assert {f"untold_{s}" for s in (15, 25, 50)} | {f"jpeg_{q}" for q in (10, 30, 50)} <= figures.keys()
     assert figures["untold_25"].baselines == {"told the level": figures["sigma_25"].value}
-    assert figures["jpeg_10"].baselines["as it comes"] < figures["jpeg_50"].baselines["as it comes"]
+    assert figures["jpeg_10"].baselines["unprocessed"] < figures["jpeg_50"].baselines["unprocessed"]
     code = main(["calibrate", "mine", "--data", str(photos), "--models", str(tmp_path / "models"), "--quiet"])
     assert code != 0
 

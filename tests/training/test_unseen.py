@@ -191,20 +191,20 @@ def fit_pairs(home: Path) -> int:
 
 
 def test_figures_of_pictures_are_those_of_the_pictures_kept_back(pairs: Path) -> None:
-    answers: dict[str, list[float]] = {"graph": [], "as it comes": []}
+    answers: dict[str, list[float]] = {"graph": [], "unprocessed": []}
 
     for i in (4, 5):
         dark, bright = (
             (np.asarray(Image.open(pairs / f"{folder}/{i}.png"))[None, None] / np.float32(255)).astype(np.float32)
             for folder in ("dark", "bright")
         )  # sides are multiples of 4, which the network takes as they are
-        for name, x_hat in (("graph", run(pairs, "denoise", x=dark)[0]), ("as it comes", dark)):
+        for name, x_hat in (("graph", run(pairs, "denoise", x=dark)[0]), ("unprocessed", dark)):
             mse = float(np.square(x_hat.clip(0, 1) - bright).mean())
             answers[name].append(-10 * math.log10(mse))
 
     metric = next(m for m in manifest_of(pairs).metrics if m.name == "denoise_psnr_db")
     assert metric.value == pytest.approx(float(np.mean(answers["graph"])), abs=1e-3)  # dB
-    assert metric.baselines["as it comes"] == pytest.approx(float(np.mean(answers["as it comes"])), abs=1e-3)
+    assert metric.baselines["unprocessed"] == pytest.approx(float(np.mean(answers["unprocessed"])), abs=1e-3)
 
 
 def code_length(symbols: NDArray[np.int64], probability: dict[int, float]) -> float:

@@ -102,7 +102,7 @@ def baselines(recipe: RestorationRecipe) -> dict[str, Restore]:
     """Return the baselines for the recipe's task, by name."""
     if recipe.kind == "enhance":
         return {"bicubic": lambda x, _: bicubic(x, recipe.scale)}
-    return {"as it comes": lambda x, _: x, "median 3x3": lambda x, _: median_filter(x)}
+    return {"unprocessed": lambda x, _: x, "median 3x3": lambda x, _: median_filter(x)}
 
 
 def measure(graph: Restore, photos: Photos, recipe: RestorationRecipe) -> tuple[Metric, ...]:
@@ -152,7 +152,7 @@ def _blind(graph: Restore, pairs: tuple[Pair, ...], recipe: RestorationRecipe, *
     psnr = METRICS["psnr_db"].of
     for quality in QUALITIES:
         files = [(through_jpeg(x[0], quality, HALVED)[None], x) for _, x in noisy_pairs(pairs, recipe, 0.0)]
-        free = {"as it comes": float(np.mean([psnr(x_in, x) for x_in, x in files]))}
+        free = {"unprocessed": float(np.mean([psnr(x_in, x) for x_in, x in files]))}
         value = float(np.mean([psnr(alone(x_in, 0.0), x) for x_in, x in files]))
         yield figure(f"jpeg_{quality}", value, f"JPEG of quality {quality} in 4:2:0", free)
 

@@ -215,7 +215,7 @@ def _picture(graph: SizedGraph, pairs: Sequence[Pair], recipe: RestorationRecipe
     rows: dict[str, list[Tensor]] = {"clean": [], "input": [], "restored": []}
     side = min(SHOWN_SIDE, *(length // recipe.factor * recipe.factor for p in pairs for length in p.clean.shape[1:]))
     free = baselines(recipe)
-    enlarge = free["bicubic"] if recipe.factor > 1 else free["as it comes"]
+    enlarge = free["bicubic"] if recipe.factor > 1 else free["unprocessed"]
     for x_in, x in noisy_pairs(tuple(pairs), recipe, GOLDEN_SIGMA):
         for row, image in zip(rows.values(), (x, enlarge(x_in, 0.0), graph(x_in, GOLDEN_SIGMA)), strict=True):
             row.append(middle(image.clamp(0.0, 1.0), side))

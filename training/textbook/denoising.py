@@ -32,7 +32,7 @@ def denoising(study: Study) -> str:
     trained = study.train("textbook", "textbook", epochs=5, quick_epochs=10)
     linear = reduced_rank_regression(study.data.train, _noise(1.0), 32, progress=study.progress)
     methods: dict[str, Callable[[Tensor], Tensor]] = {
-        "as it comes": lambda x: x,
+        "unprocessed": lambda x: x,
         "median 3x3": median_filter,
         "best linear map of rank 32": lambda x: linear(x).clamp(0.0, 1.0),
         "the textbook's network": Denoise(trained.model),
@@ -94,6 +94,6 @@ def _noise(strength: float) -> CorruptionConfig:
 
 def _short(name: str) -> str:
     return {
-        "as it comes": "noisy", "best linear map of rank 32": "linear", "the textbook's network": "textbook",
+        "unprocessed": "noisy", "best linear map of rank 32": "linear", "the textbook's network": "textbook",
         "ours, 32 latents (`digits`)": "digits", "ours, U-Net (`digits-unet`)": "digits-unet",
     }.get(name, name)  # fmt: skip

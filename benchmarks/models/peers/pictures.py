@@ -28,7 +28,7 @@ def denoisers(*, is_colour: bool) -> dict[str, Restore]:
             )
         )  # fmt: skip
     found["median 3x3"] = lambda x, _: median_filter(x)
-    found["as it comes"] = lambda x, _: x
+    found["unprocessed"] = lambda x, _: x
     return found
 
 

@@ -1,48 +1,48 @@
-/** Files that are opened, dropped or pasted, for the door that is shown. */
+/** Files that are opened, dropped or pasted, for the tab that is shown. */
 
-const listenerByDoor = new Map();
-const waitingByDoor = new Map(); // files that came before the door was set up
+const listenerByTab = new Map();
+const waitingByTab = new Map(); // files that came before the tab was set up
 
 /**
- * Calls `listener` with the files that reach a door: by its file inputs, a drop anywhere, or a paste.
+ * Calls `listener` with the files that reach a tab: by its file inputs, a drop anywhere, or a paste.
  *
- * @param {HTMLElement} door
+ * @param {HTMLElement} tab
  * @param {(files: File[]) => void} listener
  */
-export function onFiles(door, listener) {
-  listenerByDoor.set(door, listener);
-  const waiting = waitingByDoor.get(door);
-  waitingByDoor.delete(door);
+export function onFiles(tab, listener) {
+  listenerByTab.set(tab, listener);
+  const waiting = waitingByTab.get(tab);
+  waitingByTab.delete(tab);
   if (waiting) listener(waiting);
 }
 
-function openDoor() {
-  return document.querySelector(".door:not([hidden])");
+function openTab() {
+  return document.querySelector(".tab:not([hidden])");
 }
 
-function hand(files, door = openDoor()) {
+function hand(files, tab = openTab()) {
   if (!files.length) return;
-  const listener = listenerByDoor.get(door);
+  const listener = listenerByTab.get(tab);
   if (listener) listener(files);
-  else waitingByDoor.set(door, [...(waitingByDoor.get(door) ?? []), ...files]);
+  else waitingByTab.set(tab, [...(waitingByTab.get(tab) ?? []), ...files]);
 }
 
 document.addEventListener("change", ({ target }) => {
   if (target.type !== "file") return;
   const files = [...target.files];
   target.value = ""; // the same file can be opened again
-  hand(files, target.closest(".door"));
+  hand(files, target.closest(".tab"));
 });
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
-  openDoor().classList.add("over");
+  openTab().classList.add("over");
 });
 document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) openDoor().classList.remove("over");
+  if (!event.relatedTarget) openTab().classList.remove("over");
 });
 document.addEventListener("drop", async (event) => {
   event.preventDefault();
-  openDoor().classList.remove("over");
+  openTab().classList.remove("over");
   // Entries are gone once the event is over, so they are all taken first.
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.length) return hand([...event.dataTransfer.files]);

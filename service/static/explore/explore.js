@@ -1,4 +1,4 @@
-/** The door "Explore": what models make of small images, and what lies between them. */
+/** The tab "Explore": what models make of small images, and what lies between them. */
 
 import { setUpBetween } from "./between.js";
 import { showModels } from "./cards.js";

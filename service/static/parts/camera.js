@@ -85,7 +85,7 @@ export function setUpCamera(context, { propose, keep }) {
     if (frame) keep(new File([frame], `frame ${new Date().toLocaleTimeString()}.jpg`, { type: "image/jpeg" }));
   });
   addEventListener("hashchange", () => {
-    if (root.closest(".door").hidden && stream) stop(); // nobody looks
+    if (root.closest(".tab").hidden && stream) stop(); // nobody looks
   });
   return { refresh: () => stream && judge.fresh() };
 }

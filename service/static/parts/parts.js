@@ -1,4 +1,4 @@
-/** The door "Parts": a folder of pictures, the most unusual first. */
+/** The tab "Parts": a folder of pictures, the most unusual first. */
 
 import { tell } from "../common/api.js";
 import { isImage, onFiles, save } from "../common/files.js";
@@ -26,7 +26,7 @@ import { setUpTraining } from "./training.js";
  */
 
 export async function setUp(models) {
-  const door = document.getElementById("parts");
+  const tab = document.getElementById("parts");
   const [bench, progress, stop, problem, lack] = ["bench", "progress", "stop", "problem", "lack"].map((what) =>
     document.getElementById(`part-${what}`),
   );
@@ -45,14 +45,14 @@ export async function setUp(models) {
   if (!choice.models.length) {
     lack.textContent = lackOf(models, "finds anomalies");
     lack.hidden = false;
-    for (const part of door.querySelectorAll(".drop, .part-model-panel")) part.hidden = true;
+    for (const part of tab.querySelectorAll(".drop, .part-model-panel")) part.hidden = true;
     return;
   }
   const training = setUpTraining(judgeWith);
   const context = () => ({ model: choice.chosen(), calibration, step, parts });
   const camera = setUpCamera(context, { propose: async (frame) => choice.propose(await lookAt(frame), await toPng(frame)), keep: (file) => add([file]) });
   await change(choice.chosen());
-  onFiles(door, add);
+  onFiles(tab, add);
 
   /** Another model judges: what the one before said is gone at once. */
   async function change(model) {

@@ -30,7 +30,7 @@ export function setUpTraining(judgeWith) {
     const own = model;
     if (!own) return;
     try {
-      if (!document.hidden && root.closest(".door").checkVisibility()) {
+      if (!document.hidden && root.closest(".tab").checkVisibility()) {
         const [nowKept, { workers, trainings }] = await Promise.all([kept ?? keptOf(own), (await call(path())).json()]);
         const newest = trainings[0] ? await (await call(path(`/${trainings[0].id}`))).json() : null;
         if (own !== model) return;

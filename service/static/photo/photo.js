@@ -1,4 +1,4 @@
-/** The door "Photo": photographs are cleaned or enlarged in full size, one after another. */
+/** The tab "Photo": photographs are cleaned or enlarged in full size, one after another. */
 
 import { tell } from "../common/api.js";
 import { isImage, onFiles } from "../common/files.js";
@@ -26,7 +26,7 @@ const SAID_BY_PHASE = {
  */
 
 export async function setUp(models) {
-  const door = document.getElementById("photo");
+  const tab = document.getElementById("photo");
   const [bench, name, said, progress, problem, cancel, again] = ["bench", "name", "said", "progress", "problem", "cancel", "again"].map(
     (what) => document.getElementById(`photo-${what}`),
   );
@@ -45,7 +45,7 @@ export async function setUp(models) {
     const lack = document.getElementById("photo-lack");
     lack.textContent = settings.lack;
     lack.hidden = false;
-    for (const part of door.querySelectorAll(".drop, form")) part.hidden = true;
+    for (const part of tab.querySelectorAll(".drop, form")) part.hidden = true;
     return;
   }
 
@@ -171,7 +171,7 @@ export async function setUp(models) {
     advance();
   });
   document.getElementById("shelf-clear").addEventListener("click", () => remove([...photos]));
-  onFiles(door, add);
+  onFiles(tab, add);
 }
 
 /** How many pixels the picture at an address has; undefined where the browser cannot show it. */

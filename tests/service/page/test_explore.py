@@ -1,4 +1,4 @@
-"""The door Explore, in a real browser, over models whose answers can be computed on paper."""
+"""The tab Explore, in a real browser, over models whose answers can be computed on paper."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""The page as a whole: what it loads, which door is shown, keys, and whether everybody can use it."""
+"""The page as a whole: what it loads, which tab is shown, keys, and whether everybody can use it."""
 
 import os
 import re
@@ -118,7 +118,7 @@ def test_the_page_itself_needs_no_key(models_dir: Path, make_client: MakeClient)
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Models for every door."""
+    """Models for every tab."""
     directory = tmp_path_factory.mktemp("models")
     publish_toy(directory, default_for=["encode", "decode", "anomaly"])
     publish_blur(directory, default_for=["denoise"])
@@ -133,21 +133,21 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @in_browser
-def test_the_address_says_which_door_is_shown(open_page: OpenPage, url: str) -> None:
+def test_the_address_says_which_tab_is_shown(open_page: OpenPage, url: str) -> None:
     page = open_page(url)
-    doors = page.locator("#doors a")
-    expect(page.locator(".door:visible")).to_have_id("photo")
+    tabs = page.locator("#tabs a")
+    expect(page.locator(".tab:visible")).to_have_id("photo")
 
     for name in ("Parts", "Explore", "Photo"):
         page.get_by_role("link", name=name, exact=True).first.click()
-        expect(page.locator(".door:visible")).to_have_id(name.lower())
-        expect(page.locator("#doors a[aria-current]")).to_have_text(name)
+        expect(page.locator(".tab:visible")).to_have_id(name.lower())
+        expect(page.locator("#tabs a[aria-current]")).to_have_text(name)
         expect(page).to_have_title(f"Hourglass: {name}")
-    assert doors.count() == 3
+    assert tabs.count() == 3
     page.go_back()
-    expect(page.locator(".door:visible")).to_have_id("explore")
+    expect(page.locator(".tab:visible")).to_have_id("explore")
     page.goto(f"{url}/#map")
-    expect(page.locator(".door:visible")).to_have_id("explore")
+    expect(page.locator(".tab:visible")).to_have_id("explore")
     expect(page.locator("#map-place")).to_contain_text("At 0.50, 0.50")
 
 
@@ -163,11 +163,11 @@ def test_the_api_page_follows_the_scheme_and_asks_a_live_model(open_page: OpenPa
     is_dark = page.locator("html").evaluate("html => html.classList.contains('dark-mode')")
     assert is_dark == (scheme == "dark"), red
     page.get_by_role("link", name="Hourglass", exact=True).click()
-    expect(page.locator(".door:visible")).to_have_id("photo")
+    expect(page.locator(".tab:visible")).to_have_id("photo")
 
 
 @in_browser
-def test_a_door_loads_its_scripts_when_it_is_first_opened(open_page: OpenPage, url: str) -> None:
+def test_a_tab_loads_its_scripts_when_it_is_first_opened(open_page: OpenPage, url: str) -> None:
     page = open_page(url)
     expect(page.locator("#photo-settings select[name=denoiser] option")).to_have_count(1)
 
@@ -238,16 +238,16 @@ _PALE = """() => {
 }"""
 
 
-DOORS = ["photo", "parts", "explore"]
+TABS = ["photo", "parts", "explore"]
 
 
-def open_door(page: Page, door: str) -> None:
-    """Brings a door into a state with results."""
-    if door == "photo":
+def open_tab(page: Page, tab: str) -> None:
+    """Brings a tab into a state with results."""
+    if tab == "photo":
         page.locator("#photo-files").set_input_files([DATA / "hazelnut.jpg", DATA / "digit.png"])
         expect(page.locator("#shelf-title")).to_have_text("2 of 2 pictures done")
         return
-    if door == "parts":
+    if tab == "parts":
         page.locator("#part-files").set_input_files([DATA / "digit.png", DATA / "digit_two.png"])
         page.get_by_text("toy/1", exact=True).last.click()
         expect(page.locator("#part-progress")).to_have_text("2 of 2 pictures judged")
@@ -262,10 +262,10 @@ def open_door(page: Page, door: str) -> None:
 
 @in_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("door", DOORS)
-def test_everything_has_a_name_and_every_text_stands_out(open_page: OpenPage, url: str, door: str, scheme: str) -> None:
-    page = open_page(f"{url}/#{door}", color_scheme=scheme)
-    open_door(page, door)
+@pytest.mark.parametrize("tab", TABS)
+def test_everything_has_a_name_and_every_text_stands_out(open_page: OpenPage, url: str, tab: str, scheme: str) -> None:
+    page = open_page(f"{url}/#{tab}", color_scheme=scheme)
+    open_tab(page, tab)
 
     assert page.evaluate(_NAMELESS) == []
     assert page.evaluate(_PALE) == []  # WCAG 2.2, 1.4.3: contrast of 4.5
@@ -278,10 +278,10 @@ def test_everything_has_a_name_and_every_text_stands_out(open_page: OpenPage, ur
 @in_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("door", DOORS)
-def test_axe_finds_no_violation(open_page: OpenPage, url: str, door: str, view: dict[str, Any], scheme: str) -> None:
-    page = open_page(f"{url}/#{door}", color_scheme=scheme, **view)
-    open_door(page, door)
+@pytest.mark.parametrize("tab", TABS)
+def test_axe_finds_no_violation(open_page: OpenPage, url: str, tab: str, view: dict[str, Any], scheme: str) -> None:
+    page = open_page(f"{url}/#{tab}", color_scheme=scheme, **view)
+    open_tab(page, tab)
     page.evaluate(AXE)
 
     found = page.evaluate("async () => (await axe.run()).violations.map((v) => [v.id, v.nodes.map((n) => n.html)])")
@@ -290,10 +290,10 @@ def test_axe_finds_no_violation(open_page: OpenPage, url: str, door: str, view: 
 
 
 @in_browser
-@pytest.mark.parametrize("door", DOORS)
-def test_every_control_is_reached_with_the_tab_key(open_page: OpenPage, url: str, door: str) -> None:
-    page = open_page(f"{url}/#{door}")
-    open_door(page, door)
+@pytest.mark.parametrize("tab", TABS)
+def test_every_control_is_reached_with_the_tab_key(open_page: OpenPage, url: str, tab: str) -> None:
+    page = open_page(f"{url}/#{tab}")
+    open_tab(page, tab)
     wanted = page.evaluate(
         "() => { window.left = new Set([...document.querySelectorAll("
         "'button, input, select, a, summary, [tabindex=\"0\"]')].filter((e) => e.checkVisibility() && !e.disabled)"
@@ -308,10 +308,10 @@ def test_every_control_is_reached_with_the_tab_key(open_page: OpenPage, url: str
 
 
 @in_browser
-@pytest.mark.parametrize("door", DOORS)
-def test_a_phone_shows_all_of_a_door_without_scrolling_sideways(open_page: OpenPage, url: str, door: str) -> None:
-    page = open_page(f"{url}/#{door}", **PHONE)
-    open_door(page, door)
+@pytest.mark.parametrize("tab", TABS)
+def test_a_phone_shows_all_of_a_tab_without_scrolling_sideways(open_page: OpenPage, url: str, tab: str) -> None:
+    page = open_page(f"{url}/#{tab}", **PHONE)
+    open_tab(page, tab)
 
     assert page.evaluate("() => document.documentElement.scrollWidth") == 360
     small = page.evaluate(

@@ -1,4 +1,4 @@
-"""The door Parts, in a real browser: `toy` scores a picture with the mean of its squared pixels."""
+"""The tab Parts, in a real browser: `toy` scores a picture with the mean of its squared pixels."""
 
 import csv
 import io
@@ -343,7 +343,7 @@ def test_where_feedback_is_off_the_page_says_who_can_turn_it_on(open_page: OpenP
 
 
 @in_browser
-def test_without_a_model_that_finds_anomalies_the_door_says_so(open_page: OpenPage, tmp_path: Path) -> None:
+def test_without_a_model_that_finds_anomalies_the_tab_says_so(open_page: OpenPage, tmp_path: Path) -> None:
     publish_toy(tmp_path, tasks=["denoise"])
     with service_process(tmp_path) as process:
         page = open_page(f"{process.url}/#parts")

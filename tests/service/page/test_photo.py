@@ -1,4 +1,4 @@
-"""The door Photo, in a real browser, over a model that blurs and one that enlarges."""
+"""The tab Photo, in a real browser, over a model that blurs and one that enlarges."""
 
 import io
 import re

@@ -51,7 +51,7 @@ class Rates:
         if self.latencies_s:
             ordered = sorted(self.latencies_s)
             p50, p99 = (ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.99))
-            said += f", from written to told p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms"
+            said += f", from file written to verdict p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms"
         return said
 
 

@@ -1,4 +1,4 @@
-"""Record each door of the page at `/` as a short GIF: `python docs/images/doors.py http://127.0.0.1:8000`.
+"""Record each tab of the page at `/` as a short GIF: `python docs/images/tabs.py http://127.0.0.1:8000`.
 
 It does what `page.py` does for the pictures, and continues from there. The answers are those of the running service.
 """
@@ -62,16 +62,16 @@ def record_explore(page: Page) -> Iterator[int]:
     yield 2500
 
 
-DOORS: dict[str, Callable[[Page], Iterator[int]]] = {
+TABS: dict[str, Callable[[Page], Iterator[int]]] = {
     "photo": record_photo, "parts": record_parts, "explore": record_explore,
 }  # fmt: skip
 
 
 def main(url: str) -> None:
-    """Record all doors."""
+    """Record all tabs."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for name, act in DOORS.items():
+        for name, act in TABS.items():
             page = browser.new_page(viewport=VIEW)  # type: ignore[arg-type]  # a dictionary will do
             page.set_default_timeout(300_000)
             page.goto(f"{url}/#{name}", wait_until="networkidle")
@@ -82,7 +82,7 @@ def main(url: str) -> None:
                         shot.convert("RGB").resize(SHOWN, Image.Resampling.LANCZOS).quantize(COLOURS, dither=0)
                     )
                 durations.append(ms)
-            target = HERE / f"door-{name}.gif"
+            target = HERE / f"tab-{name}.gif"
             frames[0].save(target, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
             page.close()
             if target.stat().st_size > MOST_BYTES:
