@@ -1,4 +1,4 @@
-"""How soon the tabs of the page at `/` show something, in Chromium on this machine.
+"""Time to first paint of the tabs of the page at `/`, in Chromium on this machine.
 
     python -m benchmarks.micro paint
 

@@ -42,7 +42,7 @@ HEAD = ["kind", "request", "size", "answer", "peak memory", "longest stall", "CP
 
 @dataclass(frozen=True)
 class Cost:
-    """What a service did with a request; a killed one has no times."""
+    """Response of a service to a request; a killed service has no times."""
 
     answer: str
     memory_bytes: int

@@ -115,7 +115,7 @@ HANDLERS: dict[type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Res
 
 
 class _NoFiles(AsyncExitStack):
-    """Where FastAPI would keep the files of a form that it reads; here every body is read by `service/http/body.py`."""
+    """Stand in for FastAPI's stack of a form's files: here every body is read by `service/http/body.py`."""
 
     def push_async_callback(self, *_: object, **__: object) -> Any:  # noqa: ANN401  as it is declared
         raise NotImplementedError("an endpoint reads a form through FastAPI; use read_files instead")

@@ -96,7 +96,7 @@ def with_job(
 
     Args:
         responses: Responses of the endpoint.
-        extra: What is said of it beside types.
+        extra: Further keywords of its schema.
         job: Type of a job.
 
     Returns:

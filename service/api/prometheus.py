@@ -1,4 +1,4 @@
-"""What `/metrics` says: the counters of all workers, and what is live, in the forms that Prometheus reads."""
+"""The page `/metrics`: counters of all workers and gauges of live models, in the formats of Prometheus."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ T = TypeVar("T")
 PLAIN_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-# With fewer scores, chance alone is as large as what one looks for: 1.36 / sqrt(100) = 0.14 (see `drift_by_chance`).
+# With fewer scores, chance alone exceeds a drift worth reporting: 1.36 / sqrt(100) = 0.14 (see `drift_by_chance`).
 LEAST_SCORES = 100
 _VERSION = ("model", "version")
 
@@ -35,12 +35,12 @@ class Metrics:
     """Builds the page of metrics. One per worker.
 
     Args:
-        meters: What this worker counts.
-        shared: Where the others' counts are.
-        registry: What is live.
-        admission: How long the queue is.
-        budget: What requests hold.
-        answers: Answers that are kept.
+        meters: Counters of this worker.
+        shared: Counters of the other workers.
+        registry: Registry of live models.
+        admission: Admission control, for the length of the queue.
+        budget: Budget of bytes and time, for the amount in use.
+        answers: Cache of answers.
     """
 
     meters: Meters
@@ -49,7 +49,7 @@ class Metrics:
     admission: Admission
     budget: Budget
     answers: AnswerCache
-    # Of its own: a scrape takes some milliseconds, in which others want answers, and must not wait for pictures.
+    # A thread of its own: a scrape takes milliseconds, so it must not block the event loop nor wait for pictures.
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="metrics"))
 
     async def share(self) -> State:

@@ -1,4 +1,4 @@
-"""What every endpoint finds by `service_of(request)`."""
+"""The parts of a running service, which endpoints get by `service_of(request)`."""
 
 import asyncio
 from dataclasses import dataclass, field

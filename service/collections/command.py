@@ -1,4 +1,4 @@
-"""What the commands beside the service share: flags that are settings of the service, and its models."""
+"""Shared by the commands beside the service: flags that are settings of the service, and its models."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""What fields of the contract are made of: names, files, finite numbers, digests. Imports pydantic only."""
+"""Types of the contract's fields: names, files, finite numbers, digests. Imports pydantic only."""
 
 import re
 from typing import Annotated

@@ -32,10 +32,10 @@ TENSORS_BY_TASK: dict[Task, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "compress": (("x", "rate"), ("y",)),
     "decompress": (("symbols", "rate"), ("x_hat",)),
 }
-# Inputs that a graph of the task may have behind those: sigma (N,) is the noise of each image in 0-255 units, label
-# (N,) what each image shall show, as an index into `Generate.labels`.
+# Optional inputs of a task's graph, after those: sigma (N,) is the noise of each image in 0-255 units, label
+# (N,) is the class to generate, as an index into `Generate.labels`.
 OPTIONAL_INPUTS_BY_TASK: dict[Task, tuple[str, ...]] = {"denoise": ("sigma",), "generate": ("label",)}
-MAX_NOISE_DIM = 4096  # numbers that `generate` may want for one image
+MAX_NOISE_DIM = 4096  # largest number of values of `e` per image
 
 
 class TensorSpec(Frozen):
@@ -53,16 +53,16 @@ class Parity(Frozen):
     """Largest absolute difference between onnxruntime and PyTorch on the same input, measured at export."""
 
     max_abs_diff: Finite
-    """The difference that was measured."""
+    """Measured difference."""
     tolerance: Finite
-    """The largest difference that was allowed."""
+    """Largest difference allowed at export."""
 
 
 class Graph(Frozen):
     """One task: an ONNX file in the model's directory, with all weights inside.
 
-    `parity` is that of the float32 graph with PyTorch. An int8 graph is made from that one; its loss is among
-    the metrics.
+    `parity` compares the float32 graph with PyTorch. An int8 graph is quantised from the float32 graph; the metrics
+    include its loss.
     """
 
     file: FileName
@@ -82,13 +82,13 @@ class Graph(Frozen):
 
 
 class InputSpec(Frozen):
-    """Which images the graphs take: float32 pixels in [0, 1], NCHW.
+    """Describe the input images of the graphs: float32 pixels in [0, 1], NCHW.
 
     `height` and `width` are both numbers (fixed size) or both None (any size that is a multiple of `multiple_of`;
     `halo` is the reach of the network in pixels, the overlap that tiles need).
 
-    `resize` says what happens to an image of another size: "fit" keeps its proportions and pads to the model's
-    size, "exact" stretches it, "reject" answers 422.
+    `resize` handles images of other sizes: "fit" keeps the aspect ratio and pads to the model's size, "exact"
+    stretches, "reject" answers 422.
     """
 
     channels: Literal[1, 3]
@@ -102,7 +102,7 @@ class InputSpec(Frozen):
     halo: Annotated[int, Field(ge=0)] = 0
     """Reach of the network, in pixels: the overlap of tiles."""
     resize: Literal["exact", "fit", "reject"]
-    """What happens to an image of another size."""
+    """Handling of images of other sizes."""
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
@@ -112,26 +112,26 @@ class InputSpec(Frozen):
 
 
 class Metric(Frozen):
-    """One measured figure, beside figures for the same thing from methods that cost less."""
+    """One measured figure, with the same figure of simpler methods."""
 
     name: str
     """Name of the figure."""
     task: Task
-    """Task that was measured."""
+    """Measured task."""
     value: Finite
     """The figure."""
     unit: str
     """Unit of the figure."""
     data: str
-    """Images that it was measured on."""
+    """Images used for the measurement."""
     higher_is_better: bool
-    """Which direction is better."""
+    """Whether higher values are better."""
     baselines: dict[str, Finite]
-    """The same figure of cheaper methods, by name."""
+    """The same figure of simpler methods, by name."""
 
 
 class Golden(Frozen):
-    """A small input per task and its recorded output: `<task>.<tensor>` arrays in one NPZ, the self-test at load.
+    """The self-test at load: a small input per task with its recorded output, `<task>.<tensor>` arrays in one NPZ.
 
     Another processor may round differently: outputs agree when |a - b| <= tolerance * (1 + |b|) everywhere.
     """
@@ -154,17 +154,17 @@ class Manifest(Frozen):
     version: PositiveInt
     """Model version."""
     created: datetime
-    """When the version was published."""
+    """Time of publication."""
     summary: str
     """One line for the card."""
     architecture: str
-    """Name of the network."""
+    """Name of the architecture."""
     default_for: tuple[Task, ...] = ()
-    """Tasks that it answers if a request names no model."""
+    """Tasks for which the model is used if a request names none."""
     tasks: dict[Task, Graph]
     """One graph per task."""
     input: InputSpec
-    """Images that the graphs take."""
+    """Input images of the graphs."""
     latent: Latent | None
     """The latent space; null without encode and decode."""
     examples: Examples | None = None
@@ -172,21 +172,21 @@ class Manifest(Frozen):
     anomaly: Calibration | None
     """Calibration of the anomaly score."""
     noise: Noise | None = None
-    """Noise levels, for models that are told the noise."""
+    """Noise levels of a denoiser with the input sigma."""
     enhance: Enhance | None = None
-    """Enlargement."""
+    """Scale and colour handling of `enhance`."""
     generate: Generate | None = None
-    """What the prior draws."""
+    """The prior and its labels."""
     compression: Compression | None = None
     """Rates and tables of a model that compresses."""
     golden: Golden
-    """Self-test at load."""
+    """Self-test data."""
     metrics: tuple[Metric, ...]
-    """Measured figures beside baselines."""
+    """Measured figures with baselines."""
     provenance: Provenance
-    """How the model was made."""
+    """Data, recipe, command and cost of the training."""
     limits: tuple[str, ...]
-    """What the model cannot do, as sentences."""
+    """Limits of the model, as sentences."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -199,7 +199,7 @@ class Manifest(Frozen):
             self._check_generate(self.tasks["generate"], self.generate)
         self._check_size()
         if missing := set(self.default_for) - self.tasks.keys():
-            raise ValueError(f"default for {sorted(missing)}, which it does not offer")
+            raise ValueError(f"default for {sorted(missing)}, which the model does not offer")
         return self
 
     def _check_tensors(self) -> None:
@@ -207,13 +207,13 @@ class Manifest(Frozen):
             names = (tuple(t.name for t in graph.inputs), tuple(t.name for t in graph.outputs))
             inputs, outputs = TENSORS_BY_TASK[task]
             if names not in {(inputs, outputs), (inputs + OPTIONAL_INPUTS_BY_TASK.get(task, ()), outputs)}:
-                raise ValueError(f"{task}: tensors are {names}, the contract says {TENSORS_BY_TASK[task]}")
+                raise ValueError(f"{task}: tensors are {names}, the contract requires {TENSORS_BY_TASK[task]}")
 
     def _check_latents(self) -> None:
         if self.latent is None and {"encode", "decode"} & self.tasks.keys():
             raise ValueError("encode and decode need `latent`")
         if self.examples and any(len(z) != (self.latent.dim if self.latent else 0) for z in self.examples.latents):
-            raise ValueError("the latents of `examples` have another size than `latent` says")
+            raise ValueError("the latents of `examples` do not have the size in `latent`")
 
     def _check_parts(self) -> None:
         parts: tuple[tuple[Task, BaseModel | None, str], ...] = (
@@ -225,27 +225,27 @@ class Manifest(Frozen):
         )
         for task, part, name in parts:
             if (part is None) == (task in self.tasks):
-                raise ValueError(f"the {task} task and {name} come together")
+                raise ValueError(f"the {task} task requires {name}, and the reverse")
         if (self.noise is None) == ("denoise" in self.tasks and len(self.tasks["denoise"].inputs) == 2):
-            raise ValueError("the input sigma of denoise and `noise` come together")
+            raise ValueError("the input sigma of denoise requires `noise`, and the reverse")
 
     def _check_size(self) -> None:
         if (self.enhance or self.noise) and self.input.height is not None:
-            raise ValueError("models that enhance, or are told the noise, take any size: height and width are None")
+            raise ValueError("models with `enhance` or `noise` must take any size: height and width must be null")
         if self.enhance and self.enhance.luma_only and self.input.channels != 1:
-            raise ValueError("a graph of luma alone has one channel")
+            raise ValueError("luma_only requires one channel")
         if self.compression and (self.input.height is None) != (self.compression.grid is not None):
-            raise ValueError("a model that compresses has a grid of symbols or takes one size: height and width")
+            raise ValueError("a model that compresses needs either a grid of symbols or one size (height and width)")
         if self.compression and self.compression.grid and (self.input.channels, self.input.multiple_of) != (1, CELL):
-            raise ValueError(f"with a grid of symbols the graphs see planes: one channel, sides multiples of {CELL}")
+            raise ValueError(f"a grid of symbols requires one channel and multiple_of={CELL}")
 
     def _check_generate(self, graph: Graph, generate: Generate) -> None:
         if bool(generate.labels) != (len(graph.inputs) == 2):
-            raise ValueError("the input label of generate and `generate.labels` come together")
+            raise ValueError("the input label of generate requires `generate.labels`, and the reverse")
         if self.input.height is None:
-            raise ValueError("a model that generates has one size: height and width are numbers")
+            raise ValueError("a model that generates needs one size: height and width must be numbers")
         match graph.inputs[0].shape:
             case (str(), int() as dim) if dim <= MAX_NOISE_DIM:
                 return
             case shape:
-                raise ValueError(f"e is {list(shape)}; it is (N, D) with D at most {MAX_NOISE_DIM}")
+                raise ValueError(f"e has shape {list(shape)}; it must be (N, D) with D at most {MAX_NOISE_DIM}")

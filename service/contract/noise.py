@@ -1,7 +1,7 @@
-"""What a tile of an image says of its noise, and the level it speaks for. Plain NumPy.
+"""Features of the noise in a tile of an image, and the level estimated from them. Plain NumPy.
 
-Training fits an estimator on these features and the service feeds it the same ones: a change of them needs
-another name in `LevelEstimator.features`.
+Training fits the estimator on these features and the service computes the same ones: if they change, they need
+a new name in `LevelEstimator.features`.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ from service.contract.colour import TO_YCC
 from service.contract.sections import LevelEstimator
 
 UNIT = 255.0  # of sigma: steps of an 8-bit image
-TILE = 128  # pixels a side of what is looked at; a multiple of the 16 of JPEG's blocks of halved colour
-LEAST_SIDE = 16  # smaller tiles say too little
+TILE = 128  # pixels a side; a multiple of 16, the block size of JPEG's subsampled colour
+LEAST_SIDE = 16  # pixels; smaller tiles have too few differences
 
 _SCALES = 3
 _FLOOR = 0.05 / UNIT  # added before a logarithm: less than rounding to 8 bits leaves

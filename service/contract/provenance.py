@@ -1,4 +1,4 @@
-"""Where a model comes from: its images, its training, and what it began with."""
+"""The provenance of a model: its images, its training, and the model it started from."""
 
 from pydantic import JsonValue, PositiveInt
 
@@ -6,25 +6,25 @@ from service.contract.fields import Finite, Frozen, Name, Sha256
 
 
 class Split(Frozen):
-    """How many images each part had. No image is in two parts."""
+    """Number of images in each part. No image is in two parts."""
 
     train: int
-    """Images that the weights were fitted to."""
+    """Images used to fit the weights."""
     validation: int
-    """Images that settings were chosen by."""
+    """Images used to choose settings, or watched during training."""
     calibration: int
-    """Images that the threshold was set by."""
+    """Images used to set the threshold."""
     test: int
-    """Images that the figures are of."""
+    """Images used for the figures only."""
 
 
 class Data(Frozen):
-    """The images a model was made from. `sha256` is over all image bytes in reading order."""
+    """The images of a model. `sha256` is over all image bytes in reading order."""
 
     name: str
     """Name of the data set."""
     source: str
-    """Where the images come from."""
+    """Origin of the images."""
     licence: str
     """Licence of the images."""
     sha256: Sha256
@@ -32,11 +32,11 @@ class Data(Frozen):
     images: PositiveInt
     """Number of images."""
     split: Split
-    """Images of each part."""
+    """Number of images in each part."""
 
 
 class Start(Frozen):
-    """The published model whose weights a training began with, and what had gone into those."""
+    """The published model whose weights the training started from, and the cost of that model."""
 
     name: Name
     """Name of the model."""
@@ -45,24 +45,24 @@ class Start(Frozen):
     sha256: Sha256
     """SHA-256 of its graph."""
     images_seen: int
-    """Images its training had seen."""
+    """Images seen in its training, with repetition."""
     cpu_s: Finite
-    """CPU seconds its training took."""
+    """CPU seconds of its training."""
 
 
 class Provenance(Frozen):
-    """How the model was made, enough to make it again. `images_seen` and times do not count those of `start`."""
+    """Everything needed to reproduce the model. `images_seen` and times do not include those of `start`."""
 
     data: Data
     """The images."""
     seed: int
-    """Seed of everything random."""
+    """Seed of all random numbers."""
     config: dict[str, JsonValue]
     """The whole recipe, with defaults."""
     command: str
-    """The command that made the model."""
+    """Command that reproduces the model."""
     start: Start | None = None
-    """The model that training began with."""
+    """The model that training started from; null if from nothing."""
     commit: str
     """Commit of the code."""
     torch_version: str

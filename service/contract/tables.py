@@ -1,4 +1,4 @@
-"""What a manifest says of symbols and how they become bytes. Imports the standard library and pydantic only."""
+"""The section of a manifest on entropy coding. Imports the standard library and pydantic only."""
 
 import hashlib
 import struct
@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from service.contract.fields import Frozen, Sha256
 
-TABLE_TOTAL = 1 << 16  # what the counts of a table sum to
+TABLE_TOTAL = 1 << 16  # sum of the counts of a table
 CELL = 8  # pixels a side of one place in a grid
 CHANNELS = CELL * CELL  # symbols of one place
 
@@ -46,7 +46,7 @@ Tables = tuple[SymbolTable, ...]
 
 
 class RatePoint(Frozen):
-    """One trade of bytes for likeness: its tables, and what it gives on test images.
+    """One operating point of rate and distortion: its tables, and its figures on test images.
 
     Without a grid there is a table per latent. With one there is a table for channel 0, and for each other channel one
     per context: `tables` for grey or luma, `chroma` for both planes of colour.
@@ -63,7 +63,7 @@ class RatePoint(Frozen):
     bytes_per_image: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
     """Bytes per image, header included."""
     psnr_db: Annotated[float, Field(allow_inf_nan=False)]
-    """Likeness to the test images, in dB."""
+    """PSNR on test images, in dB."""
 
     def tables_of_planes(self, count: int) -> list[Tables]:
         """Return the tables of each plane of an image: grey, or luma and chroma."""
@@ -74,7 +74,7 @@ class Grid(Frozen):
     """Symbols of planes of any size: 64 at every place of a grid, for 8x8 pixels each; see `contract.plane_coder`.
 
     Attributes:
-        context_from: How much there must be around a place for the second context, the third and so on.
+        context_from: Activity around a place from which the second context is used, the third and so on.
     """
 
     context_from: Annotated[tuple[PositiveInt, ...], Field(max_length=31)]
@@ -95,7 +95,7 @@ class Grid(Frozen):
         """Check that the tables fit this grid, so that all contexts can write the same symbols.
 
         Raises:
-            ValueError: They are not.
+            ValueError: The tables do not fit.
         """
         wanted = 1 + (CHANNELS - 1) * self.contexts
         for tables in (tables for point in rates for tables in (point.tables, point.chroma)):
@@ -109,18 +109,18 @@ class Grid(Frozen):
 
 
 class Compression(Frozen):
-    """How symbols become bytes, at every rate: fewest bytes first.
+    """The entropy coding of symbols at every rate: fewest bytes first.
 
-    The graph `compress` gives a number per latent, which is rounded to a symbol; `decompress` makes an image of
-    symbols. `rate` is the index of a point, as float32. Between file and symbols there are these tables only.
+    The graph `compress` returns a number per latent, which is rounded to a symbol; `decompress` returns an image for
+    symbols. `rate` is the index of a point, as float32. The tables alone convert between symbols and the file.
 
     With a `grid` the graphs see one plane at a time: grey, or the luma and both chroma planes of a colour image, which
     have half its size. For chroma `rate` is the index plus the number of rates.
 
     Attributes:
         rates: From few bytes to many.
-        default_rate: The point that is used when none is asked for.
-        grid: Where symbols are many for an image, by its size.
+        default_rate: Index of the rate used if a request names none.
+        grid: Set if the number of symbols depends on the size of the image.
         tables_sha256: Of all tables; see `digest_of`.
         golden: The symbols of the golden sample of `decompress` as the range coder writes them with the tables of its
             first image's rate, in hexadecimal.
@@ -131,7 +131,7 @@ class Compression(Frozen):
     default_rate: Annotated[int, Field(ge=0)]
     """Index of the rate used if a request names none."""
     grid: Grid | None = None
-    """How the symbols of a plane are arranged; null for one row of symbols per image."""
+    """Arrangement of the symbols of a plane; null for one row of symbols per image."""
     tables_sha256: Sha256
     """SHA-256 of all tables."""
     golden: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$", max_length=2**16)]
@@ -149,7 +149,7 @@ class Compression(Frozen):
         if self.grid is not None:
             self.grid.check(self.rates)
         if (found := digest_of(self.rates)) != self.tables_sha256:
-            raise ValueError(f"the tables have sha256 {found[:12]}…, tables_sha256 says {self.tables_sha256[:12]}…")
+            raise ValueError(f"the tables have sha256 {found[:12]}…, tables_sha256 is {self.tables_sha256[:12]}…")
         return self
 
     @property

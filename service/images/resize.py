@@ -19,7 +19,7 @@ _LANCZOS_REACH = 3  # support in pixels of the coarser grid, to each side; bilin
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an image of `height` x `width` lies on the model's canvas.
+    """Position of an image of `height` x `width` on the model's canvas.
 
     Attributes:
         height, width: Size of the image of the request.

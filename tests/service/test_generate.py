@@ -206,7 +206,7 @@ def test_a_model_that_generates_goes_live_and_says_what_it_draws(models_dir: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"generate": None}, "come together"),
+        ({"generate": None}, "and the reverse"),
         ({"generate": {"labels": (), "shares": ()}}, "the input label of generate"),
         ({"generate": {"labels": ("a", "b"), "shares": (1.0,)}}, "one share"),
         ({"generate": {"labels": ("a", "a"), "shares": (0.5, 0.5)}}, "once"),
@@ -214,7 +214,7 @@ def test_a_model_that_generates_goes_live_and_says_what_it_draws(models_dir: Pat
         ({"generate": {"labels": ("a", "b"), "shares": (1.0, 0.0)}}, "greater than 0"),
         ({"latent": LATENT | {"directions": ((1.0, 0.0),), "spread": (1.0,)}}, "rows of 4 numbers"),
         ({"latent": LATENT | {"directions": ((1.0, 0.0, 0.0, 0.0),)}}, "each with one spread"),
-        ({"examples": {"labels": ("a",), "latents": ((0.0, 0.0),)}}, "another size"),
+        ({"examples": {"labels": ("a",), "latents": ((0.0, 0.0),)}}, "do not have the size"),
         ({"examples": {"labels": ("a", "b"), "latents": ((0.0,) * 4,)}}, "as many of each"),
     ],
 )

@@ -195,7 +195,7 @@ def test_a_result_for_which_there_is_no_room_is_a_failure(queue: JobQueue) -> No
 
     failed = queue.job(job.id)
     assert failed.state == "failed"
-    assert "4000 bytes, which do not fit" in str(failed.problem)
+    assert "4000 bytes does not fit" in str(failed.problem)
 
 
 def test_ended_jobs_are_forgotten_after_their_time_and_others_stay(queue: JobQueue) -> None:

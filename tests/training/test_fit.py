@@ -129,10 +129,13 @@ def test_a_finished_run_that_has_no_detector_yet_learns_one_and_exports_it(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train", "detector", "evaluate", "export", "calibrate", "verify", "publish"])
-def test_every_stage_runs_alone_on_a_run(stage: str, fitted: Path, tmp_path: Path) -> None:
+def test_every_stage_runs_alone_on_a_run(
+    stage: str, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(fitted / "runs" / "digits", tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)  # models/ is there
 
-    status = main([stage, str(tmp_path / "digits"), "--models", str(tmp_path / "models"), "--quiet"])
+    status = main([stage, "digits"])
 
     assert status == 0
     assert (tmp_path / "models").exists() == (stage == "publish")

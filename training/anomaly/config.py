@@ -28,7 +28,7 @@ class PartsConfig(Section):
     """
 
     source: str = ""
-    """Where the images come from, for the card."""
+    """Origin of the images, for the card."""
     licence: str = ""
     """Licence of the images, for the card."""
     channels: Literal["auto", 1, 3] = "auto"

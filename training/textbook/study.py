@@ -1,4 +1,4 @@
-"""What the sections share: the digits, trained networks, and figures with their origin."""
+"""Shared by the sections: the digits, trained networks, and figures with their origin."""
 
 import shlex
 import time

@@ -1,4 +1,4 @@
-"""What endpoints have in common: what can go wrong in a model or the database, parameters and headers."""
+"""Shared by endpoints: error responses of models and the database, parameters and headers."""
 
 from typing import Annotated
 

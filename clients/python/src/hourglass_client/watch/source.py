@@ -1,4 +1,4 @@
-"""What `hourglass watch` watches: a folder, a video or a bucket, behind one interface."""
+"""Sources of `hourglass watch`: a folder, a video or a bucket, behind one interface."""
 
 from collections.abc import AsyncIterator
 from typing import NamedTuple, Protocol
