@@ -217,7 +217,7 @@ def table(
             x_hat = restore(case.x_in, case.sigma).clamp(0.0, 1.0)
             scores[name].cpu_s += time.process_time() - started
             _add(scores[name], x_hat, case.x, edge, add_db)
-            if number == 0:
+            if number == 0 and name != "unprocessed":  # which is the row of the input
                 shown[name] = x_hat
     lines = [
         f"**{title}** ({len(cases)} pictures)",
