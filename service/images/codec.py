@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 
 from service.errors import BrokenImage, RequestError, UnsupportedImage, reason_of, shown
 from service.images.form import PLAIN, Form, to_unit_range
@@ -70,6 +70,7 @@ _READ_AS = {
 _EXIF_TAGS = {0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298}
 _EXIF_GROUPS = (0x8769, 0x8825)
 _MAX_ICC_BYTES, _MAX_EXIF_BYTES = 4 << 20, 60_000  # JPEG's EXIF segment holds 65,533
+_TO_SEND = "send 8 bits, 16-bit grey, 32-bit floats of grey, or an NPY array"
 DEFAULT_QUALITY = 95
 
 
@@ -115,6 +116,10 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
             return _with_metadata(_read(picture, form), picture)
     except RequestError:
         raise
+    except UnidentifiedImageError as error:  # the guard knows its format: the combination of tags is unknown
+        raise UnsupportedImage(
+            f"{outline.format}: this combination of channels, bits and sample format cannot be read; {_TO_SEND}"
+        ) from error
     except Exception as error:  # decoders raise anything from struct.error to RecursionError on hostile files
         raise BrokenImage(f"{outline.format}: {reason_of(error)}") from error
 
@@ -135,8 +140,7 @@ def _check_tiff(picture: PillowImage.Image, data: bytes, *, max_pixels: int) -> 
     bits = tags.get(_BITS_TAG, (8,))
     if max(bits if isinstance(bits, tuple) else (bits,)) > 8 and picture.mode not in _PRECISE:
         raise UnsupportedImage(
-            f"TIFF: {max(bits)} bits per sample in mode {picture.mode} would lose precision; "
-            "send 8 bits, 16-bit grey, 32-bit floats of grey, or an NPY array"
+            f"TIFF: {max(bits)} bits per sample in mode {picture.mode} would lose precision; {_TO_SEND}"
         )
 
 

@@ -16,6 +16,7 @@ from service.images.guards import png
 from service.images.header import Header
 from service.images.outline import Outline
 
+_ISO_MEDIA = b"ftyp"  # after the length of the first box
 _PAGED = {"TIFF"}  # pages count towards max_frames; of animations only the first frame is decoded
 
 
@@ -60,6 +61,8 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
     """
     found = format_of(data)
     if found is None:
+        if data[4:8] == _ISO_MEDIA:
+            raise UnsupportedMediaType("the image is a HEIC, AVIF or video file; convert it to JPEG or PNG first")
         raise UnsupportedMediaType(
             f"the image starts with {shown(data[:8])}, which is not a PNG, JPEG, WebP, GIF, BMP or TIFF file"
         )

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.errors import BrokenImage, RequestError, TooManyImages, TooManyPixels, UnsupportedImage
+from service.errors import (
+    BrokenImage,
+    RequestError,
+    TooManyImages,
+    TooManyPixels,
+    UnsupportedImage,
+    UnsupportedMediaType,
+)
 from service.images.codec import decode_image
 from service.images.image import Image as Decoded
 from service.images.inspect import peek
@@ -190,6 +197,19 @@ def test_a_png_that_would_lose_its_lower_bits_is_refused(depth: int, colour: int
 def test_a_tiff_of_32_bits_is_refused_with_the_cure() -> None:
     with pytest.raises(UnsupportedImage, match="NPY array"):
         decode(save(Image.new("I", (4, 4), 70_000), "TIFF"))
+
+
+def test_a_tiff_of_32_bit_colour_is_refused_with_the_cure() -> None:
+    content = save(PHOTO, "TIFF").replace(struct.pack("<3H", 8, 8, 8), struct.pack("<3H", 32, 32, 32))
+
+    with pytest.raises(UnsupportedImage, match=r"cannot be read; send 8 bits, .* or an NPY array"):
+        decode(content)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"avif"])
+def test_a_picture_of_a_phone_that_cannot_be_read_is_refused_with_the_cure(brand: bytes) -> None:
+    with pytest.raises(UnsupportedMediaType, match="HEIC, AVIF or video file; convert it to JPEG or PNG"):
+        decode(struct.pack(">I", 24) + b"ftyp" + brand + bytes(100))
 
 
 def test_a_tiff_whose_codec_has_no_guard_is_refused() -> None:
