@@ -74,6 +74,21 @@ def test_the_options_of_denoise_and_enhance_reach_the_service(shipped: str, tmp_
         assert ask("enhance", *words) != larger, words
 
 
+@pytest.mark.parametrize("command", ["denoise", "enhance"])
+def test_an_array_of_any_range_is_answered_in_its_range(shipped: str, tmp_path: Path, command: str) -> None:
+    counts = np.random.default_rng(0).normal(3000, 100, (24, 24)).astype(np.float32)
+    np.save(tmp_path / "in.npy", counts)
+
+    assert run(shipped, command, tmp_path / "in.npy", tmp_path / "out.npy", "--data-range", "4095") == 0
+    assert run(shipped, command, tmp_path / "in.npy", tmp_path / "auto.npy", "--data-range", "auto") == 0
+
+    for name in ("out.npy", "auto.npy"):
+        assert np.load(tmp_path / name).mean() == pytest.approx(3000, abs=20)
+    with Hourglass(shipped) as hourglass:
+        by_method = getattr(hourglass, command)(counts, data_range=4095).array()
+    np.testing.assert_array_equal(by_method, np.load(tmp_path / "out.npy"))
+
+
 @pytest.mark.parametrize("before", [None, b"an older answer"])
 def test_an_answer_that_is_an_error_leaves_no_file(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], before: bytes | None

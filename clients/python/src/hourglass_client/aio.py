@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
 from numpy.typing import ArrayLike
@@ -83,16 +83,20 @@ class AsyncHourglass:
         thorough: bool | None = None,
         quality: int | None = None,
         metadata: str | None = None,
+        data_range: float | Literal["auto"] | None = None,
         accept: str | None = None,
     ) -> Picture:
         """Denoise an image; `accept` chooses the format, such as "image/webp".
 
         `sigma` is the noise level, 0-255 units, estimated if left out; `strength` blends with the original;
         `thorough` averages over eight orientations: a little better, in eight times the time; `quality` is that of a
-        JPEG or WebP answer, 1 to 100; `metadata="keep"` keeps EXIF data.
+        JPEG or WebP answer, 1 to 100; `metadata="keep"` keeps EXIF data; `data_range` is the value of white in an
+        array or a TIFF of floats, or "auto" for the range of its values: the answer has the same range.
         """
         own = {"sigma": sigma, "strength": strength, "thorough": thorough, "quality": quality, "metadata": metadata}
-        return await self.picture("/denoise", image, accept=accept, model=model, version=version, **own)
+        return await self.picture(
+            "/denoise", image, accept=accept, model=model, version=version, data_range=data_range, **own
+        )
 
     async def enhance(
         self,
@@ -103,10 +107,11 @@ class AsyncHourglass:
         thorough: bool | None = None,
         quality: int | None = None,
         metadata: str | None = None,
+        data_range: float | Literal["auto"] | None = None,
         accept: str | None = None,
     ) -> Picture:
-        """Enlarge an image; `thorough`, `quality` and `metadata` are those of `denoise`."""
-        own = {"thorough": thorough, "quality": quality, "metadata": metadata}
+        """Enlarge an image; `thorough`, `quality`, `metadata` and `data_range` are those of `denoise`."""
+        own = {"thorough": thorough, "quality": quality, "metadata": metadata, "data_range": data_range}
         return await self.picture("/enhance", image, accept=accept, model=model, version=version, **own)
 
     async def encode(self, image: ImageLike, *, model: str | None = None, version: int | None = None) -> Latent:

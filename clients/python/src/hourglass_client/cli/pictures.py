@@ -21,7 +21,7 @@ from hourglass_client.cli.run import (
 from hourglass_client.folders import targets
 from hourglass_client.sync import Hourglass
 
-_RESTORING = ("thorough", "quality", "metadata")
+_RESTORING = ("thorough", "quality", "metadata", "data_range")
 _OPTIONS_BY_COMMAND = {
     "denoise": ("sigma", "strength", *_RESTORING),
     "enhance": _RESTORING,
@@ -54,6 +54,8 @@ def add_commands(add: AddCommand) -> None:
         command.add_argument("--thorough", action="store_const", const="true", help=text)
         command.add_argument("--quality", type=int, metavar="Q", help="JPEG or WebP quality, 1 to 100 (default 95)")
         command.add_argument("--metadata", choices=["drop", "keep"], help="drop or keep EXIF data (default drop)")
+        text = "value of white in an .npy file or a TIFF of floats, or auto for the range of its values"
+        command.add_argument("--data-range", metavar="R", help=f"{text} (default: floats in [0, 1])")
     for command in (heatmap, mask):
         add_rate(command)
 
