@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -76,6 +77,7 @@ def desk(tmp_path: Path, served: Served) -> Path:
         nut.resize((48, 48)).save(tmp_path / "small.jpg")
         nut.resize((48, 48)).save(tmp_path / "small.png")
         nut.save(tmp_path / "part.png")
+        np.save(tmp_path / "counts.npy", 16.0 * np.asarray(nut.convert("L").resize((48, 48)), np.float32))
         for folder in ("scans", "line", "my_photos"):
             (tmp_path / folder).mkdir()
             for i in range(2):
