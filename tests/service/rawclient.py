@@ -77,11 +77,13 @@ def get(port: int, path: str) -> Reply:
 
 
 def ask(port: int, method: str, path: str, body: bytes | None, headers: dict[str, Any]) -> Reply:
-    """One request on a connection of its own."""
+    """One request on a connection of its own; an answer that ends early is a ConnectionError, as a reset is."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
         connection.request(method, path, body, headers)
         response = connection.getresponse()
         return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    except http.client.HTTPException as error:  # IncompleteRead is no OSError
+        raise ConnectionError(f"no whole answer: {error!r}") from error
     finally:
         connection.close()
