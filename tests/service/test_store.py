@@ -1,10 +1,8 @@
 """One contract for every database: SQLite always, PostgreSQL with pgvector where its test package is installed."""
 
 import contextlib
-import os
 import resource
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +12,9 @@ import apsw
 import numpy as np
 import pytest
 
-from service.collections.store import Bounds, Encoder, Item, Neighbour, Store, Vector, open_store
+from service.collections.store import Bounds, Encoder, Item, Neighbour, Store, Vector, open_jobs, open_store
 from service.collections.store.feedback import OVERHEAD_BYTES, Files, picture_of
+from service.collections.store.jobs import JobBounds
 from service.errors import (
     CollectionFull,
     CollectionNotFound,
@@ -25,6 +24,7 @@ from service.errors import (
     ModelConflict,
     StoreUnavailable,
 )
+from service.models.aliases import Alias
 
 ENCODER = Encoder("toy", 1, "0" * 64, 8)
 BOUNDS = Bounds(max_collections=10, max_items=1000)
@@ -290,29 +290,30 @@ def test_behind_a_locked_file_readers_wait_less_than_a_writer_would(tmp_path: Pa
     assert seconds[0] < seconds[1]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
-def test_on_a_full_disk_items_can_be_deleted(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a disk")
-    try:
-        with contextlib.closing(open_store(f"sqlite:///{disk}/items.db")) as store:
-            store.put("parts", ENCODER, [Item(str(i), np.full(8, i, np.float32)) for i in range(200)], BOUNDS)
-            with (disk / "other").open("wb", buffering=0) as other, contextlib.suppress(OSError):
-                while True:
-                    other.write(bytes(4096))
-            more = [Item(f"new{i}", np.zeros(8, np.float32)) for i in range(10_000)]
-            with pytest.raises(StoreUnavailable):
-                store.put("other", ENCODER, more, Bounds(10, 10**6))
+def test_reads_do_not_wait_for_a_writer(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'items.db'}"
+    with contextlib.closing(open_store(url)) as store, contextlib.closing(open_jobs(url)) as jobs:
+        store.put("parts", ENCODER, [Item("a", np.zeros(8, np.float32))], BOUNDS)
+        picture = picture_of("a" * 64, "fine", 3, None, has_mask=False)
+        store.feedback.put("nuts", picture, Files(b"x", None), max_bytes=10**6)
+        store.aliases.put(Alias("nuts", "line", 1))
+        store.trainings.begin("t", "nuts", "fit")
+        job = jobs.submit("request", b"x", bounds=JobBounds(max_jobs=10, max_bytes=10**6, keep_s=60))
+        with (
+            contextlib.closing(apsw.Connection(str(tmp_path / "items.db"))) as writer,
+            contextlib.closing(apsw.Connection(str(tmp_path / "items-jobs.db"))) as writer_of_jobs,
+        ):
+            for connection in (writer, writer_of_jobs):  # until it ends, another write would be a 503
+                connection.execute("BEGIN IMMEDIATE")
 
-            store.remove("parts", "7")
-            store.drop("parts")
-
-            assert store.collections() == []
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=False)
+            assert [found.name for found in store.collections()] == ["parts"]
+            assert store.feedback.pictures("nuts")[0] == [picture]
+            assert store.feedback.files("nuts", picture.id) == Files(b"x", None)
+            assert [found.name for found in store.aliases.all()] == ["line"]
+            assert [found.id for found in store.trainings.of_model("nuts")] == ["t"]
+            assert store.trainings.workers(within_s=60) == []
+            assert jobs.job(job.id).state == "queued"
+            assert jobs.waiting("request") == (1, 0)
 
 
 def test_feedback_comes_back_byte_for_byte_and_the_newest_opinion_counts(store: Store) -> None:

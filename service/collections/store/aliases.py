@@ -31,7 +31,7 @@ class AliasTable:
 
     def all(self) -> list[Alias]:
         """Return the aliases of all models, sorted by model and name."""
-        return self._run(lambda ask: [Alias(*row) for row in ask(f"{self._select} ORDER BY model, name")])
+        return self._run(lambda ask: [Alias(*row) for row in ask(f"{self._select} ORDER BY model, name")], "read")
 
     def get(self, model: str, name: str) -> Alias:
         """Return an alias.
@@ -39,7 +39,7 @@ class AliasTable:
         Raises:
             AliasNotFound: The alias is missing.
         """
-        return self._run(lambda ask: self._find(ask, model, name))
+        return self._run(lambda ask: self._find(ask, model, name), "read")
 
     def put(self, alias: Alias) -> tuple[Alias, bool]:
         """Create or replace an alias. If its version changes, `former` becomes the previous one.
@@ -96,7 +96,7 @@ class AliasTable:
             self._find(ask, model, name)
             ask(f"DELETE FROM {self._table} WHERE model = ? AND name = ?", model, name)
 
-        self._run(remove)
+        self._run(remove, "delete")
 
     @property
     def _select(self) -> str:

@@ -107,12 +107,13 @@ class Feedback:
             ]
             return found, _total(ask, self._table)
 
-        return self._run(pictures)
+        return self._run(pictures, "read")
 
     def files(self, model: str, picture_id: str) -> Files | None:
         """Return the files of an image; None if it was deleted."""
         rows = self._run(
-            lambda ask: ask(f"SELECT image, mask FROM {self._table} WHERE model = ? AND id = ?", model, picture_id)
+            lambda ask: ask(f"SELECT image, mask FROM {self._table} WHERE model = ? AND id = ?", model, picture_id),
+            "read",
         )
         return Files(bytes(rows[0][0]), None if rows[0][1] is None else bytes(rows[0][1])) if rows else None
 
@@ -129,11 +130,11 @@ class Feedback:
                     f"model {shown(model)} has no feedback {shown(picture_id)}; GET /models/{model}/feedback lists them"
                 )
 
-        self._run(remove)
+        self._run(remove, "delete")
 
     def clear(self, model: str) -> None:
         """Remove all images of a model."""
-        self._run(lambda ask: ask(f"DELETE FROM {self._table} WHERE model = ?", model))
+        self._run(lambda ask: ask(f"DELETE FROM {self._table} WHERE model = ?", model), "delete")
 
 
 def picture_of(picture_id: str, verdict: Opinion, version: int, who: str | None, *, has_mask: bool) -> Picture:

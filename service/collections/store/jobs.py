@@ -290,7 +290,9 @@ class JobQueue:
         Returns:
             False if the job was cancelled or leased to another worker.
         """
-        return self._transaction(lambda ask: self._end(ask, "failed", _MINE, lease.id, lease.token, problem=problem))
+        return self._transaction(
+            lambda ask: self._end(ask, "failed", _MINE, lease.id, lease.token, problem=problem), "delete"
+        )
 
     def release(self, lease: Lease) -> None:
         """Return a job to the queue, to be started again by another worker."""
@@ -307,7 +309,7 @@ class JobQueue:
         Raises:
             JobNotFound: The job is missing, or belongs to another owner.
         """
-        return self._transaction(lambda ask: self._find(ask, job_id, owner))
+        return self._transaction(lambda ask: self._find(ask, job_id, owner), "read")
 
     def result(self, job_id: str, owner: str | None = None) -> tuple[Job, str, bytes]:
         """Return an ended job, and the head (JSON) and body of its result; both are empty for a failed job.
@@ -328,7 +330,7 @@ class JobQueue:
             ((head, content),) = ask(f"SELECT head, result FROM {self._table} WHERE id = ?", job_id)
             return job, head or "{}", bytes(content or b"")
 
-        return self._transaction(result)
+        return self._transaction(result, "read")
 
     def remove(self, job_id: str, owner: str | None = None) -> None:
         """Cancel a job, or delete one that has ended.
@@ -341,11 +343,11 @@ class JobQueue:
             self._find(ask, job_id, owner)
             ask(f"DELETE FROM {self._table} WHERE id = ?", job_id)
 
-        self._transaction(remove)
+        self._transaction(remove, "delete")
 
     def expire(self, bounds: JobBounds) -> None:
         """Delete expired jobs."""
-        self._transaction(lambda ask: self._expire(ask, bounds))
+        self._transaction(lambda ask: self._expire(ask, bounds), "delete")
 
     def waiting(self, kind: str) -> tuple[int, int]:
         """Return the number of queued and of running jobs of a kind."""
@@ -355,7 +357,7 @@ class JobQueue:
             count_by_state: dict[str, int] = dict(rows)
             return count_by_state.get("queued", 0), count_by_state.get("running", 0)
 
-        return self._transaction(waiting)
+        return self._transaction(waiting, "read")
 
     def call(self, *, pause_s: Callable[[int], float]) -> Call | None:
         """Return the next due webhook call, or None, and schedule its retry.

@@ -24,7 +24,7 @@ from service.collections.store.refusals import (
 )
 from service.collections.store.rows import now, read_metadata, write_metadata
 from service.collections.store.trainings import Trainings
-from service.collections.store.transaction import Ask, Transaction
+from service.collections.store.transaction import Ask, Purpose, Transaction
 from service.errors import CollectionNotFound, StoreUnavailable, reason_of
 
 T = TypeVar("T")
@@ -238,7 +238,7 @@ class PostgresStore:
     def _alone(self, lock: int | None) -> Transaction:
         """Return a transaction, serialised with those of the same lock unless that is None."""
 
-        def transaction(work: Callable[[Ask], T]) -> T:
+        def transaction(work: Callable[[Ask], T], purpose: Purpose = "write") -> T:
             def ask_with(db: Connection) -> T:
                 if lock is not None:
                     db.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))

@@ -7,10 +7,10 @@ as replacing a mapped file, for example by a backup, crashes the processes that 
 """
 
 import json
-from collections.abc import Callable, Sequence
 from collections.abc import Collection as Names
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
 import numpy as np
@@ -30,11 +30,10 @@ from service.collections.store.rows import now, read_metadata, write_metadata
 from service.collections.store.sqlite_file import SqliteFile, rows_of
 from service.collections.store.sqlite_schema import prepare, size_of
 from service.collections.store.trainings import Trainings
-from service.collections.store.transaction import Ask
 from service.errors import CollectionNotFound
 
-T = TypeVar("T")
-
+_DROPPED = "~dropped-"  # no name of a client has a tilde
+_DROPPED_AT_ONCE = 10_000
 _SELECT = "SELECT number, name, model, version, sha256, dim, items, changes, created FROM collections"
 
 
@@ -134,7 +133,25 @@ class SqliteStore:
 
     def drop(self, name: str) -> None:
         with self._file.deleting() as db:
-            _drop(db, _find(db, name)[0])
+            number, _ = _find(db, name)
+            rows_of(db, "UPDATE collections SET name = ? WHERE number = ?", f"{name}{_DROPPED}{number}", number)
+        while self._drop_some():  # also what an earlier process has left
+            pass
+
+    def _drop_some(self) -> bool:
+        """Delete some items of a dropped collection, or the empty one; return whether there was any.
+
+        One transaction for all of them would need as much free space as their rows take.
+        """
+        with self._file.deleting() as db:
+            dropped = rows_of(db, "SELECT number FROM collections WHERE name GLOB ? LIMIT 1", f"*{_DROPPED}*")
+            if not dropped:
+                return False
+            ((number,),) = dropped
+            items = "SELECT number FROM items WHERE collection = ? LIMIT ?"
+            if not rows_of(db, f"DELETE FROM items WHERE number IN ({items}) RETURNING 1", number, _DROPPED_AT_ONCE):
+                _drop(db, number)
+            return True
 
     def replace(self, name: str, new: str, *, changes: int) -> bool:
         with self._file.transaction(is_writing=True) as db:
@@ -161,19 +178,15 @@ class SqliteStore:
 
     @property
     def feedback(self) -> Feedback:
-        return Feedback(self._ask_alone, table="feedback", blob="BLOB")
+        return Feedback(self._file.run, table="feedback", blob="BLOB")
 
     @property
     def trainings(self) -> Trainings:
-        return Trainings(self._ask_alone, table="trainings")
+        return Trainings(self._file.run, table="trainings")
 
     @property
     def aliases(self) -> AliasTable:
-        return AliasTable(self._ask_alone, table="aliases")
-
-    def _ask_alone(self, work: Callable[[Ask], T]) -> T:
-        with self._file.transaction(is_writing=True) as db:
-            return work(lambda sql, *values: rows_of(db, sql, *values))
+        return AliasTable(self._file.run, table="aliases")
 
     def close(self) -> None:
         self._file.close()

@@ -6,15 +6,20 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 
+from service.collections.store.transaction import Ask, Purpose
 from service.errors import HourglassError, StoreUnavailable, reason_of
+
+T = TypeVar("T")
 
 _BUSY_MS = 5000  # wait of a writer for others; each writes for a few milliseconds
 _BUSY_READING_MS = 300  # readers only wait if the whole file is locked; a request may read three times
-_RESERVE_BYTES = 2**22  # released on a full disk, since deleting needs some free space
+# Released on a full disk, since deleting needs some free space: 40 KiB for an item, 1 MiB for 10,000 of them.
+_RESERVE_BYTES, _RESERVE_PART = 2**22, 1 / 8  # at most, and of what is free
+_BLOCK_BYTES = 2**12  # as large as a page of SQLite
 
 # Faults of the file or disk. Any other error is a bug, and a 500.
 _UNAVAILABLE = (
@@ -90,15 +95,48 @@ class SqliteFile:
     @contextlib.contextmanager
     def deleting(self) -> Iterator[apsw.Connection]:
         """Run the block in a transaction that frees space; on a full disk it uses the reserve."""
-        reserve = self._path.with_name(f"{self._path.name}-reserve")
+        released = self._make_room()
         try:
-            if shutil.disk_usage(self._path.parent).free < _RESERVE_BYTES:
-                reserve.unlink(missing_ok=True)
             with self.transaction(is_writing=True) as connection:
                 yield connection
         finally:
-            with contextlib.suppress(OSError):  # no space for it yet
-                _keep_in_reserve(reserve)
+            self._keep_in_reserve(released)
+
+    def run(self, work: Callable[[Ask], T], purpose: Purpose = "write") -> T:
+        """Run work in one transaction and return its result.
+
+        Raises:
+            StoreUnavailable: The file or disk is at fault.
+        """
+        with self.deleting() if purpose == "delete" else self.transaction(is_writing=purpose == "write") as db:
+            return work(lambda sql, *values: rows_of(db, sql, *values))
+
+    def _make_room(self) -> int:
+        """On a full disk, release the reserve and move the write-ahead log into the file, which frees its space.
+
+        Returns:
+            The number of released bytes.
+        """
+        released = 0
+        with contextlib.suppress(*_UNAVAILABLE):  # reported by the transaction, unless it still fits
+            if shutil.disk_usage(self._path.parent).free < _RESERVE_BYTES:
+                if self._reserve.exists():
+                    released = self._reserve.stat().st_size
+                    self._reserve.unlink()
+                self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return released
+
+    def _keep_in_reserve(self, released: int = 0) -> None:
+        """Reserve some of the free space, or as much as was released, unless there is a reserve."""
+        with contextlib.suppress(OSError):  # there is one, or the disk is full or read-only
+            size = released or int(shutil.disk_usage(self._path.parent).free * _RESERVE_PART)
+            with self._reserve.open("xb", buffering=0) as file:
+                for _ in range(min(size, _RESERVE_BYTES) // _BLOCK_BYTES):
+                    file.write(os.urandom(_BLOCK_BYTES))  # incompressible and not sparse
+
+    @property
+    def _reserve(self) -> Path:
+        return self._path.with_name(f"{self._path.name}-reserve")
 
     def _connection(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._mine, "connection", None)
@@ -107,8 +145,10 @@ class SqliteFile:
         self._forget()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = self._open()
-        with contextlib.suppress(OSError):  # a full or read-only disk
-            _keep_in_reserve(self._path.with_name(f"{self._path.name}-reserve"))
+        self._keep_in_reserve()
+        with contextlib.suppress(OSError):
+            # Emptying the log may need as much space as it takes.
+            connection.wal_autocheckpoint(max(1, self._reserve.stat().st_size // 2 // _BLOCK_BYTES))
         self._mine.connection, self._mine.file = connection, _identity(self._path)
         with self._lock:
             self._all[id(connection)] = connection
@@ -148,14 +188,8 @@ def alone(connection: apsw.Connection) -> Iterator[None]:
 # Any: values of a row.
 def rows_of(db: apsw.Connection, sql: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
     """Return the rows of a statement."""
-    return list(db.execute(sql, values))
-
-
-def _keep_in_reserve(path: Path) -> None:
-    """Write a file that reserves space, if the disk has plenty."""
-    if path.exists() or shutil.disk_usage(path.parent).free < 4 * _RESERVE_BYTES:
-        return
-    path.write_bytes(os.urandom(2**16) * (_RESERVE_BYTES // 2**16))  # incompressible and not sparse
+    # A cached statement that has created a table asks for the lock of a writer, even if it has nothing to create.
+    return list(db.execute(sql, values, can_cache=not sql.startswith("CREATE")))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

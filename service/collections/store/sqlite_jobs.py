@@ -1,16 +1,11 @@
 """The job queue in an SQLite file. Writers are serialised, so no job is leased twice."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import apsw
 
 from service.collections.store.jobs import Dialect, JobQueue
 from service.collections.store.sqlite_file import SqliteFile, alone, rows_of
-from service.collections.store.transaction import Ask
-
-T = TypeVar("T")
 
 _DIALECT = Dialect(
     table="jobs",
@@ -28,12 +23,7 @@ def open_queue(path: Path) -> JobQueue:
         StoreUnavailable: The file cannot be opened.
     """
     file = SqliteFile(path, _prepare, what="the jobs")
-
-    def transaction(work: Callable[[Ask], T]) -> T:
-        with file.deleting() as db:
-            return work(lambda sql, *values: rows_of(db, sql, *values))
-
-    return JobQueue(transaction, transaction, _DIALECT, file.close)
+    return JobQueue(file.run, file.run, _DIALECT, file.close)
 
 
 def _prepare(connection: apsw.Connection, _: Path) -> None:

@@ -116,7 +116,8 @@ class Trainings:
     def of_model(self, model: str) -> list[Training]:
         """Return the trainings of a model, newest first."""
         rows = self._run(
-            lambda ask: ask(f"SELECT {_COLUMNS} FROM {self._table} WHERE model = ? ORDER BY created DESC, id", model)
+            lambda ask: ask(f"SELECT {_COLUMNS} FROM {self._table} WHERE model = ? ORDER BY created DESC, id", model),
+            "read",
         )
         return [Training(*row) for row in rows]
 
@@ -135,7 +136,7 @@ class Trainings:
                 raise _none(model, training_id)
             return Training(*rows[0][:-2]), Outcome(*rows[0][-2:])
 
-        return self._run(find)
+        return self._run(find, "read")
 
     def start(self, training_id: str, worker: str) -> Training | None:
         """Record that a worker has started a training, and return it; None if it was deleted or has ended."""
@@ -223,7 +224,7 @@ class Trainings:
                 raise _none(model, training_id)
             return Training(*rows[0])
 
-        return self._run(remove)
+        return self._run(remove, "delete")
 
     def see(self, worker: str) -> None:
         """Record that a worker has asked for work now."""
@@ -237,7 +238,8 @@ class Trainings:
     def workers(self, *, within_s: float) -> list[str]:
         """Return the names of the workers that asked for work within the last `within_s` seconds."""
         rows = self._run(
-            lambda ask: ask(f"SELECT name FROM {self._table}_workers WHERE seen >= ? ORDER BY name", _ago(within_s))
+            lambda ask: ask(f"SELECT name FROM {self._table}_workers WHERE seen >= ? ORDER BY name", _ago(within_s)),
+            "read",
         )
         return [name for (name,) in rows]
 

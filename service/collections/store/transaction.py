@@ -1,9 +1,12 @@
 """Interfaces to run statements in a transaction, independent of the database."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 T = TypeVar("T")
+
+# Reads do not wait for writers, and deleting works on a full disk.
+Purpose = Literal["read", "write", "delete"]
 
 
 class Ask(Protocol):
@@ -16,19 +19,19 @@ class Ask(Protocol):
 class Transaction(Protocol):
     """Runs work in one transaction."""
 
-    def __call__(self, work: Callable[[Ask], T]) -> T:
+    def __call__(self, work: Callable[[Ask], T], purpose: Purpose = "write") -> T:
         """Run the work in a transaction and return its result after the commit."""
 
 
 def with_tables(transaction: Transaction, schema: Sequence[str]) -> Transaction:
     """Return a transaction that first creates the tables if they are missing."""
 
-    def transaction_with_tables(work: Callable[[Ask], T]) -> T:
+    def transaction_with_tables(work: Callable[[Ask], T], purpose: Purpose = "write") -> T:
         def with_tables_made(ask: Ask) -> T:
             for statement in schema:
                 ask(statement)
             return work(ask)
 
-        return transaction(with_tables_made)
+        return transaction(with_tables_made, purpose)
 
     return transaction_with_tables
