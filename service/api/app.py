@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from service import __version__
+from service.api.addresses import Addresses
 from service.api.aliases import read_aliases, watch_aliases
 from service.api.answer_cache import AnswerCache
 from service.api.error_handlers import Problems
@@ -85,6 +86,7 @@ def create_app(
         app.router.routes.extend(router.routes)  # flat: a router inside a router matches every request twice
     if _has_keys(settings):
         _describe_keys(app)
+    app.middleware_stack = app.build_middleware_stack()  # jobs, which start before any request, go through a part of it
     return app
 
 
@@ -167,9 +169,9 @@ class App(FastAPI):
     behind_keys: ASGIApp
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Wrap the routes: counting -> hosts -> CORS -> keys -> HEAD -> errors -> FastAPI's routes."""
+        """Wrap the routes: counting -> hosts -> CORS -> keys -> HEAD -> errors -> addresses -> FastAPI's routes."""
         settings = self.service.settings
-        app: ASGIApp = HeadAsGet(Problems(self.router))
+        app: ASGIApp = HeadAsGet(Problems(Addresses(self.router, ROUTERS.values())))
         self.behind_keys = app  # a job has passed everything before it when it was taken
         if _has_keys(settings):
             keys: dict[Right, Sequence[SecretStr]] = {

@@ -19,6 +19,7 @@ from service.http.body import read_files
 from service.http.fetch import fetch_image
 from service.http.instrument import has_notes, note
 from service.http.negotiation import negotiate
+from service.http.sent import header
 from service.images.form import PLAIN, Form
 from service.images.inspect import ImageFile
 from service.limits import InputLimits
@@ -52,7 +53,7 @@ async def answer_files(
     Raises:
         RequestError: The request fails as a whole. Of several files, each has its own problem in the answer.
     """
-    service, accept = service_of(request), request.headers.get("accept")
+    service, accept = service_of(request), header(request, b"accept")
     model = await service.registry.find(task, query.model, query.version)
     alias = _alias_of(service, task, query)
     files = await read_image_files(request, query.form, query.image)

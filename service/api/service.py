@@ -76,8 +76,11 @@ async def reserve(request: Request, cost: Cost) -> None:
     Raises:
         QueueFull: There was no room for a third of the time limit of a request.
     """
+    hold = hold_of(request)
+    if hold.is_uncounted(cost.bytes, cost.seconds):
+        return
     timeout_s = service_of(request).settings.request_timeout_s
-    await hold_of(request).wait_for_room(bytes=cost.bytes, seconds=cost.seconds, at_most_s=timeout_s / 3)
+    await hold.wait_for_room(bytes=cost.bytes, seconds=cost.seconds, at_most_s=timeout_s / 3)
     slot_of(request).allow(_TIMES_EXPECTED * cost.seconds)
     set_due(asyncio.get_running_loop().time() + cost.seconds)
 

@@ -21,6 +21,7 @@ from service.errors import (
 from service.http.budget import Hold, hold_of
 from service.http.json_images import read_json_images
 from service.http.multipart import Part, split_multipart
+from service.http.sent import header
 from service.images.npy import NPY_MAGIC
 from service.media_types import FORM_TYPE, JSON_TYPE
 from service.settings import Settings
@@ -37,7 +38,7 @@ _MAX_JSON_PARTS = 200_000  # two quotation marks a string; 256 latents are 257 l
 
 def media_type(request: Request) -> str:
     """Return the Content-Type without its parameters, lower case; empty if there is none."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return (header(request, b"content-type") or "").partition(";")[0].strip().lower()
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ async def read_plain_body(request: Request, cap: Cap) -> bytes:
         UnsupportedEncoding: The body has a Content-Encoding.
         RequestError: See `read_raw_body`.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = (header(request, b"content-encoding") or "identity").strip().lower()
     if encoding != "identity":
         raise UnsupportedEncoding(f"Content-Encoding is {shown(encoding)}; send the body without one")
     return await read_raw_body(request, cap)
@@ -107,7 +108,7 @@ async def read_raw_body(request: Request, cap: Cap) -> bytes:
         QueueFull: The memory budget is used by other requests.
         ClientDisconnect: The client left.
     """
-    declared = request.headers.get("content-length", "")
+    declared = header(request, b"content-length") or ""
     hold, held = hold_of(request), 0
     if declared.isascii() and declared.isdigit():
         check_size(held := int(declared[:20]), cap)

@@ -138,11 +138,15 @@ class Hold:
         """
         load = self.load
         new_bytes, new_seconds = load.bytes if bytes is None else bytes, load.seconds if seconds is None else seconds
-        if not (load.bytes or load.seconds) and self.budget.is_small(new_bytes, new_seconds):
+        if self.is_uncounted(new_bytes, new_seconds):
             return
         if (new := Load(new_bytes, new_seconds)) != load:
             self.budget.change(self, new)
             self.is_large = self.is_large or new_bytes >= _LARGE_BYTES
+
+    def is_uncounted(self, size: int, seconds: float) -> bool:
+        """Return whether a request that holds nothing stays too small to be counted."""
+        return not (self.load.bytes or self.load.seconds) and self.budget.is_small(size, seconds)
 
     async def wait_for_room(self, *, bytes: int, seconds: float, at_most_s: float) -> None:  # noqa: A002  the unit
         """Wait until there is room, then change the share.

@@ -34,7 +34,11 @@ class HostGate:
         """Answer 421, or pass the request on."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        host = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+                break
         if host not in self._passed:
             if not self._is_allowed(host.decode("latin-1")):
                 error = WrongHost(

@@ -206,8 +206,10 @@ def _dpi(found: object) -> tuple[float, float] | None:
 
     Files contain any value, also 0 and infinity.
     """
+    if found is None:
+        return None
     try:
-        across, down = (float(value) for value in found)  # type: ignore[attr-defined]  # a missing one raises TypeError
+        across, down = (float(value) for value in found)  # type: ignore[attr-defined]  # no numbers: a TypeError
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return (across, down) if all(1 <= value <= _MOST_DPI for value in (across, down)) else None

@@ -138,7 +138,10 @@ class Batcher:
         self._meter.waited([queued.origin for queued in batch])
         if len(batch) == 1 and batch[0].job.is_small and self._runner.small_job_s <= _QUICK_S:
             self._hand_out(batch, *self._runner.work(batch))
-            loop.call_soon(self._start, loop)
+            if self._queue:
+                loop.call_soon(self._start, loop)
+            else:
+                self._is_running = False
         else:
             self._run_in_thread(batch, loop)
 

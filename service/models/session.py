@@ -55,7 +55,7 @@ class Session:
         self._provider, self._threads, self._read_again = provider, threads, read_again
         self._opening = threading.Lock()
         self._used_at = time.monotonic()
-        self._options = ort.RunOptions()  # options of the run in progress
+        self._options, self._shrinks = ort.RunOptions(), False  # options of the run in progress, or of the last
         session = self._session = self._start(graph)
         self.inputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in session.get_inputs())
         self.outputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in session.get_outputs())
@@ -115,9 +115,12 @@ class Session:
         self._used_at = time.monotonic()
         session = self._session or self.open()
         is_large = inputs[0].size >= _LARGE
-        self._options = options = ort.RunOptions()
-        if (is_large if shrink is None else shrink) and self._provider == _CPU:
-            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        shrinks = (is_large if shrink is None else shrink) and self._provider == _CPU
+        if shrinks or self._shrinks or self._options.terminate:  # else those of the last run serve again
+            self._options, self._shrinks = ort.RunOptions(), shrinks
+            if shrinks:
+                self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        options = self._options
         try:
             outputs: list[Floats] = session.run(
                 self._output_names, dict(zip(self._input_names, inputs, strict=True)), options

@@ -16,12 +16,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from service.errors import HeadersTooLarge, MalformedRequest, RequestError
+from service.server.one_write import OneWrite
 from service.settings import Settings
 
 # A read returns up to 256 KiB. Parsed at once, these may be 14,000 small requests that take 3 KiB each. So it is parsed
 # in pieces, and parsing pauses while this many requests wait. A body of known length is one piece.
 _MAX_AHEAD = 16
 _PIECE_BYTES = 512
+_LENGTH_BYTES = len(b"content-length")
 _VERSIONS = {"1.0", "1.1"}  # the parser accepts 0.9 and 2.0, too, but their clients do not understand HTTP/1.1
 
 
@@ -55,6 +57,7 @@ class BoundedParsing(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._settings = settings
+        self._max_head_bytes = settings.max_header_bytes
         self._reads: str | None = "head"  # what is being received: "head", "body", or None while a request is answered
         self._head_bytes = 0  # bytes of the head that the parser has reported
         self._silent_bytes = 0  # bytes fed since the parser's last callback: an unfinished header, or trailers
@@ -146,7 +149,7 @@ class BoundedParsing(HttpToolsProtocol):
         if self._is_replaying:
             return
         self._count(len(name) + len(value) + 4)
-        if name.lower() == b"content-length":
+        if len(name) == _LENGTH_BYTES and name.lower() == b"content-length":
             self._body_left = int(value)
         super().on_header(name, value)
 
@@ -159,6 +162,8 @@ class BoundedParsing(HttpToolsProtocol):
         self._hear()
         self._earlier = self.cycle
         super().on_headers_complete()  # raises for an invalid target, while this is still a head
+        if self.scope["method"] != "HEAD":
+            self.cycle.transport = OneWrite(self.transport)  # type: ignore[assignment]  # it writes and closes
         self._reads = "body"
 
     def on_body(self, body: bytes) -> None:
@@ -202,7 +207,7 @@ class BoundedParsing(HttpToolsProtocol):
 
     @property
     def _is_too_large(self) -> bool:
-        return max(self._head_bytes, self._silent_bytes) > self._settings.max_header_bytes
+        return self._head_bytes > self._max_head_bytes or self._silent_bytes > self._max_head_bytes
 
     def _has_room(self) -> bool:
         """Whether the parser can continue: nothing is buffered, and no body of a waiting request is held back."""
@@ -214,12 +219,13 @@ class BoundedParsing(HttpToolsProtocol):
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
-        if self._is_too_large:
+        if self._head_bytes > self._max_head_bytes:
             raise self._too_large()  # ends the parser
 
     def _too_large(self) -> HeadersTooLarge:
-        limit = self._settings.max_header_bytes
-        return HeadersTooLarge(f"the request line and headers exceed {limit} bytes (setting max_header_bytes)")
+        return HeadersTooLarge(
+            f"the request line and headers exceed {self._max_head_bytes} bytes (setting max_header_bytes)"
+        )
 
 
 def _other_version(version: str) -> MalformedRequest:

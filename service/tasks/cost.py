@@ -53,18 +53,21 @@ def cost_of_pictures(
     Raises:
         TooManyPixels: The files together exceed `max_pixels`.
     """
-    headers = [file.header for file in files]
-    pixels = sum(header.pixels or 0 for header in headers)
+    pixels = numbers = values = sizes = 0
+    for file in files:  # once: for a small file, several sums would cost as much as its graph
+        header = file.header
+        pixels += header.pixels or 0
+        numbers += _numbers(header, manifest, scale=scale, is_luma_only=is_luma_only)
+        values += _pixels(file, limits) * header.bytes_per_pixel
+        sizes += len(file.data)
     if len(files) > 1 and pixels > limits.max_pixels:
         raise TooManyPixels(
             f"the {len(files)} files of the request have {pixels} pixels together, the limit is {limits.max_pixels} "
             "(setting max_pixels); send them in several requests"
         )
-    numbers = sum(_numbers(header, manifest, scale=scale, is_luma_only=is_luma_only) for header in headers)
-    values = sum(_pixels(file, limits) * file.header.bytes_per_pixel for file in files)
     bytes_a_value = _BYTES_A_TILED_VALUE * (1 + scale**2) if is_tiled else _BYTES_A_VALUE * scale**2
     return Cost(
-        bytes=sum(len(file.data) for file in files) + values * bytes_a_value,
+        bytes=sizes + values * bytes_a_value,
         seconds=batcher.expected_s(numbers * passes) + values * (1 + scale**2) * _SECONDS_A_VALUE,
     )
 

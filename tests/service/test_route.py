@@ -1,5 +1,6 @@
 """Queries that the route reads itself are answered as those that FastAPI reads, byte for byte."""
 
+import asyncio
 from collections.abc import Iterator
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
+from service.api.addresses import Addresses
 from service.api.app import create_app
 from service.api.route import AdmittedRoute
 from service.api.routes import ROUTERS
@@ -110,3 +113,25 @@ def test_both_ways_to_read_a_query_give_the_same_answer(
 
     assert (own.status_code, own.content) == (fastapis.status_code, fastapis.content)
     assert dict(own.headers) == dict(fastapis.headers)
+
+
+def test_fixed_addresses_are_found_in_a_table_and_the_others_by_the_router() -> None:
+    asked: list[str] = []
+
+    async def router(scope: Scope, _: Receive, __: Send) -> None:
+        asked.append(scope["path"])
+
+    addresses = Addresses(router, ROUTERS.values())
+    scope: Scope = {"type": "http", "method": "GET", "path": "/denoise"}
+    for other in ({}, {"path": "/models/toy"}, {"method": "POST", "root_path": "/denoise"}):
+        asyncio.run(addresses({**scope, **other}, receive, send))
+
+    assert asked == ["/denoise", "/models/toy", "/denoise"]
+
+
+async def receive() -> Message:
+    raise NotImplementedError
+
+
+async def send(_: Message) -> None:
+    raise NotImplementedError

@@ -10,6 +10,7 @@ from service.api.route import JobRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.schemas import CompressQuery
 from service.api.service import reserve, service_of
+from service.http.sent import header
 from service.tasks.compress import compressor
 from service.tasks.cost import cost_of_pictures
 
@@ -37,7 +38,7 @@ async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -
     service = service_of(request)
     model = await service.registry.find("compress", query.model, query.version)
     files = await read_image_files(request, image=query.image)
-    accept = request.headers.get("accept")
+    accept = header(request, b"accept")
     work = compressor(files, model.manifest, service.limits, accept, rate=query.rate)
     batcher = model.batcher_by_task["compress"]
     await reserve(request, cost_of_pictures(files, model.manifest, batcher, service.limits))

@@ -12,6 +12,7 @@ from service.api.service import reserve, service_of
 from service.errors import InvalidLatent, UnsupportedMediaType, shown
 from service.http.admission import slot_of
 from service.http.body import media_type, read_latents
+from service.http.sent import header
 from service.media_types import JSON_TYPE, NPY_TYPE
 from service.tasks.cost import cost_of_drawing
 from service.tasks.decode import Decode
@@ -45,7 +46,7 @@ async def decode(request: Request, query: Annotated[ModelQuery, Query()]) -> Res
         raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE} or {NPY_TYPE}")
     body = await read_latents(request, service.settings)
     slot_of(request).start(request, count_latents(body, at_most=service.limits.max_images))
-    work = Decode(body, model.manifest, service.limits, request.headers.get("accept"))
+    work = Decode(body, model.manifest, service.limits, header(request, b"accept"))
     batcher = model.batcher_by_task["decode"]
     await reserve(request, cost_of_drawing(slot_of(request).images, model.manifest, batcher))
     return single_response(await work.run(batcher), model.label)

@@ -13,6 +13,7 @@ from service.contract.container import read_container
 from service.errors import BrokenContainer, OtherDecoder, UnsupportedMediaType, shown
 from service.http.admission import slot_of
 from service.http.body import file_cap, media_type, read_body
+from service.http.sent import header
 from service.media_types import HOURGLASS_TYPE
 from service.tasks.compress import decompressor
 from service.tasks.compressed_file import cost_of_file
@@ -47,7 +48,7 @@ async def decompress(request: Request, query: Annotated[DecompressQuery, Query()
     file = read_container(body, max_images=service.limits.max_images)
     slot_of(request).start(request, file.count)
     model = await service.registry.find("decompress", file.model, file.version)
-    accept = request.headers.get("accept")
+    accept = header(request, b"accept")
     work = decompressor(file, model.manifest, service.limits, accept, quality=query.quality)
     batcher = model.batcher_by_task["decompress"]
     await reserve(request, cost_of_file(file, model.manifest, batcher, service.limits))

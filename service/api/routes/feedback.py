@@ -32,6 +32,7 @@ from service.http.admission import slot_of
 from service.http.body import file_cap, media_type, read_body, read_files
 from service.http.multipart import split_multipart
 from service.http.negotiation import negotiate
+from service.http.sent import header
 from service.images.codec import decode_image
 from service.images.formats import format_of
 from service.images.inspect import ImageFile
@@ -111,7 +112,7 @@ async def get_feedback(request: Request, name: ModelName) -> Response:
     """
     service = service_of(request)
     max_bytes = service.settings.max_feedback_bytes
-    kind = negotiate(request.headers.get("accept"), (JSON_TYPE, ZIP_TYPE))
+    kind = negotiate(header(request, b"accept"), (JSON_TYPE, ZIP_TYPE))
     if kind == JSON_TYPE and max_bytes == 0:  # nobody need open the database to learn that nothing is kept
         return json_response({"model": name, "is_kept": False, "bytes": 0, "max_bytes": 0, "pictures": []})
     pictures, total = await service.store.run(lambda store: store.feedback.pictures(name))

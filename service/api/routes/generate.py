@@ -14,6 +14,7 @@ from service.api.service import reserve, service_of
 from service.errors import InvalidParameter, UnsupportedMediaType, shown
 from service.http.admission import slot_of
 from service.http.body import ORDER_CAP, complaint, media_type, parse_json, read_plain_body
+from service.http.sent import header
 from service.media_types import JSON_TYPE
 from service.tasks.cost import cost_of_drawing
 from service.tasks.generate import Draw, GenerateBody
@@ -52,7 +53,7 @@ async def generate(request: Request, query: Annotated[GenerateQuery, Query()]) -
     body = _read(await read_plain_body(request, ORDER_CAP))
     slot_of(request).start(request, min(body.count, service.limits.max_images))
     seed = secrets.randbelow(_NEW_SEEDS) if body.seed is None else body.seed
-    work = Draw(body, seed, model.manifest, service.limits, request.headers.get("accept"), query.view)
+    work = Draw(body, seed, model.manifest, service.limits, header(request, b"accept"), query.view)
     batcher = model.batcher_by_task["generate"]
     await reserve(request, cost_of_drawing(slot_of(request).images, model.manifest, batcher))
     response = single_response(await work.run(batcher), model.label)

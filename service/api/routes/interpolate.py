@@ -14,6 +14,7 @@ from service.api.service import Service, reserve, service_of
 from service.errors import InvalidLatent, MalformedBody, RequestError, UnsupportedMediaType, shown
 from service.http.admission import slot_of
 from service.http.body import media_type, read_files, read_latents
+from service.http.sent import header
 from service.images.inspect import ImageFile
 from service.media_types import FORM_TYPE, JSON_TYPE, NPY_TYPE
 from service.models.model import Model
@@ -54,7 +55,7 @@ async def interpolate(request: Request, query: Annotated[InterpolateQuery, Query
     bodies = await (_read_images(request, service) if is_form else _read_latents(request, service))
     slot_of(request).start(request, min(query.steps, service.limits.max_images))
     ends, resize = await _encode(request, bodies, model, service) if is_form else (bodies[0], None)
-    accept = request.headers.get("accept")
+    accept = header(request, b"accept")
     work = Interpolate(ends, query.steps, query.path, model.manifest, service.limits, accept, query.view)
     batcher = model.batcher_by_task["decode"]
     await reserve(request, cost_of_drawing(slot_of(request).images, model.manifest, batcher))

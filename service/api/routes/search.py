@@ -34,6 +34,7 @@ from service.errors import (
     TooManyImages,
 )
 from service.http.negotiation import negotiate
+from service.http.sent import header
 from service.media_types import JSON_TYPE
 from service.tasks.answer import Answer
 
@@ -104,7 +105,7 @@ async def _answer(
     request: Request, name: str, query: SearchQuery | ClassifyQuery, judge: Judge, *, is_labelled: bool
 ) -> Response:
     service = service_of(request)
-    negotiate(request.headers.get("accept"), [JSON_TYPE])
+    negotiate(header(request, b"accept"), [JSON_TYPE])
     found = await service.store.run(lambda store: store.collection(name))
     refuse_other_model(service.registry, found, query)
     files, names = await read_vectors(request, service, found.encoder, found)

@@ -10,6 +10,7 @@ from tests.service.page.browser import CHROMIUM, FLAGS
 
 OpenPage = Callable[..., Page]
 TIMEOUT_MS = 60_000  # far more than a busy machine needs; only a failing test waits so long
+ENDED = ("net::ERR_CONNECTION_REFUSED", "net::ERR_CONNECTION_RESET", "net::ERR_EMPTY_RESPONSE")
 expect.set_options(timeout=TIMEOUT_MS)
 
 
@@ -42,7 +43,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
         def on_console(message: ConsoleMessage) -> None:
             is_refusal = refuses and "the server responded with a status of" in message.text
             # A test may end its service while the page still asks: that says nothing of the page.
-            is_after_the_end = "net::ERR_CONNECTION_REFUSED" in message.text
+            is_after_the_end = any(name in message.text for name in ENDED)
             if message.type in {"error", "warning"} and not is_refusal and not is_after_the_end:
                 complaints.append(message.text)
 
