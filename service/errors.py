@@ -455,7 +455,7 @@ class UnsupportedMediaType(RequestError):
     """Neither the Content-Type nor the first bytes of the body are of a format this endpoint reads."""
 
     status, code, title = 415, "unsupported-media-type", "Unsupported media type"
-    example = "the image starts with b'%PDF-1.7', which is not a PNG, JPEG, WebP, GIF, BMP or TIFF file"
+    example = "the image starts with b'%PDF-1.7', which is not a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file"
 
 
 class UnsupportedEncoding(RequestError):

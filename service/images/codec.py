@@ -10,19 +10,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import AvifImagePlugin, ImageOps, UnidentifiedImageError
 from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError
 
 from service.errors import BrokenImage, RequestError, UnsupportedImage, reason_of, shown
 from service.images.form import PLAIN, Form, to_unit_range
 from service.images.formats import FORMAT_BY_TYPE, FORMATS
-from service.images.guards import jpeg
+from service.images.guards import avif, jpeg
 from service.images.image import Image, Values, in_own_range, to_8_bit
 from service.images.inspect import check_data, check_size, inspect
 from service.images.png import read_deep_png, read_png, write_png
 
 # Pillow only warns up to twice its limit. Ours (max_pixels) is checked first; this is the second line of defence.
 warnings.filterwarnings("error", category=PillowImage.DecompressionBombWarning)
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a picture is decoded in one thread, as all others are
 
 _FRAME_MS, _END_MS = 80, 640  # how long a frame is shown; and the first and the last one
 
@@ -37,7 +38,8 @@ _TILE_SIZE_TAGS, _BITS_TAG, _PHOTOMETRIC_TAG, _ORIENTATION_TAG = (322, 323), 258
 _WHITE_IS_ZERO, _MOST_BITS = 0, 16
 _MOST_DPI = 65_535  # the limit of JPEG
 _ONE_BIT = {"PNG", "TIFF"}  # formats that are written with one bit per pixel
-_SAME_AS = {"MPO": "JPEG"}  # phones write it: a JPEG followed by more of them
+# How pictures of other formats are answered. Phones write MPO, a JPEG followed by more of them; AVIF is lossy, too.
+_SAME_AS = {"MPO": "JPEG", "AVIF": "JPEG"}
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N"}
 _FLOATS = "F"
 _PRECISE = {*_SIXTEEN_BIT, _FLOATS}
@@ -80,7 +82,7 @@ def allow_pixels(max_pixels: int) -> None:
 
 
 def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = PLAIN) -> Image:
-    """Decode the first frame of a PNG, JPEG, WebP, GIF, BMP or TIFF file and apply its EXIF orientation.
+    """Decode the first frame of a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file and apply its EXIF orientation.
 
     Grey, RGB, 16-bit grey, grey floats, one-bit and transparency are kept. Palettes and CMYK become RGB. Colour
     profiles are not applied.
@@ -104,9 +106,12 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
         pixels = read_png(data, width=outline.width, height=outline.height)
         if pixels is not None:
             return _image(pixels, media_type="image/png", dpi=_dpi(outline.dpi))
+    file = io.BytesIO(avif.as_still(data) if outline.format == "AVIF" else data)
     try:
-        with PillowImage.open(io.BytesIO(data), formats=[outline.format]) as picture:
+        with PillowImage.open(file, formats=[outline.format]) as picture:
             check_size(*picture.size, max_pixels=max_pixels)
+            if outline.format == "AVIF" and picture.size != (outline.width, outline.height):
+                raise BrokenImage(f"AVIF: it announces {outline.width}x{outline.height}, and has another size")
             _check_tiff(picture, data, max_pixels=max_pixels)
             if outline.is_deep_colour:
                 return _with_metadata(_read_deep(data, picture.getexif().get(_ORIENTATION_TAG)), picture)
@@ -116,7 +121,9 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
             return _with_metadata(_read(picture, form), picture)
     except RequestError:
         raise
-    except UnidentifiedImageError as error:  # the guard knows its format: the combination of tags is unknown
+    except UnidentifiedImageError as error:  # the guard knows its format: the decoder lacks something
+        if outline.format == "AVIF":
+            raise UnsupportedImage("AVIF: the decoder cannot read this file; convert it to JPEG or PNG") from error
         raise UnsupportedImage(
             f"{outline.format}: this combination of channels, bits and sample format cannot be read; {_TO_SEND}"
         ) from error

@@ -26,7 +26,7 @@ from service.images.inspect import peek
 from tests.service.files import hand_png, png, png_chunk, save
 
 PHOTO = Image.fromarray(np.random.default_rng(3).integers(0, 256, (24, 20, 3), np.uint8))
-FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]
+FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
 
 
 def decode(content: bytes, *, max_pixels: int = 1_000_000) -> Decoded:
@@ -62,7 +62,10 @@ def test_flipped_bytes_give_an_image_or_a_clear_refusal(kind: str, data: st.Data
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from([b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF89a", b"BM", b"II*\0", b"MM\0+"]), st.binary()
+    st.sampled_from(
+        [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF89a", b"BM", b"II*\0", b"MM\0+", b"\0\0\0\x10ftypavif"]
+    ),
+    st.binary(),
 )
 def test_magic_bytes_and_rubbish_are_a_clear_refusal(magic: bytes, rubbish: bytes) -> None:
     with pytest.raises(RequestError):
@@ -206,9 +209,9 @@ def test_a_tiff_of_32_bit_colour_is_refused_with_the_cure() -> None:
         decode(content)
 
 
-@pytest.mark.parametrize("brand", [b"heic", b"avif"])
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"isom"])
 def test_a_picture_of_a_phone_that_cannot_be_read_is_refused_with_the_cure(brand: bytes) -> None:
-    with pytest.raises(UnsupportedMediaType, match="HEIC, AVIF or video file; convert it to JPEG or PNG"):
+    with pytest.raises(UnsupportedMediaType, match="HEIC or video file; convert it to JPEG, PNG or AVIF"):
         decode(struct.pack(">I", 24) + b"ftyp" + brand + bytes(100))
 
 

@@ -23,7 +23,8 @@ from tests.service.toymodels import LATENT_DIM, publish_codec, publish_generator
 
 GREY = np.arange(16, dtype=np.uint8).reshape(4, 4) * 16
 PICTURES = {
-    f"image/{name.lower()}": save(Image.fromarray(GREY), name) for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+    f"image/{name.lower()}": save(Image.fromarray(GREY), name)
+    for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 }
 ARRAYS = (
     to_npy(GREY),

@@ -236,7 +236,8 @@ def test_enhance_refuses_an_answer_that_is_too_large(models_dir: Path, make_clie
 def test_the_answer_has_the_format_of_the_file(blur: TestClient) -> None:
     picture = PillowImage.fromarray(RNG.integers(0, 256, (16, 16, 3), np.uint8))
 
-    for name, kind in (("JPEG", "jpeg"), ("WEBP", "webp"), ("TIFF", "tiff"), ("PNG", "png"), ("BMP", "png")):
+    kinds = {"JPEG": "jpeg", "WEBP": "webp", "TIFF": "tiff", "PNG": "png", "BMP": "png", "AVIF": "jpeg"}
+    for name, kind in kinds.items():
         assert blur.post("/denoise", content=save(picture, name)).headers["content-type"] == f"image/{kind}"
     asked = blur.post("/denoise", content=save(picture, "JPEG"), headers={"Accept": "image/webp"})
     assert asked.headers["content-type"] == "image/webp"

@@ -164,7 +164,7 @@ def test_a_folder_without_a_readable_image_is_an_error_that_lists_why(tmp_path: 
 
 
 def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no image in it; looked for \.bmp, \.gif, \.jpeg"):
+    with pytest.raises(DataError, match=r"no image in it; looked for \.apng, \.avif, \.avifs, \.bmp, \.gif"):
         read_folder(tmp_path, GREY, progress=False)
 
 

@@ -57,7 +57,7 @@ def test_good_images_beside_others_are_refused(tmp_path: Path, names: tuple[str,
 def test_a_folder_without_an_image_says_what_was_looked_for(tmp_path: Path) -> None:
     put(tmp_path, "notes.txt", ".hidden.png")
 
-    with pytest.raises(DataError, match=r"no image in it; looked for \.bmp"):
+    with pytest.raises(DataError, match=r"no image in it; looked for \.apng, \.avif"):
         find_good(tmp_path)
 
 

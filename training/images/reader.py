@@ -9,14 +9,14 @@ from PIL import Image as PillowImage
 from service.contract.manifest import InputSpec
 from service.errors import RequestError
 from service.images.codec import decode_image
+from service.images.formats import EXTENSIONS, FORMATS
 from service.images.image import grey
 from service.images.resize import plan_placement
 from training.config import DataConfig
 from training.errors import DataError
 from training.images.pixels import Kept
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp"})
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")
+SUFFIXES = frozenset(f".{extension}" for extension in EXTENSIONS)
 LARGEST_PIXELS = 89_000_000  # of one file; larger ones are skipped before they are decoded
 MOST_FRAMES = 256  # of an animation, or pages; the first one is read
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
@@ -77,7 +77,7 @@ def peek(path: Path) -> tuple[tuple[int, int], bool] | None:
     Return None if the file is not an image.
     """
     try:
-        with PillowImage.open(path, formats=FORMATS) as image:
+        with PillowImage.open(path, formats=[entry.name for entry in FORMATS]) as image:
             width, height = image.size
             # Of a TIFF, Pillow gives the size after the orientation is applied.
             if image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _SIDEWAYS:
