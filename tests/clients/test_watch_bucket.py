@@ -256,3 +256,20 @@ def test_a_missing_extra_is_said_with_its_name(
     told = capsys.readouterr().err
     assert "watching a bucket needs fsspec: `pip install 'hourglass-client[bucket]'`" in told
     assert "watching a video needs watchfiles and av: `pip install 'hourglass-client[watch,video]'`" in told
+
+
+def test_a_folder_that_does_not_exist_is_said_once_and_waited_for(
+    memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.rm("/parts", recursive=True)
+    said: list[str] = []
+    source = bucket(say=said.append)
+
+    def begin(listing: int) -> None:
+        if listing == 3:
+            memory.pipe_file("/parts/a.png", DARK)
+
+    listings(source, monkeypatch, begin)
+
+    assert arrivals_of(source, 1)[0].name == "a.png"
+    assert said == ["memory://parts is empty or does not exist; waiting"]

@@ -2,6 +2,9 @@
 
 import asyncio
 import re
+import socket
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -97,9 +100,11 @@ def frames_of(video: Path, folder: Path, *, every_s: float = 0) -> list[str]:
     return names
 
 
-def film(video: Path, folder: Path, *, until_it: Callable[[Video], bool]) -> list[str]:
+def film(
+    video: Path | str, folder: Path, *, until_it: Callable[[Video], bool], said: list[str] | None = None
+) -> list[str]:
     """Takes the frames of a stream until something is true, without judging them, and returns what is said."""
-    said: list[str] = []
+    said = [] if said is None else said
 
     async def run(source: Video) -> None:
         arrivals = source.arrivals()
@@ -149,6 +154,84 @@ def test_a_stream_that_is_judged_too_slowly_leaves_frames_out(tmp_path: Path, mo
     assert not list((tmp_path / "frames").glob("*.png"))
     assert "the stream has ended; opening it again" in said[0]
     assert "frames were left out" in said[-1]
+
+
+def test_a_silent_stream_does_not_delay_the_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hourglass_client.watch.video._SILENT_S", 3600.0)
+    monkeypatch.setattr("hourglass_client.watch.video._GOODBYE_S", 0.01)
+    readers = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as server, History(tmp_path / "history.db") as history:
+        url = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+        async def watch_and_stop(source: Video) -> socket.socket:
+            arrivals = source.arrivals()
+            first = asyncio.create_task(anext(arrivals))
+            camera, _ = await asyncio.to_thread(server.accept)  # and sends nothing
+            first.cancel()
+            await asyncio.wait([first])
+            await arrivals.aclose()
+            return camera
+
+        source = Video(url, tmp_path / "frames", history, every_s=0, say=print)
+        with asyncio.run(watch_and_stop(source)):  # ends within this hour
+            (reader,) = set(threading.enumerate()) - readers
+            assert reader.daemon
+        reader.join()
+
+
+RTSP_SERVER = """
+import gi
+gi.require_versions({"Gst": "1.0", "GstRtspServer": "1.0"})
+from gi.repository import GLib, Gst, GstRtspServer
+Gst.init(None)
+factory = GstRtspServer.RTSPMediaFactory(shared=True)
+picture = "video/x-raw,format=I420,width=64,height=48,framerate=20/1"
+factory.set_launch(f"videotestsrc is-live=true ! {picture} ! jpegenc ! rtpjpegpay name=pay0")
+server = GstRtspServer.RTSPServer(address="127.0.0.1", service="0")
+server.get_mount_points().add_factory("/belt", factory)
+server.attach(None)
+print(server.get_bound_port(), flush=True)
+GLib.MainLoop().run()
+"""
+
+
+@pytest.fixture
+def rtsp() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address of a stream, and the process that serves it."""
+    python = "/usr/bin/python3"  # of Debian, as its packages for GStreamer are
+    with subprocess.Popen([python, "-c", RTSP_SERVER], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            if not (port := server.stdout.readline().strip()):
+                pytest.skip("apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good")
+            yield f"rtsp://127.0.0.1:{port}/belt", server
+        finally:
+            server.kill()
+
+
+@pytest.mark.slow
+def test_frames_of_an_rtsp_stream_are_written_and_a_broken_one_is_opened_again(
+    rtsp: tuple[str, subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    (address, server), frames = rtsp, tmp_path / "frames"
+
+    def has_three(source: Video) -> bool:
+        return len(list(frames.glob("*.png"))) >= 3
+
+    film(address, frames, until_it=has_three)
+    with Image.open(next(frames.glob("*.png"))) as picture:
+        assert picture.size == (64, 48)
+    server.kill()
+    server.wait()
+    said: list[str] = []
+    film(address, tmp_path / "none", until_it=lambda _: len(said) >= 2, said=said)
+
+    assert all("Connection refused" in line and "opening it again" in line for line in said)
+
+
+def test_a_camera_is_opened_as_a_device_of_video4linux() -> None:
+    with pytest.raises(OSError, match="Inappropriate ioctl"):  # asked for its capabilities, which is no camera
+        av.open("/dev/null", format="v4l2")
 
 
 @pytest.mark.parametrize(

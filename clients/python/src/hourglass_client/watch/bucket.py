@@ -30,7 +30,7 @@ class Bucket:
         every_s: Seconds between two listings.
         ignored: Folders and URLs, of which those in the bucket are not watched.
         settles: Objects may still be written to when they are listed; if False, they are taken at the first listing.
-        say: Prints a message about a failed listing.
+        say: Prints a message about a failed listing or a missing folder.
 
     Raises:
         ValueError: The URL is unknown, its file system is not installed, or it cannot be listed.
@@ -54,7 +54,7 @@ class Bucket:
         self._handed_out: set[str] = set()
         self._judged: dict[str, Stamp] = {}  # by the last listing, so that the history is asked once per object
         self._waiting = 0
-        self._is_away = False
+        self._is_away = self._is_missing = False
         try:
             self._first = self._list()
         except Exception as error:  # every file system has errors of its own
@@ -143,6 +143,10 @@ class Bucket:
             if name and not is_ignored and is_image_name(name):
                 found[name] = _stamp(about)
         self._judged = {name: stamp for name, stamp in self._judged.items() if found.get(name) == stamp}
+        is_missing = not found and not self._fs.exists(self._root)
+        if is_missing and not self._is_missing:  # a new one, perhaps: in many stores a folder begins with its objects
+            self._say(f"{self._url} is empty or does not exist; waiting")
+        self._is_missing = is_missing
         return found
 
     def _is_judged(self, name: str, stamp: Stamp) -> bool:

@@ -5,6 +5,7 @@ afterwards.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import re
@@ -24,6 +25,7 @@ from hourglass_client.watch.source import Arrival
 _MOST_WAITING = 50  # frames in the folder; a file then waits, and a stream leaves frames out
 _SILENT_S = 10.0  # without a frame, a stream is opened again
 _LONGEST_PAUSE_S = 10.0
+_GOODBYE_S = 0.5  # for the reader; one that waits for a silent stream is left behind
 
 
 class Video(Folder):
@@ -75,14 +77,15 @@ class Video(Folder):
             await filming
         finally:
             self._stop.set()
-            await asyncio.wait([filming])
+            await asyncio.wait([filming], timeout=_GOODBYE_S)
+            filming.cancel()
             if self.left_out:
                 self._say(f"{self.left_out} frames were left out: they came faster than they were judged")
 
     async def _film(self) -> None:
         """Write frames of a file until it ends, or of a stream until the stop; a broken stream is reopened."""
         try:
-            await asyncio.to_thread(self._follow if self._is_live else self._read_frames)
+            await _in_daemon(self._follow if self._is_live else self._read_frames)
         finally:
             await self.complete()
 
@@ -136,6 +139,32 @@ class Video(Folder):
         while self.waiting >= _MOST_WAITING and not self._stop.wait(0.02):
             pass
         return not self._stop.is_set()
+
+
+def _in_daemon(work: Callable[[], None]) -> asyncio.Future[None]:
+    """Run a function in a thread that does not delay the end of the process: FFmpeg's reading cannot be interrupted."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def tell(error: BaseException | None) -> None:
+        if done.done():  # cancelled
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            work()
+        except BaseException as caught:  # noqa: BLE001  whoever waits gets it
+            error = caught
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
 
 
 def _png(image: Image.Image) -> bytes:
