@@ -25,7 +25,7 @@ from hourglass_client.watch.source import Arrival
 _MOST_WAITING = 50  # frames in the folder; a file then waits, and a stream leaves frames out
 _SILENT_S = 10.0  # without a frame, a stream is opened again
 _LONGEST_PAUSE_S = 10.0
-_GOODBYE_S = 0.5  # for the reader; one that waits for a silent stream is left behind
+_GOODBYE_S = 0.1  # for the reader; one that waits for a silent stream is left behind
 
 
 class Video(Folder):
