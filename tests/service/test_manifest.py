@@ -1,12 +1,14 @@
 """What a manifest must not say: every rule broken once, and what lies just inside it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from service.contract.fields import Name, is_name
 from service.contract.manifest import MAX_NOISE_DIM, InputSpec, Manifest
 from service.contract.sections import MAX_EXAMPLES, Calibration, Examples, Generate, Latent
 from service.contract.sections import LevelEstimator as Level
@@ -35,6 +37,22 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def test_every_kind_is_taken_as_it_is(documents: dict[str, str]) -> None:
     for text in documents.values():
         assert json.loads(Manifest.model_validate_json(text).model_dump_json()) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a", "0", "part-7_b", "a" * 63),
+        *("", "-a", "_a", "A", "a b", "a.b", "a/b", "..", "a" * 64, "a\n", "\na", "ä", "a\0"),
+    ],
+)
+def test_a_folder_has_a_models_name_where_a_manifest_may_say_it(name: str) -> None:
+    try:
+        is_taken = TypeAdapter(Name).validate_python(name) == name
+    except ValidationError:
+        is_taken = False
+
+    assert is_name(name) == is_taken == (re.match(r"[a-z0-9][a-z0-9_-]{0,62}\Z", name) is not None)
 
 
 def set_at(document: Document, path: str, value: object) -> None:
