@@ -230,7 +230,7 @@ class Tile:
         self.ran += 1
         if not self.is_done:
             return
-        total: Pixels = np.concatenate([self.totals[i] for i in range(self.groups)])
+        total: Pixels = np.concatenate([self.totals.pop(i) for i in range(self.groups)])  # not held until the last tile
         x_hat = total / np.float32(whole.passes)
         top, left = (self.rows.start - self.rows.left) * s, (self.columns.start - self.columns.left) * s
         height, width = (self.rows.stop - self.rows.start) * s, (self.columns.stop - self.columns.start) * s

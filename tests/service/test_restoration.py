@@ -382,6 +382,24 @@ def test_tiles_of_two_pictures_share_an_inference_where_it_has_room_for_them(
     assert ran == sizes
 
 
+@pytest.mark.parametrize("thorough", [False, True])
+def test_a_finished_tile_holds_no_pixels(models_dir: Path, monkeypatch: pytest.MonkeyPatch, thorough: bool) -> None:
+    monkeypatch.setattr(tiles, "UNTILED_PIXELS", 0)
+    monkeypatch.setattr(tiles, "TILE", 24)
+    publish_blur(models_dir)
+    file = ImageFile.of(png(RNG.integers(0, 256, (60, 60, 3), np.uint8)))
+    whole = Restoration(file, opened(models_dir, "blur").manifest, LIMITS, None, Options(thorough=thorough))
+    whole.read()
+    all_tiles = list(whole.tiles())
+
+    for tile in all_tiles:
+        while not tile.is_done:
+            tile.finish(tile.prepare())
+
+    assert len(all_tiles) > 1
+    assert not [tile for tile in all_tiles if tile.totals]  # all tiles together are four times as large as the picture
+
+
 def test_a_client_that_leaves_stops_the_work(models_dir: Path) -> None:
     publish_blur(models_dir)
     ran = 0
