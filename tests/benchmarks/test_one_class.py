@@ -40,6 +40,7 @@ def bars() -> IdxFolder:
     return IdxFolder(train, test, train_labels, test_labels)
 
 
+@pytest.mark.slow
 def test_every_class_is_learnt_and_the_peers_stand_beside(bars: IdxFolder) -> None:
     table = one_class("bars", bars, seeds=(0, 1))
 
@@ -52,6 +53,7 @@ def test_every_class_is_learnt_and_the_peers_stand_beside(bars: IdxFolder) -> No
     assert re.search(r"By class, this detector: 0 [01]\.\d{4}, 1 [01]\.\d{4}\.", table)
 
 
+@pytest.mark.slow
 def test_a_class_that_looks_like_the_others_is_not_told_apart(bars: IdxFolder) -> None:
     mixed = torch.arange(len(bars.train)) // 2 % 2  # each half has bars of both kinds
     other = IdxFolder(bars.train, bars.test, mixed.to(torch.uint8), (torch.arange(len(bars.test)) // 2 % 2).byte())
@@ -59,6 +61,7 @@ def test_a_class_that_looks_like_the_others_is_not_told_apart(bars: IdxFolder) -
     assert figures_of(one_class("mixed", other, seeds=(0,)), Ours.name)[0] == pytest.approx(0.5, abs=0.15)
 
 
+@pytest.mark.slow
 def test_probes_that_are_simpler_than_any_normal_image_are_found(bars: IdxFolder) -> None:
     table = probe_table("bars", bars, {"bars again": bars.train}, seeds=(0,))
 

@@ -136,6 +136,7 @@ def test_no_operation_is_left_out(schema: BaseSchema) -> None:
 
 
 # schemathesis' own decorator for fixtures fails in pytest 9.2, so this asks it for requests only.
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=lambda part: part)
 def test_every_answer_to_a_valid_request_is_one_that_the_api_page_promises(
     schema: BaseSchema, method: str, path: str
@@ -143,6 +144,7 @@ def test_every_answer_to_a_valid_request_is_one_that_the_api_page_promises(
     ask_much(schema, method, path, GenerationMode.POSITIVE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), [o for o in OPERATIONS if o not in WITHOUT_INPUT], ids=lambda part: part)
 def test_every_answer_to_an_invalid_request_is_one_that_the_api_page_promises(
     schema: BaseSchema, method: str, path: str

@@ -99,6 +99,7 @@ def test_the_golden_file_holds_the_golden_symbols(published: tuple[Manifest, Pat
     assert np.array_equal(unpack_symbols(payload, 2, manifest.compression.rates[1].tables), symbols)
 
 
+@pytest.mark.slow
 def test_a_fit_that_is_repeated_makes_the_same_graphs_and_tables(
     published: tuple[Manifest, Path], idx_folder: Path, tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_fit_that_is_repeated_makes_the_same_graphs_and_tables(
     assert again.compression == manifest.compression
 
 
+@pytest.mark.slow
 def test_a_run_of_another_recipe_is_not_gone_on_with(
     idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +208,7 @@ def test_a_size_lies_between_the_points_around_it() -> None:
     assert widest_gap(curve, 21.0) is None
 
 
+@pytest.mark.slow
 def test_the_benchmark_says_what_others_need_for_the_same_picture(
     published: tuple[Manifest, Path], idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,7 @@ def newest(home: Path) -> Manifest:
     return read_manifest(max((home / "models/stripes").iterdir(), key=lambda path: int(path.name)))
 
 
+@pytest.mark.slow
 def test_calibrate_makes_the_next_version_of_what_people_called_fine(
     home: Path, service: Process, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,6 +104,7 @@ def test_the_same_pictures_are_counted_once(
     assert newest(home) == before
 
 
+@pytest.mark.slow
 def test_fit_learns_from_them_beside_the_pictures_that_are_there(home: Path, service: Process, tmp_path: Path) -> None:
     common = [
         "fit", "anomaly", "--feedback", service.url, "--key", KEYS["write"], "--name", "stripes", "--quiet",

@@ -91,6 +91,7 @@ def test_the_manifest_tells_how_the_model_was_made(fitted: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_fitting_twice_gives_the_same_graphs(fitted: Path, idx_folder: Path, tmp_path: Path) -> None:
     assert fit(idx_folder, tmp_path) == 0
 
@@ -253,6 +254,7 @@ def test_a_models_directory_that_cannot_be_written_is_named_and_the_run_is_kept(
     assert "python -m training publish" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train", "evaluate", "export"])
 def test_a_full_disk_is_said_in_one_line_and_the_run_goes_on_afterwards(
     stage: str, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

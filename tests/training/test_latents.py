@@ -201,6 +201,7 @@ def test_generate_is_exported_as_the_network_computes_it(tmp_path: Path) -> None
     np.testing.assert_allclose(x_hat, network(e, label).detach(), atol=1e-5)  # float32 in another order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_a_model_that_draws_is_published_with_its_map(precision: str, idx_folder: Path, tmp_path: Path) -> None:
     where = ["--data", str(idx_folder), "--runs", str(tmp_path / "runs"), "--models", str(tmp_path / "models")]
@@ -223,6 +224,7 @@ def test_a_model_that_draws_is_published_with_its_map(precision: str, idx_folder
     assert x_hat.shape == (5, 1, 28, 28)
 
 
+@pytest.mark.slow
 def test_another_prior_keeps_the_weights(idx_folder: Path, tmp_path: Path) -> None:
     where = ["--data", str(idx_folder), "--runs", str(tmp_path / "runs"), "--models", str(tmp_path / "models")]
     main(["fit", "digits-2d", *where, "--quiet", *TINY])
@@ -235,6 +237,7 @@ def test_another_prior_keeps_the_weights(idx_folder: Path, tmp_path: Path) -> No
     assert manifest["tasks"]["generate"]["inputs"][0]["shape"][1] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("int8", 2e-2)])  # int8: half a step of 1/64
 def test_a_training_starts_from_a_published_model(
     precision: str, tolerance: float, idx_folder: Path, tmp_path: Path

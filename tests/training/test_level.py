@@ -39,6 +39,7 @@ def test_the_estimator_finds_the_level_that_loses_least() -> None:
     assert np.abs(roots - 0.5 - 6 * held_out.rows[:, 0]).mean() < 0.35
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_estimator() -> None:
     examples = known(30)
 
@@ -81,6 +82,7 @@ def test_tiny_pictures_give_no_estimator() -> None:
     assert look(lambda x, _: x, [Pair("x", tiny, tiny)], recipe("denoise"), count=3) is None
 
 
+@pytest.mark.slow
 def test_calibrate_publishes_another_estimator_for_the_same_graph(tmp_path: Path, photos: Path) -> None:
     assert fit(tmp_path, "denoise", "--data", str(photos), "--name", "mine") == 0
     other = tmp_path / "other"
@@ -100,6 +102,7 @@ def test_calibrate_publishes_another_estimator_for_the_same_graph(tmp_path: Path
     assert second.provenance.config["calibration"]["patches"] == 4  # type: ignore[index,call-overload]  # JSON
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patches", [0, 4])
 def test_fit_denoise_publishes_an_estimator_unless_told_not_to(tmp_path: Path, photos: Path, patches: int) -> None:
     assert fit(tmp_path, "denoise", "--data", str(photos), "--name", "mine", f"level.patches={patches}") == 0

@@ -16,6 +16,8 @@ from training.restoration.patches import Patches
 from training.schedule import learning_rate_factor
 from training.start import load_start
 
+pytestmark = pytest.mark.slow  # whole trainings
+
 STANDING_STILL = (
     *("training.learning_rate=1e-12", "training.muon_learning_rate=1e-12", "training.steps=1"),
     "level.patches=0",  # no estimator of the noise
@@ -41,7 +43,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     return home
 
 
-@pytest.mark.slow
 def test_a_training_begins_with_the_weights_of_a_published_model(home: Path, tmp_path: Path, photos: Path) -> None:
     before, directory = published(home, "mine")
     start_from = f"training.start_from={directory}"
@@ -112,7 +113,6 @@ def test_a_start_that_cannot_be_is_explained(
     assert "is not the file that" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_to_more_steps_as_if_it_had_been_asked_for_them_at_first(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

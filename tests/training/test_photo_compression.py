@@ -148,6 +148,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_fit_publishes_a_model_that_the_service_takes(fitted: Path) -> None:
     directory = fitted / "models/photo-compressed/1"
     manifest = verify(directory)
@@ -184,6 +185,7 @@ def test_the_manifest_has_a_list_of_numbers_on_one_line(fitted: Path) -> None:
     Manifest.model_validate_json(text)
 
 
+@pytest.mark.slow
 def test_the_same_again_makes_the_same_graphs_and_tables(fitted: Path) -> None:
     assert fit(fitted, models="again", runs="other") == 0
 
@@ -197,6 +199,7 @@ def test_the_same_again_makes_the_same_graphs_and_tables(fitted: Path) -> None:
     assert digests("again") == digests("models")
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_done_again_and_another_recipe_is_refused(
     fitted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,6 +231,7 @@ def test_a_recipe_that_cannot_work_is_refused(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_quick_benchmark_compares_and_leaves_the_page(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     docs = fitted / "docs"
 

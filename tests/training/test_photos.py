@@ -65,6 +65,7 @@ def test_the_same_clean_picture_may_stand_in_pairs_that_differ(tmp_path: Path, p
         read_pairs(noisy, photos, 3, validation=1, least_side=8, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["denoise", "enhance", "blind"])
 def test_an_expression_keeps_back_what_it_names(tmp_path: Path, photos: Path, kind: str) -> None:
     assert fit(tmp_path, kind, "--data", str(photos), "data.validation=^[024]", "--name", "mine") == 0
@@ -93,6 +94,7 @@ def test_without_a_third_part_nothing_moves(photos: Path) -> None:
     assert found.measured == (found.validation, "validation")
 
 
+@pytest.mark.slow
 def test_a_fit_with_a_third_part_says_that_its_figures_are_of_test_pictures(tmp_path: Path, photos: Path) -> None:
     assert fit(tmp_path, "enhance", "--data", str(photos), "data.test=1", "--name", "mine") == 0
 

@@ -32,6 +32,8 @@ from training.recipe import load_recipe
 from training.stages import open_run
 from training.verify import verify
 
+pytestmark = pytest.mark.slow  # whole trainings
+
 OPTIONS = "architecture.options={latent_dim=4, widths=[4, 8], blocks=[0, 1], hidden=16}"
 # Learns something of 180 squares in a second, so that there is something to lose.
 LEARNS = (

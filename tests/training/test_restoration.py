@@ -111,6 +111,7 @@ def test_a_network_that_only_copies_does_not_get_away_with_it() -> None:
     assert ignoring == pytest.approx(1.0, rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_fit_that_was_killed_ends_with_the_same_graph(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_fit_that_was_killed_ends_with_the_same_graph(
     assert whole == killed
 
 
+@pytest.mark.slow
 def test_another_recipe_in_the_same_run_is_refused_but_a_new_summary_is_not(
     tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

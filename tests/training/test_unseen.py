@@ -80,6 +80,7 @@ def digits(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_figures_of_digits_are_those_of_the_test_images(digits: Path, idx_folder: Path) -> None:
     x = read_idx(idx_folder, "t10k")
 
@@ -190,6 +191,7 @@ def fit_pairs(home: Path) -> int:
     return fit(home, "restore", "--noisy", str(home / "dark"), "--clean", str(home / "bright"), *quick, *tiny)
 
 
+@pytest.mark.slow
 def test_figures_of_pictures_are_those_of_the_pictures_kept_back(pairs: Path) -> None:
     answers: dict[str, list[float]] = {"graph": [], "unprocessed": []}
 
@@ -268,6 +270,7 @@ def fit_photo_codec(home: Path) -> int:
 FIT_BY_KIND = {"pairs": fit_pairs, "photo_codec": fit_photo_codec}
 
 
+@pytest.mark.slow
 def test_tables_of_photographs_are_counted_on_training_photographs(photo_codec: Path) -> None:
     compression = manifest_of(photo_codec).compression
     assert compression is not None
