@@ -46,6 +46,7 @@
         ├── BodyTooLarge            413  max_body_bytes, max_json_bytes
         ├── TooManyPixels           413  max_pixels
         ├── TooManyImages           413  max_images
+        ├── TooMuchWork             413  four times request_timeout_s; not for jobs
         ├── UnsupportedMediaType    415  not an image format or array we read
         ├── UnsupportedEncoding     415  a Content-Encoding
         ├── InvalidParameter        422  in the query, or in a body of JSON
@@ -449,6 +450,19 @@ class TooManyImages(RequestError):
 
     status, code, title = 413, "too-many-images", "Too many images"
     example = "the array holds 300 images, the limit is 256 (setting max_images)"
+
+
+class TooMuchWork(RequestError):
+    """The request is expected to take more CPU time than four times `request_timeout_s`.
+
+    Nothing was decoded. Send it as a job, with the header `Prefer: respond-async`: jobs have no such limit.
+    """
+
+    status, code, title = 413, "too-much-work", "Too much work for one answer"
+    example = (
+        "the request is expected to take 380 s of CPU time, the limit is 120 s (4 x the setting request_timeout_s); "
+        "send it as a job, with the header Prefer: respond-async"
+    )
 
 
 class UnsupportedMediaType(RequestError):

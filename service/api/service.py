@@ -15,7 +15,8 @@ from service.collections.store.jobs import JobBounds, JobQueue
 from service.collections.store.threads import StoreThreads
 from service.cores import Plan
 from service.deadline import set_due
-from service.http.admission import Admission, slot_of
+from service.errors import TooMuchWork
+from service.http.admission import TIMEOUT, Admission, slot_of
 from service.http.budget import Budget, hold_of
 from service.limits import InputLimits
 from service.models.model import Model
@@ -68,18 +69,29 @@ class Service:
 
 # Times what a request is expected to need: an estimate may be half of the truth, and others have the cores, too.
 _TIMES_EXPECTED = 3
+# Times request_timeout_s that one answer may be expected to need. By default this admits the largest picture for every
+# shipped model, 50 s by `photo`, but not in eight orientations: it would keep other large pictures out for minutes.
+_MOST_TIMES_TIMEOUT = 4
 
 
 async def reserve(request: Request, cost: Cost) -> None:
     """Wait until the budget has room for a request of known cost, and set its deadline, which grows with the cost.
 
     Raises:
+        TooMuchWork: The cost exceeds the limit of one answer, and the request is not a job.
         QueueFull: There was no room for a third of the time limit of a request.
     """
     hold = hold_of(request)
     if hold.is_uncounted(cost.bytes, cost.seconds):
         return
-    timeout_s = service_of(request).settings.request_timeout_s
+    settings = service_of(request).settings
+    timeout_s = settings.request_timeout_s
+    if cost.seconds > _MOST_TIMES_TIMEOUT * timeout_s and TIMEOUT not in request.scope:
+        cure = "send it as a job, with the header Prefer: respond-async" if settings.max_jobs else "send less"
+        raise TooMuchWork(
+            f"the request is expected to take {cost.seconds:.3g} s of CPU time, the limit is "
+            f"{_MOST_TIMES_TIMEOUT * timeout_s:g} s ({_MOST_TIMES_TIMEOUT} x the setting request_timeout_s); {cure}"
+        )
     await hold.wait_for_room(bytes=cost.bytes, seconds=cost.seconds, at_most_s=timeout_s / 3)
     slot_of(request).allow(_TIMES_EXPECTED * cost.seconds)
     set_due(asyncio.get_running_loop().time() + cost.seconds)

@@ -262,6 +262,9 @@ PROVOKE: dict[str, Callable[[Place], str]] = {
     "too-many-images": lambda at: at.ask_with(
         {"max_images": 2}, ("POST", "/encode?model=digits", to_npy(np.zeros((3, 1, 4, 4), np.float32)))
     ),
+    "too-much-work": lambda at: at.ask_with(
+        {"models_dir": at.home / "slower", "request_timeout_s": 0.02}, ("POST", "/denoise?model=slow", flat_png(4000))
+    ),
     "unsupported-media-type": lambda at: at.ask("POST", "/denoise?model=digits", b"%PDF-1.7 and so on"),
     "unsupported-encoding": lambda at: at.ask("POST", "/denoise?model=digits", DIGIT, content_encoding="gzip"),
     "invalid-parameter": lambda at: at.ask("POST", "/denoise?version=abc", DIGIT),

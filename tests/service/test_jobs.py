@@ -67,6 +67,19 @@ def test_a_request_that_prefers_it_becomes_a_job_with_the_answer_it_would_have_h
     }
 
 
+def test_work_that_is_too_much_for_one_answer_is_done_as_a_job(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.service._MOST_TIMES_TIMEOUT", 0)
+
+    refused = client.post("/denoise?model=toy", content=flat_png(4))
+    taken = client.post("/denoise?model=toy", content=flat_png(4), headers=ASYNC)
+
+    assert (refused.status_code, refused.json()["code"]) == (413, "too-much-work")
+    assert "Prefer: respond-async" in refused.json()["detail"]
+    assert ended(client, taken.headers["location"])["state"] == "done"
+
+
 @pytest.mark.parametrize(
     ("path", "content", "headers"),
     [
