@@ -95,7 +95,7 @@ def serve(
     """
     heed(_end_before_start)
     app = create_app(settings, first, shared, Tracer() if is_wanted(os.environ) else None)
-    server = Server(_uvicorn_config(settings, app), app.service.admission, grace_s=settings.grace_s, beat=beat)
+    server = Server(uvicorn_config(settings, app), app.service.admission, grace_s=settings.grace_s, beat=beat)
     server.run(sockets=[listener])
     if server.is_cut_off:
         log.warning("the grace period of %d s ended before every request was answered", settings.grace_s)
@@ -179,7 +179,8 @@ def _exit_now() -> NoReturn:
     os._exit(EXIT_CUT_OFF)  # not sys.exit: that waits for the threads of running inferences
 
 
-def _uvicorn_config(settings: Settings, app: App) -> uvicorn.Config:
+def uvicorn_config(settings: Settings, app: App) -> uvicorn.Config:
+    """Return the configuration of uvicorn for our application."""
     return uvicorn.Config(
         app,
         loop="uvloop" if sys.platform != "win32" else "asyncio",

@@ -290,17 +290,6 @@ def test_pipelined_requests_of_a_client_that_closed_its_sending_half_are_all_ans
         assert everything_from(connection).count(b"HTTP/1.1 200 ") == 500
 
 
-def test_a_connection_stays_open_between_requests_longer_than_headers_may_take(process: Process) -> None:
-    with connect(process, b"GET /health/live HTTP/1.1\r\n\r\n") as connection:
-        answer = b""
-        while not answer.endswith(b'{"status":"alive"}'):  # it may come in pieces
-            answer += connection.recv(65536)
-        time.sleep(2.5 * HEADER_TIMEOUT_S)
-        connection.sendall(b"GET /health/live HTTP/1.1\r\nConnection: close\r\n\r\n")
-
-        assert everything_from(connection).startswith(b"HTTP/1.1 200 ")
-
-
 def test_headers_under_their_limit_are_taken_in_two_pieces_too(process: Process) -> None:
     lines = b"".join(b"X-%d: %s\r\n" % (i, b"a" * 1000) for i in range(30))
     head = b"GET /health/live HTTP/1.1\r\nConnection: close\r\n" + lines
