@@ -124,7 +124,7 @@ def row_of(name: str, checkouts: Sequence[Path]) -> list[str]:
     """Send one request to a service of each checkout, and return the row."""
     bomb = BOMBS[name]()
     size = len(bomb.raw) * bomb.pipelined
-    shown = f"{size / MIB:.0f} MiB" if size >= MIB else f"{max(1, size // 1024)} KiB"
+    shown = f"{size / MIB:.0f} MiB" if size >= MIB else f"{size >> 10} KiB" if size >= 1024 else f"{size} bytes"
     cells = zip(*(cost_of(bomb, checkout).cells for checkout in checkouts), strict=True)
     return [bomb.kind, name, shown, *map(" → ".join, cells)]
 
