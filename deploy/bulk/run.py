@@ -112,7 +112,10 @@ def chunks_of(root: Path, output: Path, label: str) -> dict[Path, list[str]]:
 
 def main() -> int:
     """Return the exit code: 0, or 1 if some images had problems."""
-    from dask.distributed import Client, LocalCluster, as_completed  # noqa: PLC0415  the tests of the work need no Dask
+    try:  # the help and the tests of the work need no Dask
+        from dask.distributed import Client, LocalCluster, as_completed  # noqa: PLC0415
+    except ImportError:
+        sys.exit("this needs Dask: pip install 'dask[distributed]'")
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=list(WORK))
