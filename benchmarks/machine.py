@@ -23,7 +23,7 @@ def machine() -> dict[str, str]:
         "cpu": f"{model}, {os.cpu_count()} cores",
         "load": " ".join(f"{average:.1f}" for average in os.getloadavg()),
         "python": platform.python_version(),
-        "hourglass": commit or version("hourglass"),
+        "hourglass": commit or version("hourglass-service"),
         **{name: version(name) for name in LIBRARIES},
     }
 
