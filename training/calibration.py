@@ -54,7 +54,7 @@ def answers_of(graph: Path, images: Real[Tensor, "image channel height width"], 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     chunks = torch.split(images, max(1, CHUNK_PIXELS // images[0, 0].numel())) if len(images) else ()
     for chunk in tqdm(chunks, desc="score", unit="batch", disable=not progress):
-        score, anomaly_map = session.run(None, {"x": to_pixels(chunk).numpy()})
+        score, anomaly_map = session.run(["score", "map"], {"x": to_pixels(chunk).numpy()})
         scores.append(score)
         peaks.append(anomaly_map.max(axis=(1, 2)))
     return Answers(np.concatenate(scores), np.concatenate(peaks))
@@ -73,7 +73,9 @@ def false_positive_rate(calibration: Calibration, answers: Answers, *, data: str
     )
 
 
-def calibration_of(answers: Answers, target_fpr: float, *, score: str, learnt: Learnt | None = None) -> Calibration:
+def calibration_of(
+    answers: Answers, target_fpr: float, *, score: str, learnt: Learnt | None = None, takes_nan: bool = False
+) -> Calibration:
     """Make the calibration that flags about `target_fpr` of images like those that gave `answers`.
 
     Args:
@@ -81,6 +83,7 @@ def calibration_of(answers: Answers, target_fpr: float, *, score: str, learnt: L
         target_fpr: Share of good images that may be flagged.
         score: Description of the score.
         learnt: Ranges of the training images.
+        takes_nan: Whether the graph ignores pixels that are NaN.
     """
     return Calibration(
         score=score,
@@ -89,6 +92,7 @@ def calibration_of(answers: Answers, target_fpr: float, *, score: str, learnt: L
         scores=tuple(np.sort(answers.scores.astype(np.float64)).tolist()),
         map_peaks=tuple(np.sort(answers.peaks.astype(np.float64)).tolist()),
         learnt=learnt,
+        takes_nan=takes_nan,
     )
 
 

@@ -16,7 +16,16 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from service.contract.manifest import OPTIONAL_INPUTS_BY_TASK, TENSORS_BY_TASK, Golden, Graph, Parity, Task, TensorSpec
+from service.contract.manifest import (
+    OPTIONAL_INPUTS_BY_TASK,
+    OPTIONAL_OUTPUTS_BY_TASK,
+    TENSORS_BY_TASK,
+    Golden,
+    Graph,
+    Parity,
+    Task,
+    TensorSpec,
+)
 from training.errors import ExportError
 from training.exported import (
     ANOMALY_PARITY_TOLERANCE,
@@ -82,8 +91,10 @@ def export_graphs(
     described: dict[Task, Graph] = {}
     for task, network in graph_by_task.items():
         path = directory / f"{task}.onnx"
-        inputs, outputs = _tensors_of(task, len(_inputs(examples[task])))
-        content = to_onnx(network, tuple(x[:2] for x in _inputs(examples[task])), inputs, outputs)
+        example = tuple(x[:2] for x in _inputs(examples[task]))
+        with torch.no_grad():
+            answers = len(_inputs(network(*example)))
+        content = to_onnx(network, example, *_tensors_of(task, len(example), answers))
         with write_atomically(path) as file:
             file.write(content)
         tolerance = ANOMALY_PARITY_TOLERANCE if task == "anomaly" else PARITY_TOLERANCE
@@ -131,8 +142,8 @@ def export_any_size(
 
 def golden_sample(task: Task, directory: Path, *inputs: Array) -> dict[str, Array]:
     """Return example inputs and outputs of a task's graph, by `<task>.<tensor>`."""
-    names, outputs = _tensors_of(task, len(inputs))
     answers = run_graph(directory / f"{task}.onnx", *inputs)
+    names, outputs = _tensors_of(task, len(inputs), len(answers))
     return {f"{task}.{name}": x for name, x in zip((*names, *outputs), (*inputs, *answers), strict=True)}
 
 
@@ -148,10 +159,11 @@ def _inputs(example: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return example if isinstance(example, tuple) else (example,)
 
 
-def _tensors_of(task: Task, inputs: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the input and output names of a task's graph with this number of inputs."""
-    names, outputs = TENSORS_BY_TASK[task]
-    return (names + OPTIONAL_INPUTS_BY_TASK.get(task, ()))[:inputs], outputs
+def _tensors_of(task: Task, inputs: int, outputs: int = 1) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the input and output names of a task's graph with these numbers of inputs and outputs."""
+    names, results = TENSORS_BY_TASK[task]
+    more_names, more_results = OPTIONAL_INPUTS_BY_TASK.get(task, ()), OPTIONAL_OUTPUTS_BY_TASK.get(task, ())
+    return (names + more_names)[:inputs], (results + more_results)[:outputs]
 
 
 def _make_int8(described: dict[Task, Graph], directory: Path, int8: Int8) -> None:
@@ -261,7 +273,7 @@ def describe(
         tuple(TensorSpec(name=t.name, dtype=dtype, shape=tuple(t.shape)) for t in tensors)
         for tensors in (session.get_inputs(), session.get_outputs())
     )
-    contract = _tensors_of(task, len(inputs))
+    contract = _tensors_of(task, len(inputs), len(outputs))
     if (tuple(t.name for t in inputs), tuple(t.name for t in outputs)) != contract:
         raise ExportError(f"{task}: exported tensors {inputs} -> {outputs}, the contract says {contract}")
     return Graph(

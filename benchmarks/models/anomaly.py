@@ -185,7 +185,7 @@ class _Run:
     def _detector(self, rows: dict[str, Row]) -> None:
         started, count = time.process_time(), len(self.taught)
         learnt = learn_from_features(
-            self.features, self.found[:count], self.case.groups, self.images.shape[2:], self.recipe.detector,
+            self.features, self.found[:count], self.case.groups, self.taught, self.recipe.detector,
             seed=self.seed, progress=False,
         )  # fmt: skip
         learning_s = time.process_time() - started + self.features_s * count
@@ -228,7 +228,7 @@ def _answers_of(graph: Path, images: Tensor) -> tuple[Answer, float]:
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     session.run(None, {"x": to_pixels(images[:1]).numpy()})
     started = time.process_time()
-    answers = [session.run(None, {"x": to_pixels(image[None]).numpy()}) for image in images]
+    answers = [session.run(["score", "map"], {"x": to_pixels(image[None]).numpy()}) for image in images]
     ms = 1000 * (time.process_time() - started) / len(images)
     scores, maps = zip(*answers, strict=True)
     return (np.concatenate(scores), np.concatenate(maps)), ms

@@ -38,6 +38,26 @@ IMAGE_BODY: Schema = {
     }
 }
 
+_REQUEST: Schema = IMAGE_BODY["requestBody"]
+ANOMALY_BODY: Schema = {
+    "requestBody": {
+        **_REQUEST,
+        "description": f"{_REQUEST['description']} A form may also have one `ignore`: a mask for all its files, white "
+        "where pixels take no part in score, map, regions and `unlike_training`. A mask of another size is resized.",
+        "content": {
+            **_REQUEST["content"],
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "array", "items": BINARY, "minItems": 1}, "ignore": BINARY},
+                    "additionalProperties": False,
+                }
+            },
+        },
+    }
+}
+
 FEEDBACK_BODY: Schema = {
     "requestBody": {
         "required": True,

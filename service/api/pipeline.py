@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -39,7 +40,13 @@ MakeWork = Callable[[ImageFile, Manifest, InputLimits, str | None], FileWork]
 
 
 async def answer_files(
-    request: Request, query: ImageQuery, task: Task, make_work: MakeWork, *, several: Mapping[str, str | None]
+    request: Request,
+    query: ImageQuery,
+    task: Task,
+    make_work: MakeWork,
+    *,
+    several: Mapping[str, str | None],
+    beside: str | None = None,
 ) -> Response:
     """Run every file of a request through one task.
 
@@ -49,6 +56,7 @@ async def answer_files(
         task: Its task.
         make_work: Makes the work on one file.
         several: What an answer to several files can be, best first, and the Accept that each file then has.
+        beside: Name of a form field with one more file, which `make_work` gets as a keyword.
 
     Raises:
         RequestError: The request fails as a whole. Of several files, each has its own problem in the answer.
@@ -56,7 +64,10 @@ async def answer_files(
     service, accept = service_of(request), header(request, b"accept")
     model = await service.registry.find(task, query.model, query.version)
     alias = _alias_of(service, task, query)
-    files = await read_image_files(request, query.form, query.image)
+    sent = await read_image_files(request, query.form, query.image, beside=beside)
+    files = [file for file in sent if file.field == "file"]
+    if (other := next((file for file in sent if file.field == beside), None)) is not None:
+        make_work = partial(make_work, **{other.field: other})
     if query.model is None and query.version is None:
         is_colour = any(file.header.is_colour for file in files)
         model = service.registry.snapshot.default_among(task, model, is_colour=is_colour)
@@ -76,7 +87,8 @@ async def answer_files(
             await reserve(request, works[0].cost(files, batcher))
             return await works[0].run(batcher)
 
-        answer = await service.answers.get_or_make(make, files[0].data, model, task, query, accept)
+        key = b"".join(len(file.data).to_bytes(8) + file.data for file in sent) if other else files[0].data
+        answer = await service.answers.get_or_make(make, key, model, task, query, accept)
         if alias is not None and alias.shadow is not None:
             service.shadows.offer(alias, Answered(task, files, [answer], make_works))
         _note_verdicts(request, task, [answer])
@@ -93,13 +105,16 @@ async def answer_files(
     return await asyncio.to_thread(several_response, results, kind, model.label, names)
 
 
-async def read_image_files(request: Request, form: Form = PLAIN, image: str | None = None) -> list[ImageFile]:
+async def read_image_files(
+    request: Request, form: Form = PLAIN, image: str | None = None, *, beside: str | None = None
+) -> list[ImageFile]:
     """Return the image and NPY files of a request, counted for its place in the queue. Its deadline runs from here.
 
     Args:
         request: With the files in its body.
         form: How it says their values are laid out.
         image: Address of the one file, if that is not in the body.
+        beside: Name of one more field that a form may have, whose file is among those returned.
 
     Raises:
         RequestError: The body cannot be read, or its images do not fit into the queue.
@@ -109,10 +124,13 @@ async def read_image_files(request: Request, form: Form = PLAIN, image: str | No
     if image is not None:
         sent = [await fetch_image(request, service.settings, image)]
     else:
-        sent = await read_files(request, service.settings, max_files=limits.max_images)
-    files = [ImageFile.of(file.content, form, file.filename) for file in sent]
+        sent = await read_files(request, service.settings, max_files=limits.max_images, beside=beside)
+    files = [
+        ImageFile.of(part.content, form if part.name == "file" else PLAIN, part.filename, part.name) for part in sent
+    ]
     note(request.scope, pixels=sum(file.header.pixels or 0 for file in files) or None)
-    slot_of(request).start(request, sum(min(file.header.images, limits.max_images) for file in files))
+    images = [min(file.header.images, limits.max_images) for file in files if file.field == "file"]
+    slot_of(request).start(request, sum(images))
     return files
 
 

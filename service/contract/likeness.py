@@ -15,6 +15,8 @@ _FACTOR = 2.0  # on width and height: fewer or more pixels show another sharpnes
 def statistics_of(x: Pixels) -> dict[str, NDArray[np.float32]]:
     """Measure brightness, contrast and sharpness of images as the model sees them: a number per image and name.
 
+    Pixels that are NaN are left out.
+
     brightness: mean of the luma. contrast: its standard deviation. sharpness: mean difference of neighbouring pixels,
     over the contrast.
 
@@ -22,10 +24,10 @@ def statistics_of(x: Pixels) -> dict[str, NDArray[np.float32]]:
         x: Images, (N, C, H, W), pixels in [0, 1].
     """
     luma = x[:, 0] if x.shape[1] == 1 else np.tensordot(x, _LUMA, axes=(1, 0))  # (N, H, W)
-    contrast = luma.std(axis=(1, 2))
-    steps = np.abs(np.diff(luma, axis=1)).mean(axis=(1, 2)) + np.abs(np.diff(luma, axis=2)).mean(axis=(1, 2))
+    contrast = np.nanstd(luma, axis=(1, 2))
+    steps = sum(np.nanmean(np.abs(np.diff(luma, axis=axis)), axis=(1, 2)) for axis in (1, 2))
     return {
-        "brightness": luma.mean(axis=(1, 2)),
+        "brightness": np.nanmean(luma, axis=(1, 2)),
         "contrast": contrast,
         "sharpness": (steps / np.maximum(contrast, 1e-3)).astype(np.float32),
     }

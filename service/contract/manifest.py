@@ -35,6 +35,8 @@ TENSORS_BY_TASK: dict[Task, tuple[tuple[str, ...], tuple[str, ...]]] = {
 # Optional inputs of a task's graph, after those: sigma (N,) is the noise of each image in 0-255 units, label
 # (N,) is the class to generate, as an index into `Generate.labels`.
 OPTIONAL_INPUTS_BY_TASK: dict[Task, tuple[str, ...]] = {"denoise": ("sigma",), "generate": ("label",)}
+# Optional outputs: distance (N,) of each image as a whole from good ones, for the statistic `features` of `Learnt`.
+OPTIONAL_OUTPUTS_BY_TASK: dict[Task, tuple[str, ...]] = {"anomaly": ("distance",)}
 MAX_NOISE_DIM = 4096  # largest number of values of `e` per image
 
 
@@ -206,7 +208,9 @@ class Manifest(Frozen):
         for task, graph in self.tasks.items():
             names = (tuple(t.name for t in graph.inputs), tuple(t.name for t in graph.outputs))
             inputs, outputs = TENSORS_BY_TASK[task]
-            if names not in {(inputs, outputs), (inputs + OPTIONAL_INPUTS_BY_TASK.get(task, ()), outputs)}:
+            more_inputs = inputs + OPTIONAL_INPUTS_BY_TASK.get(task, ())
+            more_outputs = outputs + OPTIONAL_OUTPUTS_BY_TASK.get(task, ())
+            if names[0] not in {inputs, more_inputs} or names[1] not in {outputs, more_outputs}:
                 raise ValueError(f"{task}: tensors are {names}, the contract requires {TENSORS_BY_TASK[task]}")
 
     def _check_latents(self) -> None:
@@ -228,6 +232,10 @@ class Manifest(Frozen):
                 raise ValueError(f"the {task} task requires {name}, and the reverse")
         if (self.noise is None) == ("denoise" in self.tasks and len(self.tasks["denoise"].inputs) == 2):
             raise ValueError("the input sigma of denoise requires `noise`, and the reverse")
+
+        measures = bool(self.anomaly and self.anomaly.learnt and "features" in self.anomaly.learnt.looks)
+        if measures and "distance" not in {output.name for output in self.tasks["anomaly"].outputs}:
+            raise ValueError("the statistic `features` of the training images requires the output distance")
 
     def _check_size(self) -> None:
         if (self.enhance or self.noise) and self.input.height is not None:

@@ -189,6 +189,8 @@ class Calibration(Frozen):
     """Largest map value of each calibration image, ascending."""
     learnt: Learnt | None = None
     """Ranges of the training images; None if they were not recorded."""
+    takes_nan: bool = False
+    """Whether the graph ignores pixels that are NaN, for the field `ignore` of requests."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:

@@ -13,6 +13,7 @@ from service.errors import (
     BodyTooLarge,
     InvalidParameter,
     MalformedBody,
+    TooManyImages,
     UnsupportedEncoding,
     UnsupportedMediaType,
     reason_of,
@@ -194,17 +195,18 @@ def complaint(error: ValidationError) -> str:
     return f"{where or 'the body'}: {first['msg']}, found {shown(first['input'])}"
 
 
-async def read_files(request: Request, settings: Settings, *, max_files: int) -> list[Part]:
+async def read_files(request: Request, settings: Settings, *, max_files: int, beside: str | None = None) -> list[Part]:
     """Read the image or NPY files of a request: the raw body, every field `file` of a form, or base64 in JSON.
 
     Args:
         request: Request with the body.
         settings: Settings with the limits of bodies and JSON.
         max_files: Maximum number of files.
+        beside: Name of one more field that a form may have, once, beside its files.
 
     Raises:
         UnsupportedMediaType: The Content-Type is not supported.
-        InvalidParameter: A form has a field that is not `file`, or JSON has no images in base64.
+        InvalidParameter: A form has a field that is not `file` or `beside`, or JSON has no images in base64.
         MalformedBody, TooManyImages: A form that cannot be read, has no file or too many.
         RequestError: See `read_body`.
     """
@@ -221,11 +223,20 @@ async def read_files(request: Request, settings: Settings, *, max_files: int) ->
     body = await read_body(request, file_cap(settings))
     if kind != FORM_TYPE:
         return [Part("file", body)]
-    parts = split_multipart(body, request.headers["content-type"], max_parts=max_files)
-    if (unknown := next((part.name for part in parts if part.name != "file"), None)) is not None:  # it may be ""
-        raise InvalidParameter(f"the form has a field {shown(unknown)}; images go into 'file', which may be repeated")
-    if not parts:
-        raise MalformedBody("the form has no fields; send the image as the field 'file'")
+    parts = split_multipart(body, request.headers["content-type"], max_parts=max_files + (beside is not None))
+    known = {"file", beside or "file"}
+    if (unknown := next((part.name for part in parts if part.name not in known), None)) is not None:  # it may be ""
+        also = f", {shown(beside)} may be one more field" if beside else ""
+        raise InvalidParameter(
+            f"the form has a field {shown(unknown)}; images go into 'file', which may be repeated{also}"
+        )
+    files = sum(part.name == "file" for part in parts)
+    if not files:
+        raise MalformedBody("the form has no fields 'file'; send the image as the field 'file'")
+    if files > max_files:
+        raise TooManyImages(f"the form has more than {max_files} files (setting max_images)")
+    if len(parts) > files + 1:
+        raise InvalidParameter(f"the form has {len(parts) - files} fields {shown(beside)}; send one for all files")
     return parts
 
 

@@ -37,17 +37,19 @@ class ImageFile:
         header: Its header, not yet verified.
         form: Layout of its values, as declared by the request.
         name: File name given by the client, or None.
+        field: Field of the form that it came in; "file" for bodies that are no form.
     """
 
     data: bytes
     header: Header
     form: Form = PLAIN
     name: str | None = None
+    field: str = "file"
 
     @classmethod
-    def of(cls, data: bytes, form: Form = PLAIN, name: str | None = None) -> "ImageFile":
+    def of(cls, data: bytes, form: Form = PLAIN, name: str | None = None, field: str = "file") -> "ImageFile":
         """Read the header of a file."""
-        return cls(data, peek(data, form), form, name)
+        return cls(data, peek(data, form), form, name, field)
 
 
 def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:

@@ -153,6 +153,7 @@ def _check_contract(spec: TensorSpec, manifest: Manifest, *, scale: int) -> None
         "y": (None, *symbols),
         "symbols": (None, *symbols),
         "score": (None,),
+        "distance": (None,),
         "map": (None, height, width),
     }
     sizes = tuple(axis if isinstance(axis, int) else None for axis in spec.shape)

@@ -196,6 +196,13 @@ def test_a_verdict_has_its_parts(hourglass: Hourglass) -> None:
     np.testing.assert_array_equal(hourglass.mask(spot, max_fpr=0.99).array(), spot > 0)
 
 
+@pytest.mark.parametrize("mask", [np.eye(4, dtype=bool), png(np.eye(4, dtype=np.uint8) * 255)])
+def test_a_mask_of_what_to_ignore_is_sent_beside_the_image(hourglass: Hourglass, mask: ImageLike) -> None:
+    for ask in (hourglass.anomaly, hourglass.heatmap, hourglass.mask):
+        with pytest.raises(Problem, match="toy/1 cannot ignore pixels"):  # so the service has read it
+            ask(LEVELS, ignore=mask)
+
+
 def test_the_models_are_listed(hourglass: Hourglass) -> None:
     model, *_ = hourglass.models()
 
@@ -568,6 +575,15 @@ def test_anomaly_draws_heat_maps_of_what_is_anomalous(url: str, folder: Path, tm
     drawn = [path for path in (tmp_path / "bad").rglob("*") if path.is_file()]
     assert drawn == [tmp_path / "bad" / "deeper" / "bright.png"]
     assert pixels_of(drawn[0].read_bytes()).shape == (4, 4, 3)
+
+
+def test_anomaly_sends_a_mask_of_what_to_ignore(
+    url: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mask.png").write_bytes(png(np.eye(4, dtype=np.uint8) * 255))
+
+    assert run(url, "anomaly", image, "--ignore", tmp_path / "mask.png") == 1
+    assert "toy/1 cannot ignore pixels" in capsys.readouterr().err
 
 
 def test_heatmap_and_mask_draw_pictures(url: str, folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from training.anomaly.backbone import Lite0
 from training.anomaly.bank import coreset
 from training.anomaly.detector import Evidence, Neighbours, Positions, joined, pooled
 from training.anomaly.features import Gradients
+from training.anomaly.ignore import spread
 from training.anomaly.learn import (
     DetectorConfig,
     Learnt,
@@ -60,8 +61,8 @@ def test_a_detector_ranks_damaged_images_above_normal_ones_and_shows_where(learn
     normal = stripes(20, 2)
     damaged, mask = with_squares(normal)
 
-    score, _ = learnt.detector(normal / 255)
-    score_damaged, anomaly_map = learnt.detector(damaged / 255)
+    score, *_ = learnt.detector(normal / 255)
+    score_damaged, anomaly_map, _ = learnt.detector(damaged / 255)
 
     assert auroc(score, score_damaged) == 1.0
     assert pixel_auroc(list(anomaly_map.numpy()), list(mask.numpy())) > 0.9  # inside, a flat square has no gradients
@@ -81,8 +82,8 @@ def test_parts_in_any_pose_or_in_place_and_surfaces_are_judged_with_the_same_set
 ) -> None:
     _, draw, learnt = of_parts
 
-    good, _ = learnt.detector(torch.from_numpy(draw(20, 1)) / 255)
-    defective, _ = learnt.detector(torch.from_numpy(draw(20, 2, defect=True)) / 255)
+    good, *_ = learnt.detector(torch.from_numpy(draw(20, 1)) / 255)
+    defective, *_ = learnt.detector(torch.from_numpy(draw(20, 2, defect=True)) / 255)
 
     assert auroc(good, defective) > 0.8  # bolts have 0.89; of 20 and 20 images 0.05 is chance
 
@@ -90,7 +91,7 @@ def test_parts_in_any_pose_or_in_place_and_surfaces_are_judged_with_the_same_set
 def test_new_images_score_no_higher_than_those_it_was_calibrated_on(of_parts: tuple[str, Draw, Learnt]) -> None:
     _, draw, learnt = of_parts
 
-    new, _ = learnt.detector(torch.from_numpy(draw(30, 1)) / 255)
+    new, *_ = learnt.detector(torch.from_numpy(draw(30, 1)) / 255)
 
     # 0.5 if they are alike, with a standard deviation of 0.08. What nine tenths taught scores a little higher.
     assert 0.1 < auroc(learnt.scores, new) < 0.75
@@ -127,11 +128,11 @@ def test_what_happens_outside_of_where_it_looks_changes_nothing() -> None:
     left[:, :, 12:20, 2:10] = 0.5
     right[:, :, 12:20, 20:28] = 0.5
 
-    score, anomaly_map = learnt.detector(x)
+    answer = learnt.detector(x)
 
-    torch.testing.assert_close(learnt.detector(left), (score, anomaly_map))
-    assert (learnt.detector(right)[0] > score + 1).all()
-    assert anomaly_map[:, :, :8].max() < 1  # nothing is marked there
+    torch.testing.assert_close(learnt.detector(left), answer)
+    assert (learnt.detector(right)[0] > answer[0] + 1).all()
+    assert answer[1][:, :, :8].max() < 1  # nothing is marked there
 
 
 def test_folds_keep_groups_whole_and_are_about_as_large_as_each_other() -> None:
@@ -150,10 +151,11 @@ def test_the_exported_graph_gives_the_score_and_map_of_the_detector(learnt: Lear
 
     export_graphs({"anomaly": learnt.detector}, {"anomaly": x}, tmp_path)
 
-    score, anomaly_map = run_graph(tmp_path / "anomaly.onnx", x.numpy())
-    expected_score, expected_map = learnt.detector(x)
+    score, anomaly_map, distance = run_graph(tmp_path / "anomaly.onnx", x.numpy())
+    expected_score, expected_map, expected_distance = learnt.detector(x)
     np.testing.assert_allclose(score, expected_score.numpy(), rtol=1e-3, atol=1e-4)  # float32 in another order
     np.testing.assert_allclose(anomaly_map, expected_map.numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(distance, expected_distance.numpy(), rtol=1e-3, atol=1e-4)
     assert anomaly_map.shape == (16, 32, 32)
 
 
@@ -298,6 +300,32 @@ def test_a_detector_of_pictures_is_one_graph_with_its_backbone_inside(tmp_path: 
     detector = learn(images, DetectorConfig(features="lite0", dimensions=16, bank=20)).detector
     export_graphs({"anomaly": detector}, {"anomaly": (images / 255).repeat(2, 1, 1, 1)}, tmp_path)
 
-    score, anomaly_map = run_graph(tmp_path / "anomaly.onnx", (images / 255).numpy())
+    score, anomaly_map, _ = run_graph(tmp_path / "anomaly.onnx", (images / 255).numpy())
     assert anomaly_map.shape == (12, 64, 64)
     np.testing.assert_allclose(score, detector((images / 255).float())[0].numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_pixels_that_are_nan_have_no_effect_and_the_map_is_0_there(learnt: Learnt, tmp_path: Path) -> None:
+    """A square is unusual, and hidden it is not; what is beneath the NaN cannot matter, in the graph as in PyTorch."""
+    normal = stripes(20, 2)
+    hidden = with_squares(normal)[0] / 255
+    hidden[:, :, 10:22, 10:22] = torch.nan
+    export_graphs({"anomaly": learnt.detector}, {"anomaly": normal / 255}, tmp_path)
+
+    score, anomaly_map, _ = learnt.detector(hidden)
+    by_graph, map_by_graph, _ = run_graph(tmp_path / "anomaly.onnx", hidden.numpy())
+
+    damaged, *_ = learnt.detector(with_squares(normal)[0] / 255)
+    usual, *_ = learnt.detector(normal / 255)
+    assert (anomaly_map[:, 10:22, 10:22] == 0).all()
+    assert score.median() < usual.max() < damaged.min()
+    np.testing.assert_allclose(by_graph, score.numpy(), atol=1e-3)
+    np.testing.assert_allclose(map_by_graph, anomaly_map.numpy(), atol=1e-3)
+
+
+def test_missing_values_are_spread_from_those_around() -> None:
+    values = torch.full((1, 1, 8, 8), 3.0)
+    weight = torch.ones(1, 1, 8, 8)
+    weight[:, :, 2:7, :5] = 0
+
+    assert torch.allclose(spread(values * weight, weight), values)

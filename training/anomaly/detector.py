@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from training.anomaly.ignore import Fill, left_out
 
 Images = Float[Tensor, "batch channel height width"]
 FeatureMaps = Float[Tensor, "batch feature rows columns"]
@@ -147,9 +149,9 @@ class Evidence(NamedTuple):
 
 
 class Detector(nn.Module):
-    """x (N,C,H,W) in [0, 1] -> score (N,), map (N,H,W); larger means less like the good images.
+    """x (N,C,H,W) in [0, 1] -> score (N,), map (N,H,W), distance (N,); larger means less like the good images.
 
-    x ->[ features ]-> coarse ones (N,D,h,w), fine ones (N,F,H',W')
+    x ->[ pixels that are NaN filled, see `ignore.py` ]->[ features ]-> coarse ones (N,D,h,w), fine ones (N,F,H',W')
     coarse ->[ projection ]-> f (N,K,h,w)
     f ->[ distance from the nearest feature of good images ]-> map 1
     f ->[ Mahalanobis distance from good images at the same position ]-> map 2
@@ -158,6 +160,8 @@ class Detector(nn.Module):
     score: the higher of two, each in standard deviations of held-out good images: the mean of the highest 1 % of map 1,
     and the highest value of map 2.
     map: maps 1 and 3 and half of map 2, 0 at the mean of good images, 1 at their most unusual positions.
+    distance: Mahalanobis distance of the mean coarse features from those of good images, see `kind.py`.
+    Pixels that are NaN in any channel are ignored: there maps are as usual, and the map is 0.
 
     `centre` and `scale` (2,), `level` and `height` (1,) are set by `learn.py`.
 
@@ -168,6 +172,8 @@ class Detector(nn.Module):
         place: Computes map 2.
         texture: Computes map 3.
         usual: Standardisation of maps 1, 2 and 3.
+        kind: Computes the distance.
+        reference: (C,H,W), bytes of a good image, to fill pixels that are ignored.
     """
 
     description = (
@@ -190,25 +196,33 @@ class Detector(nn.Module):
         place: nn.Module,
         texture: nn.Module,
         usual: Sequence[nn.Module],
+        kind: nn.Module,
+        reference: UInt8[Tensor, "channel height width"],
     ) -> None:
         super().__init__()
+        self.fill = Fill(reference)
         self.features = features
         self.projection = projection
         self.near = near
         self.place = place
         self.texture = texture
         self.usual = nn.ModuleList(usual)
+        self.kind = kind
         self.register_buffer("centre", torch.zeros(2))
         self.register_buffer("scale", torch.ones(2))
         self.register_buffer("level", torch.zeros(1))
         self.register_buffer("height", torch.ones(1))
 
-    def forward(self, x: Images) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch height width"]]:
-        coarse, fine = self.features(x)
+    def forward(
+        self, x: Images
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch height width"], Float[Tensor, " batch"]]:
+        ignored = x.isnan().any(dim=1)  # (N, H, W)
+        coarse, fine = self.features(self.fill(x, ignored))
         f = self.projection(coarse)
         maps = (self.near(f), self.place(f), self.texture(fine))
-        evidence = Evidence(*(usual(part) for usual, part in zip(self.usual, maps, strict=True)))
-        return self.score(evidence), self.map(evidence, (int(x.shape[2]), int(x.shape[3])))
+        evidence = Evidence(*(left_out(usual(part), ignored) for usual, part in zip(self.usual, maps, strict=True)))
+        anomaly_map = self.map(evidence, (int(x.shape[2]), int(x.shape[3])))
+        return self.score(evidence), torch.where(ignored, 0.0, anomaly_map), self.kind(coarse)
 
     def score(self, evidence: Evidence) -> Float[Tensor, " batch"]:
         """Return the scores of standardised maps, (N,)."""

@@ -28,9 +28,11 @@ from training.anomaly.detector import (
     pooled,
 )
 from training.anomaly.features import Gradients
+from training.anomaly.ignore import most_typical
+from training.anomaly.kind import fit_kind, held_out_distances
 from training.anomaly.look import Looking
 from training.config import Section
-from training.images.pixels import to_pixels
+from training.images.pixels import to_bytes, to_pixels
 from training.randomness import generator_for
 
 FEATURES: dict[str, Callable[[], nn.Module]] = {"gradients": Gradients, "lite0": Lite0}
@@ -69,14 +71,15 @@ class DetectorConfig(Section):
 
 @dataclass(frozen=True)
 class Learnt:
-    """A detector trained on all images, with held-out scores and maps of the same images.
+    """A detector trained on all images, with held-out outputs for the same images.
 
-    `scores` (N,) and `maps` (N,H,W) are in the order of the images.
+    `scores` (N,), `maps` (N,H,W) and `distances` (N,) are in the order of the images.
     """
 
     detector: Detector
     scores: NDArray[np.float32]
     maps: NDArray[np.float32]
+    distances: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def learn_detector(
     if look is not None:
         features = Looking(features, look)
     found = feature_maps(features, images, progress=progress)
-    return learn_from_features(features, found, groups, images.shape[2:], config, seed=seed, progress=progress)
+    return learn_from_features(features, found, groups, images, config, seed=seed, progress=progress)
 
 
 @torch.no_grad()
@@ -131,13 +134,13 @@ def learn_from_features(
     features: nn.Module,
     found: Found,
     groups: Sequence[str],
-    size: Sequence[int],
+    images: Images,
     config: DetectorConfig,
     *,
     seed: int,
     progress: bool,
 ) -> Learnt:
-    """Train as `learn_detector` does, on features already computed from images of `size` (height, width)."""
+    """Train as `learn_detector` does, on features already computed from the images."""
     projection = fit_projection(found.coarse, config.dimensions, generator_for(seed, 1))
     f = _by_chunks(projection, found.coarse)
     texture = fit_texture(found.fine, generator_for(seed, 4))
@@ -161,6 +164,8 @@ def learn_from_features(
         place=fit_positions(f),
         texture=texture,
         usual=[fit_usual(part, around) for part, around in zip(maps, arounds, strict=True)],
+        kind=fit_kind(means := found.coarse.float().mean(dim=(2, 3))),
+        reference=to_bytes(images[most_typical(f)]),
     )
     detector.eval().requires_grad_(False)
     of_good = pooled(held_out)
@@ -170,8 +175,9 @@ def learn_from_features(
     detector.level.copy_(whole.mean())
     top = whole.flatten(1).topk(max(1, round(TOP_SHARE * whole[0].numel())), dim=1).values
     detector.height.copy_(torch.maximum(top.mean(), detector.level + 1e-6))
-    shown = detector.map(held_out, (int(size[0]), int(size[1])))
-    return Learnt(detector, detector.score(held_out).numpy(), shown.numpy())
+    shown = detector.map(held_out, (int(images.shape[2]), int(images.shape[3])))
+    distances = held_out_distances(means, fold_of)
+    return Learnt(detector, detector.score(held_out).numpy(), shown.numpy(), distances.numpy())
 
 
 def _by_chunks(module: Callable[[Tensor], Tensor], found: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Ranges of statistics of good images, by which the service detects pictures of another kind."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Real
+from numpy.typing import NDArray
 from torch import Tensor
 
 from service.contract.likeness import statistics_of
@@ -30,8 +31,17 @@ def looks_of(paths: Sequence[Path], images: Real[Tensor, "_ c h w"]) -> Learnt:
     return Learnt(
         widths=(least[0], most[0]),
         heights=(least[1], most[1]),
-        looks={name: (float(values.min()), float(values.max())) for name, values in looks.items()},
+        looks=_ranges(looks),
     )
+
+
+def with_features(learnt: Learnt, distances: NDArray[np.float32]) -> Learnt:
+    """Return ranges with that of the distances (N,) of held-out good images from others, see `kind.py`."""
+    return learnt.model_copy(update={"looks": {**learnt.looks, **_ranges({"features": distances})}})
+
+
+def _ranges(found: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[float, float]]:
+    return {name: (float(values.min()), float(values.max())) for name, values in found.items()}
 
 
 def joined(old: Learnt | None, new: Learnt) -> Learnt:

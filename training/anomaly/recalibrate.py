@@ -21,12 +21,13 @@ from service.contract.manifest import InputSpec, Manifest
 from service.contract.provenance import Split
 from service.contract.sections import Calibration, Learnt
 from service.images.resize import plan_placement, resample
-from training.anomaly.looks import joined, looks_of
+from training.anomaly.looks import joined, looks_of, with_features
 from training.anomaly.parts import find_good, shown
 from training.anomaly.report import (
     NOT_MEASURED,
     Defects,
     as_metrics,
+    distances_of,
     figures,
     judge_of,
     operating_points,
@@ -102,8 +103,12 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
         shutil.copytree(version, directory)
         judge = judge_of(directory / GRAPH)
         good = judge(read.good)
+        distances = distances_of(directory / GRAPH, read.good)
+        learnt = read.learnt if distances is None else with_features(read.learnt, distances)
         is_pooled, calibration = _pooled(
-            old.anomaly, Answers(good[0], good[1].max(axis=(1, 2))), joined(old.anomaly.learnt, read.learnt)
+            old.anomaly,
+            Answers(good[0], good[1].max(axis=(1, 2))),
+            joined(old.anomaly.learnt, learnt),
         )
         data, anomalous, metrics = f"{len(read.good)} good images of {read.name}", None, []
         if read.defects is not None:
@@ -149,7 +154,7 @@ def _pooled(old: Calibration, new: Answers, learnt: Learnt) -> tuple[bool, Calib
             for before, now in ((old.scores, new.scores), (old.map_peaks, new.peaks))
         )
         new = Answers(scores, peaks)
-    return is_pooled, calibration_of(new, old.target_fpr, score=old.score, learnt=learnt)
+    return is_pooled, calibration_of(new, old.target_fpr, score=old.score, learnt=learnt, takes_nan=old.takes_nan)
 
 
 def _read(sources: Sources, manifest: Manifest, *, progress: bool) -> _Read:

@@ -64,11 +64,20 @@ def judge_of(graph: Path | bytes) -> Judge:
 
     def judge(images: Tensor) -> Answer:
         chunks = torch.split(images, max(1, CHUNK_PIXELS // images[0, 0].numel()))
-        answers = [session.run(None, {"x": to_pixels(chunk).numpy()}) for chunk in chunks]
+        answers = [session.run(["score", "map"], {"x": to_pixels(chunk).numpy()}) for chunk in chunks]
         scores, maps = zip(*answers, strict=True)
         return np.concatenate(scores), np.concatenate(maps)
 
     return judge
+
+
+def distances_of(graph: Path, images: Tensor) -> NDArray[np.float32] | None:
+    """Return the distance of each image as a whole from good ones, (N,); None if the graph has no such output."""
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    if "distance" not in {output.name for output in session.get_outputs()}:
+        return None
+    chunks = torch.split(images, max(1, CHUNK_PIXELS // images[0, 0].numel()))
+    return np.concatenate([session.run(["distance"], {"x": to_pixels(chunk).numpy()})[0] for chunk in chunks])
 
 
 def figures(good: Answer, anomalous: Answer, masks: NDArray[np.bool_] | None) -> dict[str, float]:

@@ -21,6 +21,7 @@ from service.contract.sections import Calibration
 from training.anomaly.config import AnomalyRecipe
 from training.anomaly.detector import Detector
 from training.anomaly.learn import folds_of, learn_detector
+from training.anomaly.looks import with_features
 from training.anomaly.parts import Parts, read_parts
 from training.anomaly.report import (
     NOT_MEASURED,
@@ -121,7 +122,11 @@ def finish(run: PartsRun, places: Places) -> Finished:
     scores = learnt.scores.reshape(shots, count).max(axis=0)
     peaks = learnt.maps.max(axis=(1, 2)).reshape(shots, count).max(axis=0)
     calibration = calibration_of(
-        Answers(scores, peaks), recipe.target_fpr, score=detector.description, learnt=parts.learnt
+        Answers(scores, peaks),
+        recipe.target_fpr,
+        score=detector.description,
+        learnt=with_features(parts.learnt, learnt.distances),
+        takes_nan=True,
     )
     good, defects = (learnt.scores[:count], learnt.maps[:count]), run.data.defects
     answer = judge_of(directory / GRAPH)(defects.images) if defects else None

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.openapi import NPY, PICTURES, ZIP, problems, success
-from service.api.openapi_bodies import IMAGE_BODY
+from service.api.openapi_bodies import ANOMALY_BODY
 from service.api.pipeline import answer_files
 from service.api.route import JobRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
@@ -31,7 +31,7 @@ SEVERAL: dict[View | None, Mapping[str, str | None]] = {
     operation_id="anomaly",
     summary="Detect anomalies",
     response_class=Response,
-    openapi_extra=IMAGE_BODY,
+    openapi_extra=ANOMALY_BODY,
     responses={
         **success(
             "The verdict; the heat map over the image, or the mask; the raw map. Several files give a list or a ZIP.",
@@ -50,6 +50,7 @@ async def anomaly(request: Request, query: Annotated[AnomalyQuery, Query()]) -> 
     or TIFF of one bit, or as NPY of 0 and 1. `p_value` is the share of held-out normal images that score at least as
     high. `max_fpr` moves both thresholds, that of the score and that of the map. `review_fpr` sets a second, lower one:
     scores between the two need review. `unlike_training` lists how the image differs in kind from the training images.
+    A form may have one field `ignore`, a mask for all its files: pixels under its white have no effect on the answer.
     """
     make_work = partial(Anomaly, max_fpr=query.max_fpr, review_fpr=query.review_fpr, view=query.view)
-    return await answer_files(request, query, "anomaly", make_work, several=SEVERAL[query.view])
+    return await answer_files(request, query, "anomaly", make_work, several=SEVERAL[query.view], beside="ignore")

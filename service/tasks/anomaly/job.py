@@ -1,5 +1,6 @@
 """The anomaly task as a job for a `Batcher`: the verdict on an image, its map, its mask, or a heat map over it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,15 +9,20 @@ from numpy.typing import NDArray
 
 from service.contract.likeness import statistics_of, unlike_in_looks, unlike_in_size
 from service.contract.sections import Calibration
+from service.errors import InvalidParameter
 from service.http.negotiation import negotiate
 from service.images.codec import image_types
 from service.images.image import Image, Pixels
+from service.images.inspect import ImageFile
 from service.media_types import JSON_TYPE, NPY_TYPE
+from service.models.batcher import Batcher
 from service.models.job import Outputs
 from service.tasks.anomaly.heatmap import draw_heatmap
+from service.tasks.anomaly.ignore import Ignored, read_ignored
 from service.tasks.anomaly.regions import find_regions
 from service.tasks.anomaly.thresholds import map_threshold, p_value, score_threshold, smallest_rate
 from service.tasks.answer import Answer
+from service.tasks.cost import Cost, cost_of_reading
 from service.tasks.image_input import ImageInput
 
 View = Literal["heatmap", "mask"]
@@ -53,7 +59,7 @@ class _Finding:
 
 @dataclass
 class Anomaly(ImageInput):
-    """x -> score, map: verdicts with regions as JSON, or the map or mask as an image or array.
+    """x -> score, map (and distance): verdicts with regions as JSON, or the map or mask as an image or array.
 
     A normal image has no regions. The regions of an anomalous image are where its map reaches the calibrated level. If
     it does not reach that level anywhere, they are where it exceeds the half maximum above its median.
@@ -62,15 +68,31 @@ class Anomaly(ImageInput):
         max_fpr: False-positive rate of the threshold; None for the model's own.
         review_fpr: False-positive rate of the review threshold, or None.
         view: Kind of image to answer with; None to answer by `accept` alone.
+        ignore: Mask that is white where pixels take no part, or None.
     """
 
     max_fpr: float | None = None
     review_fpr: float | None = None
     view: View | None = None
+    ignore: ImageFile | None = None
     threshold: float = field(init=False)
     review_threshold: float = field(init=False)
     map_level: float | None = field(init=False)
-    unlike_training: list[list[str]] = field(init=False)
+    looks: dict[str, NDArray[np.float32]] = field(init=False)
+    ignored: Ignored | None = field(init=False)
+
+    def cost(self, files: Sequence[ImageFile], batcher: Batcher) -> Cost:
+        """Return the cost of files with the same options as this one. The mask is read for each of them."""
+        cost = super().cost(files, batcher)
+        if self.ignore is None:
+            return cost
+        reading = cost_of_reading([self.ignore] * len(files), self.limits)
+        return Cost(cost.bytes + reading.bytes, cost.seconds + reading.seconds)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the image is certainly small and there is no mask."""
+        return self.ignore is None and super().is_small
 
     def prepare(self) -> Pixels:
         self.threshold = score_threshold(self._calibration, self.max_fpr)
@@ -80,17 +102,32 @@ class Anomaly(ImageInput):
             self.review_threshold = min(self.threshold, score_threshold(self._calibration, self.review_fpr))
         x = self.read()
         self.media_type = negotiate(self.accept, self._offers(len(x)))
-        self.unlike_training = self._unlike(x)
+        self.ignored = self._read_ignored()
+        if self.ignored is not None:
+            x = np.where(self.ignored.canvas, np.float32(np.nan), x)
+        self.looks = {} if self._calibration.learnt is None else statistics_of(x)
         return x
 
+    def _read_ignored(self) -> Ignored | None:
+        if self.ignore is None:
+            return None
+        if not self._calibration.takes_nan:
+            raise InvalidParameter(
+                f"{self.manifest.name}/{self.manifest.version} cannot ignore pixels: its graph was exported without "
+                "that; train the model again, or leave out 'ignore'"
+            )
+        return read_ignored(self.ignore, self.placement, self.limits)
+
     def finish(self, outputs: Outputs) -> Answer:
-        scores, maps = outputs
+        scores, maps = outputs[:2]
+        if len(outputs) > 2:
+            self.looks["features"] = outputs[2]
         if self.media_type == NPY_TYPE and self.view != "mask":
-            sent = self.placement.restore(maps, is_smooth=True)
+            sent = self._restore(maps)
             return self.array(sent if self._is_several else sent[0])
         found = [
             self._look(float(score), anomaly_map, unlike)
-            for score, anomaly_map, unlike in zip(scores, maps, self.unlike_training, strict=True)
+            for score, anomaly_map, unlike in zip(scores, maps, self._unlike(len(maps)), strict=True)
         ]
         if self.media_type == NPY_TYPE:
             masks = np.stack([finding.mask for finding in found]).astype(np.uint8)
@@ -131,24 +168,28 @@ class Anomaly(ImageInput):
             return (*(kind for kind in pictures if kind in MASK_TYPES), NPY_TYPE)
         return (*pictures, NPY_TYPE) if self.view else (JSON_TYPE, *pictures, NPY_TYPE)
 
-    def _unlike(self, x: Pixels) -> list[list[str]]:
+    def _unlike(self, count: int) -> list[list[str]]:
         """Describe how each image differs from the training images."""
         learnt = self._calibration.learnt
         if learnt is None:
-            return [[] for _ in x]
+            return [[] for _ in range(count)]
         height, width = self.image.size
         size = unlike_in_size(width, height, learnt.widths, learnt.heights)
-        looks = statistics_of(x)
         return [
-            size + unlike_in_looks({name: float(values[i]) for name, values in looks.items()}, learnt.looks)
-            for i in range(len(x))
+            size + unlike_in_looks({name: float(values[i]) for name, values in self.looks.items()}, learnt.looks)
+            for i in range(count)
         ]
+
+    def _restore(self, maps: Map) -> Map:
+        """Return maps, (..., H, W), in the size of the image that was sent, 0 where pixels are ignored."""
+        sent = self.placement.restore(maps, is_smooth=True)
+        return sent if self.ignored is None else np.where(self.ignored.sent, np.float32(0), sent)
 
     def _look(self, score: float, anomaly_map: Map, unlike: list[str]) -> _Finding:
         is_anomalous, level = score >= self.threshold, self.map_level
         if not is_anomalous and self.media_type == JSON_TYPE:  # the map is not part of the answer
             return _Finding(score, is_anomalous, anomaly_map, unlike, level)
-        sent = self.placement.restore(anomaly_map, is_smooth=True)
+        sent = self._restore(anomaly_map)
         if is_anomalous:
             level = _reached(sent, level)
         return _Finding(score, is_anomalous, sent, unlike, level)

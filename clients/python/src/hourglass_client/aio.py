@@ -193,17 +193,26 @@ class AsyncHourglass:
         return await self.send(calls.decompress(file, accept=accept, query={"quality": quality}, order=self._order))
 
     async def anomaly(
-        self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None
+        self,
+        image: ImageLike,
+        *,
+        ignore: ImageLike | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        max_fpr: float | None = None,
     ) -> Verdict:
-        """Return the anomaly verdict on an image, with regions; `max_fpr` moves the thresholds."""
-        return await self.send(
-            calls.anomaly(image, query={"model": model, "version": version, "max_fpr": max_fpr}, order=self._order)
-        )
+        """Return the anomaly verdict on an image, with regions; `max_fpr` moves the thresholds.
+
+        `ignore` is a mask, white (or True) where pixels take no part in the verdict.
+        """
+        query = {"model": model, "version": version, "max_fpr": max_fpr}
+        return await self.send(calls.anomaly(image, query=query, order=self._order, ignore=ignore))
 
     async def heatmap(
         self,
         image: ImageLike,
         *,
+        ignore: ImageLike | None = None,
         model: str | None = None,
         version: int | None = None,
         max_fpr: float | None = None,
@@ -214,12 +223,14 @@ class AsyncHourglass:
         NPY gives the map.
         """
         query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "heatmap"}
-        return await self.picture("/anomaly", image, accept=accept, **query)
+        call = calls.picture("/anomaly", image, accept=accept, query=query, order=self._order, ignore=ignore)
+        return await self.send(call)
 
     async def mask(
         self,
         image: ImageLike,
         *,
+        ignore: ImageLike | None = None,
         model: str | None = None,
         version: int | None = None,
         max_fpr: float | None = None,
@@ -227,7 +238,8 @@ class AsyncHourglass:
     ) -> Picture:
         """Return the mask of the anomalous regions, white on black; `accept` is PNG, TIFF or NPY."""
         query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "mask"}
-        return await self.picture("/anomaly", image, accept=accept, **query)
+        call = calls.picture("/anomaly", image, accept=accept, query=query, order=self._order, ignore=ignore)
+        return await self.send(call)
 
     async def put_item(
         self,

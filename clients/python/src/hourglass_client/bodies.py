@@ -48,6 +48,16 @@ def to_body(image: ImageLike, order: ArrayOrder = SERVICE_ORDER) -> Body:
     raise TypeError(f"an image is a path, bytes, a Pillow image or an array, not {type(image).__name__}")
 
 
+def with_ignored(image: ImageLike, ignore: ImageLike | None, order: ArrayOrder) -> Body:
+    """Return the body for an image, with a mask of pixels to ignore if there is one; a mask of booleans is fine."""
+    body = to_body(image, order)
+    if ignore is None:
+        return body
+    if isinstance(ignore, np.ndarray) and ignore.dtype == np.bool_:
+        ignore = ignore.astype(np.uint8) * 255
+    return to_form([body], ignore=to_body(ignore, order))
+
+
 def to_npy(array: NDArray[Any]) -> bytes:
     """Encode the array as an NPY file; float64 becomes float32."""
     file = io.BytesIO()
@@ -55,15 +65,16 @@ def to_npy(array: NDArray[Any]) -> bytes:
     return file.getvalue()
 
 
-def to_form(files: Sequence[Body]) -> Body:
-    """Encode the files as fields `file` of multipart/form-data."""
+def to_form(files: Sequence[Body], **others: Body) -> Body:
+    """Encode the files as fields `file` of multipart/form-data, and others as fields of their names."""
     boundary = uuid.uuid4().hex  # in no file, but for a chance of 1 in 2^122
-    parts = [_part(boundary, file) for file in files]
+    parts = [_part(boundary, "file", file) for file in files]
+    parts += [_part(boundary, field, file) for field, file in others.items()]
     return Body(b"".join([*parts, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}")
 
 
-def _part(boundary: str, file: Body) -> bytes:
+def _part(boundary: str, field: str, file: Body) -> bytes:
     name = file.name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")  # as browsers do, WHATWG
-    disposition = f'Content-Disposition: form-data; name="file"; filename="{name}"'
+    disposition = f'Content-Disposition: form-data; name="{field}"; filename="{name}"'
     head = f"--{boundary}\r\n{disposition}\r\nContent-Type: {file.media_type}\r\n\r\n"
     return head.encode("utf-8", "surrogateescape") + file.content + b"\r\n"

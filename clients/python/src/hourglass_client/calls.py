@@ -30,7 +30,7 @@ from hourglass_client.answers import (
     verdict_of,
 )
 from hourglass_client.arrays import SERVICE_ORDER, ArrayOrder
-from hourglass_client.bodies import Body, ImageLike, to_body, to_form, to_npy
+from hourglass_client.bodies import Body, ImageLike, to_body, to_form, to_npy, with_ignored
 
 T = TypeVar("T")
 
@@ -51,10 +51,16 @@ class Call(Generic[T]):
 
 
 def picture(
-    path: str, image: ImageLike, *, accept: str | None, query: Mapping[str, object], order: ArrayOrder
+    path: str,
+    image: ImageLike,
+    *,
+    accept: str | None,
+    query: Mapping[str, object],
+    order: ArrayOrder,
+    ignore: ImageLike | None = None,
 ) -> Call[Picture]:
     """Make a call to an endpoint that takes an image and returns one."""
-    body = to_body(image, order)
+    body = with_ignored(image, ignore, order)
     headers = {"Content-Type": body.media_type} | ({"Accept": accept} if accept else {})
     # A map of scores has no channels: (H, W), or (N, H, W) for several.
     answer_order = SERVICE_ORDER if path == "/anomaly" and accept == NPY_TYPE else order
@@ -116,9 +122,11 @@ def interpolate(
     return Call("POST", "/interpolate", partial(read_picture, order=order), _query(query), headers, body.content)
 
 
-def anomaly(image: ImageLike, *, query: Mapping[str, object], order: ArrayOrder) -> Call[Verdict]:
+def anomaly(
+    image: ImageLike, *, query: Mapping[str, object], order: ArrayOrder, ignore: ImageLike | None = None
+) -> Call[Verdict]:
     """Make a call to `/anomaly`."""
-    body = to_body(image, order)
+    body = with_ignored(image, ignore, order)
     headers = {"Content-Type": body.media_type, "Accept": JSON_TYPE}
 
     def read(_: Headers, content: bytes) -> Verdict:

@@ -191,17 +191,26 @@ class Hourglass:
         return self.send(calls.decompress(file, accept=accept, query={"quality": quality}, order=self._order))
 
     def anomaly(
-        self, image: ImageLike, *, model: str | None = None, version: int | None = None, max_fpr: float | None = None
+        self,
+        image: ImageLike,
+        *,
+        ignore: ImageLike | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        max_fpr: float | None = None,
     ) -> Verdict:
-        """Return the anomaly verdict on an image, with regions; `max_fpr` moves the thresholds."""
-        return self.send(
-            calls.anomaly(image, query={"model": model, "version": version, "max_fpr": max_fpr}, order=self._order)
-        )
+        """Return the anomaly verdict on an image, with regions; `max_fpr` moves the thresholds.
+
+        `ignore` is a mask, white (or True) where pixels take no part in the verdict.
+        """
+        query = {"model": model, "version": version, "max_fpr": max_fpr}
+        return self.send(calls.anomaly(image, query=query, order=self._order, ignore=ignore))
 
     def heatmap(
         self,
         image: ImageLike,
         *,
+        ignore: ImageLike | None = None,
         model: str | None = None,
         version: int | None = None,
         max_fpr: float | None = None,
@@ -212,12 +221,14 @@ class Hourglass:
         NPY gives the map.
         """
         query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "heatmap"}
-        return self.picture("/anomaly", image, accept=accept, **query)
+        call = calls.picture("/anomaly", image, accept=accept, query=query, order=self._order, ignore=ignore)
+        return self.send(call)
 
     def mask(
         self,
         image: ImageLike,
         *,
+        ignore: ImageLike | None = None,
         model: str | None = None,
         version: int | None = None,
         max_fpr: float | None = None,
@@ -225,7 +236,8 @@ class Hourglass:
     ) -> Picture:
         """Return the mask of the anomalous regions, white on black; `accept` is PNG, TIFF or NPY."""
         query = {"model": model, "version": version, "max_fpr": max_fpr, "view": "mask"}
-        return self.picture("/anomaly", image, accept=accept, **query)
+        call = calls.picture("/anomaly", image, accept=accept, query=query, order=self._order, ignore=ignore)
+        return self.send(call)
 
     def put_item(
         self,

@@ -32,6 +32,8 @@ def add_commands(add: AddCommand) -> None:
     anomaly = add("anomaly", _anomaly, "judge images, and exit with 3 if some are anomalous")
     add_many(anomaly, "images or folders")
     add_rate(anomaly)
+    text = "mask for all images, white where pixels take no part in the verdict"
+    anomaly.add_argument("--ignore", type=Path, metavar="MASK", help=text)
     text = "write a table instead of sentences, to a .csv file or, without a name, to standard output"
     anomaly.add_argument("--csv", nargs="?", const="-", metavar="FILE", help=text)
     text = "write a heat map of every anomalous image to this folder"
@@ -48,10 +50,10 @@ def _anomaly(hourglass: Hourglass, options: argparse.Namespace) -> int:
     heatmaps = targets([Path(path) for path in options.paths], options.heatmaps, ".png") if options.heatmaps else {}
 
     def ask(file: Path) -> Verdict:
-        verdict = hourglass.anomaly(file, **query)
+        verdict = hourglass.anomaly(file, ignore=options.ignore, **query)
         if verdict.is_anomalous and file in heatmaps:
             heatmaps[file].parent.mkdir(parents=True, exist_ok=True)
-            hourglass.heatmap(file, **query).save(heatmaps[file])
+            hourglass.heatmap(file, ignore=options.ignore, **query).save(heatmaps[file])
         return verdict
 
     def judge(todo: Sequence[Path], keep: Keep, failed: Callable[[Path], None] = lambda _: None) -> int:
@@ -75,7 +77,7 @@ def _anomaly(hourglass: Hourglass, options: argparse.Namespace) -> int:
 
         failed = judge(files, write, lambda file: table.writerow(_cells(file, None)))
     else:
-        asked = {"command": "anomaly", **query, "heatmaps": str(options.heatmaps)}
+        asked = {"command": "anomaly", **query, "heatmaps": str(options.heatmaps), "ignore": str(options.ignore)}
         with Journal(Path(f"{options.csv}.part"), asked) as journal:
             todo = [file for file in files if journal.row(file) is None]
             if len(todo) < len(files):
