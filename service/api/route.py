@@ -20,7 +20,7 @@ from service.api.jobs.accept import or_job
 from service.api.openapi import with_job
 from service.api.schemas import StrictQuery
 from service.api.service import service_of
-from service.errors import RequestError
+from service.errors import InvalidParameter, RequestError
 from service.http.admission import SLOT
 
 _LONGEST_QUERY = 256  # bytes; longer ones are not worth remembering
@@ -79,6 +79,9 @@ async def _admitted(request: Request, answer: Coroutine[Any, Any, Response]) -> 
         answer.close()  # it never ran
         raise
     with slot:
+        if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:  # PostgreSQL cannot compare it
+            answer.close()
+            raise InvalidParameter("the address has a NUL character (%00), which no name, id or text can have")
         request.scope[SLOT] = slot
         if request.method in _WITHOUT_BODY:
             slot.start(request, 1)

@@ -464,14 +464,6 @@ def test_a_database_is_imported_when_collections_are_first_asked_for() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_an_id_that_no_database_can_compare_with_is_refused(client: TestClient) -> None:
-    client.put("/collections/nul/items/a?model=toy", json={"latent": [1, 2, 3, 4]})
-
-    response = client.get("/collections/nul/items?after=%00")
-
-    assert (response.status_code, response.json()["code"]) == (422, "invalid-parameter")
-
-
 @pytest.mark.parametrize("distances", [[1e-320, 1e-310], [1e308, 1e308], [np.inf, np.inf], [1e-320, np.inf]])
 def test_votes_of_extreme_distances_are_numbers(distances: list[float]) -> None:
     neighbours = [Neighbour(str(i), distance, "ab"[i], None) for i, distance in enumerate(distances)]

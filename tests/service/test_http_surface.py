@@ -1,9 +1,12 @@
 """What holds for every address: HEAD, Allow, redirects, hosts, keys of three kinds, and a path prefix."""
 
+import re
+
 import pytest
 from starlette.testclient import TestClient
 
 from service.api.error_handlers import methods_of
+from service.api.route import AdmittedRoute
 from service.api.routes import ROUTERS
 from service.http.api_keys import _MAX_GUESSES
 from tests.service.conftest import MakeClient
@@ -42,6 +45,19 @@ def test_every_route_is_found_by_its_methods() -> None:
         assert methods_of(path), path
     assert methods_of("/nowhere") == []
     assert ROUTERS
+
+
+@pytest.mark.parametrize("value", ["%00", "a%00b"])
+def test_no_address_of_a_route_brings_a_nul_to_a_database(client: TestClient, value: str) -> None:
+    for router in ROUTERS.values():
+        for route in router.routes:
+            if not isinstance(route, AdmittedRoute):
+                continue
+            in_path = re.sub(r"\{[^}]+\}", value, route.path)
+            for path in {in_path, f"{re.sub('[{].+?[}]', 'toy', route.path)}?after={value}"} - {route.path}:
+                response = client.request(sorted(route.methods or ())[0], path)
+
+                assert response.status_code == 422, path
 
 
 @pytest.mark.parametrize(
