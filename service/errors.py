@@ -703,6 +703,11 @@ def reason_of(error: BaseException, *, limit: int = 160) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def without_prefix(message: str) -> str:
+    """Return a message of pydantic without the words that it puts before those of our own validators."""
+    return message.removeprefix("Value error, ")
+
+
 def printable(text: str) -> str:
     """Return `text` with lone surrogates escaped, so that any JSON parser accepts it."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

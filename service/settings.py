@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from service.errors import InvalidSettings, shown
+from service.errors import InvalidSettings, shown, without_prefix
 
 PREFIX = "HOURGLASS_"
 MIB = 2**20
@@ -386,4 +386,5 @@ def _sentence(problem: ErrorDetails, flags: Mapping[str, str]) -> str:
     name = str(problem["loc"][0])
     where = f"--{name.replace('_', '-')}" if name in flags else f"{PREFIX}{name.upper()}"
     found = "not usable" if name in _SECRET else shown(problem["input"])
-    return f"{where} is {found}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    message = without_prefix(problem["msg"])
+    return f"{where} is {found}: {message[0].lower()}{message[1:]}"

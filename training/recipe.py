@@ -54,7 +54,10 @@ def load_recipe(name: str, overrides: tuple[str, ...] = (), *, of: type[Section]
     try:
         recipe = _ADAPTER.validate_python(_read_fields(name, overrides))
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+        lines = (
+            f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg'].removeprefix('Value error, ')}, got {e['input']!r}"
+            for e in error.errors()
+        )
         raise RecipeError(f"recipe {name}:\n  " + "\n  ".join(lines)) from error
     if of is not None and not isinstance(recipe, of):
         raise RecipeError(f"recipe {name} is of kind {recipe.kind}, which is no {of.__name__}")

@@ -22,6 +22,7 @@ from service.errors import (
     RequestError,
     RouteNotFound,
     shown,
+    without_prefix,
 )
 from service.http.instrument import CLIENT_LEFT, has_begun, request_id
 from service.http.problems import problem_response
@@ -42,7 +43,7 @@ async def _on_invalid_parameter(_: Request, error: Exception) -> Response:
     sentences = []
     for problem in problems[:_MOST_SENTENCES]:
         where = " ".join(shown(part) if i else str(part) for i, part in enumerate(problem["loc"]))
-        sentences.append(f"{where}: {problem['msg']}, found {shown(problem.get('input'))}")
+        sentences.append(f"{where}: {without_prefix(problem['msg'])}, found {shown(problem.get('input'))}")
     if len(problems) > _MOST_SENTENCES:
         sentences.append(f"and {len(problems) - _MOST_SENTENCES} more")
     return problem_response(InvalidParameter("; ".join(sentences)))

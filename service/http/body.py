@@ -18,6 +18,7 @@ from service.errors import (
     UnsupportedMediaType,
     reason_of,
     shown,
+    without_prefix,
 )
 from service.http.budget import Hold, hold_of
 from service.http.json_images import read_json_images
@@ -192,7 +193,7 @@ def complaint(error: ValidationError) -> str:
     """Describe the first validation error: where it is, what is wrong, and the value found."""
     first = error.errors(include_url=False)[0]
     where = " ".join(shown(part)[1:-1] if isinstance(part, str) else str(part) for part in first["loc"][:8])
-    return f"{where or 'the body'}: {first['msg']}, found {shown(first['input'])}"
+    return f"{where or 'the body'}: {without_prefix(first['msg'])}, found {shown(first['input'])}"
 
 
 async def read_files(request: Request, settings: Settings, *, max_files: int, beside: str | None = None) -> list[Part]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from service.contract.manifest import MANIFEST_FILE, Graph, Manifest, Task, TensorSpec
 from service.contract.plane_coder import golden_symbols
 from service.contract.tables import Compression
-from service.errors import BrokenContainer, ModelRejected, NotReady, reason_of, shown
+from service.errors import BrokenContainer, ModelRejected, NotReady, reason_of, shown, without_prefix
 from service.limits import Limits
 from service.models.job import Outputs
 from service.models.model import Model
@@ -38,7 +38,9 @@ def read_manifest(directory: Path, *, sha256: str | None = None) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or MANIFEST_FILE
-        raise ModelRejected(f"{MANIFEST_FILE}: {where}: {first['msg']} ({error.error_count()} problems)") from error
+        raise ModelRejected(
+            f"{MANIFEST_FILE}: {where}: {without_prefix(first['msg'])} ({error.error_count()} problems)"
+        ) from error
     if (manifest.name, str(manifest.version)) != (directory.parent.name, directory.name):
         raise ModelRejected(f"{MANIFEST_FILE} is of {manifest.name}/{manifest.version}, found in {directory}")
     return manifest
