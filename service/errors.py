@@ -635,7 +635,7 @@ class DeadlineExceeded(RequestError):
     status, code, title = 504, "deadline-exceeded", "Deadline exceeded"
     example = (
         "no answer 30 s after the request (setting request_timeout_s, and more for long work); its queued work was "
-        "dropped"
+        "dropped; a job has more time (header Prefer: respond-async)"
     )
 
 
