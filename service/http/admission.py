@@ -182,7 +182,8 @@ class Admission:
                 slot.end(
                     DeadlineExceeded(
                         f"no answer {slot.timeout_s:.3g} s after the request (setting request_timeout_s, and more "
-                        "for long work); its queued work was dropped; a job has more time (header Prefer: respond-async)"
+                        "for long work); its queued work was dropped; a job has more time (header "
+                        "Prefer: respond-async)"
                     )
                 )
             slot.listen()
