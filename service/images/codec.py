@@ -37,6 +37,9 @@ _PARTS_TAGS = ((273, 279), (324, 325))  # offsets and byte counts of strips or t
 _TILE_SIZE_TAGS, _BITS_TAG, _PHOTOMETRIC_TAG, _ORIENTATION_TAG = (322, 323), 258, 262, 274
 _WHITE_IS_ZERO, _MOST_BITS = 0, 16
 _MOST_DPI = 65_535  # the limit of JPEG
+# Values of the largest TIFF that is compressed. Pillow compresses a picture under the GIL, 0.1 us a value, while all
+# other clients wait: 3 s for 9 megapixels of colour noise.
+_MOST_COMPRESSED_TIFF = 2**19
 _ONE_BIT = {"PNG", "TIFF"}  # formats that are written with one bit per pixel
 # How pictures of other formats are answered. Phones write MPO, a JPEG followed by more of them; AVIF is lossy, too.
 _SAME_AS = {"MPO": "JPEG", "AVIF": "JPEG"}
@@ -299,7 +302,8 @@ def _types_for(is_16_bit: bool, is_colour: bool, has_alpha: bool, own: str | Non
 def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALITY) -> bytes:
     """Encode the image as a file, with its colour profile and EXIF data, if any.
 
-    PNG and TIFF are lossless, JPEG and WebP are not. JPEG has no chroma subsampling from quality 90.
+    PNG and TIFF are lossless, JPEG and WebP are not. JPEG has no chroma subsampling from quality 90. A TIFF is
+    compressed up to half a million values.
 
     Args:
         image: An image with N = 1.
@@ -322,8 +326,11 @@ def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALIT
     picture = PillowImage.fromarray(values[0] if len(values) == 1 else np.ascontiguousarray(np.moveaxis(values, 0, 2)))
     if image.is_one_bit and entry.name in _ONE_BIT:
         picture = picture.convert("1", dither=PillowImage.Dither.NONE)
+    options = entry.options(quality)
+    if entry.name == "TIFF" and values.size > _MOST_COMPRESSED_TIFF:
+        options = {}
     file = io.BytesIO()
-    picture.save(file, entry.name, **entry.options(quality), **beside)
+    picture.save(file, entry.name, **options, **beside)
     return file.getvalue()
 
 

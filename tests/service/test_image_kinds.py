@@ -245,3 +245,19 @@ def test_an_exif_thumbnail_and_a_colour_profile_do_not_hide_the_size_of_a_jpeg()
 
 def test_an_array_that_states_two_shapes_is_counted_as_none() -> None:
     assert peek(b"\x93NUMPY\x01\x00v\x00{'shape': (1, 1, 8, 8), 'shape': (24, 1, 8, 8), }").shape == ()
+
+
+@pytest.mark.parametrize(("side", "compression"), [(700, "tiff_adobe_deflate"), (800, "raw")])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_large_tiff_is_written_without_the_compression_that_would_keep_others_waiting(
+    side: int, compression: str, dtype: type[np.integer]
+) -> None:
+    sent = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (side, side), dtype)
+    decoded = decode_image(save(Image.fromarray(sent), "TIFF", dpi=(300, 300)), max_pixels=10**6, max_frames=1)
+
+    answer = encode(decoded, "image/tiff")
+
+    with Image.open(io.BytesIO(answer)) as picture:
+        assert picture.info["compression"] == compression
+        assert picture.info["dpi"] == (300, 300)
+        np.testing.assert_array_equal(np.asarray(picture), sent)
