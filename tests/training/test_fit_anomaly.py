@@ -177,6 +177,7 @@ def test_a_defect_without_its_mask_is_named(workshop: Path, capsys: pytest.Captu
     [
         ((400, 200), "RGB", (3, 192, 352, "exact")),  # the area of 256x256 at two to one, in steps of 32
         ((20, 28), "L", (1, 28, 20, "exact")),
+        ((32, 28), "RGB", (3, 224, 288, "exact")),  # rounded sides have other proportions than the images, all alike
         ((600, 600), "L", (1, 256, 256, "exact")),
     ],
 )

@@ -86,6 +86,7 @@ def test_mixed_proportions_are_padded_with_a_word_on_the_cure(
         "\ufefffile,group\nlot1/a.png,x\nb.png,y\n",
         "file;group\nlot1/a.png;x\nb.png;y\n",
         "file\tgroup\nlot1\\a.png\tx\n.\\b.png\ty\n",
+        "File, Group\nlot1/a.png, x\nb.png, y\n",
         "\ufefffile;group;note\r\nlot1\\a.png;x;1,5 mm\r\n./b.png;y;\r\n",
     ],
 )

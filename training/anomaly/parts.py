@@ -76,7 +76,7 @@ def read_parts(folder: Path, recipe: AnomalyRecipe, *, progress: bool) -> Parts:
         raise DataError(
             f"{len(groups)} images in {len(set(groups))} groups: at least {FEWEST_GROUPS}; check data.groups"
         )
-    copies = _copies(found.paths, config, recipe, found.images)
+    copies = _copies(found.paths, config, recipe, found.images, progress=progress)
     return Parts(
         name=folder.resolve().name,
         input=config,
@@ -100,7 +100,9 @@ def _look(file: str, config: DataConfig) -> Bool[Tensor, "rows columns"] | None:
     return torch.from_numpy(look)
 
 
-def _copies(paths: Sequence[Path], config: DataConfig, recipe: AnomalyRecipe, images: Images) -> Copies:
+def _copies(
+    paths: Sequence[Path], config: DataConfig, recipe: AnomalyRecipe, images: Images, *, progress: bool
+) -> Copies:
     """Return varied copies of every image, varied before the resize to the model's size."""
     vary = recipe.vary
     if not vary.is_used:
@@ -108,7 +110,8 @@ def _copies(paths: Sequence[Path], config: DataConfig, recipe: AnomalyRecipe, im
     rng = np.random.default_rng(recipe.seed)
     copies = [
         place(varied(pixels, vary, rng), config)
-        for pixels in (read_pixels(path, config.channels) for path in paths)
+        for path in tqdm(paths, desc="vary", unit="img", disable=not progress)
+        for pixels in [read_pixels(path, config.channels)]
         for _ in range(vary.copies)
     ]
     whole = stack(copies).reshape(len(paths), vary.copies, *images.shape[1:]).transpose(0, 1)
@@ -175,7 +178,7 @@ def choose_input(paths: Sequence[Path], config: PartsConfig) -> DataConfig:
         height, width = (max(step, step * round(length / step)) for length in (side / middle**0.5, side * middle**0.5))
     resize = config.resize
     if resize == "auto":
-        ratio = proportions / (width / height)
+        ratio = proportions / middle  # not to the model's sides, which are rounded: stretching all alike does no harm
         resize = "exact" if float(np.maximum(ratio, 1 / ratio).max()) <= NEARLY else "fit"
         if resize == "fit":
             tqdm.write(

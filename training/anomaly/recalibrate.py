@@ -4,6 +4,7 @@ The new version has the same graphs, with new scores, threshold, figures and car
 """
 
 import hashlib
+import shlex
 import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -101,9 +102,9 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
         run = RunDirectory(Path(home), name)
         directory = run.path(MODEL)
         shutil.copytree(version, directory)
-        judge = judge_of(directory / GRAPH)
+        judge = judge_of(directory / GRAPH, progress=progress)
         good = judge(read.good)
-        distances = distances_of(directory / GRAPH, read.good)
+        distances = distances_of(directory / GRAPH, read.good, progress=progress)
         learnt = read.learnt if distances is None else with_features(read.learnt, distances)
         is_pooled, calibration = _pooled(
             old.anomaly,
@@ -139,6 +140,7 @@ def recalibrate(name: str, sources: Sources, *, models: Path, command: str, prog
         if sentence:
             tqdm.write(f"mind: {sentence}")
     tqdm.write(f"published {target}")
+    tqdm.write(f"next: python -m service --models-dir {shlex.quote(str(models))}")
     return target
 
 

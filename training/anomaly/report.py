@@ -1,6 +1,6 @@
 """Figures and pictures of how well a model separates defects from good images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from jaxtyping import Real
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from service.contract.manifest import Metric
 from service.contract.sections import Calibration
@@ -58,26 +59,31 @@ def read_defects(folder: Path, masks: Path | None, config: DataConfig, *, progre
     return Defects(found.images, read_masks(mask_files, config), folder.resolve().name)
 
 
-def judge_of(graph: Path | bytes) -> Judge:
-    """Return the graph as a function from images (N,C,H,W), bytes, to scores and maps."""
+def judge_of(graph: Path | bytes, *, progress: bool = False) -> Judge:
+    """Return the graph as a function from images (N,C,H,W), bytes, to scores and maps, with a progress bar or not."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
     def judge(images: Tensor) -> Answer:
         chunks = torch.split(images, max(1, CHUNK_PIXELS // images[0, 0].numel()))
-        answers = [session.run(["score", "map"], {"x": to_pixels(chunk).numpy()}) for chunk in chunks]
+        answers = [session.run(["score", "map"], {"x": to_pixels(chunk).numpy()}) for chunk in _shown(chunks, progress)]
         scores, maps = zip(*answers, strict=True)
         return np.concatenate(scores), np.concatenate(maps)
 
     return judge
 
 
-def distances_of(graph: Path, images: Tensor) -> NDArray[np.float32] | None:
+def distances_of(graph: Path, images: Tensor, *, progress: bool = False) -> NDArray[np.float32] | None:
     """Return the distance of each image as a whole from good ones, (N,); None if the graph has no such output."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     if "distance" not in {output.name for output in session.get_outputs()}:
         return None
     chunks = torch.split(images, max(1, CHUNK_PIXELS // images[0, 0].numel()))
-    return np.concatenate([session.run(["distance"], {"x": to_pixels(chunk).numpy()})[0] for chunk in chunks])
+    found = [session.run(["distance"], {"x": to_pixels(chunk).numpy()})[0] for chunk in _shown(chunks, progress)]
+    return np.concatenate(found)
+
+
+def _shown(chunks: Sequence[Tensor], progress: bool) -> Iterable[Tensor]:
+    return tqdm(chunks, desc="score", unit="batch", disable=not progress)
 
 
 def figures(good: Answer, anomalous: Answer, masks: NDArray[np.bool_] | None) -> dict[str, float]:

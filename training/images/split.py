@@ -113,7 +113,8 @@ def _read_groups(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         delimiter = max(",;\t", key=(lines or [""])[0].count)
-        rows = list(csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True))
+        names = [name.strip(' "').lower() for name in (lines or [""])[0].split(delimiter)]  # as people write them: File
+        rows = list(csv.DictReader(lines[1:], names, delimiter=delimiter, skipinitialspace=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecipeError(f"data.groups: cannot read {path}: {error}") from error
     if not rows or not {"file", "group"} <= rows[0].keys():

@@ -117,6 +117,7 @@ def finish(run: PartsRun, places: Places) -> Finished:
         "cpu_s": time.process_time() - cpu,
     }
     run.write(REPORT, report)
+    tqdm.write("exporting the graph, and comparing it with PyTorch")
     graph, golden = export_detector(detector, parts.images, directory)
     # Of an image and its copies the highest: it is one image, and none of them is to be flagged.
     scores = learnt.scores.reshape(shots, count).max(axis=0)
@@ -129,12 +130,12 @@ def finish(run: PartsRun, places: Places) -> Finished:
         takes_nan=True,
     )
     good, defects = (learnt.scores[:count], learnt.maps[:count]), run.data.defects
-    answer = judge_of(directory / GRAPH)(defects.images) if defects else None
+    answer = judge_of(directory / GRAPH, progress=places.progress)(defects.images) if defects else None
     with write_atomically(directory / PICTURE) as file:
         file.write(picture(calibration, parts.images, good, defects, answer))
     with write_atomically(directory / SEEN) as file:
         file.write("".join(f"{d}\n" for d in sorted(map(digest, parts.images))).encode())
-    metrics = _metrics(recipe, parts, good, scores, defects=defects, answer=answer)
+    metrics = _metrics(recipe, parts, good, scores, defects=defects, answer=answer, progress=places.progress)
     limits = _limits(recipe, calibration, defects)
     say(metrics)
     for limit in limits:
@@ -177,6 +178,7 @@ def _metrics(
     *,
     defects: Defects | None,
     answer: Answer | None,
+    progress: bool,
 ) -> list[Metric]:
     count = len(parts.images)
     data = f"{count} good images, each by a detector that it did not teach"
@@ -185,7 +187,7 @@ def _metrics(
     data += f", and {len(defects.images)} images of {defects.name}"
     fold_of = folds_of(parts.groups)
     peer_good = (np.zeros_like(good[0]), np.zeros_like(good[1]))
-    for fold in range(int(fold_of.max()) + 1):
+    for fold in tqdm(range(int(fold_of.max()) + 1), desc="linear baseline", unit="fold", disable=not progress):
         out = fold_of == fold
         peer_good[0][out], peer_good[1][out] = _pca(parts.images[~out])(parts.images[out])
     found = figures(good, answer, defects.masks)
