@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 from service.api.app import App
 from service.api.responses import Stream
 from service.collections.store.jobs import JobQueue
+from service.http.budget import Hold, Load
 from service.http.head import HeadAsGet
 from tests.service.conftest import MakeClient
 from tests.service.files import pixels_of, png
@@ -65,6 +66,24 @@ def test_a_request_that_prefers_it_becomes_a_job_with_the_answer_it_would_have_h
         "content-type": "image/png",
         "x-model": "toy/1",
     }
+
+
+def test_a_result_waits_for_room_in_the_budget(client: TestClient) -> None:
+    headers = {**ASYNC, "Accept": "application/x-npy"}
+    location = client.post("/denoise?model=toy", content=flat_png(300), headers=headers).headers["location"]
+    ended(client, location)
+    budget = client.app.service.budget  # type: ignore[attr-defined]  # any ASGI application, to its type
+    others = [Hold(budget, name) for name in ("first", "second")]  # whose clients do not read their answers
+    for hold in others:
+        budget.replace(hold, Load(budget.limit.bytes // 2))
+
+    refused = client.get(f"{location}/result")
+    for hold in others:
+        budget.replace(hold, Load())
+    answer = client.get(f"{location}/result")
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "queue-full")
+    assert (answer.status_code, len(answer.content)) == (200, 128 + 4 * 300 * 300)
 
 
 def test_work_that_is_too_much_for_one_answer_is_done_as_a_job(

@@ -25,6 +25,7 @@ from service.errors import (
     shown,
 )
 from service.http.api_keys import owner_of
+from service.http.budget import hold_of
 from service.http.encoding import write_json
 
 router = APIRouter(prefix="/jobs/{id}", tags=["jobs"], route_class=AdmittedRoute)
@@ -64,6 +65,7 @@ async def get_job_result(request: Request, id: JobId) -> Response:  # noqa: A002
     if job.problem is not None:
         problem = json.loads(job.problem)
         return Response(job.problem, status_code=problem["status"], media_type=PROBLEM_JSON)
+    hold_of(request).reserve(bytes=len(content))  # until its client has read it
     answer = StoredAnswer.from_json(head)
     return Response(content, status_code=answer.status, headers=answer.headers)
 
