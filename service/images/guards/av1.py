@@ -136,7 +136,7 @@ def _skip_operating_points(bits: _Bits) -> int:
     has_display_delay = bits.take()
     for _ in range(bits.take(5) + 1):
         bits.take(12)
-        if bits.take(5) > 7:  # seq_level_idx, from which on a tier follows
+        if bits.take(5) > 7:  # seq_level_idx; a tier follows
             bits.take()
         if delay_bits and bits.take():
             bits.take(2 * delay_bits + 1)

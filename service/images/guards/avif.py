@@ -15,7 +15,7 @@ from service.images.header import Header
 from service.images.outline import Outline
 
 MAX_STEPS_PEEKED, MAX_STEPS = 5_000, 100_000  # about 3 and 60 ms; a picture of 500 tiles takes 11,000
-# All pictures of a file together have at most so many times the announced pixels, and some more for tiles that go
+# All pictures of a file together have at most this many times the announced pixels, and some more for tiles that go
 # beyond the picture. A grid of tiles takes them twice, as does its transparency.
 MAX_SHARE, _MORE_PIXELS = 4, 4_000_000
 _BYTES_PER_PIXEL = 8  # planes of up to 12 bits, and RGB twice

@@ -158,7 +158,7 @@ def _in_daemon(work: Callable[[], None]) -> asyncio.Future[None]:
         error: BaseException | None = None
         try:
             work()
-        except BaseException as caught:  # noqa: BLE001  whoever waits gets it
+        except BaseException as caught:  # noqa: BLE001  raised again for the reader
             error = caught
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(tell, error)
