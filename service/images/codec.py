@@ -1,10 +1,9 @@
-"""Image files to `pixels.Image` and back. The only file that knows Pillow; `png.py` is its fast path."""
+"""Image files to `pixels.Image` and back. Only this and `metadata.py` know Pillow; `png.py` is the fast path."""
 
 import io
 import struct
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -19,6 +18,7 @@ from service.images.formats import FORMAT_BY_TYPE, FORMATS
 from service.images.guards import avif, jpeg
 from service.images.image import Image, Values, in_own_range, to_8_bit
 from service.images.inspect import check_data, check_size, inspect
+from service.images.metadata import plausible_dpi, with_metadata
 from service.images.png import read_deep_png, read_png, write_png
 
 # Pillow only warns up to twice its limit. Ours (max_pixels) is checked first; this is the second line of defence.
@@ -36,13 +36,10 @@ _JPEG_INSIDE = "jpeg"
 _PARTS_TAGS = ((273, 279), (324, 325))  # offsets and byte counts of strips or tiles
 _TILE_SIZE_TAGS, _BITS_TAG, _PHOTOMETRIC_TAG, _ORIENTATION_TAG = (322, 323), 258, 262, 274
 _WHITE_IS_ZERO, _MOST_BITS = 0, 16
-_MOST_DPI = 65_535  # the limit of JPEG
 # Values of the largest TIFF that is compressed. Pillow compresses a picture under the GIL, 0.1 us a value, while all
 # other clients wait: 3 s for 9 megapixels of colour noise.
 _MOST_COMPRESSED_TIFF = 2**19
 _ONE_BIT = {"PNG", "TIFF"}  # formats that are written with one bit per pixel
-# How pictures of other formats are answered. Phones write MPO, a JPEG followed by more of them; AVIF is lossy, too.
-_SAME_AS = {"MPO": "JPEG", "AVIF": "JPEG"}
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N"}
 _FLOATS = "F"
 _PRECISE = {*_SIXTEEN_BIT, _FLOATS}
@@ -71,10 +68,6 @@ _READ_AS = {
     "CMYK": "RGB",
     "YCbCr": "RGB",
 }
-# Description, maker, model, resolution and its unit, software, time, artist, copyright; then camera and GPS.
-_EXIF_TAGS = {0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298}
-_EXIF_GROUPS = (0x8769, 0x8825)
-_MAX_ICC_BYTES, _MAX_EXIF_BYTES = 4 << 20, 60_000  # JPEG's EXIF segment holds 65,533
 _TO_SEND = "send 8 bits, 16-bit grey, 32-bit floats of grey, or an NPY array"
 DEFAULT_QUALITY = 95
 
@@ -108,7 +101,7 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
     if outline.is_plain and outline.width and outline.height:
         pixels = read_png(data, width=outline.width, height=outline.height)
         if pixels is not None:
-            return _image(pixels, media_type="image/png", dpi=_dpi(outline.dpi))
+            return _image(pixels, media_type="image/png", dpi=plausible_dpi(outline.dpi))
     file = io.BytesIO(avif.as_still(data) if outline.format == "AVIF" else data)
     try:
         with PillowImage.open(file, formats=[outline.format]) as picture:
@@ -117,11 +110,11 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
                 raise BrokenImage(f"AVIF: it announces {outline.width}x{outline.height}, and has another size")
             _check_tiff(picture, data, max_pixels=max_pixels)
             if outline.is_deep_colour:
-                return _with_metadata(_read_deep(data, picture.getexif().get(_ORIENTATION_TAG)), picture)
+                return with_metadata(_read_deep(data, picture.getexif().get(_ORIENTATION_TAG)), picture)
             form.refuse_for(outline.format, has_floats=picture.mode == _FLOATS)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
-            return _with_metadata(_read(picture, form), picture)
+            return with_metadata(_read(picture, form), picture)
     except RequestError:
         raise
     except UnidentifiedImageError as error:  # the guard knows its format: the decoder lacks something
@@ -209,52 +202,6 @@ def _whole_scale(values: NDArray[np.uint16], picture: PillowImage.Image) -> NDAr
     if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
         values = np.uint16(0xFFFF) - values
     return values
-
-
-def _dpi(found: object) -> tuple[float, float] | None:
-    """Return the resolution in pixels per inch if both numbers are plausible.
-
-    Files contain any value, also 0 and infinity.
-    """
-    if found is None:
-        return None
-    try:
-        across, down = (float(value) for value in found)  # type: ignore[attr-defined]  # no numbers: a TypeError
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return (across, down) if all(1 <= value <= _MOST_DPI for value in (across, down)) else None
-
-
-def _with_metadata(image: Image, picture: PillowImage.Image) -> Image:
-    """Return the image with its colour profile and EXIF data, if these are valid and of reasonable size."""
-    icc: object = picture.info.get("icc_profile")
-    name = _SAME_AS.get(picture.format or "", picture.format)
-    kind = next((entry.media_type for entry in FORMATS if entry.name == name and entry.options), None)
-    # A CMYK profile does not describe the RGB values converted from it.
-    space = b"GRAY" if image.channels == 1 else b"RGB "
-    fits = isinstance(icc, bytes) and icc[16:20] == space and len(icc) <= _MAX_ICC_BYTES
-    return replace(
-        image,
-        media_type=kind,
-        icc=icc if fits and isinstance(icc, bytes) else None,
-        exif=_exif(picture.getexif()),
-        dpi=_dpi(picture.info.get("dpi")),
-    )
-
-
-def _exif(found: PillowImage.Exif) -> bytes | None:
-    """Return the EXIF data that describe the picture, without tags that describe the layout of the file."""
-    kept = PillowImage.Exif()
-    try:
-        for tag in _EXIF_TAGS & found.keys():
-            kept[tag] = found[tag]
-        for tag in _EXIF_GROUPS:
-            if group := found.get_ifd(tag):
-                kept[tag] = group
-        told = kept.tobytes() if kept else b""
-    except Exception:  # noqa: BLE001  hostile files raise anything, and EXIF data is optional
-        return None
-    return told if 0 < len(told) <= _MAX_EXIF_BYTES else None
 
 
 def _image(
