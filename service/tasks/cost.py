@@ -56,10 +56,12 @@ def cost_of_pictures(
     pixels = numbers = values = sizes = 0
     for file in files:  # once: for a small file, several sums would cost as much as its graph
         header = file.header
+        sizes += len(file.data)
         pixels += header.pixels or 0
+        if (header.pixels or 0) > limits.max_pixels:  # refused when it is read
+            continue
         numbers += _numbers(header, manifest, scale=scale, is_luma_only=is_luma_only)
         values += _pixels(file, limits) * header.bytes_per_pixel
-        sizes += len(file.data)
     if len(files) > 1 and pixels > limits.max_pixels:
         raise TooManyPixels(
             f"the {len(files)} files of the request have {pixels} pixels together, the limit is {limits.max_pixels} "
