@@ -43,6 +43,9 @@ class Slot:
         self._admission.leave(self)
         if self._listener is not None:
             self._listener.cancel()
+        # Break the cycles that would keep the body until the next garbage collection: the request's scope holds this
+        # place, and the listener's last error holds its frame.
+        self._request = self._listener = None
         if self._reason is not None and self._task is not None:
             is_ours = self._task.uncancel() <= self._cancellations  # else someone else wants the task to end, too
             if is_ours and isinstance(error, asyncio.CancelledError):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
 from service.errors import BrokenImage, RequestError
+from service.http.admission import Slot
 from service.images.inspect import ImageFile
 from service.models.batcher import Batcher
 from service.models.job import Inputs, Outputs
@@ -45,8 +46,8 @@ def slow_client(models_dir: Path, make_client: MakeClient, monkeypatch: pytest.M
 
 
 def held() -> int:
-    """How many pictures of requests there are."""
-    return sum(type(thing) in {ImageFile, Restoration} for thing in gc.get_objects())
+    """How many pictures and places of requests there are; a place holds the request, and so its body."""
+    return sum(type(thing) in {ImageFile, Restoration, Slot} for thing in gc.get_objects())
 
 
 @pytest.mark.parametrize(
