@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import weakref
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from service.models.model import Model
 from service.tasks.answer import Answer
@@ -32,19 +32,19 @@ class AnswerCache:
         self.bytes = 0
 
     async def get_or_make(
-        self, make: Callable[[], Awaitable[Answer]], data: bytes, model: Model, *parameters: Hashable
+        self, make: Callable[[], Awaitable[Answer]], files: Sequence[bytes], model: Model, *parameters: Hashable
     ) -> Answer:
         """Return the cached answer, or compute and cache it.
 
         Args:
             make: Computes the answer.
-            data: Content of the file.
+            files: Content of the file, and of one beside it.
             model: Model that answers.
             parameters: All other parameters that the answer depends on.
         """
         if not self._max_bytes:
             return await make()
-        key = await key_of(data, model, *parameters)
+        key = await key_of(files, model, *parameters)
         answer = self.get(key)
         if answer is None:
             answer = await make()
@@ -73,10 +73,15 @@ class AnswerCache:
             self.bytes -= len(oldest.content) + _ROW_BYTES
 
 
-async def key_of(data: bytes, model: Model, *parameters: Hashable) -> Key:
-    """Return the cache key of an answer: the bytes of the file, the loaded model and all parameters.
+async def key_of(files: Sequence[bytes], model: Model, *parameters: Hashable) -> Key:
+    """Return the cache key of an answer: the bytes of its files, the loaded model and all parameters.
 
     A version whose files are changed in place is another model object, so its old answers are not found again.
     """
-    digest = hashlib.sha256(data) if len(data) <= _SHORT else await asyncio.to_thread(hashlib.sha256, data)
-    return weakref.ref(model), digest.digest(), *parameters
+    is_short = sum(map(len, files)) <= _SHORT
+    digests = _digests(files) if is_short else await asyncio.to_thread(_digests, files)
+    return weakref.ref(model), *digests, *parameters
+
+
+def _digests(files: Sequence[bytes]) -> list[bytes]:
+    return [hashlib.sha256(data).digest() for data in files]

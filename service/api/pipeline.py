@@ -87,8 +87,8 @@ async def answer_files(
             await reserve(request, works[0].cost(files, batcher))
             return await works[0].run(batcher)
 
-        key = b"".join(len(file.data).to_bytes(8) + file.data for file in sent) if other else files[0].data
-        answer = await service.answers.get_or_make(make, key, model, task, query, accept)
+        contents = [file.data for file in sent]
+        answer = await service.answers.get_or_make(make, contents, model, task, query, accept)
         if alias is not None and alias.shadow is not None:
             service.shadows.offer(alias, Answered(task, files, [answer], make_works))
         _note_verdicts(request, task, [answer])

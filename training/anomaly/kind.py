@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from training.anomaly.whitening import whitening
+
 Means = Float[Tensor, "image feature"]
 
 SHRINKAGE = 0.1  # of the mean variance; 0.01 to 1 give the same on ten sets
@@ -40,9 +42,7 @@ def fit_kind(means: Means) -> Kind:
     rows = means.double()
     covariance = rows.T.cov(correction=0)
     covariance += (SHRINKAGE * covariance.diagonal().mean() + 1e-12) * torch.eye(len(covariance))
-    below = torch.linalg.cholesky(covariance)
-    whiten = torch.linalg.solve_triangular(below, torch.eye(len(below), dtype=below.dtype), upper=False)
-    return Kind(rows.mean(0).float(), whiten.float())
+    return Kind(rows.mean(0).float(), whitening(covariance).float())
 
 
 def held_out_distances(means: Means, fold_of: Int64[Tensor, " image"]) -> Float[Tensor, " image"]:

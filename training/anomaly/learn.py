@@ -31,6 +31,7 @@ from training.anomaly.features import Gradients
 from training.anomaly.ignore import most_typical
 from training.anomaly.kind import fit_kind, held_out_distances
 from training.anomaly.look import Looking
+from training.anomaly.whitening import whitening
 from training.config import Section
 from training.images.pixels import to_bytes, to_pixels
 from training.randomness import generator_for
@@ -256,7 +257,7 @@ def fit_positions(f: FeatureMaps) -> Positions:
     drawn = (1 - share) * (mean.mean(dim=(1, 2), keepdim=True) - mean)
     moved = drawn.permute(1, 2, 0).reshape(rows * columns, kept, 1)
     spread = mixed.permute(1, 2, 0).reshape(rows * columns, kept, kept) + moved @ moved.mT
-    return Positions(unit, mean + drawn, _whitening(spread + POSITION_SHRINKAGE * torch.eye(kept)))
+    return Positions(unit, mean + drawn, whitening(spread + POSITION_SHRINKAGE * torch.eye(kept)))
 
 
 def fit_texture(fine: FeatureMaps, generator: Generator) -> Texture:
@@ -264,7 +265,7 @@ def fit_texture(fine: FeatureMaps, generator: Generator) -> Texture:
     rows = sampled(fine, PATCHES, generator).double()
     mean, covariance = rows.mean(0), rows.T.cov(correction=0)
     covariance += (TEXTURE_SHRINKAGE * covariance.diagonal().mean() + 1e-12) * torch.eye(len(mean))
-    return Texture(mean.float(), _whitening(covariance).float())
+    return Texture(mean.float(), whitening(covariance).float())
 
 
 def fit_usual(maps: Maps, around: int) -> Usual:
@@ -281,13 +282,6 @@ def fit_usual(maps: Maps, around: int) -> Usual:
 def _pooled_around(values: Float[Tensor, "rows columns"], around: int) -> Float[Tensor, "rows columns"]:
     padded = F.pad(values[None, None], (around,) * 4, mode="replicate")
     return F.avg_pool2d(padded, 2 * around + 1, stride=1)[0, 0]
-
-
-def _whitening(covariance: Float[Tensor, "*_ direction direction"]) -> Float[Tensor, "*_ direction direction"]:
-    """Return the whitening matrix of a covariance."""
-    below = torch.linalg.cholesky(covariance)
-    whiten: Tensor = torch.linalg.solve_triangular(below, torch.eye(below.shape[-1], dtype=below.dtype), upper=False)
-    return whiten
 
 
 def sampled(maps: FeatureMaps, count: int, generator: Generator) -> Float[Tensor, "position feature"]:
