@@ -61,7 +61,7 @@ async def answer_files(
     Raises:
         RequestError: The request fails as a whole. Of several files, each has its own problem in the answer.
     """
-    service, accept = service_of(request), header(request, b"accept")
+    service, accept = service_of(request), header(request.scope, b"accept")
     model = await service.registry.find(task, query.model, query.version)
     alias = _alias_of(service, task, query)
     sent = await read_image_files(request, query.form, query.image, beside=beside)

@@ -10,13 +10,13 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar, get_args
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import KeyNotEnough, MissingApiKey, RequestError, TooManyGuesses, WrongApiKey, shown
 from service.http.budget import CLIENT
 from service.http.instrument import note
 from service.http.problems import problem_response
+from service.http.sent import header
 
 log = logging.getLogger("service.requests")
 
@@ -93,10 +93,11 @@ class KeyGate:
         return await self._app(scope, receive, send)
 
     def _problem(self, scope: Scope) -> RequestError | None:
-        headers, address = Headers(scope=scope), (scope.get("client") or ("unknown",))[0]
+        address = (scope.get("client") or ("unknown",))[0]
         # The body stays unread, so the connection cannot be used again.
-        extra = {"Connection": "close"} if "content-length" in headers or "transfer-encoding" in headers else {}
-        key = _sent_key(headers)
+        has_body = any(header(scope, name) is not None for name in (b"content-length", b"transfer-encoding"))
+        extra = {"Connection": "close"} if has_body else {}
+        key = _sent_key(scope)
         if key is None:
             return MissingApiKey(
                 "this service requires an API key; send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
@@ -154,12 +155,12 @@ def _remember(memory: OrderedDict[K, V], key: K, value: V) -> None:
         memory.popitem(last=False)
 
 
-def _sent_key(headers: Headers) -> bytes | None:
-    scheme, _, key = headers.get("authorization", "").partition(" ")
+def _sent_key(scope: Scope) -> bytes | None:
+    scheme, _, key = (header(scope, b"authorization") or "").partition(" ")
     if scheme.lower() == "bearer" and key.strip():
         return key.strip().encode("latin-1")  # as Starlette decodes header bytes
     # A proxy in front may have taken Authorization for a password of its own.
-    other = headers.get("x-api-key", "").strip()
+    other = (header(scope, b"x-api-key") or "").strip()
     return other.encode("latin-1") if other else None
 
 

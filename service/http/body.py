@@ -40,7 +40,7 @@ _MAX_JSON_PARTS = 200_000  # two quotation marks a string; 256 latents are 257 l
 
 def media_type(request: Request) -> str:
     """Return the Content-Type without its parameters, lower case; empty if there is none."""
-    return (header(request, b"content-type") or "").partition(";")[0].strip().lower()
+    return (header(request.scope, b"content-type") or "").partition(";")[0].strip().lower()
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ async def read_plain_body(request: Request, cap: Cap) -> bytes:
         UnsupportedEncoding: The body has a Content-Encoding.
         RequestError: See `read_raw_body`.
     """
-    encoding = (header(request, b"content-encoding") or "identity").strip().lower()
+    encoding = (header(request.scope, b"content-encoding") or "identity").strip().lower()
     if encoding != "identity":
         raise UnsupportedEncoding(f"Content-Encoding is {shown(encoding)}; send the body without one")
     return await read_raw_body(request, cap)
@@ -110,7 +110,7 @@ async def read_raw_body(request: Request, cap: Cap) -> bytes:
         QueueFull: The memory budget is used by other requests.
         ClientDisconnect: The client left.
     """
-    declared = header(request, b"content-length") or ""
+    declared = header(request.scope, b"content-length") or ""
     hold, held = hold_of(request), 0
     if declared.isascii() and declared.isdigit():
         check_size(held := int(declared[:20]), cap)
@@ -224,7 +224,9 @@ async def read_files(request: Request, settings: Settings, *, max_files: int, be
     body = await read_body(request, file_cap(settings))
     if kind != FORM_TYPE:
         return [Part("file", body)]
-    parts = split_multipart(body, request.headers["content-type"], max_parts=max_files + (beside is not None))
+    parts = split_multipart(
+        body, header(request.scope, b"content-type") or "", max_parts=max_files + (beside is not None)
+    )
     known = {"file", beside or "file"}
     if (unknown := next((part.name for part in parts if part.name not in known), None)) is not None:  # it may be ""
         also = f", {shown(beside)} may be one more field" if beside else ""

@@ -5,6 +5,8 @@ import hashlib
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.http.sent import header
+
 
 def tag_of(content: bytes | memoryview) -> str:
     """Return the ETag of some content."""
@@ -23,7 +25,7 @@ def conditional(request: Request, response: Response, *, tag: str | None = None)
     """
     tag = tag or tag_of(response.body)
     response.headers["ETag"] = tag
-    if not _has(request.headers.get("if-none-match", ""), tag):
+    if not _has(header(request.scope, b"if-none-match") or "", tag):
         return response
     kept = {name: value for name, value in response.headers.items() if name not in {"content-length", "content-type"}}
     return Response(status_code=304, headers=kept)

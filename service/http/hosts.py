@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import WrongHost, shown
 from service.http.problems import problem_response
+from service.http.sent import header
 
 _LOCAL_NAMES = {"localhost", "ip6-localhost"}
 
@@ -28,22 +29,18 @@ class HostGate:
         self._app = app
         self._names = {name.lower() for name in allowed if not name.startswith("*.")}
         self._endings = tuple(name[1:].lower() for name in allowed if name.startswith("*."))
-        self._passed: set[bytes] = set()  # a few, looked up in no time
+        self._passed: set[str] = set()  # a few, looked up in no time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 421, or pass the request on."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        host = b""
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value
-                break
+        host = header(scope, b"host") or ""
         if host not in self._passed:
-            if not self._is_allowed(host.decode("latin-1")):
+            if not self._is_allowed(host):
                 error = WrongHost(
-                    f"the request is for {shown(host.decode('latin-1'))}, which is not a name of this service; add it "
-                    "to the setting allowed_hosts",
+                    f"the request is for {shown(host)}, which is not a name of this service; add it to the setting "
+                    "allowed_hosts",
                     headers={"Connection": "close"},
                 )
                 return await problem_response(error)(scope, receive, send)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import RequestError
 from service.http.budget import Budget, begin
 from service.http.problems import PROBLEM
+from service.http.sent import header
 from service.telemetry.counters import OTHER, Meters
 
 log = logging.getLogger("service.requests")
@@ -26,7 +27,7 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _REQUEST_ID = "hourglass.request_id"
 STATUS = "hourglass.status"  # a list, which copies of a scope share: empty until an answer has begun
 # Safe in a log and in a header; any other id is replaced.
-_SOUND_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_SOUND_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class Observing:
@@ -57,13 +58,10 @@ class Observing:
         started, hold = perf_counter(), begin(scope, self._budget)
         statuses: list[int] = []
         scope[STATUS] = statuses
-        for name, value in scope["headers"]:
-            if name == b"x-request-id":
-                _take_id(scope, value)
-                break
-        else:
-            if self._is_logging:
-                request_id(scope)
+        if (sent := header(scope, b"x-request-id")) is not None:
+            _take_id(scope, sent)
+        elif self._is_logging:
+            request_id(scope)
         if self._is_logging:
             scope[_NOTES] = {}
 
@@ -152,5 +150,5 @@ def request_id(scope: Scope) -> str:
     return found
 
 
-def _take_id(scope: Scope, sent: bytes) -> None:
-    scope[_REQUEST_ID] = sent.decode("ascii") if _SOUND_ID.fullmatch(sent) else secrets.token_hex(8)
+def _take_id(scope: Scope, sent: str) -> None:
+    scope[_REQUEST_ID] = sent if _SOUND_ID.fullmatch(sent) else secrets.token_hex(8)

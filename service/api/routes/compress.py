@@ -38,7 +38,7 @@ async def compress(request: Request, query: Annotated[CompressQuery, Query()]) -
     service = service_of(request)
     model = await service.registry.find("compress", query.model, query.version)
     files = await read_image_files(request, image=query.image)
-    accept = header(request, b"accept")
+    accept = header(request.scope, b"accept")
     work = compressor(files, model.manifest, service.limits, accept, rate=query.rate)
     batcher = model.batcher_by_task["compress"]
     await reserve(request, cost_of_pictures(files, model.manifest, batcher, service.limits))

@@ -46,7 +46,7 @@ async def decode(request: Request, query: Annotated[ModelQuery, Query()]) -> Res
         raise UnsupportedMediaType(f"Content-Type is {shown(kind)}; send {JSON_TYPE} or {NPY_TYPE}")
     body = await read_latents(request, service.settings)
     slot_of(request).start(request, count_latents(body, at_most=service.limits.max_images))
-    work = Decode(body, model.manifest, service.limits, header(request, b"accept"))
+    work = Decode(body, model.manifest, service.limits, header(request.scope, b"accept"))
     batcher = model.batcher_by_task["decode"]
     await reserve(request, cost_of_drawing(slot_of(request).images, model.manifest, batcher))
     return single_response(await work.run(batcher), model.label)

@@ -48,7 +48,7 @@ async def decompress(request: Request, query: Annotated[DecompressQuery, Query()
     file = read_container(body, max_images=service.limits.max_images)
     slot_of(request).start(request, file.count)
     model = await service.registry.find("decompress", file.model, file.version)
-    accept = header(request, b"accept")
+    accept = header(request.scope, b"accept")
     work = decompressor(file, model.manifest, service.limits, accept, quality=query.quality)
     batcher = model.batcher_by_task["decompress"]
     await reserve(request, cost_of_file(file, model.manifest, batcher, service.limits))

@@ -112,7 +112,7 @@ async def get_feedback(request: Request, name: ModelName) -> Response:
     """
     service = service_of(request)
     max_bytes = service.settings.max_feedback_bytes
-    kind = negotiate(header(request, b"accept"), (JSON_TYPE, ZIP_TYPE))
+    kind = negotiate(header(request.scope, b"accept"), (JSON_TYPE, ZIP_TYPE))
     if kind == JSON_TYPE and max_bytes == 0:  # nobody need open the database to learn that nothing is kept
         return json_response({"model": name, "is_kept": False, "bytes": 0, "max_bytes": 0, "pictures": []})
     pictures, total = await service.store.run(lambda store: store.feedback.pictures(name))
@@ -167,7 +167,7 @@ async def _read(request: Request, service: Service) -> Files:
     if media_type(request) != FORM_TYPE:
         (image,) = await read_files(request, service.settings, max_files=1)
         return Files(image.content, None)
-    parts = split_multipart(await read_body(request, cap), request.headers["content-type"], max_parts=2)
+    parts = split_multipart(await read_body(request, cap), header(request.scope, b"content-type") or "", max_parts=2)
     content_by_name = {part.name: part.content for part in parts}
     if (unknown := next((name for name in content_by_name if name not in {"file", "mask"}), None)) is not None:
         raise InvalidParameter(

@@ -53,7 +53,7 @@ async def generate(request: Request, query: Annotated[GenerateQuery, Query()]) -
     body = _read(await read_plain_body(request, ORDER_CAP))
     slot_of(request).start(request, min(body.count, service.limits.max_images))
     seed = secrets.randbelow(_NEW_SEEDS) if body.seed is None else body.seed
-    work = Draw(body, seed, model.manifest, service.limits, header(request, b"accept"), query.view)
+    work = Draw(body, seed, model.manifest, service.limits, header(request.scope, b"accept"), query.view)
     batcher = model.batcher_by_task["generate"]
     await reserve(request, cost_of_drawing(slot_of(request).images, model.manifest, batcher))
     response = single_response(await work.run(batcher), model.label)

@@ -55,7 +55,7 @@ async def interpolate(request: Request, query: Annotated[InterpolateQuery, Query
     bodies = await (_read_images(request, service) if is_form else _read_latents(request, service))
     slot_of(request).start(request, min(query.steps, service.limits.max_images))
     ends, resize = await _encode(request, bodies, model, service) if is_form else (bodies[0], None)
-    accept = header(request, b"accept")
+    accept = header(request.scope, b"accept")
     work = Interpolate(ends, query.steps, query.path, model.manifest, service.limits, accept, query.view)
     batcher = model.batcher_by_task["decode"]
     await reserve(request, cost_of_drawing(slot_of(request).images, model.manifest, batcher))

@@ -20,6 +20,6 @@ _OFFERS = ("text/plain", "application/openmetrics-text")
 )
 async def metrics(request: Request) -> Response:
     """Return counts, times and sizes since the start of the service; see docs/monitoring.md."""
-    is_openmetrics = negotiate(header(request, b"accept"), _OFFERS) == _OFFERS[1]
+    is_openmetrics = negotiate(header(request.scope, b"accept"), _OFFERS) == _OFFERS[1]
     content = await service_of(request).metrics.page(is_openmetrics=is_openmetrics)
     return Response(content, headers={"Content-Type": OPENMETRICS_TYPE if is_openmetrics else PLAIN_TYPE})

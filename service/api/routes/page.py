@@ -8,6 +8,7 @@ from service.api.static_files import TYPE_BY_ENDING, static_files
 from service.errors import RouteNotFound, shown
 from service.http.content_coding import choose, encode
 from service.http.etag import conditional
+from service.http.sent import header
 
 router = APIRouter(include_in_schema=False)
 
@@ -37,7 +38,7 @@ async def page_file(request: Request, file: str) -> Response:
 
 def _answer(request: Request, file: str) -> Response:
     media_type = TYPE_BY_ENDING[file.rpartition(".")[2]]
-    content, coding = _coded(file, choose(request.headers.get("accept-encoding", "")))
+    content, coding = _coded(file, choose(header(request.scope, b"accept-encoding") or ""))
     headers = {**_HEADERS, "Vary": "Accept-Encoding"} | ({"Content-Encoding": coding} if coding else {})
     return conditional(request, Response(content, media_type=media_type, headers=headers))
 

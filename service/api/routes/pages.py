@@ -16,6 +16,7 @@ from service.api.static_files import static_files
 from service.errors import PROBLEMS, RouteNotFound, shown
 from service.http.encoding import write_json
 from service.http.etag import conditional
+from service.http.sent import header
 from service.media_types import JSON_TYPE
 
 router = APIRouter(include_in_schema=False)
@@ -78,7 +79,7 @@ async def explain_problem(request: Request, code: str) -> Response:
     if error is None:
         near = difflib.get_close_matches(code[:64], PROBLEMS, n=3, cutoff=0.0)  # all of them would fill a screen
         raise RouteNotFound(f"no problem {shown(code)}; similar ones: {', '.join(near)}. See /help/errors.html")
-    if help_files() and "text/html" in request.headers.get("accept", ""):
+    if help_files() and "text/html" in (header(request.scope, b"accept") or ""):
         return Response(status_code=307, headers={"Location": f"../help/errors.html#{code}", "Vary": "Accept"})
     page = PlainTextResponse(
         f"{error.title} ({error.status} {code})\n\n{cleandoc(error.__doc__ or '')}\n\nFor example: {error.example}\n",

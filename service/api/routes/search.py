@@ -105,7 +105,7 @@ async def _answer(
     request: Request, name: str, query: SearchQuery | ClassifyQuery, judge: Judge, *, is_labelled: bool
 ) -> Response:
     service = service_of(request)
-    negotiate(header(request, b"accept"), [JSON_TYPE])
+    negotiate(header(request.scope, b"accept"), [JSON_TYPE])
     found = await service.store.run(lambda store: store.collection(name))
     refuse_other_model(service.registry, found, query)
     files, names = await read_vectors(request, service, found.encoder, found)

@@ -20,6 +20,7 @@ from service.errors import InvalidParameter, MalformedBody, ModelNotFound, Unloa
 from service.http.admission import slot_of
 from service.http.body import ORDER_CAP, check_size, file_cap, json_cap, parse_json, read_raw_body
 from service.http.content_coding import choose, decode
+from service.http.sent import header
 from service.media_types import JSON_TYPE
 from service.models.model import Model
 from service.tasks.cost import cost_of_rows
@@ -164,11 +165,11 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     """Run the graph on the inputs and return its outputs."""
     service = service_of(request)
     model, task = await _find(service, name, version)
-    length = json_length(request.headers.get(LENGTH_HEADER))
+    length = json_length(header(request.scope, LENGTH_HEADER.lower().encode()))
     settings = service.settings
     cap = json_cap(settings) if length is None else file_cap(settings)
     body = await read_raw_body(request, cap)
-    if coding := request.headers.get("content-encoding", ""):
+    if coding := header(request.scope, b"content-encoding"):
         body = await asyncio.to_thread(decode, body, coding, cap)
     if not body:
         raise MalformedBody("the body is empty")
@@ -181,7 +182,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
         manifest=model.manifest,
         task=task,
         limits=service.limits,
-        coding=choose(request.headers.get("accept-encoding", "")),
+        coding=choose(header(request.scope, b"accept-encoding") or ""),
     )
     job = read() if len(body) <= _SMALL_BYTES else await asyncio.to_thread(read)
     slot_of(request).start(request, len(job.inputs[0]))
