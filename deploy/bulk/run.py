@@ -1,7 +1,7 @@
 """A folder of images through a model on many processes or machines: the service's own work, with Dask instead of HTTP.
 
     pip install hourglass-service 'dask[distributed]'
-    python deploy/bulk/run.py anomaly parts/ --model models/hazelnut/4 --output verdicts/ --processes 2
+    python deploy/bulk/run.py anomaly parts/ --model models/hazelnut/5 --output verdicts/ --processes 2
     python deploy/bulk/run.py encode digits/ --model models/digits/5 --output latents/ --processes 2
     python deploy/bulk/run.py denoise scans/ --model models/photo/2 --output clean/ --scheduler tcp://10.0.0.5:8786
 
