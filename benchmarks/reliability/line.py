@@ -56,26 +56,38 @@ def told_s(url: str, count: int, every_s: float) -> list[float]:
             assert watch.stdout is not None
             os.set_blocking(watch.stdout.fileno(), False)
             closed: dict[str, float] = {}
-            told: dict[str, float] = {}
+            told = Told(watch.stdout)
             try:
                 for i, content in enumerate(tqdm([files[0], *files], desc="parts", leave=False)):
                     name = f"{i:05}.png"
                     (Path(folder) / name).write_bytes(content)
                     closed[name] = time.perf_counter()
                     wait_s = _LOST_S if i == 0 else every_s  # the first shows that it watches, and is not counted
-                    _listen(watch.stdout, told, until=closed[name] + wait_s, enough=1 if i == 0 else None)
-                _listen(watch.stdout, told, until=time.perf_counter() + _LOST_S, enough=len(closed))
+                    told.listen(until=closed[name] + wait_s, enough=1 if i == 0 else None)
+                told.listen(until=time.perf_counter() + _LOST_S, enough=len(closed))
             finally:
                 watch.terminate()
-    return [told[name] - closed[name] for name in list(closed)[1:] if name in told]
+    return [told.time_by_name[name] - closed[name] for name in list(closed)[1:] if name in told.time_by_name]
 
 
-def _listen(lines: IO[bytes], told: dict[str, float], *, until: float, enough: int | None) -> None:
-    """Record the time of each line, until a deadline or until there are enough."""
-    while (now := time.perf_counter()) < until and (enough is None or len(told) < enough):
-        for line in (lines.read() or b"").splitlines():
-            told[line.split(b"\t")[1].decode()] = now
-        time.sleep(0.001)
+class Told:
+    """When the line of each part was printed.
+
+    Args:
+        lines: Standard output of `hourglass watch`, which does not block.
+    """
+
+    def __init__(self, lines: IO[bytes]) -> None:
+        self.time_by_name: dict[str, float] = {}
+        self._lines, self._rest = lines, b""
+
+    def listen(self, *, until: float, enough: int | None) -> None:
+        """Record the time of each line, until a deadline or until there are enough."""
+        while (now := time.perf_counter()) < until and (enough is None or len(self.time_by_name) < enough):
+            *lines, self._rest = (self._rest + (self._lines.read() or b"")).split(b"\n")  # a line may come in pieces
+            for line in lines:
+                self.time_by_name[line.split(b"\t")[1].decode()] = now
+            time.sleep(0.001)
 
 
 def asked_s(port: int, count: int) -> list[float]:

@@ -1,5 +1,8 @@
 """The requests and tables of `python -m benchmarks.reliability`."""
 
+import io
+import math
+
 import pytest
 
 from benchmarks.http.before import row_of
@@ -8,6 +11,7 @@ from benchmarks.reliability.bodies import Body
 from benchmarks.reliability.bombs import Cost
 from benchmarks.reliability.fairness import Answers
 from benchmarks.reliability.kinds import BOMBS, Bomb, false_npy, sliver_file
+from benchmarks.reliability.line import Told
 from service.contract.container import read_container
 from service.errors import InvalidArray
 from service.images.npy import read_npy_image
@@ -54,3 +58,22 @@ def test_ratios_of_two_checkouts_are_those_of_each_round() -> None:
     assert row_of("/encode", before, after) == [
         *("`/encode`", "80", "50", "0.90", "0.50-1.00", "10", "15", "1.10", "1.00-1.50"),
     ]
+
+
+def test_a_line_of_watch_that_comes_in_pieces_is_one_verdict() -> None:
+    told = Told(Pieces([b"OK\t0.p", b"ng\t0.5\tid", None, b"\nNG\t1.png\t0.9\tid\n"]))
+
+    told.listen(until=math.inf, enough=2)
+
+    assert list(told.time_by_name) == ["0.png", "1.png"]
+
+
+class Pieces(io.BytesIO):
+    """A pipe that does not block: what is there, or None."""
+
+    def __init__(self, pieces: list[bytes | None]) -> None:
+        super().__init__()
+        self._pieces = iter(pieces)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return next(self._pieces)  # type: ignore[return-value]  as raw files do, None stands for "nothing yet"
