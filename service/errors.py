@@ -627,14 +627,14 @@ class Draining(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """There was no answer within `request_timeout_s`, or the longer time of long work.
+    """There was no answer, and no tile or file was done, within `request_timeout_s`; long work has more time.
 
-    Queued work of the request was dropped.
+    Queued work of the request was dropped. Work that makes progress ends after `max_request_s`.
     """
 
     status, code, title = 504, "deadline-exceeded", "Deadline exceeded"
     example = (
-        "no answer 30 s after the request (setting request_timeout_s, and more for long work); its queued work was "
+        "no answer 30 s after the request (settings request_timeout_s and max_request_s); its queued work was "
         "dropped; a job has more time (header Prefer: respond-async)"
     )
 

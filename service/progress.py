@@ -6,6 +6,8 @@ A thread that is started for a request (`asyncio.to_thread`) gets a copy of the 
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from service.deadline import current_deadline
+
 
 @dataclass
 class Progress:
@@ -30,6 +32,7 @@ def expect(steps: int) -> None:
 
 
 def advance() -> None:
-    """Count a step as done."""
+    """Count a step as done, and renew the deadline of the request."""
     if (progress := _PROGRESS.get()) is not None:
         progress.done += 1
+    current_deadline().renew()

@@ -198,7 +198,13 @@ class Settings(BaseModel):
     request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         default=30.0,
         description="Seconds from the end of the request body to the answer. Over it: 504, and queued work of the "
-        "request is dropped.",
+        "request is dropped. Long work gets more: three times its expected CPU time, and its deadline restarts "
+        "whenever a tile or a file is done.",
+    )
+    max_request_s: Annotated[float, Field(gt=0, le=86400)] = Field(
+        default=900.0,
+        description="Most seconds from the end of the request body to the answer for long work that makes progress. "
+        "Over it: 504. On a core that others use, such work takes several times its CPU time.",
     )
     workers: Annotated[int, Field(ge=0, le=256)] = Field(
         default=1,

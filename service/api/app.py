@@ -107,7 +107,9 @@ def _make_service(settings: Settings, first: Child | None, shared: SharedCounter
         idle_s=settings.idle_model_s,
         first=first,
     )
-    admission = Admission(max_images=settings.max_queue_images, timeout_s=settings.request_timeout_s)
+    admission = Admission(
+        max_images=settings.max_queue_images, timeout_s=settings.request_timeout_s, most_s=settings.max_request_s
+    )
     answers = AnswerCache(settings.max_cache_bytes, meters)
     budget = Budget(max_bytes=settings.max_memory_bytes, max_seconds=settings.request_timeout_s)
     limits = InputLimits(settings.max_pixels, settings.max_images, settings.max_frames)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.contract.manifest import Task
-from service.deadline import set_deadline, set_due
+from service.deadline import Deadline, set_deadline, set_due
 from service.errors import DeadlineExceeded, QueueFull, RequestError
 from service.http.admission import Admission
 from service.http.budget import Budget, Hold
@@ -90,7 +90,7 @@ class Shadows:
 
     async def _run(self, alias: Alias, answered: Answered) -> None:
         hold = Hold(self._budget, "shadow")
-        set_deadline(_TIME_S)
+        set_deadline(Deadline(_TIME_S))
         set_due(asyncio.get_running_loop().time() + _TIME_S)  # after everybody who waits for an answer
         try:
             async with asyncio.timeout(_TIME_S):

@@ -1,12 +1,14 @@
 """Admission control: a queue bounded in images, a deadline for every request, and draining."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
-from service.deadline import set_deadline
+from service.deadline import Deadline, set_deadline
 from service.errors import DeadlineExceeded, Draining, QueueFull
 
 TIMEOUT = "hourglass.timeout_s"  # where a request's scope holds its time, if it is not that of the settings
@@ -21,8 +23,7 @@ class Slot:
 
     def __init__(self, admission: "Admission") -> None:
         self.images = 1
-        self.timeout_s = admission.timeout_s
-        self.started_at: float | None = None
+        self.deadline: Deadline | None = None  # once its body is there, which has a time of its own
         self._admission = admission
         self._task = asyncio.current_task()
         self._cancellations = self._task.cancelling() if self._task else 0
@@ -63,17 +64,23 @@ class Slot:
         """
         self._admission.take(self, images)
         self._request = request
-        self.timeout_s = request.scope.get(TIMEOUT, self._admission.timeout_s)
-        set_deadline(self.timeout_s)
-        self.started_at = asyncio.get_running_loop().time()
+        admission, timeout_s = self._admission, request.scope.get(TIMEOUT)
+        self.deadline = (
+            Deadline(admission.timeout_s, most_s=admission.most_s, clock=admission.clock)
+            if timeout_s is None
+            else Deadline(timeout_s, clock=admission.clock)
+        )
+        set_deadline(self.deadline)
 
     def allow(self, seconds: float) -> None:
-        """Extend the deadline of a request to allow this much more work."""
-        self.timeout_s += seconds
-        set_deadline(self.timeout_s)
+        """Give a started request this much more time, as its work is expected to take long."""
+        if self.deadline is not None:
+            self.deadline.allow(seconds)
 
     def end(self, reason: Exception) -> None:
-        """Fail the request with `reason` and drop its jobs that have not started."""
+        """Fail the request with `reason`, drop its jobs that have not started, and end its threads."""
+        if self.deadline is not None:
+            self.deadline.pass_now()
         if self._reason is None and self._task is not None:
             self._reason = reason
             self._task.cancel()
@@ -100,11 +107,20 @@ class Admission:
 
     Args:
         max_images: Most images admitted and not yet answered.
-        timeout_s: From the end of a request's body to its answer.
+        timeout_s: From the end of a request's body, and from each step of its work, to its answer.
+        most_s: From the end of a request's body to its answer, however many steps its work has.
+        clock: Returns the time in seconds.
     """
 
-    def __init__(self, *, max_images: int, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
+    def __init__(
+        self,
+        *,
+        max_images: int,
+        timeout_s: float,
+        most_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.timeout_s, self.most_s, self.clock = timeout_s, most_s, clock
         self.images = 0
         self.max_images = max_images
         self.is_draining = False
@@ -122,7 +138,7 @@ class Admission:
         Raises:
             Draining: The service is stopping.
             QueueFull: The queue is full.
-            DeadlineExceeded: The block took longer than `timeout_s` after `Slot.start`.
+            DeadlineExceeded: The deadline that `Slot.start` has set has passed.
             ClientDisconnect: The client left before that.
         """
         self.refuse_if_draining()
@@ -177,21 +193,24 @@ class Admission:
 
     def _look(self) -> None:
         self._next_look = None
-        now = asyncio.get_running_loop().time()
+        self.end_late()
+        for slot in self._slots:
+            if slot.deadline is not None:
+                slot.listen()
+        if self._slots:
+            self._look_later()
+
+    def end_late(self) -> None:
+        """End all requests whose deadline has passed. Called several times a second."""
         for slot in tuple(self._slots):
-            if slot.started_at is None:  # its body is still on the way, and has a time of its own
-                continue
-            if now >= slot.started_at + slot.timeout_s:
+            if slot.deadline is not None and slot.deadline.is_over:
                 slot.end(
                     DeadlineExceeded(
-                        f"no answer {slot.timeout_s:.3g} s after the request (setting request_timeout_s, and more "
-                        "for long work); its queued work was dropped; a job has more time (header "
+                        f"no answer {slot.deadline.passed_s:.3g} s after the request (settings request_timeout_s and "
+                        "max_request_s); its queued work was dropped; a job has more time (header "
                         "Prefer: respond-async)"
                     )
                 )
-            slot.listen()
-        if self._slots:
-            self._look_later()
 
     def _full(self, images: int) -> QueueFull:
         return QueueFull(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.contract.manifest import Manifest
-from service.deadline import check_deadline, deadline
+from service.deadline import Deadline, current_deadline
 from service.errors import TooManyPixels
 from service.http.encoding import write_json
 from service.images.codec import DEFAULT_QUALITY, decode_image, encode_image
@@ -50,7 +50,7 @@ class ImageInput(OneJob):
     image: Image = field(init=False)
     placement: Placement = field(init=False)
     media_type: str = field(init=False)
-    end: float = field(default_factory=deadline, init=False)  # deadline, on the monotonic clock
+    deadline: Deadline = field(default_factory=current_deadline, init=False)  # it is read in a thread for several
 
     is_tiled: ClassVar[bool] = False
 
@@ -78,7 +78,7 @@ class ImageInput(OneJob):
                 f"{plan.description}; the limit is {limits.max_pixels} (setting max_pixels)"
             )
         if self.image.values.size > _SMALL_IMAGE:  # decoding took time, and the conversion takes more
-            check_deadline(self.end)
+            self.deadline.check()
         return plan.place(self.image.pixels(spec.channels))
 
     def head(self) -> dict[str, object]:

@@ -96,7 +96,7 @@ def test_queued_work_past_its_deadline_never_runs() -> None:
         queued = asyncio.create_task(rig.ask())
 
         for task in (running, queued):
-            with pytest.raises(DeadlineExceeded, match=r"0\.05 s .*setting request_timeout_s"):
+            with pytest.raises(DeadlineExceeded, match=r"no answer .* s after .*settings request_timeout_s"):
                 await task
         assert (rig.admission.images, rig.admission.is_idle) == (0, True)
         rig.go_on.set()

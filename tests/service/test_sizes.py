@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.deadline import set_deadline
+from service.deadline import Deadline, set_deadline
 from service.images import resize
 from service.images.resize import resample
 from tests.service.conftest import MakeClient
@@ -145,7 +145,7 @@ def test_a_picture_whose_time_is_over_is_not_converted_after_it_was_decoded(
         return x
 
     monkeypatch.setattr(resize.Placement, "place", place)
-    monkeypatch.setattr("service.http.admission.set_deadline", lambda _: set_deadline(-1))
+    monkeypatch.setattr("service.http.admission.set_deadline", lambda _: set_deadline(Deadline(-1)))
 
     late = client.post("/denoise?model=toy", content=png(np.zeros((300, 300), np.uint8)))
 
