@@ -34,9 +34,11 @@ from hourglass_client import (
     verdict_frame,
 )
 from hourglass_client.__main__ import main
+from hourglass_client.answers import NPY_TYPE, Verdict
 from hourglass_client.bodies import Body, ImageLike, to_form
 from hourglass_client.retry import Retry
 from tests.service.files import pixels_of, png
+from tests.service.nanmodel import publish_ignoring
 from tests.service.slowmodel import Process, service_process
 from tests.service.toymodels import publish_codec, publish_toy
 
@@ -47,8 +49,9 @@ NEVER = Retry(times=0)
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     directory = tmp_path_factory.mktemp("models")
-    publish_toy(directory)
+    publish_toy(directory, default_for=["anomaly"])
     publish_codec(directory, name="writer")
+    publish_ignoring(directory, name="toy-ignoring")
     with service_process(directory, "--max-pixels", "10000") as process:
         yield process
 
@@ -90,6 +93,16 @@ def test_a_job_has_the_result_that_the_method_has(hourglass: Hourglass, image: P
         hourglass.job(job)
 
 
+@pytest.mark.parametrize("accept", [None, NPY_TYPE])
+def test_a_job_takes_a_mask_of_what_to_ignore(hourglass: Hourglass, accept: str | None) -> None:
+    image, half = np.zeros((2, 32, 32), np.uint8)
+    image[8, 8] = half[:, :16] = 255
+
+    found = hourglass.wait(hourglass.submit("anomaly", image, ignore=half, model="toy-ignoring", accept=accept))
+
+    assert not (found.is_anomalous if isinstance(found, Verdict) else found.array().any())  # type: ignore[union-attr]
+
+
 def test_a_job_that_fails_raises_the_problem_of_the_request(hourglass: Hourglass) -> None:
     job = hourglass.submit("denoise", b"no image")
 
@@ -97,6 +110,8 @@ def test_a_job_that_fails_raises_the_problem_of_the_request(hourglass: Hourglass
         hourglass.wait(job)
     with pytest.raises(ValueError, match="'decode' cannot run as a job"):
         hourglass.submit("decode", b"no image")
+    with pytest.raises(ValueError, match="'denoise' takes no mask"):
+        hourglass.submit("denoise", b"no image", ignore=b"no mask")
 
 
 def test_jobs_can_be_awaited_and_cancelled(url: str, image: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.service.files import png
+from tests.service.nanmodel import publish_ignoring
 from tests.service.slowmodel import Process, service_process
 from tests.service.toymodels import publish_toy
 
@@ -21,7 +22,8 @@ TSC = ("node", "node_modules/typescript/bin/tsc")
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     directory = tmp_path_factory.mktemp("models")
-    publish_toy(directory)
+    publish_toy(directory, default_for=["anomaly"])
+    publish_ignoring(directory, name="ignoring")
     with service_process(directory) as process:
         yield process
 
@@ -54,11 +56,15 @@ def run(*words: str, cwd: Path | None = None, **environ: str) -> str:
 
 
 def test_the_typescript_client_works_under_node(project: Path, served: Process) -> None:
-    image = project / "image.png"
-    image.write_bytes(png(np.full((4, 4), 100, np.uint8)))
+    spot, half = np.zeros((2, 32, 32), np.uint8)
+    spot[8, 8] = half[:, :16] = 255
+    levels = {"IMAGE": np.full((4, 4), 100, np.uint8), "SPOT": spot, "HALF": half}
+    environ = {"HOURGLASS_URL": served.url}
+    for name, values in levels.items():
+        environ[f"HOURGLASS_{name}"] = str(project / f"{name}.png")
+        (project / f"{name}.png").write_bytes(png(values))
 
-    tests = ["dist/test/client.test.js"]
-    said = run("node", "--test", *tests, cwd=project, HOURGLASS_URL=served.url, HOURGLASS_IMAGE=str(image))
+    said = run("node", "--test", "dist/test/client.test.js", cwd=project, **environ)
 
     assert "fail 0" in said
 

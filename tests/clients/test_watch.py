@@ -30,6 +30,7 @@ from hourglass_client.watch.history import History
 from hourglass_client.watch.part import Part, Stamp, stamp_of
 from hourglass_client.watch.sinks import CsvFile, Sink, Sorted
 from tests.service.files import pixels_of, png
+from tests.service.nanmodel import publish_ignoring
 from tests.service.slowmodel import Process, service_process, until
 from tests.service.toymodels import publish_toy
 
@@ -42,7 +43,8 @@ Document = dict[str, Any]  # Any: JSON
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models")
-    publish_toy(directory)
+    publish_toy(directory, default_for=["anomaly"])
+    publish_ignoring(directory, name="ignoring")
     return directory
 
 
@@ -167,6 +169,20 @@ def test_what_is_there_and_what_arrives_is_judged_and_told_everywhere(url: str, 
         ("deep/er/bad.png", "anomalous", "toy/1"),
         ("folder/moved.png", "normal", "toy/1"),
     ]
+
+
+def test_what_a_mask_covers_takes_no_part_in_verdicts_and_heat_maps(url: str, line: Path, tmp_path: Path) -> None:
+    half, left, right = (np.zeros((32, 32), np.uint8) for _ in range(3))
+    half[:, :16] = left[8, 8] = right[8, 24] = 255
+    put(line, "left.png", png(left))
+    put(line, "right.png", png(right))
+    table, maps, mask = tmp_path / "verdicts.csv", tmp_path / "maps", put(tmp_path, "mask.png", png(half))
+
+    with watching(url, line, "--model", "ignoring", "--ignore", mask, "--csv", table, "--heatmaps", maps):
+        until(lambda: len(rows(table)) == 2)
+
+    assert verdicts(table) == {"left.png": "normal", "right.png": "anomalous"}
+    assert [path.name for path in maps.iterdir()] == ["right.png.png"]
 
 
 def test_a_file_that_is_still_being_written_is_waited_for(url: str, line: Path, tmp_path: Path) -> None:
@@ -497,6 +513,8 @@ def test_two_watches_cannot_share_a_history(
         (("nowhere",), "is no folder and no file"),
         (("line", "--copy", "s3://parts/judged"), "only images of a bucket can be put into a bucket"),
         (("line", "--model", "none"), "no model 'none'"),
+        (("line", "--model", "toy", "--ignore", "mask.png"), "toy cannot ignore pixels"),
+        (("line", "--ignore", "nowhere.png"), "nowhere.png"),
         (("line", "--mqtt", "127.0.0.1"), "write mqtt://HOST:PORT/TOPIC"),
         (("line", "--mqtt", "mqtt://127.0.0.1/a/+/b"), "must not contain # or +"),
     ],

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -17,7 +16,8 @@ from service.limits import InputLimits
 from service.tasks.anomaly.ignore import read_ignored
 from tests.service.conftest import MakeClient
 from tests.service.files import from_npy, png, to_npy
-from tests.service.toymodels import SCORES, make_graph, publish_toy
+from tests.service.nanmodel import publish_ignoring
+from tests.service.toymodels import publish_toy
 
 SIDE = 32
 HALF = np.zeros((SIDE, SIDE), np.uint8)
@@ -31,27 +31,7 @@ Response = Any  # of httpx, which the test client does not name
 
 @pytest.fixture
 def client(make_client: MakeClient, models_dir: Path) -> Client:
-    """A model of 32x32 whose map is x^2, and 0 where x is NaN. Its score is the largest value of the map."""
-    image: list[int | str] = ["n", 1, SIDE, SIDE]
-    node = helper.make_node
-    graph = make_graph(
-        [
-            node("IsNaN", ["x"], ["missing"]),
-            node("Where", ["missing", "zero", "x"], ["kept"]),
-            node("Mul", ["kept", "kept"], ["square"]),
-            node("ReduceMean", ["square"], ["map"], axes=[1], keepdims=0),
-            node("ReduceMax", ["map"], ["score"], axes=[1, 2], keepdims=0),
-        ],
-        {"x": image},
-        {"score": ["n"], "map": ["n", SIDE, SIDE]},
-        {"zero": np.array(0, np.float32)},
-    )
-    looks = {"brightness": (0.3, 0.5), "contrast": (0.0, 0.0), "sharpness": (0.0, 0.0)}
-    anomaly: dict[str, Any] = {
-        "score": "max of x^2", "target_fpr": 0.05, "threshold": 0.95, "scores": SCORES, "map_peaks": SCORES,
-        "learnt": {"widths": (SIDE, SIDE), "heights": (SIDE, SIDE), "looks": looks}, "takes_nan": True,
-    }  # fmt: skip
-    publish_toy(models_dir, side=SIDE, graphs={"anomaly": graph}, manifest_changes={"anomaly": anomaly, "latent": None})
+    publish_ignoring(models_dir, side=SIDE)
     return make_client(max_cache_bytes=2**20)
 
 

@@ -16,6 +16,7 @@ export type Latent = components["schemas"]["LatentAnswer"];
 export type Model = Models[number];
 /** A file as it is: PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, or an array as NPY. */
 export type Image = Blob | ArrayBuffer | Uint8Array<ArrayBuffer>;
+type Body = Image | FormData;
 /** The form of a picture that is answered. */
 export type PictureType = "image/png" | "image/jpeg" | "image/webp" | "image/tiff" | "application/x-npy";
 
@@ -63,14 +64,19 @@ export class Hourglass {
     return this.picture("/enhance", image, query, accept);
   }
 
-  /** How unusual the image is, and where. */
-  anomaly(image: Image, query: Omit<Query<"/anomaly">, "view"> = {}): Promise<Verdict> {
-    return this.json<Verdict>("/anomaly", image, query);
+  /** How unusual the image is, and where; `ignore` is a mask, white where pixels take no part in the verdict. */
+  anomaly(image: Image, query: Omit<Query<"/anomaly">, "view"> = {}, ignore?: Image): Promise<Verdict> {
+    return this.json<Verdict>("/anomaly", withIgnored(image, ignore), query);
   }
 
-  /** Where the image is unusual, in colour over the image. */
-  heatmap(image: Image, query: Omit<Query<"/anomaly">, "view"> = {}, accept?: PictureType): Promise<Blob> {
-    return this.picture("/anomaly", image, { ...query, view: "heatmap" }, accept ?? "image/png");
+  /** Where the image is unusual, in colour over the image; `ignore` as for `anomaly`. */
+  heatmap(
+    image: Image,
+    query: Omit<Query<"/anomaly">, "view"> = {},
+    accept: PictureType = "image/png",
+    ignore?: Image,
+  ): Promise<Blob> {
+    return this.picture("/anomaly", withIgnored(image, ignore), { ...query, view: "heatmap" }, accept);
   }
 
   /** The image's latent. */
@@ -107,36 +113,49 @@ export class Hourglass {
     return data ?? fail(response, error);
   }
 
-  private async picture(path: Posts, body: Image, query: object, accept: string | undefined): Promise<Blob> {
+  private async picture(path: Posts, body: Body, query: object, accept: string | undefined): Promise<Blob> {
     const answer = await this.post(path, body, query, accept, "blob");
     return answer as Blob;
   }
 
-  private async json<T>(path: Posts, body: Image, query: object): Promise<T> {
+  private async json<T>(path: Posts, body: Body, query: object): Promise<T> {
     const answer = await this.post(path, body, query, "application/json", "json");
     return answer as T;
   }
 
   private async post(
     path: Posts,
-    body: Image,
+    body: Body,
     query: object,
     accept: string | undefined,
     parseAs: "blob" | "json",
   ): Promise<unknown> {
-    const blob = body instanceof Blob ? body : new Blob([body]);
-    const headers: Record<string, string> = { "Content-Type": blob.type || "application/octet-stream" };
-    if (accept !== undefined) headers["Accept"] = accept;
+    const sent = body instanceof FormData ? body : blobOf(body);
+    const headers: Record<string, string> = accept === undefined ? {} : { Accept: accept };
+    // `fetch` names the boundary of a form.
+    if (sent instanceof Blob) headers["Content-Type"] = sent.type || "application/octet-stream";
     // The types are checked where this is called: here all endpoints are one.
     const { data, error, response } = await this.api.POST(path as "/denoise", {
-      body: blob as never,
-      bodySerializer: (sent: unknown) => sent as Blob,
+      body: sent as never,
+      bodySerializer: (same: unknown) => same as Blob | FormData,
       params: { query: query as Query<"/denoise"> },
       headers,
       parseAs,
     });
     return error === undefined ? data : fail(response, error);
   }
+}
+
+function blobOf(image: Image): Blob {
+  return image instanceof Blob ? image : new Blob([image]);
+}
+
+function withIgnored(image: Image, ignore: Image | undefined): Body {
+  if (ignore === undefined) return image;
+  const form = new FormData();
+  form.append("file", blobOf(image));
+  form.append("ignore", blobOf(ignore));
+  return form;
 }
 
 function fail(response: Response, error: unknown): never {

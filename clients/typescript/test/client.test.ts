@@ -1,4 +1,5 @@
-/** Against a running service with the toy model of tests/service: HOURGLASS_URL says where, HOURGLASS_IMAGE has a 4x4 PNG. */
+/** Against a running service with the toy model of tests/service: HOURGLASS_URL says where, HOURGLASS_IMAGE has a 4x4 PNG,
+ * HOURGLASS_SPOT one with a spot, and HOURGLASS_HALF a mask over it. */
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -28,6 +29,15 @@ test("a verdict is typed, and its heat map is a picture", async () => {
   assert.match(await starts(await hourglass.heatmap(image)), /^\x89PNG/);
 });
 
+test("what a mask covers takes no part in a verdict and its heat map", async () => {
+  const [spot, half] = [process.env["HOURGLASS_SPOT"] ?? "", process.env["HOURGLASS_HALF"] ?? ""];
+  const [image, mask] = [new Uint8Array(await readFile(spot)), new Uint8Array(await readFile(half))];
+  const query = { model: "ignoring" };
+  assert.equal((await hourglass.anomaly(image, query)).is_anomalous, true);
+  assert.equal((await hourglass.anomaly(image, query, mask)).score, 0);
+  assert.match(await starts(await hourglass.heatmap(new Blob([image]), query, "image/webp", mask)), /^RIFF....WEBP/s);
+});
+
 test("a latent goes out and in again", async () => {
   const latent = await hourglass.encode(image);
   assert.equal(latent.latent.length, 4);
@@ -35,8 +45,8 @@ test("a latent goes out and in again", async () => {
 });
 
 test("models are listed, and every other endpoint is in `api`", async () => {
-  const [model] = await hourglass.models();
-  assert.equal(model?.name, "toy");
+  const models = await hourglass.models();
+  assert.deepEqual(models.map(({ name }) => name).sort(), ["ignoring", "toy"]);
   const { data } = await hourglass.api.GET("/health/ready");
   assert.equal(data?.status, "ready");
 });

@@ -355,6 +355,7 @@ class AsyncHourglass:
         endpoint: str,
         image: ImageLike,
         *,
+        ignore: ImageLike | None = None,
         accept: str | None = None,
         webhook: str | None = None,
         **query: object,
@@ -364,6 +365,7 @@ class AsyncHourglass:
         Args:
             endpoint: "denoise", "enhance", "anomaly", "encode" or "compress".
             image: As for the method of that name.
+            ignore: Mask for `anomaly`, as for the method of that name.
             accept: Form of the result.
             webhook: URL that the service calls when the job has ended.
             query: Other parameters of the endpoint, such as `thorough=True`.
@@ -372,7 +374,7 @@ class AsyncHourglass:
             Problem: The service rejects the job. If the answer is lost, a retried job may run twice.
         """
         return await self.send(
-            jobs.submit(endpoint, image, accept=accept, webhook=webhook, query=query, order=self._order)
+            jobs.submit(endpoint, image, accept=accept, webhook=webhook, query=query, order=self._order, ignore=ignore)
         )
 
     async def job(self, job: Job) -> Job:

@@ -53,20 +53,23 @@ def submit(
     webhook: str | None,
     query: Mapping[str, object],
     order: ArrayOrder,
+    ignore: ImageLike | None = None,
 ) -> Call[Job]:
     """Make the call that submits a job. Its answer is a `Job` that knows how to read the result.
 
     Raises:
-        ValueError: `endpoint` does not take a single image.
+        ValueError: `endpoint` does not take a single image, or `ignore` is given to another one than "anomaly".
     """
+    if ignore is not None and endpoint != "anomaly":
+        raise ValueError(f"{endpoint!r} takes no mask of pixels to ignore; only 'anomaly' does")
     call: Call[Any]  # of one of `Result`
     match endpoint:
         case "denoise" | "enhance":
             call = calls.picture(f"/{endpoint}", image, accept=accept, query=query, order=order)
         case "anomaly" if accept is not None or "view" in query:
-            call = calls.picture("/anomaly", image, accept=accept, query=query, order=order)
+            call = calls.picture("/anomaly", image, accept=accept, query=query, order=order, ignore=ignore)
         case "anomaly":
-            call = calls.anomaly(image, query=query, order=order)
+            call = calls.anomaly(image, query=query, order=order, ignore=ignore)
         case "encode":
             call = calls.encode(image, query=query, order=order)
         case "compress":

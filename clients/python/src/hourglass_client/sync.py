@@ -351,6 +351,7 @@ class Hourglass:
         endpoint: str,
         image: ImageLike,
         *,
+        ignore: ImageLike | None = None,
         accept: str | None = None,
         webhook: str | None = None,
         **query: object,
@@ -360,6 +361,7 @@ class Hourglass:
         Args:
             endpoint: "denoise", "enhance", "anomaly", "encode" or "compress".
             image: As for the method of that name.
+            ignore: Mask for `anomaly`, as for the method of that name.
             accept: Form of the result.
             webhook: URL that the service calls when the job has ended.
             query: Other parameters of the endpoint, such as `thorough=True`.
@@ -367,7 +369,9 @@ class Hourglass:
         Raises:
             Problem: The service rejects the job. If the answer is lost, a retried job may run twice.
         """
-        return self.send(jobs.submit(endpoint, image, accept=accept, webhook=webhook, query=query, order=self._order))
+        return self.send(
+            jobs.submit(endpoint, image, accept=accept, webhook=webhook, query=query, order=self._order, ignore=ignore)
+        )
 
     def job(self, job: Job) -> Job:
         """Return the current state of a job.

@@ -48,6 +48,12 @@ def add_rate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--max-fpr", type=float, metavar="P", help=text)
 
 
+def add_ignore(command: argparse.ArgumentParser) -> None:
+    """Add the option for pixels to ignore."""
+    text = "mask for all images, white where pixels take no part in the verdict"
+    command.add_argument("--ignore", type=Path, metavar="MASK", help=text)
+
+
 def for_each(
     hourglass: Hourglass,
     files: Sequence[Path],

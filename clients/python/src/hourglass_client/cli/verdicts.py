@@ -15,6 +15,7 @@ from hourglass_client.cli.run import (
     EXIT_DONE,
     EXIT_SOME_FAILED,
     AddCommand,
+    add_ignore,
     add_many,
     add_rate,
     for_each,
@@ -32,8 +33,7 @@ def add_commands(add: AddCommand) -> None:
     anomaly = add("anomaly", _anomaly, "judge images, and exit with 3 if some are anomalous")
     add_many(anomaly, "images or folders")
     add_rate(anomaly)
-    text = "mask for all images, white where pixels take no part in the verdict"
-    anomaly.add_argument("--ignore", type=Path, metavar="MASK", help=text)
+    add_ignore(anomaly)
     text = "write a table instead of sentences, to a .csv file or, without a name, to standard output"
     anomaly.add_argument("--csv", nargs="?", const="-", metavar="FILE", help=text)
     text = "write a heat map of every anomalous image to this folder"

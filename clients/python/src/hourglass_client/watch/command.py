@@ -4,7 +4,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from hourglass_client.cli.run import EXIT_DONE, AddCommand, add_at_once, add_rate, say
+from hourglass_client.cli.run import EXIT_DONE, AddCommand, add_at_once, add_ignore, add_rate, say
 from hourglass_client.errors import Busy, Unreachable
 from hourglass_client.sync import Hourglass
 
@@ -21,6 +21,7 @@ def add_commands(add: AddCommand) -> None:
     _add_source_options(watch)
     _add_sinks(watch)
     add_rate(watch)
+    add_ignore(watch)
     text = "seconds without a change after which an invalid image has failed (default 2)"
     watch.add_argument("--patience-s", type=float, default=2.0, metavar="S", help=text)
     text = "seconds between reports of counts, rate and latency on standard error (default 10)"
@@ -84,9 +85,11 @@ def _watch(hourglass: Hourglass, options: argparse.Namespace) -> int:
 
 
 def _check_model(hourglass: Hourglass, options: argparse.Namespace) -> None:
-    """Raise an error at the start if the model is missing or does not offer the anomaly task."""
+    """Raise an error at the start if the model is missing, or does not offer what was asked for."""
     if options.model is None:
         return
-    tasks = hourglass.model(options.model, version=options.version)["tasks"]
-    if "anomaly" not in tasks:
-        raise ValueError(f"{options.model} does {', '.join(tasks)}, not anomaly")
+    manifest = hourglass.model(options.model, version=options.version)
+    if "anomaly" not in manifest["tasks"]:
+        raise ValueError(f"{options.model} does {', '.join(manifest['tasks'])}, not anomaly")
+    if options.ignore and not manifest["anomaly"].get("takes_nan"):
+        raise ValueError(f"{options.model} cannot ignore pixels; train it again, or leave out --ignore")

@@ -63,7 +63,7 @@ class Watch:
         source: Source of the images.
         history: History of parts and positions of sinks.
         sinks: Receivers of the verdicts.
-        query: Query parameters: model, version and max_fpr.
+        query: Arguments of `anomaly`: model, version, max_fpr and ignore.
         heatmaps: Folder for heat maps of anomalous images, or None.
         at_once: Concurrent requests.
         patience_s: Seconds without a change after which an invalid image has failed.

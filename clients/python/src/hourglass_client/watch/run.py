@@ -15,7 +15,12 @@ from hourglass_client.watch.sources import history_of, open_source
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Watch until the source ends or a signal comes."""
+    """Watch until the source ends or a signal comes.
+
+    Raises:
+        OSError: The mask of pixels to ignore cannot be read.
+    """
+    ignore = options.ignore.read_bytes() if options.ignore else None  # once, and before anything is begun
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -29,7 +34,12 @@ async def run(options: argparse.Namespace) -> None:
                 source,
                 history,
                 sinks,
-                query={"model": options.model, "version": options.version, "max_fpr": options.max_fpr},
+                query={
+                    "model": options.model,
+                    "version": options.version,
+                    "max_fpr": options.max_fpr,
+                    "ignore": ignore,
+                },
                 heatmaps=options.heatmaps,
                 at_once=options.at_once,
                 patience_s=options.patience_s,
