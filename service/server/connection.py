@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 from service.errors import PROBLEM_JSON, RequestError, RequestTimeout, problem_bytes
 from service.http.instrument import REFUSED
 from service.server.parsing import BoundedParsing
+from service.server.turns import Turns
 from service.settings import Settings
 from service.telemetry.counters import Meters
 
@@ -37,6 +38,7 @@ class Protocol(BoundedParsing):
     Args:
         settings: Settings; `header_timeout_s`, `body_timeout_s` and `max_header_bytes` are used.
         meters: Counters of the worker, for requests refused before they reach the application.
+        turns: Turns of the pipelined requests of all connections.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class Protocol(BoundedParsing):
         *,
         settings: Settings,
         meters: Meters,
+        turns: Turns,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop, settings=settings)
+        super().__init__(config, server_state, app_state, _loop, settings=settings, turns=turns)
         self._meters = meters
         self._timed: str | None = None  # what `_timer` limits; set once, so that dripping does not restart it
         self._timer: asyncio.TimerHandle | None = None
@@ -192,4 +195,4 @@ class Protocol(BoundedParsing):
 
 def protocol_for(settings: Settings, meters: Meters) -> Callable[..., Protocol]:
     """Return the protocol factory for `http=` of uvicorn's configuration."""
-    return partial(Protocol, settings=settings, meters=meters)
+    return partial(Protocol, settings=settings, meters=meters, turns=Turns())

@@ -12,11 +12,12 @@ from typing import Any
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.errors import HeadersTooLarge, MalformedRequest, RequestError
 from service.server.one_write import OneWrite
+from service.server.turns import InTurn, Turns
 from service.settings import Settings
 
 # A read returns up to 256 KiB. Parsed at once, these may be 14,000 small requests that take 3 KiB each. So it is parsed
@@ -39,11 +40,12 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
-class BoundedParsing(HttpToolsProtocol):
+class BoundedParsing(InTurn):
     """uvicorn's protocol with bounds on what it parses.
 
     Args:
         settings: Settings; `max_header_bytes` is used.
+        turns: Turns of pipelined requests.
     """
 
     def __init__(
@@ -54,8 +56,9 @@ class BoundedParsing(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         settings: Settings,
+        turns: Turns,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        super().__init__(config, server_state, app_state, _loop, turns=turns)
         self._settings = settings
         self._max_head_bytes = settings.max_header_bytes
         self._reads: str | None = "head"  # what is being received: "head", "body", or None while a request is answered

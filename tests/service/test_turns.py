@@ -1,0 +1,148 @@
+"""Pipelined requests take turns, and wait while their client does not read."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from service.server.connection import Protocol, protocol_for
+from service.settings import Settings
+from service.telemetry.counters import Meters
+
+STEPS = 50  # of the event loop: more than all requests of a test take
+
+
+class Transport(asyncio.Transport):
+    """A connection whose client reads when the test says so."""
+
+    def __init__(self, protocol: Protocol, *, is_read: bool) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
+        self._protocol = protocol
+        self._is_read = is_read
+        self.is_closed = False
+        protocol.connection_made(self)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._is_read:
+            self._protocol.pause_writing()
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class App:
+    """Answers with nothing, and notes which connection has asked."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.has_left = asyncio.Event()
+        self.waits = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.started.append(scope["path"])
+        while self.waits:
+            if (await receive())["type"] == "http.disconnect":
+                self.has_left.set()
+                return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+
+Connect = Callable[..., tuple[Protocol, Transport]]
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@pytest.fixture
+def connect(app: App, tmp_path: Path) -> Connect:
+    config = Config(app, http="httptools", ws="none", log_config=None, access_log=False)
+    config.load()
+    protocol, state = protocol_for(Settings(models_dir=tmp_path), Meters()), ServerState()
+
+    def make(*, is_read: bool = True) -> tuple[Protocol, Transport]:
+        made = protocol(config, state, {})
+        return made, Transport(made, is_read=is_read)
+
+    return make
+
+
+def pipelined(name: str, count: int) -> bytes:
+    return f"GET /{name} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * count
+
+
+async def steps() -> None:
+    for _ in range(STEPS):
+        await asyncio.sleep(0)
+
+
+def test_one_pipelined_request_of_all_connections_starts_in_a_step(app: App, connect: Connect) -> None:
+    async def test() -> None:
+        names = ["a", "b", "c"]
+        for name in names:
+            protocol, _ = connect()
+            protocol.data_received(pipelined(name, 4))
+        counts = []
+        for _ in range(STEPS):
+            await asyncio.sleep(0)
+            counts.append(len(app.started))
+
+        assert app.started == [f"/{name}" for name in names] * 4
+        first = next(count for count in counts if count)
+        assert first == len(names)
+        assert all(after - before <= 1 for before, after in itertools.pairwise(counts) if before)
+
+    asyncio.run(test())
+
+
+def test_a_pipelined_request_waits_until_its_client_reads(app: App, connect: Connect) -> None:
+    async def test() -> None:
+        protocol, transport = connect(is_read=False)
+        protocol.data_received(pipelined("a", 3))
+        await steps()
+        assert len(app.started) == 1
+
+        protocol.resume_writing()
+        await steps()
+
+        assert len(app.started) == 2
+        transport.close()
+        protocol.connection_lost(None)
+        await steps()
+        assert len(app.started) == 2
+
+    asyncio.run(test())
+
+
+def test_a_running_request_learns_that_its_client_has_left_also_before_pipelined_ones(
+    app: App, connect: Connect
+) -> None:
+    async def test() -> None:
+        app.waits = True
+        protocol, transport = connect()
+        protocol.data_received(pipelined("a", 3))
+        await steps()
+
+        transport.close()
+        protocol.connection_lost(ConnectionResetError())
+        await asyncio.wait_for(app.has_left.wait(), timeout=60)
+
+        assert app.started == ["/a"]
+
+    asyncio.run(test())
