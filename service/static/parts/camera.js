@@ -8,7 +8,7 @@ import { heatMapOf, verdictOf } from "./judge.js";
 const EVERY_MS = 1000;
 
 /**
- * @param {() => {model: object?, calibration: object, step: object}} context
+ * @param {() => {model: object?, calibration: object, step: object, ignore: File?}} context
  * @param {{propose: (frame: HTMLCanvasElement) => Promise<void>, keep: (file: File) => void}} actions
  */
 export function setUpCamera(context, { propose, keep }) {
@@ -21,11 +21,11 @@ export function setUpCamera(context, { propose, keep }) {
   let isFirst = true;
 
   const judge = latest(async (signal) => {
-    const { model, calibration, step } = context();
+    const { model, calibration, step, ignore } = context();
     if (!model || !step || !frame) return;
-    const rate = step.k === null ? undefined : step.rate;
+    const options = { rate: step.k === null ? undefined : step.rate, ignore, signal };
     try {
-      const [answer, blob] = await Promise.all([verdictOf(model, frame, { rate, signal }), heatMapOf(model, frame, { rate, signal })]);
+      const [answer, blob] = await Promise.all([verdictOf(model, frame, options), heatMapOf(model, frame, options)]);
       signal.throwIfAborted();
       const isUnusual = answer.score >= step.threshold;
       verdict.textContent = isUnusual ? "Unusual" : "Normal";

@@ -9,8 +9,8 @@ import { heatMapOf, verdictOf } from "./judge.js";
 const COARSE = 128; // pixels: narrower pictures are shown as squares
 
 /**
- * @returns {{show: (part: object?, context: object) => void}} `context` has the model, its calibration, the chosen step
- *     and all parts.
+ * @returns {{show: (part: object?, context: object) => void}} `context` has the model, its calibration, the chosen step,
+ *     the mask of what to ignore, and all parts.
  */
 export function setUpDetail() {
   const root = document.getElementById("part-detail");
@@ -20,13 +20,13 @@ export function setUpDetail() {
   const [other, otherName] = [".other img", ".other figcaption"].map((what) => root.querySelector(what));
   let current = null;
   let context = null;
-  let asked = null; // the part and step whose heat map is on its way
+  let asked = null; // the part whose heat map is on its way, its step and its mask
 
   /** Heat map and regions at the chosen rate; they are kept with the part until the rate is another. */
-  const look = latest(async (signal, part, { model, step }) => {
-    asked = { part, step };
+  const look = latest(async (signal, part, { model, step, ignore }) => {
+    asked = { part, step, ignore };
     try {
-      await complete(part, model, step, signal);
+      await complete(part, { model, step, ignore }, signal);
       signal.throwIfAborted();
       if (part === current) draw();
       tell(problem, null);
@@ -50,7 +50,7 @@ export function setUpDetail() {
     said.textContent = answer
       ? `${calibration.say(answer.score)}. Score ${figure(answer.score)}, limit ${figure(step.threshold)}, by ${answer.by}.${unlike(answer)}`
       : "";
-    const own = current.detail?.step === step ? current.detail : null;
+    const own = isFor(current.detail, context) ? current.detail : null;
     heat.hidden = !own;
     if (own && heat.src !== own.url) heat.src = own.url;
     root.querySelector(".stage").classList.toggle("only-heat", base.hidden);
@@ -116,8 +116,8 @@ export function setUpDetail() {
     tell(problem, part.error ?? null);
     draw();
     fillBeside();
-    const isAsked = asked?.part === part && asked.step === context.step;
-    if (part.answer && part.detail?.step !== context.step && !isAsked) look.fresh(part, context);
+    const isAsked = asked?.part === part && isFor(asked, context);
+    if (part.answer && !isFor(part.detail, context) && !isAsked) look.fresh(part, context);
   }
 
   opacity.addEventListener("input", () => {
@@ -130,13 +130,17 @@ export function setUpDetail() {
   return { show };
 }
 
-/** Fetches heat map and regions of a part at a step of the rate. */
-export async function complete(part, model, step, signal) {
-  if (part.detail?.step === step) return;
-  const rate = step.k === null ? undefined : step.rate;
-  const [answer, blob] = await Promise.all([verdictOf(model, part.file, { rate, signal }), heatMapOf(model, part.file, { rate, signal })]);
+/** Fetches heat map and regions of a part at a step of the rate, less what a mask covers. */
+export async function complete(part, { model, step, ignore }, signal) {
+  if (isFor(part.detail, { step, ignore })) return;
+  const options = { rate: step.k === null ? undefined : step.rate, ignore, signal };
+  const [answer, blob] = await Promise.all([verdictOf(model, part.file, options), heatMapOf(model, part.file, options)]);
   if (part.detail) URL.revokeObjectURL(part.detail.url);
-  part.detail = { step, answer, blob, url: URL.createObjectURL(blob) };
+  part.detail = { step, ignore, answer, blob, url: URL.createObjectURL(blob) };
+}
+
+function isFor(detail, { step, ignore }) {
+  return detail?.step === step && detail.ignore === ignore;
 }
 
 /** What the service says of a picture that is unlike all it learnt from. */

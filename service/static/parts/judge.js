@@ -5,19 +5,24 @@ import { asking } from "../common/models.js";
 
 const AT_ONCE = 3;
 
-/** The verdict on a picture; with the limits of a rate where one is chosen. */
-export async function verdictOf(model, file, { rate, signal } = {}) {
-  const response = await call("anomaly", { ...request(model, file, rate, signal), accept: "application/json" });
+/** The verdict on a picture; with the limits of a rate, and less what a mask covers in white, where these are chosen. */
+export async function verdictOf(model, file, { rate, ignore, signal } = {}) {
+  const response = await call("anomaly", { ...request(model, file, rate, ignore, signal), accept: "application/json" });
   return { ...(await response.json()), by: response.headers.get("X-Model") };
 }
 
 /** The heat map over the picture, as PNG. */
-export async function heatMapOf(model, file, { rate, signal } = {}) {
-  return (await call("anomaly", { ...request(model, file, rate, signal), accept: "image/png" })).blob();
+export async function heatMapOf(model, file, { rate, ignore, signal } = {}) {
+  return (await call("anomaly", { ...request(model, file, rate, ignore, signal), accept: "image/png" })).blob();
 }
 
-function request(model, file, rate, signal) {
-  return { query: { ...asking(model), max_fpr: rate }, body: file, type: "application/octet-stream", signal };
+function request(model, file, rate, ignore, signal) {
+  const query = { ...asking(model), max_fpr: rate };
+  if (!ignore) return { query, body: file, type: "application/octet-stream", signal };
+  const body = new FormData();
+  body.append("file", file);
+  body.append("ignore", ignore);
+  return { query, body, signal };
 }
 
 /** Does `work` for each item, a few at a time, in order; stops when `signal` says so. */

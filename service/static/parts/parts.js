@@ -13,6 +13,7 @@ import { complete, setUpDetail } from "./detail.js";
 import { setUpFeedback } from "./feedback.js";
 import { kindOf, setUpGallery, sorted } from "./gallery.js";
 import { drawHistogram } from "./histogram.js";
+import { setUpIgnore } from "./ignore.js";
 import { eachOf, verdictOf } from "./judge.js";
 import { toCsv, toReport } from "./report.js";
 import { thumbOf } from "./thumb.js";
@@ -41,6 +42,7 @@ export async function setUp(models) {
   const detail = setUpDetail();
   const feedback = setUpFeedback();
   const gallery = setUpGallery(select);
+  const ignore = setUpIgnore(judgeAgain);
   const choice = setUpChoice(models, change);
   if (!choice.models.length) {
     lack.textContent = lackOf(models, "finds anomalies");
@@ -49,7 +51,7 @@ export async function setUp(models) {
     return;
   }
   const training = setUpTraining(judgeWith);
-  const context = () => ({ model: choice.chosen(), calibration, step, parts });
+  const context = () => ({ model: choice.chosen(), calibration, step, ignore: ignore.mask(), parts });
   const camera = setUpCamera(context, { propose: async (frame) => choice.propose(await lookAt(frame), await toPng(frame)), keep: (file) => add([file]) });
   await change(choice.chosen());
   onFiles(tab, add);
@@ -60,6 +62,7 @@ export async function setUp(models) {
     for (const part of parts) forget(part);
     [calibration, step] = [null, null];
     training.show(model);
+    ignore.show(false);
     draw();
     if (!model) return;
     try {
@@ -69,11 +72,20 @@ export async function setUp(models) {
       step = calibration.own;
       slider.max = calibration.steps.length - 1;
       slider.value = calibration.ownIndex;
+      ignore.show(Boolean(anomaly.takes_nan));
       tell(problem, null);
       judgeAll();
     } catch (error) {
       tell(problem, error);
     }
+  }
+
+  /** Another mask counts. */
+  function judgeAgain() {
+    judging.abort();
+    for (const part of parts) forget(part);
+    judgeAll();
+    camera.refresh();
   }
 
   /** The newest version of a model judges from now on; false if the service has not loaded it yet. */
@@ -111,7 +123,7 @@ export async function setUp(models) {
     judging.abort();
     const own = new AbortController();
     judging = own;
-    const [model, { signal }] = [choice.chosen(), own];
+    const [asked, { signal }] = [context(), own];
     const waiting = parts.filter(({ answer, error }) => !answer && !error);
     if (!waiting.length || !calibration) return draw();
     stop.hidden = false;
@@ -122,11 +134,11 @@ export async function setUp(models) {
           part.thumb ??= await thumbOf(part.file);
           part.isShowable = Boolean(part.thumb);
           if (part.thumb) part.thumbUrl ??= URL.createObjectURL(part.thumb);
-          const answer = await verdictOf(model, part.file, { signal });
+          const answer = await verdictOf(asked.model, part.file, { ignore: asked.ignore, signal });
           if (signal.aborted) return;
           part.answer = answer;
           part.look ??= await lookAt(part.file);
-          if (!part.isShowable) await showHeatMap(part, model, signal);
+          if (!part.isShowable) await showHeatMap(part, asked, signal);
         } catch (error) {
           if (!signal.aborted) part.error = error;
         }
@@ -141,8 +153,8 @@ export async function setUp(models) {
   }
 
   /** A format that the browser cannot show is seen by its heat map. */
-  async function showHeatMap(part, model, signal) {
-    await complete(part, model, step, signal);
+  async function showHeatMap(part, asked, signal) {
+    await complete(part, { ...asked, step }, signal);
     part.thumbUrl = URL.createObjectURL((part.thumb = await thumbOf(part.detail.blob)));
   }
 
@@ -202,20 +214,20 @@ export async function setUp(models) {
 
   /** Regions of what is unusual at the chosen rate, then the file. */
   async function exported(make, name) {
-    const [model, chosen] = [choice.chosen(), step];
-    const unusual = parts.filter((part) => kindOf(part, chosen.threshold) === "unusual");
+    const asked = context();
+    const unusual = parts.filter((part) => kindOf(part, asked.step.threshold) === "unusual");
     let done = 0;
     try {
       await eachOf(
         unusual,
         async (part) => {
-          await complete(part, model, chosen);
+          await complete(part, asked);
           done += 1;
           progress.textContent = `Regions of ${done} of ${unusual.length} unusual pictures`;
         },
         new AbortController().signal,
       );
-      save(await make(parts, { model, calibration, step: chosen, histogram }), name);
+      save(await make(parts, { ...asked, histogram }), name);
       tell(problem, null);
     } catch (error) {
       tell(problem, error);

@@ -23,7 +23,7 @@ export function toCsv(parts, { calibration, step }) {
 }
 
 /** The report: the figures, the histogram, and every picture with its heat map. */
-export async function toReport(parts, { model, calibration, step, histogram }) {
+export async function toReport(parts, { model, calibration, step, ignore, histogram }) {
   const ordered = sorted(parts);
   const unusual = ordered.filter((part) => kindOf(part, step.threshold) === "unusual").length;
   const judged = ordered.filter(({ answer }) => answer).length;
@@ -36,7 +36,8 @@ export async function toReport(parts, { model, calibration, step, histogram }) {
       `<title>${escape(title)}</title><style>${STYLE}</style><h1>${escape(title)}</h1>`,
       `<p>Judged by ${escape(`${model.name}/${model.version}`)} (${escape(model.summary)}) on ${escape(new Date().toLocaleString())}.`,
       ` A score of ${figure(step.threshold)} or more is unusual: about ${percent(step.rate)} of good pictures have one,`,
-      ` judging by the ${calibration.n} good pictures of the calibration.</p>`,
+      ` judging by the ${calibration.n} good pictures of the calibration.`,
+      ignore ? ` What is white in ${escape(ignore.name)} takes no part in the verdicts.</p>` : "</p>",
       `${histogram.outerHTML}<p class="key">Above: these pictures. Below: the good ones. The line is the limit.</p>`,
       ...items,
       "</html>",

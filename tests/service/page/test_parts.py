@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.service.files import pixels_of, png, save
+from tests.service.nanmodel import publish_ignoring
 from tests.service.page.browser import in_browser, set_slider
 from tests.service.page.conftest import OpenPage
 from tests.service.slowmodel import service_process
@@ -328,6 +329,42 @@ def test_an_opinion_is_kept_with_a_mark_exported_and_deleted(open_page: OpenPage
     page.on("dialog", lambda dialog: dialog.accept())
     feedback.get_by_role("button", name="Delete all").click()
     expect(feedback.locator(".given-so-far")).to_be_hidden()
+
+
+@in_browser
+def test_what_a_mask_covers_takes_no_part_in_verdicts_heat_maps_and_the_report(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    half, left, right = (np.zeros((32, 32), np.uint8) for _ in range(3))
+    half[:, :16] = left[8, 8] = right[8, 24] = 255
+    publish(tmp_path)
+    (publish_ignoring(tmp_path, name="window") / "preview.png").write_bytes(png(half))
+    with service_process(tmp_path) as process:
+        page = open_page(f"{process.url}/#parts")
+        for name, values in {"left.png": left, "right.png": right}.items():
+            open_files(page, {"name": name, "mimeType": "image/png", "buffer": png(values)})
+        page.locator("#part-models label", has_text="window").click()
+        verdicts = page.locator("#gallery .verdict")
+        expect(verdicts).to_have_text(["unusual 1.00", "unusual 1.00"])
+        covered = page.locator("#part-detail .ignored")
+        expect(covered).to_be_hidden()
+
+        page.locator("#part-mask").set_input_files({"name": "half.png", "mimeType": "image/png", "buffer": png(half)})
+
+        expect(verdicts).to_have_text(["unusual 1.00", "normal 0"])
+        expect(page.locator("#part-ignore .said")).to_have_text(
+            "What is white in half.png takes no part in the verdicts."
+        )
+        expect(covered).to_be_visible()
+        page.get_by_role("button", name=re.compile("^left")).click()
+        expect(page.locator("#part-detail .no-regions")).to_be_visible()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Report").click()
+        assert "What is white in half.png takes no part" in download.value.path().read_text()
+        page.get_by_role("button", name="Ignore nothing").click()
+        expect(verdicts).to_have_text(["unusual 1.00", "unusual 1.00"])
+        page.locator("#part-models label", has_text="digits").click()
+        expect(page.locator("#part-ignore")).to_be_hidden()
 
 
 @in_browser
