@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from service.api.answer_cache import AnswerCache
+from service.api.shared_call import SharedCall
 from service.http.admission import Admission
 from service.http.budget import Budget
 from service.models.registry import Registry
@@ -51,6 +52,7 @@ class Metrics:
     answers: AnswerCache
     # A thread of its own: a scrape takes milliseconds, so it must not block the event loop nor wait for pictures.
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="metrics"))
+    _pages: dict[bool, SharedCall[bytes]] = field(default_factory=dict)
 
     async def share(self) -> State:
         """Share the counts of this worker, and return those of all workers."""
@@ -59,7 +61,12 @@ class Metrics:
         return state if self.shared.directory is None else await self._in_thread(lambda: self.shared.share(state))
 
     async def page(self, *, is_openmetrics: bool) -> bytes:
-        """Return the page, in Prometheus' own form or as OpenMetrics."""
+        """Return the page, in Prometheus' own form or as OpenMetrics. Scrapes of the same time share one."""
+        if is_openmetrics not in self._pages:
+            self._pages[is_openmetrics] = SharedCall(partial(self._write_page, is_openmetrics=is_openmetrics))
+        return await self._pages[is_openmetrics].result()
+
+    async def _write_page(self, *, is_openmetrics: bool) -> bytes:
         collectors = CollectorRegistry()
         collectors.register(_Collected(await self.share(), self.registry))
         write = partial(openmetrics.exposition.generate_latest, version="1.0.0") if is_openmetrics else generate_latest

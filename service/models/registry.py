@@ -203,7 +203,7 @@ class Registry:
         return frozenset() if self.aliases is None else self.aliases.versions
 
     async def read_file(self, model: Model, name: str) -> bytes | None:
-        """Read a file of a model's directory; None if it is missing or too large for a card or preview."""
+        """Read a file of a model's directory; empty if it is missing or too large, None if reading failed."""
         path = self._directory((model.manifest.name, model.manifest.version)) / name
         return await self._in_thread(lambda: _read(path))
 
@@ -398,9 +398,11 @@ def _read(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        return b""
     except OSError:
         return None
-    return content if len(content) <= _MAX_FILE_BYTES else None
+    return content if len(content) <= _MAX_FILE_BYTES else b""
 
 
 def _misnamed(name: str, version: int) -> Rejected:

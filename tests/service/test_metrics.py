@@ -1,5 +1,6 @@
 """What `/metrics` says is what has happened, whichever worker is asked."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ from starlette.testclient import TestClient
 
 from service.api.app import App
 from service.api.prometheus import LEAST_SCORES
+from service.api.shared_call import SharedCall
 from service.tasks.anomaly.drift import drift, drift_by_chance
 from service.telemetry.counters import FAMILIES, MAX_LABEL_SETS, Histogram, Meters, Spent, State
 from service.telemetry.multiprocess import SharedCounters
@@ -321,3 +323,26 @@ def test_counters_that_are_half_there_are_left_out(tmp_path: Path, content: byte
     state = State({("hourglass_queue_images",): 3.0}, {}, {})
 
     assert SharedCounters(tmp_path, 0).share(state).values == state.values
+
+
+def test_scrapes_of_the_same_time_share_a_page_that_none_of_them_finds_stale() -> None:
+    started = 0
+
+    async def build() -> int:
+        nonlocal started
+        started += 1
+        found = started
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return found
+
+    async def scrape() -> list[int]:
+        shared = SharedCall(build)
+        first = asyncio.create_task(shared.result())
+        while not started:
+            await asyncio.sleep(0)
+        others = [asyncio.create_task(shared.result()) for _ in range(20)]
+        others.pop().cancel()
+        return await asyncio.gather(first, *others)
+
+    assert asyncio.run(scrape()) == [1] + [2] * 19

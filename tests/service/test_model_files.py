@@ -46,6 +46,16 @@ def test_a_model_made_without_them_says_so(models_dir: Path, make_client: MakeCl
     assert client.get("/models/toy/manifest.json").json()["code"] == "route-not-found"
 
 
+def test_a_missing_file_is_looked_for_once(models_dir: Path, make_client: MakeClient) -> None:
+    directory = publish_toy(models_dir)
+    client = make_client()
+    assert client.get("/models/toy/card").status_code == 404
+
+    (directory / "README.md").write_text("# too late, a version never changes", "utf-8")
+
+    assert client.get("/models/toy/card").status_code == 404
+
+
 def test_every_shipped_model_has_a_card_and_a_preview() -> None:
     versions = [path.parent for path in (ROOT / "models").glob("*/*/manifest.json")]
 

@@ -1,7 +1,8 @@
-"""Pipelined requests take turns, and wait while their client does not read."""
+"""Clients that do not read: their pipelined requests wait, and those of all connections take turns."""
 
 import asyncio
 import itertools
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from service.server.connection import Protocol, protocol_for
+from service.server.process import listen
 from service.settings import Settings
 from service.telemetry.counters import Meters
 
@@ -146,3 +148,16 @@ def test_a_running_request_learns_that_its_client_has_left_also_before_pipelined
         assert app.started == ["/a"]
 
     asyncio.run(test())
+
+
+def test_the_kernel_takes_little_of_an_answer_that_nobody_reads() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(listener.getsockname())
+        connection, _ = listener.accept()
+        with connection:
+            connection.setblocking(False)
+
+            taken = connection.send(bytes(2**23))
+
+    assert taken < 2**19

@@ -101,9 +101,10 @@ async def _file_of(request: Request, name: str, version: int | None, file: str, 
     cached = service.pages.find(f"/models/{model.label}/{file}", model)
     if cached is None:
         content = await service.registry.read_file(model, file)
-        if content is None:
-            raise ModelFileNotFound(f"model {model.label} has no {file}")
-        cached = service.pages.get(f"/models/{model.label}/{file}", model, lambda: content)
+        if content is not None:  # a missing file is remembered, too: a version never changes
+            cached = service.pages.get(f"/models/{model.label}/{file}", model, lambda: content)
+    if cached is None or not cached.content:
+        raise ModelFileNotFound(f"model {model.label} has no {file}")
     headers = {"X-Model": model.label, "X-Content-Type-Options": "nosniff"}
     return conditional(request, Response(cached.content, media_type=media_type, headers=headers), tag=cached.tag)
 
