@@ -27,5 +27,5 @@ class SharedCall(Generic[T]):
 
     async def _run(self) -> T:
         async with self._lock:
-            self._next = None  # whoever asks from now on needs a newer one
+            self._next = None  # callers from now on need a newer one
             return await self._call()
