@@ -129,7 +129,11 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--look", default="", metavar="MASK", help="anomaly: a picture that is white in the region of interest"
     )
-    fit.add_argument("--defects", type=Path, help="anomaly: folder of images with defects, used for figures only")
+    fit.add_argument(
+        "--defects",
+        type=Path,
+        help="anomaly: folder of images with defects, for figures; with learn_defects=true also for the score",
+    )
     fit.add_argument("--masks", type=Path, help="anomaly: folder of masks, white on defects, named as in --defects")
     _add_feedback(fit, "anomaly: also train on pictures marked as fine at this service")
     fit.add_argument("--name", type=model_name, help="the model's name (default: the recipe's)")

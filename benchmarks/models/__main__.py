@@ -22,7 +22,10 @@ WHOLE = {
 }
 # Name to that function and the one section of it to measure.
 SECTIONS = {
-    **{f"anomaly-{data}": ("anomaly", data) for data in ("parts", "mnist", "fashion", "probes")},
+    **{
+        f"anomaly-{data}": ("anomaly", data)
+        for data in ("parts", "few", "ignore", "source", "mnist", "fashion", "probes")
+    },
     **{model: ("restoration", model) for model in ("photo-grey", "photo", "photo-x2", "scan")},
 }
 INTERRUPTED = 130  # the shell's status for Ctrl-C

@@ -20,23 +20,22 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.models import one_class
-from benchmarks.models.anomaly_sets import CASES, NO_RANKING, Case
+from benchmarks.models.anomaly_few import few
+from benchmarks.models.anomaly_ignore import ignore
+from benchmarks.models.anomaly_sets import CASES, NO_RANKING, Case, Shown
+from benchmarks.models.anomaly_source import source
 from benchmarks.models.peers.anomaly import AnomalibPadim, AnomalibPatchcore, BorderGrey, Padim, Patchcore, Spread
 from benchmarks.page import table, write_between
 from training.anomaly.backbone import Lite0
-from training.anomaly.config import AnomalyRecipe
 from training.anomaly.learn import CHUNK, Found, feature_maps, learn_from_features
 from training.anomaly.masks import read_mask
-from training.anomaly.parts import choose_input
 from training.anomaly.report import Answer, figures
 from training.calibration import conformal_threshold
 from training.errors import DataError
-from training.images.pixels import stack, to_pixels
-from training.images.reader import read_image
+from training.images.pixels import to_pixels
 from training.measure.baselines import PixelPca
 from training.problems.parts import GRAPH, export_detector
 from training.randomness import generator_for
-from training.recipe import load_recipe
 
 SEEDS = (0, 1, 2)
 ASKED = 0.05  # rate of false alarms: what most of the sets are large enough to promise
@@ -121,7 +120,7 @@ def parts(data: Path, seeds: Sequence[int]) -> Iterator[str]:
     yield f"**Cost of this detector** on one core\n\n{table(['', 'CPU s to fit', 'ms per image', 'MB'], cost)}"
 
 
-SECTIONS: dict[str, Section] = {"parts": parts, **one_class.SECTIONS}
+SECTIONS: dict[str, Section] = {"parts": parts, "few": few, "ignore": ignore, "source": source, **one_class.SECTIONS}
 
 
 def _figure_table(found: dict[str, dict[str, Row]], sizes: dict[str, str], figure: str) -> str:
@@ -145,12 +144,10 @@ class _Run:
 
     def __init__(self, case: Case, seed: int) -> None:
         self.case, self.seed = case, seed
-        self.recipe = load_recipe("anomaly", case.settings, of=AnomalyRecipe)
-        config = choose_input(case.taught, self.recipe.data)
-        files = [*case.taught, *case.good, *case.defects]
-        self.images = stack([read_image(path, config) for path in files])
-        self.taught, self.judged = self.images[: len(case.taught)], self.images[len(case.taught) :]
-        self.masks = np.stack([read_mask(path, config) for path in case.masks]) if case.masks else None
+        shown = Shown(case)
+        self.recipe, self.images, self.taught = shown.recipe, shown.images, shown.taught
+        self.judged = self.images[len(case.taught) :]
+        self.masks = np.stack([read_mask(path, shown.config) for path in case.masks]) if case.masks else None
         self.features = Lite0()
         started = time.process_time()
         found = feature_maps(self.features, self.images)

@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from training.anomaly.config import AnomalyRecipe
+from training.anomaly.parts import choose_input
 from training.errors import DataError
 from training.images.folder import find_images
+from training.images.pixels import stack
+from training.images.reader import read_image
+from training.recipe import load_recipe
 
 SAME_TILE = 120  # frames: between two pictures of one magnetic tile there are fewer
 FRAME = re.compile(r"exp(\d)_num_(\d+)")
@@ -26,6 +32,19 @@ class Case:
     defects: list[Path]
     masks: list[Path] | None = None
     settings: tuple[str, ...] = ()
+
+
+class Shown:
+    """The images of a case as a typical user's model sees them, (N, C, H, W): training ones, good ones, defects."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.recipe = load_recipe("anomaly", case.settings, of=AnomalyRecipe)
+        self.config = choose_input(case.taught, self.recipe.data)
+        self.images = stack([read_image(path, self.config) for path in [*case.taught, *case.good, *case.defects]])
+        self.taught, self.good, self.defects = torch.split(
+            self.images, [len(case.taught), len(case.good), len(case.defects)]
+        )
 
 
 def folder_case(folder: Path, masks: str = "", group_of: Callable[[Path], str] = str) -> Case:

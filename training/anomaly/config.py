@@ -68,8 +68,10 @@ class AnomalyRecipe(Section):
     """Tasks for which it is the default model."""
     target_fpr: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.01
     """Share of normal images that the anomaly threshold may flag."""
+    learn_defects: bool = False
+    """Let the score also compare with the images of `--defects`, at least 5, if cross-validation finds that better."""
     seed: int = 0
-    """Seed of the split, the autoencoder and the synthetic anomalies."""
+    """Seed of all random numbers."""
     data: PartsConfig = PartsConfig()
     vary: VaryConfig = VaryConfig()
     detector: DetectorConfig = DetectorConfig()

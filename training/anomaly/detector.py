@@ -160,6 +160,7 @@ class Detector(nn.Module):
     score: the higher of two, each in standard deviations of held-out good images: the mean of the highest 1 % of map 1,
     and the highest value of map 2.
     map: maps 1 and 3 and half of map 2, 0 at the mean of good images, 1 at their most unusual positions.
+    With `known`, the score is the mean of that and of a comparison with known defects, see `known.py`.
     distance: Mahalanobis distance of the mean coarse features from those of good images, see `kind.py`.
     Pixels that are NaN in any channel are ignored: there maps are as usual, and the map is 0.
 
@@ -208,6 +209,7 @@ class Detector(nn.Module):
         self.texture = texture
         self.usual = nn.ModuleList(usual)
         self.kind = kind
+        self.known: nn.Module | None = None  # a `Known`, if there is one
         self.register_buffer("centre", torch.zeros(2))
         self.register_buffer("scale", torch.ones(2))
         self.register_buffer("level", torch.zeros(1))
@@ -222,7 +224,10 @@ class Detector(nn.Module):
         maps = (self.near(f), self.place(f), self.texture(fine))
         evidence = Evidence(*(left_out(usual(part), ignored) for usual, part in zip(self.usual, maps, strict=True)))
         anomaly_map = self.map(evidence, (int(x.shape[2]), int(x.shape[3])))
-        return self.score(evidence), torch.where(ignored, 0.0, anomaly_map), self.kind(coarse)
+        score = self.score(evidence)
+        if self.known is not None:
+            score = self.known(score, f, evidence.near, ignored)
+        return score, torch.where(ignored, 0.0, anomaly_map), self.kind(coarse)
 
     def score(self, evidence: Evidence) -> Float[Tensor, " batch"]:
         """Return the scores of standardised maps, (N,)."""
@@ -236,9 +241,13 @@ class Detector(nn.Module):
 
 def pooled(evidence: Evidence) -> Float[Tensor, "batch evidence"]:
     """Return for every image the mean of the top 1 % of the map by distance, and the maximum of that by position."""
-    near = evidence.near.flatten(1)
-    top = near.topk(max(1, round(TOP_SHARE * near.shape[1])), dim=1).values.mean(dim=1)
-    return torch.stack([top, evidence.place.flatten(1).amax(dim=1)], dim=1)
+    return torch.stack([top_mean(evidence.near), evidence.place.flatten(1).amax(dim=1)], dim=1)
+
+
+def top_mean(maps: Map) -> Float[Tensor, " batch"]:
+    """Return the mean of the highest 1 % of each map."""
+    flat = maps.flatten(1)
+    return flat.topk(max(1, round(TOP_SHARE * flat.shape[1])), dim=1).values.mean(dim=1)
 
 
 def joined(evidence: Evidence) -> FineMap:

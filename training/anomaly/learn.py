@@ -74,13 +74,15 @@ class DetectorConfig(Section):
 class Learnt:
     """A detector trained on all images, with held-out outputs for the same images.
 
-    `scores` (N,), `maps` (N,H,W) and `distances` (N,) are in the order of the images.
+    `scores` (N,), `maps` (N,H,W), `distances` (N,) and `near` (N,h,w) are in the order of the images. `near` are the
+    standardised maps by distance.
     """
 
     detector: Detector
     scores: NDArray[np.float32]
     maps: NDArray[np.float32]
     distances: NDArray[np.float32]
+    near: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ def learn_from_features(
     detector.height.copy_(torch.maximum(top.mean(), detector.level + 1e-6))
     shown = detector.map(held_out, (int(images.shape[2]), int(images.shape[3])))
     distances = held_out_distances(means, fold_of)
-    return Learnt(detector, detector.score(held_out).numpy(), shown.numpy(), distances.numpy())
+    scores = detector.score(held_out)
+    return Learnt(detector, scores.numpy(), shown.numpy(), distances.numpy(), held_out.near.numpy())
 
 
 def _by_chunks(module: Callable[[Tensor], Tensor], found: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from service.contract.provenance import Split
 from service.contract.sections import Calibration
 from training.anomaly.config import AnomalyRecipe
 from training.anomaly.detector import Detector
-from training.anomaly.learn import folds_of, learn_detector
+from training.anomaly.known import FEWEST, Taught, compare_with
+from training.anomaly.learn import Learnt, folds_of, learn_detector
 from training.anomaly.looks import with_features
 from training.anomaly.parts import Parts, read_parts
 from training.anomaly.report import (
@@ -48,6 +49,7 @@ from training.problems.problem import Places, Problem, say
 from training.run import MODEL, REPORT, Run, Sources
 
 GRAPH = "anomaly.onnx"
+COMPARED = "; averaged with how much nearer the features are to those of known defects than to those of good images"
 SEEN = "learnt_from.txt"  # digests of the images that a model has learnt from, one a line
 
 
@@ -88,10 +90,17 @@ def read(recipe: AnomalyRecipe, sources: Sources, progress: bool) -> Images:
         raise DataError("which images? Give --data FOLDER, a folder of images of good parts")
     if sources.masks is not None and sources.defects is None:
         raise DataError("--masks says where defects are: give the images with --defects FOLDER, too")
+    if recipe.learn_defects and sources.defects is None:
+        raise DataError("learn_defects=true compares with known defects: give their images with --defects FOLDER")
     parts = read_parts(sources.data, recipe, progress=progress)
     if sources.defects is None:
         return Images(parts, None)
-    return Images(parts, read_defects(sources.defects, sources.masks, parts.input, progress=progress))
+    defects = read_defects(sources.defects, sources.masks, parts.input, progress=progress)
+    if recipe.learn_defects and len(defects.images) < FEWEST:
+        raise DataError(
+            f"--defects {sources.defects} holds {len(defects.images)} images; learn_defects=true needs {FEWEST} or more"
+        )
+    return Images(parts, defects)
 
 
 def finish(run: PartsRun, places: Places) -> Finished:
@@ -108,7 +117,9 @@ def finish(run: PartsRun, places: Places) -> Finished:
         look=parts.look,
         progress=places.progress,
     )
-    detector = learnt.detector
+    detector, defects = learnt.detector, run.data.defects
+    taught = _taught(learnt, images, defects, seed=recipe.seed) if recipe.learn_defects and defects else None
+    held_out = taught.good if taught else learnt.scores
     report = {
         "device": "CPU",
         "parameters": sum(t.numel() for t in [*detector.parameters(), *detector.buffers()]),
@@ -120,22 +131,27 @@ def finish(run: PartsRun, places: Places) -> Finished:
     tqdm.write("exporting the graph, and comparing it with PyTorch")
     graph, golden = export_detector(detector, parts.images, directory)
     # Of an image and its copies the highest: it is one image, and none of them is to be flagged.
-    scores = learnt.scores.reshape(shots, count).max(axis=0)
+    scores = held_out.reshape(shots, count).max(axis=0)
     peaks = learnt.maps.max(axis=(1, 2)).reshape(shots, count).max(axis=0)
     calibration = calibration_of(
         Answers(scores, peaks),
         recipe.target_fpr,
-        score=detector.description,
+        score=detector.description + (COMPARED if taught else ""),
         learnt=with_features(parts.learnt, learnt.distances),
         takes_nan=True,
     )
-    good, defects = (learnt.scores[:count], learnt.maps[:count]), run.data.defects
+    good = (held_out[:count], learnt.maps[:count])
     answer = judge_of(directory / GRAPH, progress=places.progress)(defects.images) if defects else None
+    if answer and taught:
+        answer = (taught.defects, answer[1])  # the graph has learnt from them
     with write_atomically(directory / PICTURE) as file:
         file.write(picture(calibration, parts.images, good, defects, answer))
     with write_atomically(directory / SEEN) as file:
         file.write("".join(f"{d}\n" for d in sorted(map(digest, parts.images))).encode())
-    metrics = _metrics(recipe, parts, good, scores, defects=defects, answer=answer, progress=places.progress)
+    metrics = _metrics(
+        recipe, parts, good, scores, defects=defects, answer=answer, is_taught=taught is not None,
+        progress=places.progress,
+    )  # fmt: skip
     limits = _limits(recipe, calibration, defects)
     say(metrics)
     for limit in limits:
@@ -155,6 +171,20 @@ def finish(run: PartsRun, places: Places) -> Finished:
         limits=limits,
         sections={"anomaly": calibration},
     )  # fmt: skip
+
+
+def _taught(learnt: Learnt, images: Real[Tensor, "_ c h w"], defects: Defects, *, seed: int) -> Taught | None:
+    """Let the detector compare with known defects; return None, and leave it as it is, if that is not better."""
+    tqdm.write(f"comparing with {len(defects.images)} known defects")
+    taught = compare_with(learnt, images, defects.images, seed=seed)
+    tqdm.write(
+        f"share of good images below a defect: {taught.gain:+.3f}, standard error {taught.error:.3f}, by "
+        f"cross-validation: known defects are {'used' if taught.is_better else 'left out'}"
+    )
+    if not taught.is_better:
+        return None
+    learnt.detector.known = taught.known
+    return taught
 
 
 def export_detector(detector: Detector, images: Real[Tensor, "_ c h w"], directory: Path) -> tuple[Graph, Golden]:
@@ -178,13 +208,14 @@ def _metrics(
     *,
     defects: Defects | None,
     answer: Answer | None,
+    is_taught: bool,
     progress: bool,
 ) -> list[Metric]:
     count = len(parts.images)
     data = f"{count} good images, each by a detector that it did not teach"
     if defects is None or answer is None:
         return operating_points(calibrated, None, asked=recipe.target_fpr, data=data)
-    data += f", and {len(defects.images)} images of {defects.name}"
+    data += f", and {len(defects.images)} images of {defects.name}" + (", likewise" if is_taught else "")
     fold_of = folds_of(parts.groups)
     peer_good = (np.zeros_like(good[0]), np.zeros_like(good[1]))
     for fold in tqdm(range(int(fold_of.max()) + 1), desc="linear baseline", unit="fold", disable=not progress):
