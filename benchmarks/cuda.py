@@ -4,13 +4,15 @@
     python -m benchmarks.cuda --device cpu           # the same path without a card, to try it
     python -m benchmarks.cuda --models photo hazelnut --side 1024
 
-Each graph runs as in the service, with inputs of random pixels: images of the size of the model, or of `--side` where a
-model takes any size. Batches double until the memory of the card is used, or a run takes longer than `--seconds`. A
-time is the median of runs after a first one, and includes copying to the card and back. The difference is the
-largest one between an output and that of the CPU for the same image: a few millionths are rounding.
+Each graph runs as in the service: with its options, bound to arrays of ours. Inputs are random pixels: images of the
+size of the model, or of `--side` where a model takes any size. Batches double until the memory of the card is used, or
+a run takes longer than `--seconds`. A time is the median of runs after a first one, and includes copying to the card
+and back. The difference is the largest one between an output and that of the CPU for the same image: a few millionths
+are rounding.
 """
 
 import argparse
+import dataclasses
 import shutil
 import statistics
 import subprocess
@@ -27,6 +29,7 @@ from benchmarks.machine import summary
 from service.errors import ProviderUnavailable
 from service.models.directory import list_versions
 from service.models.loading import read_manifest
+from service.models.provider import CPU
 from service.models.session import Floats, Session, Tensor, start_provider
 
 LEVEL = 10.0  # noise level of an image, in 0-255 units
@@ -89,20 +92,22 @@ def measure(chosen: argparse.Namespace) -> str:
         provider = start_provider(chosen.device)
     except ProviderUnavailable as error:
         raise BenchmarkError(f"{error}; or try this command with --device cpu") from error
+    provider = dataclasses.replace(provider, binds=True)  # on a CPU, too
     versions_by_name = list_versions(chosen.models_dir)
     names = chosen.models or list(versions_by_name)
     if missing := [name for name in names if not versions_by_name.get(name)]:
         raise BenchmarkError(
             f"{chosen.models_dir} has no model {', '.join(missing)}; it has {', '.join(versions_by_name)}"
         )
-    lines = [f"{summary()}, {provider}{card()}", ""]
+    options = " ".join(f"{name}={value}" for name, value in provider.options.items())
+    lines = [f"{summary()}, {provider.name}{card()}", options, ""]
     lines += ["| graph | input | CPU, ms | device, ms | batch | ms an image | times as fast | difference | end |"]
     lines += ["| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for name in names:
         directory = chosen.models_dir / name / str(max(versions_by_name[name]))
         for task, graph in read_manifest(directory.resolve()).tasks.items():
             content = (directory / graph.file).read_bytes()
-            sessions = (Session(content, provider=p, threads=1) for p in ("CPUExecutionProvider", provider))
+            sessions = (Session(content, provider=p, threads=1) for p in (CPU, provider))
             row = measure_graph(
                 *sessions, label=f"{name}/{directory.name} {task}", side=chosen.side, seconds=chosen.seconds
             )

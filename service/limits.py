@@ -7,12 +7,15 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a model: threads per operator, images and pixels per inference, and decoded values."""
+    """Limits of a model: threads per operator, images and pixels per inference, and decoded values.
+
+    A `max_batch_pixels` of 0 leaves the pixels of an inference to the device.
+    """
 
     threads: int
     max_batch: int
     max_pixels: int
-    max_batch_pixels: int = 2**20
+    max_batch_pixels: int = 0
 
 
 @dataclass(frozen=True)

@@ -160,11 +160,16 @@ class Settings(BaseModel):
         default=64,
         description="Most images in one inference. Requests that queue while a batch runs form the next batch.",
     )
-    max_batch_pixels: Annotated[int, Field(ge=1, le=2**30)] = Field(
-        default=MIB,
-        description="Most pixels (width x height) in one inference of several images. A megapixel keeps a CPU "
-        "core busy and takes about 140 MiB inside the network. From two megapixels on, tiles of several large "
-        "images share a batch, which may help on a GPU.",
+    max_batch_pixels: Annotated[int, Field(ge=0, le=2**30)] = Field(
+        default=0,
+        description="Most pixels (width x height) in one inference of several images. 0 is 2^20 on a CPU, where a "
+        "megapixel keeps a core busy and takes 20 to 840 MiB inside the network. On a GPU it is as many as fit half of "
+        "its memory at 2 KiB each, at most 2^22. From two megapixels on, tiles of several large images share a batch. "
+        "A batch that does not fit after all is halved.",
+    )
+    max_gpu_bytes: Annotated[int, Field(ge=0, le=2**44)] = Field(
+        default=0,
+        description="Most bytes of the GPU's memory that each graph may take. 0: what is free when the service starts.",
     )
     old_versions: Annotated[int, Field(ge=0, le=64)] = Field(
         default=2,

@@ -9,6 +9,7 @@ from onnx import helper
 from service.contract.manifest import Manifest
 from service.limits import InputLimits
 from service.models.loading import read_manifest
+from service.models.provider import CPU
 from service.models.session import Session
 from tests.service.toymodels import Axis, make_graph, publish_toy
 
@@ -24,7 +25,7 @@ def shipped(directory: Path) -> Manifest:
 def open_graph(directory: Path, task: str) -> Session:
     """Return a task's graph of a model directory, as the service opens it for one thread."""
     graph = next(graph for name, graph in shipped(directory).tasks.items() if name == task)
-    return Session((directory / graph.file).read_bytes(), provider="CPUExecutionProvider", threads=1)
+    return Session((directory / graph.file).read_bytes(), provider=CPU, threads=1)
 
 
 def convolutions(channels: int) -> tuple[Manifest, Session]:
@@ -45,4 +46,4 @@ def convolutions(channels: int) -> tuple[Manifest, Session]:
     graph = make_graph(nodes, {"x": image}, {"x_hat": image}, weights)
     with tempfile.TemporaryDirectory() as folder:
         manifest = shipped(publish_toy(Path(folder), side=None, channels=channels, graphs={"denoise": graph}))
-    return manifest, Session(graph, provider="CPUExecutionProvider", threads=1)
+    return manifest, Session(graph, provider=CPU, threads=1)

@@ -99,7 +99,7 @@ def _make_service(settings: Settings, first: Child | None, shared: SharedCounter
     meters = Meters(shared.read_own(), tracer)
     registry = Registry(
         settings.models_dir,
-        provider=start_provider(settings.device),
+        provider=start_provider(settings.device, max_gpu_bytes=settings.max_gpu_bytes),
         limits=run_limits(settings),
         meters=meters,
         allowed=probe_limits(settings),

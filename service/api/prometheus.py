@@ -151,7 +151,7 @@ def _live(registry: Registry, scores: Mapping[str, Sequence[float]]) -> Iterator
             named.add_metric([alias.model, alias.name, *versions], 1)
     for model in registry.serving:
         labels = [model.manifest.name, str(model.manifest.version)]
-        info.add_metric([*labels, registry.provider], 1)
+        info.add_metric([*labels, registry.provider.name], 1)
         recent, calibration = scores.get(model.label, ()), model.manifest.anomaly
         if calibration is not None and len(recent) >= LEAST_SCORES:
             drifts.add_metric(labels, drift(recent, calibration.scores))

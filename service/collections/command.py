@@ -40,7 +40,7 @@ def registry_of(settings: Settings, *, old_versions: int) -> Registry:
     """
     return Registry(
         settings.models_dir,
-        provider=start_provider(settings.device),
+        provider=start_provider(settings.device, max_gpu_bytes=settings.max_gpu_bytes),
         limits=run_limits(settings),
         meters=Meters(),
         allowed=probe_limits(settings),

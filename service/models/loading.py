@@ -1,5 +1,6 @@
 """Verify a model version and open its graphs."""
 
+import dataclasses
 import hashlib
 import io
 import zipfile
@@ -18,6 +19,7 @@ from service.limits import Limits
 from service.models.job import Outputs
 from service.models.model import Model
 from service.models.onnx_guard import check_onnx
+from service.models.provider import Provider
 from service.models.session import Floats, Session, Tensor
 from service.telemetry.counters import Meters
 
@@ -49,7 +51,7 @@ def read_manifest(directory: Path, *, sha256: str | None = None) -> Manifest:
 def load_model(
     directory: Path,
     *,
-    provider: str,
+    provider: Provider,
     limits: Limits,
     meters: Meters | None = None,
     manifest_sha256: str | None = None,
@@ -61,7 +63,7 @@ def load_model(
 
     Args:
         directory: `models/<name>/<version>`.
-        provider: Provider of onnxruntime, from `session.start_provider`.
+        provider: What runs the graphs, from `session.start_provider`.
         limits: Limits of batches, pixels and threads.
         meters: Counters of the worker; a separate set if omitted.
         manifest_sha256: Digest of the manifest that passed the probe. It contains the digests of all other files.
@@ -86,6 +88,7 @@ def load_model(
         session_by_task[task] = session
     if manifest.compression is not None:
         _check_coder(manifest.compression, golden)
+    limits = dataclasses.replace(limits, max_batch_pixels=provider.batch_pixels(limits.max_batch_pixels))
     return Model(manifest, session_by_task, limits, meters or Meters())
 
 

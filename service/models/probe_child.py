@@ -16,8 +16,8 @@ from service.errors import ModelRejected, reason_of
 from service.limits import Limits, ProbeLimits
 from service.models.loading import load_model
 from service.models.probe import Outcome, allows
+from service.models.provider import CPU
 
-_CPU = "CPUExecutionProvider"
 _NICE = 5  # probing may be slow, requests may not
 
 
@@ -44,7 +44,7 @@ def _limit_this_process(allowed: ProbeLimits) -> None:
 def _judge(directory: Path, limits: Limits, allowed: ProbeLimits) -> Outcome:
     try:
         digest = hashlib.sha256((directory / MANIFEST_FILE).read_bytes()).hexdigest()
-        load_model(directory, provider=_CPU, limits=limits, manifest_sha256=digest)
+        load_model(directory, provider=CPU, limits=limits, manifest_sha256=digest)
     except ModelRejected as error:
         is_short = any(
             word in str(error).lower() for word in ("alloc", "memory")

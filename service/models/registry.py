@@ -31,6 +31,7 @@ from service.models.directory import Fingerprint, fingerprint_of, list_versions
 from service.models.loading import load_model
 from service.models.model import Model
 from service.models.probe import Child, Outcome, probe
+from service.models.provider import Provider
 from service.models.snapshot import Rejected, Snapshot
 from service.telemetry.counters import Meters
 
@@ -50,13 +51,13 @@ class Registry:
     process first. A version that fails is not tried again until its files change.
 
     Attributes:
-        provider: Provider of onnxruntime.
+        provider: What runs the graphs.
         snapshot: The live versions.
         aliases: Aliases of versions; None until they have been read.
 
     Args:
         models_dir: Directory of `<name>/<version>/manifest.json`; names that start with a dot are skipped.
-        provider: Provider of onnxruntime, from `session.start_provider`.
+        provider: What runs the graphs, from `session.start_provider`.
         limits: Limits of batches, pixels and threads.
         meters: Counters of the worker.
         allowed: Memory and time of the child process that loads a version first.
@@ -69,7 +70,7 @@ class Registry:
         self,
         models_dir: Path,
         *,
-        provider: str,
+        provider: Provider,
         limits: Limits,
         meters: Meters,
         allowed: ProbeLimits,

@@ -1,5 +1,6 @@
 """Run a batch of jobs through a graph: prepare each, run jobs of one shape together, finish each."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ _FORGETTING = 0.9  # decay of earlier timings, at every new one
 # In input values: of smaller runs, only one in `_TIMED_EVERY` is timed, as reading the clock is a system call.
 _ALWAYS_TIMED, _TIMED_EVERY = 65_536, 16
 _FIRST_GUESS_S = 1e-6  # per input value, before the first run
+
+log = logging.getLogger(__name__)
 
 
 class Runner:
@@ -124,18 +127,44 @@ class Runner:
             spent.encode_s += time.perf_counter() - since
 
     def _run_in_chunks(self, inputs: Inputs, wanted_by: list[Queued], spent: Spent) -> Outputs | None:
-        """Return the graph's outputs, or None once all clients have left."""
+        """Return the graph's outputs, or None once all clients have left. A chunk that does not fit is halved.
+
+        Raises:
+            MemoryError: There is not enough memory for a single image.
+        """
         x = inputs[0]
-        pixels = math.prod(x.shape[2:]) * self._cell_pixels
-        size = max(1, min(self._max_batch, self._max_batch_pixels // pixels))  # images in one inference
-        if len(x) <= size:
-            return self._run_once(inputs, spent)
-        chunks = []
-        for start in range(0, len(x), size):
+        count, pixels = len(x), math.prod(x.shape[2:]) * self._cell_pixels
+        chunks: list[Outputs] = []
+        start = 0
+        while True:
+            size = max(1, min(self._max_batch, self._max_batch_pixels // pixels))  # images in one inference
+            chunk = inputs if size >= count else tuple(rows[start : start + size] for rows in inputs)
+            try:
+                outputs = self._run_once(chunk, spent)
+            except MemoryError as error:
+                self._halve(len(chunk[0]), pixels, error)
+                continue
+            if size >= count:
+                return outputs
+            chunks.append(outputs)
+            start += size
+            if start >= count:
+                return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
             if not is_wanted(wanted_by):
                 return None
-            chunks.append(self._run_once(tuple(rows[start : start + size] for rows in inputs), spent))
-        return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
+
+    def _halve(self, images: int, pixels: int, error: MemoryError) -> None:
+        """Run half as many images at once from now on."""
+        if images == 1:
+            raise error
+        self._max_batch_pixels = images // 2 * pixels
+        log.warning(
+            "%s: %d images do not fit into memory at once; from now on %d do: %s",
+            self._name,
+            images,
+            images // 2,
+            error,
+        )
 
     def _run_once(self, inputs: Inputs, spent: Spent) -> Outputs:
         size, self._runs = inputs[0].size, self._runs + 1

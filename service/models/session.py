@@ -1,6 +1,7 @@
 """Run ONNX graphs on NumPy arrays. The only file that imports onnxruntime."""
 
 import contextlib
+import io
 import logging
 import threading
 import time
@@ -13,12 +14,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.errors import ModelRejected, ProviderUnavailable, reason_of
+from service.models.provider import CPU, Provider, cuda, free_cuda_bytes, is_out_of_memory
 
 Device = Literal["auto", "cpu", "cuda"]
 Floats = NDArray[np.float32]
 
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_LARGE = 2**18  # input values: a run takes tens of milliseconds, and a hundred times their memory
+_CUDA = "CUDAExecutionProvider"
 _CORNER = 64  # side in pixels of a small image that every graph accepts
 _ROWS = 2  # number of axes of latents
 _ONLY_ERRORS = 3  # onnxruntime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
@@ -40,7 +41,7 @@ class Session:
 
     Args:
         graph: Bytes of the verified ONNX file.
-        provider: Provider of onnxruntime, from `start_provider`.
+        provider: What runs it, from `start_provider`.
         threads: Threads inside one operator. Operators run one after another.
         read_again: Reads and verifies the file again. Without it, the graph is never closed.
 
@@ -50,7 +51,7 @@ class Session:
     """
 
     def __init__(
-        self, graph: bytes, *, provider: str, threads: int, read_again: Callable[[], bytes] | None = None
+        self, graph: bytes, *, provider: Provider, threads: int, read_again: Callable[[], bytes] | None = None
     ) -> None:
         self._provider, self._threads, self._read_again = provider, threads, read_again
         self._opening = threading.Lock()
@@ -73,16 +74,14 @@ class Session:
         options.log_severity_level = _ONLY_ERRORS
         # Four magic bytes would select onnxruntime's other format, but the file was checked as ONNX.
         options.add_session_config_entry("session.load_model_format", "ONNX")
-        providers = [provider] if provider == _CPU else [provider, _CPU]
-        try:
-            session = ort.InferenceSession(graph, options, providers=providers)
+        providers = list(dict.fromkeys([provider.name, CPU.name]))  # the CPU runs what another one lacks
+        all_options = [dict(provider.options), {}][: len(providers)]
+        try:  # without its fallback, which would print a line and leave the GPU for good
+            session = ort.InferenceSession(graph, options, providers, all_options, enable_fallback=False)
         except Exception as error:
             raise ModelRejected(f"onnxruntime rejects the graph: {reason_of(error, limit=300)}") from error
-        if (real := session.get_providers()[0]) != provider:
-            raise ProviderUnavailable(
-                f"{provider} is offered but {real} came up; check the CUDA and cuDNN libraries and the driver, "
-                "or set device=cpu"
-            )
+        if (real := session.get_providers()[0]) != provider.name:
+            raise ProviderUnavailable(f"{provider.name} is offered but {real} came up")
         return session
 
     @property
@@ -106,7 +105,7 @@ class Session:
         Args:
             inputs: Inputs, in the order of the graph.
             shrink: Release the memory of the run afterwards. By default, large runs do: they take hundreds of
-                megabytes, and so long that allocating them again costs at most a twentieth.
+                megabytes, and so long that allocating them again costs a CPU at most a twentieth.
 
         Raises:
             MemoryError: The run needs more memory than is available.
@@ -114,24 +113,52 @@ class Session:
         """
         self._used_at = time.monotonic()
         session = self._session or self.open()
-        is_large = inputs[0].size >= _LARGE
-        shrinks = (is_large if shrink is None else shrink) and self._provider == _CPU
+        provider = self._provider
+        is_large = inputs[0].size >= provider.large
+        shrinks = is_large if shrink is None else shrink
         if shrinks or self._shrinks or self._options.terminate:  # else those of the last run serve again
             self._options, self._shrinks = ort.RunOptions(), shrinks
             if shrinks:
-                self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+                self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", provider.arenas)
         options = self._options
         try:
+            if provider.binds:
+                return self._run_bound(session, inputs, options)
             outputs: list[Floats] = session.run(
                 self._output_names, dict(zip(self._input_names, inputs, strict=True)), options
             )
         except Exception as error:
             if is_large:
                 self._shrink(inputs)
-            if "alloc" in str(error).lower():  # onnxruntime has no error class for it
+            if is_out_of_memory(error):
                 raise MemoryError(f"a graph needs more memory than is available: {reason_of(error)}") from error
             raise
         return tuple(outputs)
+
+    def _run_bound(
+        self, session: ort.InferenceSession, inputs: Sequence[Floats], options: ort.RunOptions
+    ) -> tuple[Floats, ...]:
+        """Run on arrays of ours: the device copies from the inputs, and into outputs whose size the inputs tell."""
+        binding = session.io_binding()
+        size_by_axis: dict[int | str | None, int] = {}
+        for tensor, x in zip(self.inputs, inputs, strict=True):
+            binding.bind_cpu_input(tensor.name, np.ascontiguousarray(x))
+            size_by_axis.update(zip(tensor.shape, x.shape, strict=True))
+        names = size_by_axis.keys() - {None}
+        outputs: list[Floats | None] = []
+        for tensor in self.outputs:
+            y: Floats | None = None
+            if {axis for axis in tensor.shape if not isinstance(axis, int)} <= names:
+                y = np.empty(
+                    [axis if isinstance(axis, int) else size_by_axis[axis] for axis in tensor.shape], np.float32
+                )
+                binding.bind_output(tensor.name, "cpu", 0, np.float32, y.shape, y.ctypes.data)
+            else:  # a size of its own: onnxruntime allocates
+                binding.bind_output(tensor.name)
+            outputs.append(y)
+        session.run_with_iobinding(binding, options)
+        made = binding.get_outputs()
+        return tuple(made[i].numpy() if y is None else y for i, y in enumerate(outputs))
 
     def _shrink(self, inputs: Sequence[Floats]) -> None:
         """Release the memory of a failed run: only a run that succeeds can do so."""
@@ -163,30 +190,44 @@ _IDENTITY = bytes.fromhex(
 )
 
 
-def start_provider(device: Device) -> str:
+def start_provider(device: Device, *, max_gpu_bytes: int = 0) -> Provider:
     """Return the provider for `device`, after a test run on it.
+
+    Args:
+        device: The setting; `auto` takes the CPU if CUDA does not start.
+        max_gpu_bytes: Most memory of the GPU for a graph; 0 for what is free now.
 
     Raises:
         ProviderUnavailable: CUDA was requested but is not installed or does not start.
     """
-    provider = _choose_provider(device)
+    offered = ort.get_available_providers()
+    if device == "cpu" or (device == "auto" and _CUDA not in offered):
+        return CPU
+    if _CUDA not in offered:
+        raise ProviderUnavailable(
+            f"device=cuda, but this onnxruntime offers {', '.join(offered)}. Replace it: "
+            "`pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'` (never both), or set "
+            "device=cpu"
+        )
     try:
-        Session(_IDENTITY, provider=provider, threads=1).run(np.zeros(1, np.float32))
+        return _start_cuda(max_gpu_bytes)
     except ProviderUnavailable as error:
         if device == "cuda":
             raise
         log.warning("device=auto runs on the CPU: %s", error)
-        return _CPU
+        return CPU
+
+
+def _start_cuda(max_gpu_bytes: int) -> Provider:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:  # which libraries it does not find
+        ort.preload_dlls()  # those of NVIDIA's Python packages, which the system does not look for
+    provider = cuda(max_gpu_bytes or free_cuda_bytes())
+    try:
+        Session(_IDENTITY, provider=provider, threads=1).run(np.zeros(1, np.float32), shrink=True)
+    except Exception as error:
+        missing = " ".join(printed.getvalue().split("\n")[:1])
+        cure = "check the driver and the CUDA and cuDNN libraries, or set device=cpu"
+        raise ProviderUnavailable("; ".join(filter(None, [reason_of(error, limit=300), missing, cure]))) from error
+    if provider.memory_bytes is None:
+        log.warning("the memory of the GPU is not known; batches are as large as on a CPU (setting max_batch_pixels)")
     return provider
-
-
-def _choose_provider(device: Device) -> str:
-    offered = ort.get_available_providers()
-    if device == "cpu" or (device == "auto" and _CUDA not in offered):
-        return _CPU
-    if _CUDA not in offered:
-        raise ProviderUnavailable(
-            f"device=cuda, but this onnxruntime offers {', '.join(offered)}. Replace it: "
-            "`pip uninstall -y onnxruntime && pip install onnxruntime-gpu` (never both), or set device=cpu"
-        )
-    return _CUDA

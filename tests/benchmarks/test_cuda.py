@@ -43,7 +43,7 @@ def test_a_missing_card_and_a_missing_model_are_said_with_the_cure(
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
 
     assert main([]) == 1
-    assert "pip install onnxruntime-gpu" in capsys.readouterr().err
+    assert "pip install 'onnxruntime-gpu" in capsys.readouterr().err
 
     assert main(["--device", "cpu", "--models-dir", str(tmp_path), "--models", "none"]) == 1
     assert "has no model none; it has toy" in capsys.readouterr().err

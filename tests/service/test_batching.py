@@ -17,6 +17,7 @@ from service.errors import InvalidArray
 from service.images.inspect import ImageFile
 from service.models.batcher import Batcher
 from service.models.job import Outputs
+from service.models.provider import CPU
 from service.models.session import Floats, Session
 from service.tasks.denoise import Denoise
 from tests.service.files import pixels_of, png, save, to_npy
@@ -258,7 +259,7 @@ def test_what_a_batch_has_not_begun_is_skipped_when_its_request_ends() -> None:
 def test_a_graph_stops_in_the_midst_of_a_run_and_runs_again(tmp_path: Path) -> None:
     publish_slow(tmp_path, sines=300)
     graph = next(tmp_path.glob("slow/*/denoise.onnx")).read_bytes()
-    session = Session(graph, provider="CPUExecutionProvider", threads=1)
+    session = Session(graph, provider=CPU, threads=1)
     x = np.ones((1, 1, 1000, 1000), np.float32)
 
     with ThreadPoolExecutor(1) as pool:

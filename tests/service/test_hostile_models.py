@@ -25,6 +25,7 @@ from service.limits import Limits, ProbeLimits
 from service.models.loading import load_model
 from service.models.onnx_guard import check_onnx
 from service.models.probe import Child, Outcome, probe
+from service.models.provider import CPU
 from service.models.session import Session
 from tests.service.conftest import MakeClient
 from tests.service.files import pixels_of, png
@@ -354,7 +355,7 @@ def test_a_manifest_that_changed_after_the_probe_is_not_loaded(models_dir: Path)
     (directory / "manifest.json").write_text((directory / "manifest.json").read_text() + "\n")
 
     with pytest.raises(ModelRejected, match="was changed while"):
-        load_model(directory, provider="CPUExecutionProvider", limits=LIMITS, manifest_sha256=outcome.manifest_sha256)
+        load_model(directory, provider=CPU, limits=LIMITS, manifest_sha256=outcome.manifest_sha256)
 
 
 def find_child(directory: str) -> Path | None:
@@ -423,7 +424,7 @@ def test_a_codec_whose_tables_are_not_what_they_should_be_stays_out(
     directory = with_compression(publish_codec(models_dir), change)
 
     with pytest.raises(ModelRejected, match=message):
-        load_model(directory, provider="CPUExecutionProvider", limits=LIMITS)
+        load_model(directory, provider=CPU, limits=LIMITS)
 
 
 def test_a_codec_whose_graph_has_other_symbols_than_tables_stays_out(models_dir: Path) -> None:
@@ -437,7 +438,7 @@ def test_a_codec_whose_graph_has_other_symbols_than_tables_stays_out(models_dir:
         document["compression"]["tables_sha256"] = digest_of(found)
 
     with pytest.raises(ModelRejected, match="its input, latent and tables say"):
-        load_model(with_compression(directory, fewer), provider="CPUExecutionProvider", limits=LIMITS)
+        load_model(with_compression(directory, fewer), provider=CPU, limits=LIMITS)
 
 
 @pytest.mark.parametrize("rate", [0.5, 7.0, -1.0, math.nan])
@@ -445,7 +446,7 @@ def test_a_codec_whose_golden_sample_has_a_rate_that_is_none_stays_out(models_di
     directory = publish_codec(models_dir)
     with np.load(directory / "golden.npz") as arrays:
         golden = {name: arrays[name] for name in arrays.files}
-    session = Session((directory / "decompress.onnx").read_bytes(), provider="CPUExecutionProvider", threads=1)
+    session = Session((directory / "decompress.onnx").read_bytes(), provider=CPU, threads=1)
     golden["decompress.rate"] = np.full(2, rate, np.float32)
     (golden["decompress.x_hat"],) = session.run(golden["decompress.symbols"], golden["decompress.rate"])
     np.savez(directory / "golden.npz", **golden)
@@ -453,4 +454,4 @@ def test_a_codec_whose_golden_sample_has_a_rate_that_is_none_stays_out(models_di
     with_compression(directory, lambda document: document["golden"].update(sha256=sha256))
 
     with pytest.raises(ModelRejected, match=r"rates|differs by"):
-        load_model(directory, provider="CPUExecutionProvider", limits=LIMITS)
+        load_model(directory, provider=CPU, limits=LIMITS)

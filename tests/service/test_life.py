@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from service.models.provider import CPU
 from service.models.session import start_provider
 from tests.service.files import pixels_of
 from tests.service.rawclient import RawClient, Reply, get, post
@@ -204,7 +205,7 @@ def test_a_port_that_is_taken_is_named(models: Path) -> None:
 
 
 def test_workers_that_cannot_start_end_the_parent(models: Path) -> None:
-    if start_provider("auto") != "CPUExecutionProvider":
+    if start_provider("auto") != CPU:
         pytest.skip("this machine has CUDA")
 
     code, output = run_to_the_end("--models-dir", str(models), "--port", "0", "--workers", "2", "--device", "cuda")

@@ -22,6 +22,7 @@ from service.images.tiles import plan
 from service.limits import InputLimits, Limits
 from service.models.loading import load_model
 from service.models.model import Model
+from service.models.provider import CPU
 from service.tasks.answer import Answer
 from service.tasks.restore import Options, Restoration
 from tests.service.conftest import MakeClient
@@ -43,7 +44,7 @@ def blur(models_dir: Path, make_client: MakeClient) -> TestClient:
 
 def opened(models_dir: Path, name: str, *, max_batch_pixels: int = 2**20) -> Model:
     limits = Limits(threads=1, max_batch=8, max_pixels=25_000_000, max_batch_pixels=max_batch_pixels)
-    return load_model(models_dir / name / "1", provider="CPUExecutionProvider", limits=limits)
+    return load_model(models_dir / name / "1", provider=CPU, limits=limits)
 
 
 def mean_of_5x5(values: Array) -> Array:

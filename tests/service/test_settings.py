@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from service.errors import InvalidSettings, ProviderUnavailable
+from service.models.provider import CPU
 from service.models.session import start_provider
 from service.settings import PREFIX, Settings, read_settings
 from tests.service.files import pixels_of, png
@@ -73,10 +74,10 @@ def test_a_models_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_cuda_without_a_cuda_provider_refuses_to_start_with_the_cure() -> None:
-    if start_provider("auto") != "CPUExecutionProvider":
+    if start_provider("auto") != CPU:
         pytest.skip("this machine has CUDA")
 
-    with pytest.raises(ProviderUnavailable, match=r"pip install onnxruntime-gpu.*or set device=cpu"):
+    with pytest.raises(ProviderUnavailable, match=r"pip install 'onnxruntime-gpu.*or set device=cpu"):
         start_provider("cuda")
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 from tritonclient.utils import InferenceServerException
 
+from service.models.provider import CPU
 from service.models.session import Session
 from tests.service.conftest import MakeClient, started
 from tests.service.rawclient import get
@@ -47,7 +48,7 @@ def batch(mnist_digits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def expected(task: str, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
     """What onnxruntime itself says."""
-    session = Session((DIGITS / f"{task}.onnx").read_bytes(), provider="CPUExecutionProvider", threads=1)
+    session = Session((DIGITS / f"{task}.onnx").read_bytes(), provider=CPU, threads=1)
     return session.run(x)
 
 
@@ -371,7 +372,7 @@ def test_a_graph_with_two_inputs_gets_both(
     rng = np.random.default_rng(3)
     values = {"x": rng.random((2, 1, 8, 12), np.float32), "sigma": np.array([5, 40], np.float32)}
     content = (directory / "denoise.onnx").read_bytes()
-    session = Session(content, provider="CPUExecutionProvider", threads=1)
+    session = Session(content, provider=CPU, threads=1)
     with triton.InferenceServerClient(f"127.0.0.1:{process.port}") as client:
         inputs = [asked(values[name], is_binary=way, name=name) for name, way in zip(order, is_binary, strict=True)]
 

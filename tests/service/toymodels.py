@@ -16,6 +16,7 @@ from service.contract.manifest import TENSORS_BY_TASK, Manifest, Task
 from service.contract.range_coder import pack_symbols
 from service.contract.sections import LevelEstimator, Noise
 from service.contract.tables import TABLE_TOTAL, Compression, RatePoint, SymbolTable, digest_of
+from service.models.provider import CPU
 from service.models.session import Session
 
 SCORES = tuple(float(i) / 100 for i in range(99))  # calibration: 0.00, 0.01 ... 0.98; so n + 1 is 100
@@ -360,7 +361,7 @@ def _golden(graphs: dict[Task, bytes], channels: int, side: int) -> bytes:
     rng = np.random.default_rng(0)
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for task, graph in graphs.items():
-        session = Session(graph, provider="CPUExecutionProvider", threads=1)
+        session = Session(graph, provider=CPU, threads=1)
         is_vector = task in {"decode", "generate"}
         shape = (2, int(session.inputs[0].shape[1] or 0)) if is_vector else (2, channels, side, side)
         inputs = [rng.random(shape if i == 0 else shape[:1], np.float32) for i in range(len(session.inputs))]

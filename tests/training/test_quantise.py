@@ -18,6 +18,7 @@ from service.contract.manifest import TENSORS_BY_TASK, Graph, Task
 from service.limits import Limits
 from service.models.loading import load_model
 from service.models.onnx_guard import check_onnx
+from service.models.provider import CPU
 from training.__main__ import main
 from training.architectures import build
 from training.config import Recipe
@@ -213,7 +214,7 @@ def test_what_int8_loses_stands_beside_every_figure(twice: Path) -> None:
 def test_the_service_takes_an_int8_version(twice: Path) -> None:
     limits = Limits(threads=1, max_batch=64, max_pixels=10**6)
 
-    model = load_model(twice / "models" / "digits" / "2", provider="CPUExecutionProvider", limits=limits)
+    model = load_model(twice / "models" / "digits" / "2", provider=CPU, limits=limits)
 
     assert set(model.batcher_by_task) == {*TASKS, "anomaly", "generate"}
 

@@ -39,7 +39,7 @@ async def ready(request: Request) -> Response:
     readiness = Readiness(
         status="ready",
         device=service.settings.device,
-        provider=service.registry.provider,
+        provider=service.registry.provider.name,
         cores=service.plan.cores,
         workers=service.plan.workers,
         threads=service.plan.threads,
