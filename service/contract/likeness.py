@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.float32]
+DISTANCE = "features"  # name of the distance of an image as a whole from good ones
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _NEARLY = 1.1  # ratio of proportions that the resize policies of detectors do not mind, see docs/anomaly.md
@@ -58,7 +59,8 @@ def unlike_in_size(width: int, height: int, widths: tuple[int, int], heights: tu
 def unlike_in_looks(found: Mapping[str, float], learnt: Mapping[str, tuple[float, float]]) -> list[str]:
     """Describe the statistics of an image outside the training range, widened by its own width.
 
-    The range is taken for a fifth of its upper end at least, as few pictures of one session hardly differ.
+    The range is taken for a fifth of its upper end at least, as few pictures of one session hardly differ. `features`
+    is a distance, which nothing can be too small for: the training images themselves have smaller ones than held out.
 
     Args:
         found: Statistics of an image, by name.
@@ -67,6 +69,7 @@ def unlike_in_looks(found: Mapping[str, float], learnt: Mapping[str, tuple[float
     sentences = []
     for name, (low, high) in learnt.items():
         margin = max(high - low, 0.2 * abs(high))
-        if not low - margin <= found[name] <= high + margin:
+        least = 0.0 if name == DISTANCE else low - margin
+        if not least <= found[name] <= high + margin:
             sentences.append(f"{name} {found[name]:.2g}; learnt {low:.2g} to {high:.2g}")
     return sentences

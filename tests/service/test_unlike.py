@@ -105,6 +105,11 @@ def test_ranges_are_widened_by_their_width_and_a_fifth_of_their_end_at_least() -
     assert unlike_in_looks({"brightness": 0.39}, {"brightness": (0.5, 0.5)}) != []
 
 
+def test_no_distance_of_features_is_too_small() -> None:
+    assert unlike_in_looks({"features": 0.1}, {"features": (1.5, 2.7)}) == []
+    assert unlike_in_looks({"features": 4.0}, {"features": (1.5, 2.7)}) == ["features 4; learnt 1.5 to 2.7"]
+
+
 def test_ranges_begin_with_the_least() -> None:
     with pytest.raises(ValidationError, match="contrast: 2 to 1; give the least first"):
         Learnt(widths=(1, 1), heights=(1, 1), looks={"contrast": (2.0, 1.0)})
