@@ -469,7 +469,7 @@ class UnsupportedMediaType(RequestError):
     """Neither the Content-Type nor the first bytes of the body are of a format this endpoint reads."""
 
     status, code, title = 415, "unsupported-media-type", "Unsupported media type"
-    example = "the image starts with b'%PDF-1.7', which is not a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file"
+    example = "the image starts with b'%PDF-1.7', which is not a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC file"
 
 
 class UnsupportedEncoding(RequestError):

@@ -219,7 +219,7 @@ async def read_files(request: Request, settings: Settings, *, max_files: int, be
     if kind != FORM_TYPE and kind not in _RAW_TYPES and not kind.startswith("image/"):
         raise UnsupportedMediaType(
             f"Content-Type is {shown(kind)}; send image/png, image/jpeg, image/webp, image/gif, image/bmp, image/tiff, "
-            f"image/avif, application/x-npy, {FORM_TYPE}, or {JSON_TYPE}"
+            f"image/avif, image/heic, application/x-npy, {FORM_TYPE}, or {JSON_TYPE}"
         )
     body = await read_body(request, file_cap(settings))
     if kind != FORM_TYPE:

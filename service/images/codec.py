@@ -13,6 +13,7 @@ from PIL import AvifImagePlugin, ImageOps, UnidentifiedImageError
 from PIL import Image as PillowImage
 
 from service.errors import BrokenImage, RequestError, UnsupportedImage, reason_of, shown
+from service.images import heic
 from service.images.form import PLAIN, Form, to_unit_range
 from service.images.formats import FORMAT_BY_TYPE, FORMATS
 from service.images.guards import avif, jpeg
@@ -39,6 +40,7 @@ _WHITE_IS_ZERO, _MOST_BITS = 0, 16
 # Values of the largest TIFF that is compressed. Pillow compresses a picture under the GIL, 0.1 us a value, while all
 # other clients wait: 3 s for 9 megapixels of colour noise.
 _MOST_COMPRESSED_TIFF = 2**19
+_LOSSY_BOXES = {"AVIF": "AVIF", "HEIF": "HEIC"}  # names for people
 _ONE_BIT = {"PNG", "TIFF"}  # formats that are written with one bit per pixel
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N"}
 _FLOATS = "F"
@@ -78,7 +80,7 @@ def allow_pixels(max_pixels: int) -> None:
 
 
 def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = PLAIN) -> Image:
-    """Decode the first frame of a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file and apply its EXIF orientation.
+    """Decode the first frame of a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC file and apply its EXIF orientation.
 
     Grey, RGB, 16-bit grey, grey floats, one-bit and transparency are kept. Palettes and CMYK become RGB. Colour
     profiles are not applied.
@@ -102,6 +104,8 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
         pixels = read_png(data, width=outline.width, height=outline.height)
         if pixels is not None:
             return _image(pixels, media_type="image/png", dpi=plausible_dpi(outline.dpi))
+    if outline.format == "HEIF":
+        heic.prepare()
     file = io.BytesIO(avif.as_still(data) if outline.format == "AVIF" else data)
     try:
         with PillowImage.open(file, formats=[outline.format]) as picture:
@@ -118,8 +122,8 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
     except RequestError:
         raise
     except UnidentifiedImageError as error:  # the guard knows its format: the decoder lacks something
-        if outline.format == "AVIF":
-            raise UnsupportedImage("AVIF: the decoder cannot read this file; convert it to JPEG or PNG") from error
+        if (name := _LOSSY_BOXES.get(outline.format)) is not None:
+            raise UnsupportedImage(f"{name}: the decoder cannot read this file; convert it to JPEG or PNG") from error
         raise UnsupportedImage(
             f"{outline.format}: this combination of channels, bits and sample format cannot be read; {_TO_SEND}"
         ) from error

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from service.images.guards import avif, bmp, gif, jpeg, png, tiff, webp
+from service.images.guards import avif, bmp, gif, heic, jpeg, png, tiff, webp
 from service.images.header import Header
 from service.images.outline import Outline
 
@@ -54,6 +54,8 @@ def _jpeg_options(quality: int) -> Options:
 # The major brand is AVIF's, or is one that HEIC has, too, and AVIF's is among the compatible brands.
 _AVIF_BRANDS = re.compile(rb".{4}ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){0,16}?avi[fs])", re.DOTALL)
 
+_HEIC_BRANDS = re.compile(rb".{4}ftyp(?:he(?:i[csmx]|v[cx])|m[is]f1.{4}(?:.{4}){0,16}?hei[csmx])", re.DOTALL)
+
 FORMATS = (
     Format(
         "PNG", "image/png", ("png", "apng"), re.compile(re.escape(png.SIGNATURE)), png.peek, png.walk,
@@ -75,6 +77,7 @@ FORMATS = (
     Format("GIF", "image/gif", ("gif",), re.compile(rb"GIF8[79]a"), gif.peek, gif.walk, animation={}),
     Format("BMP", "image/bmp", ("bmp",), re.compile(rb"BM"), bmp.peek, bmp.walk),
     Format("AVIF", "image/avif", ("avif", "avifs"), _AVIF_BRANDS, avif.peek, avif.walk),
+    Format("HEIF", "image/heic", ("heic", "heif"), _HEIC_BRANDS, heic.peek, heic.walk),
 )  # fmt: skip
 FORMAT_BY_TYPE = {entry.media_type: entry for entry in FORMATS}
 PICTURE_TYPES = tuple(entry.media_type for entry in FORMATS if entry.options)  # media types of answers, best first

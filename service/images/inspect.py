@@ -64,9 +64,10 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
     found = format_of(data)
     if found is None:
         if data[4:8] == _ISO_MEDIA:
-            raise UnsupportedMediaType("the image is a HEIC or video file; convert it to JPEG, PNG or AVIF first")
+            raise UnsupportedMediaType("the image is a video file; send single frames as JPEG or PNG")
         raise UnsupportedMediaType(
-            f"the image starts with {shown(data[:8])}, which is not a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file"
+            f"the image starts with {shown(data[:8])}, which is not a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC "
+            "file"
         )
     try:
         outline = found.walk(data)

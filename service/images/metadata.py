@@ -7,8 +7,8 @@ from PIL import Image as PillowImage
 from service.images.formats import FORMATS
 from service.images.image import Image
 
-# How pictures of other formats are answered. Phones write MPO, a JPEG followed by more of them; AVIF is lossy, too.
-_SAME_AS = {"MPO": "JPEG", "AVIF": "JPEG"}
+# How pictures of other formats are answered. Phones write MPO, a JPEG followed by more, and HEIC; all are lossy.
+_SAME_AS = {"MPO": "JPEG", "AVIF": "JPEG", "HEIF": "JPEG"}
 # Description, maker, model, resolution and its unit, software, time, artist, copyright; then camera and GPS.
 _EXIF_TAGS = {0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298}
 _EXIF_GROUPS = (0x8769, 0x8825)

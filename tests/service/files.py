@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pillow_heif import register_heif_opener
+
+register_heif_opener()  # so that Pillow writes HEIC, too
 
 Array = NDArray[Any]  # Any: of whatever dtype a test is about
 
@@ -47,3 +50,9 @@ def hand_png(width: int, height: int, raw: bytes, *, depth: int = 8, colour: int
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
     body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(raw)) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
+
+
+def announce(content: bytes, width: int, height: int) -> bytes:
+    """Write another size into the box `ispe` of an AVIF or HEIC file."""
+    at = content.index(b"ispe") + 8
+    return content[:at] + struct.pack(">II", width, height) + content[at + 8 :]

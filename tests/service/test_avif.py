@@ -14,7 +14,7 @@ from service.images.guards import av1
 from service.images.guards.boxes import Steps
 from service.images.image import Image as Decoded
 from service.images.inspect import peek
-from tests.service.files import save
+from tests.service.files import announce, save
 
 RAMP = Image.fromarray(np.add.outer(np.arange(40), 3 * np.arange(60)).astype(np.uint8)).convert("RGB")
 STILL = save(RAMP, "AVIF", quality=100, subsampling="4:4:4")
@@ -24,12 +24,6 @@ FLAT = save(Image.new("RGB", (4096, 2048)), "AVIF", speed=10)  # 8 megapixels in
 
 def decode(content: bytes) -> Decoded:
     return decode_image(content, max_pixels=10_000_000, max_frames=3)
-
-
-def announce(content: bytes, width: int, height: int) -> bytes:
-    """Write another size into the box `ispe`."""
-    at = content.index(b"ispe") + 8
-    return content[:at] + struct.pack(">II", width, height) + content[at + 8 :]
 
 
 def box(kind: bytes, content: bytes) -> bytes:
@@ -193,8 +187,8 @@ def test_a_frame_with_a_size_of_its_own_counts_as_the_largest_that_it_can_have(t
         unit(1, sequence_header(timing=timing)) + unit(3, frame(own_size=size, timing=timing)) for size in (False, True)
     )
 
-    assert av1.frame_pixels(memoryview(usual), Steps(10)) == 64 * 32
-    assert av1.frame_pixels(memoryview(own), Steps(10)) == 2**32
+    assert av1.frame_pixels(memoryview(usual), Steps(10, "AVIF")) == 64 * 32
+    assert av1.frame_pixels(memoryview(own), Steps(10, "AVIF")) == 2**32
     with pytest.raises(BrokenImage, match="4294967296 pixels"):
         decode(meta(stream=own))
 
@@ -202,9 +196,9 @@ def test_a_frame_with_a_size_of_its_own_counts_as_the_largest_that_it_can_have(t
 def test_hidden_frames_count_each() -> None:
     stream = unit(1, sequence_header()) + unit(6, frame(own_size=False)) * 40
 
-    assert av1.frame_pixels(memoryview(stream), Steps(100)) == 40 * 64 * 32
+    assert av1.frame_pixels(memoryview(stream), Steps(100, "AVIF")) == 40 * 64 * 32
     with pytest.raises(BrokenImage, match="more than 30"):
-        av1.frame_pixels(memoryview(stream), Steps(30))
+        av1.frame_pixels(memoryview(stream), Steps(30, "AVIF"))
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     np.testing.assert_array_equal(image.values[0, 0], UPRIGHT[orientation](GREY))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"])
 def test_every_format_is_read_by_its_magic_bytes(client: TestClient, kind: str) -> None:
     content = save(Image.fromarray(np.full((4, 4), 100, np.uint8)).convert("RGB"), kind)
 
@@ -213,18 +213,18 @@ def test_low_bit_palettes_and_odd_widths_pass_the_png_checks(bits: int) -> None:
     assert image.values[0, 0].ravel().tolist() == [i % 2**bits for i in range(13 * 7)]
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_the_head_of_a_file_tells_its_size_and_whether_it_has_colour(kind: str, mode: str) -> None:
-    header = peek(save(Image.new(mode, (37, 21)), kind))
+    header = peek(save(Image.new(mode, (90, 70)), kind))
 
-    assert (header.kind, header.width, header.height, header.pixels) == (kind, 37, 21, 37 * 21)
+    assert (header.kind, header.width, header.height, header.pixels) == (kind, 90, 70, 90 * 70)
     assert header.is_colour is (
-        mode == "RGB" or kind not in {"PNG", "JPEG", "AVIF"}
+        mode == "RGB" or kind not in {"PNG", "JPEG", "AVIF", "HEIF"}
     )  # the others do not say it in their head
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"])
 def test_a_head_that_is_cut_off_or_lies_is_no_error(kind: str) -> None:
     content = save(Image.new("RGB", (37, 21)), kind)
     changes = ((i, (content[i] + step) % 256) for i in range(12, min(len(content), 64)) for step in (1, 128))

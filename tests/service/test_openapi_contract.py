@@ -15,6 +15,7 @@ from schemathesis.schemas import BaseSchema
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
+from service.images.formats import FORMATS
 from service.media_types import HOURGLASS_TYPE
 from service.settings import Settings
 from tests.conftest import DATA
@@ -22,10 +23,7 @@ from tests.service.files import save, to_npy
 from tests.service.toymodels import LATENT_DIM, publish_codec, publish_generator, publish_toy
 
 GREY = np.arange(16, dtype=np.uint8).reshape(4, 4) * 16
-PICTURES = {
-    f"image/{name.lower()}": save(Image.fromarray(GREY), name)
-    for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-}
+PICTURES = {entry.media_type: save(Image.fromarray(GREY), entry.name) for entry in FORMATS}
 ARRAYS = (
     to_npy(GREY),
     to_npy(np.full((3, 1, 4, 4), 0.5, np.float32)),

@@ -237,7 +237,7 @@ def test_enhance_refuses_an_answer_that_is_too_large(models_dir: Path, make_clie
 def test_the_answer_has_the_format_of_the_file(blur: TestClient) -> None:
     picture = PillowImage.fromarray(RNG.integers(0, 256, (16, 16, 3), np.uint8))
 
-    kinds = {"JPEG": "jpeg", "WEBP": "webp", "TIFF": "tiff", "PNG": "png", "BMP": "png", "AVIF": "jpeg"}
+    kinds = {"JPEG": "jpeg", "WEBP": "webp", "TIFF": "tiff", "PNG": "png", "BMP": "png", "AVIF": "jpeg", "HEIF": "jpeg"}
     for name, kind in kinds.items():
         assert blur.post("/denoise", content=save(picture, name)).headers["content-type"] == f"image/{kind}"
     asked = blur.post("/denoise", content=save(picture, "JPEG"), headers={"Accept": "image/webp"})

@@ -70,7 +70,9 @@ def load_data(config: DataConfig, path: Path | None, *, seed: int, progress: boo
     if config.source == "mnist":
         return _load_mnist(config, path or download(), seed)
     if path is None:
-        raise DataError("which images? Give --data FOLDER, a folder of PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF files")
+        raise DataError(
+            "which images? Give --data FOLDER, a folder of PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC files"
+        )
     found = read_folder(path, config, progress=progress)
     images, skipped = found.images, found.skipped
     if len(images) < SMALLEST_DATASET:

@@ -14,7 +14,7 @@ export type Verdict = components["schemas"]["AnomalyAnswer"];
 export type Latent = components["schemas"]["LatentAnswer"];
 /** A model that answers. */
 export type Model = Models[number];
-/** A file as it is: PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, or an array as NPY. */
+/** A file as it is: PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, HEIC, or an array as NPY. */
 export type Image = Blob | ArrayBuffer | Uint8Array<ArrayBuffer>;
 type Body = Image | FormData;
 /** The form of a picture that is answered. */

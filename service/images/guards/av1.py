@@ -7,33 +7,12 @@ to 5.9: a stream consists of open bitstream units (OBUs).
 from dataclasses import dataclass
 
 from service.errors import BrokenImage
+from service.images.guards.bits import Bits
 from service.images.guards.boxes import Steps
 
 _SEQUENCE_HEADER, _FRAMES = 1, frozenset({3, 6, 7})  # frame header, frame, redundant frame header
 _KEY_FRAME, _SWITCH_FRAME, _SELECT = 0, 3, 2
-_MOST_HEADER_BYTES = 1024  # a sequence header with all 32 operating points has less
 _MOST_LEB128_BYTES, _MOST_ZEROS = 8, 32
-
-
-class _Bits:
-    """Read unsigned numbers of any number of bits."""
-
-    def __init__(self, data: memoryview) -> None:
-        head = data[:_MOST_HEADER_BYTES]
-        self._value, self._left = int.from_bytes(head, "big"), 8 * len(head)
-
-    def take(self, count: int = 1) -> int:
-        if count > self._left:
-            raise BrokenImage("AVIF: a header of its AV1 data is truncated")
-        self._left -= count
-        return self._value >> self._left & ((1 << count) - 1)
-
-    def skip_uvlc(self) -> None:
-        zeros = 0
-        while not self.take():
-            zeros += 1
-        if zeros < _MOST_ZEROS:
-            self.take(zeros)
 
 
 @dataclass(frozen=True)
@@ -73,11 +52,11 @@ def frame_pixels(stream: memoryview, steps: Steps) -> int:
             raise BrokenImage("AVIF: the AV1 data is truncated")
         body, kind = stream[position:end], head >> 3 & 15
         if kind == _SEQUENCE_HEADER:
-            sequence = _read_sequence(_Bits(body))
+            sequence = _read_sequence(Bits(body, "AVIF"))
         elif kind in _FRAMES:
             if sequence is None:
                 raise BrokenImage("AVIF: a frame without a sequence header")
-            pixels += sequence.most_pixels if _has_own_size(_Bits(body), sequence) else sequence.pixels
+            pixels += sequence.most_pixels if _has_own_size(Bits(body, "AVIF"), sequence) else sequence.pixels
         position = end
     return pixels
 
@@ -92,7 +71,7 @@ def _leb128(stream: memoryview, position: int) -> tuple[int, int]:
     raise BrokenImage("AVIF: a length in the AV1 data is damaged")
 
 
-def _read_sequence(bits: _Bits) -> _Sequence:
+def _read_sequence(bits: Bits) -> _Sequence:
     bits.take(4)  # seq_profile, still_picture
     time_bits = 0
     if is_reduced := bool(bits.take()):
@@ -122,13 +101,18 @@ def _read_sequence(bits: _Bits) -> _Sequence:
     )
 
 
-def _skip_operating_points(bits: _Bits) -> int:
+def _skip_uvlc(bits: Bits) -> None:
+    if (zeros := bits.zeros()) < _MOST_ZEROS:
+        bits.take(zeros)
+
+
+def _skip_operating_points(bits: Bits) -> int:
     """Return the number of bits of frame_presentation_time, or 0 if frames have none."""
     delay_bits, time_bits, is_equal = 0, 0, False
     if bits.take():  # timing_info_present_flag
         bits.take(64)
         if is_equal := bool(bits.take()):
-            bits.skip_uvlc()
+            _skip_uvlc(bits)
         if bits.take():  # decoder_model_info_present_flag
             delay_bits = bits.take(5) + 1
             bits.take(32 + 5)
@@ -145,7 +129,7 @@ def _skip_operating_points(bits: _Bits) -> int:
     return 0 if is_equal else time_bits
 
 
-def _has_own_size(bits: _Bits, sequence: _Sequence) -> bool:
+def _has_own_size(bits: Bits, sequence: _Sequence) -> bool:
     """Return whether a frame can differ from the size of the sequence: frame_size_override_flag."""
     if sequence.is_reduced or bits.take():  # show_existing_frame
         return False

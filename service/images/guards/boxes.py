@@ -1,4 +1,4 @@
-"""Read the boxes of the ISO base media file format (ISO/IEC 14496-12), which AVIF files consist of."""
+"""Read the boxes of the ISO base media file format (ISO/IEC 14496-12), which AVIF and HEIC files consist of."""
 
 import struct
 from collections.abc import Iterator
@@ -20,20 +20,21 @@ class Box:
 
 
 class Steps:
-    """Limits the work on one file: each box, field and unit takes a step."""
+    """Limits the work on one file: each box, field and unit takes a step. `name` is that of the format, for errors."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, name: str) -> None:
         self._most = self._left = most
+        self.name = name
 
-    def take(self) -> None:
-        """Take a step.
+    def take(self, count: int = 1) -> None:
+        """Take steps.
 
         Raises:
-            BrokenImage: None is left.
+            BrokenImage: Fewer are left.
         """
-        if self._left <= 0:
-            raise BrokenImage(f"AVIF: more than {self._most} boxes, fields and units")
-        self._left -= 1
+        if self._left < count:
+            raise BrokenImage(f"{self.name}: more than {self._most} boxes, fields and units")
+        self._left -= count
 
 
 def boxes_in(data: bytes, start: int, end: int, steps: Steps) -> Iterator[Box]:
@@ -52,7 +53,9 @@ def boxes_in(data: bytes, start: int, end: int, steps: Steps) -> Iterator[Box]:
         elif size == _TO_THE_END:
             size = end - position
         if size < head or position + size > end:
-            raise BrokenImage(f"AVIF: a box of {size} bytes at byte {position}; the file is truncated or damaged")
+            raise BrokenImage(
+                f"{steps.name}: a box of {size} bytes at byte {position}; the file is truncated or damaged"
+            )
         yield Box(kind, position + head, position + size)
         position += size
 
@@ -72,5 +75,5 @@ class Fields:
         self._steps.take()
         start, self.position = self.position, self.position + size
         if self.position > self._end:
-            raise BrokenImage("AVIF: a box ends before its content does")
+            raise BrokenImage(f"{self._steps.name}: a box ends before its content does")
         return int.from_bytes(self._data[start : self.position], "big")

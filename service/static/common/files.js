@@ -63,7 +63,7 @@ async function filesBelow(entry) {
   }
 }
 
-const IMAGE_NAME = /\.(png|jpe?g|webp|gif|bmp|tiff?|avif)$/i;
+const IMAGE_NAME = /\.(png|jpe?g|webp|gif|bmp|tiff?|avif|hei[cf])$/i;
 
 /** Whether the service may be able to read a file, by its type or name. */
 export function isImage(file) {
