@@ -102,6 +102,7 @@ def test_the_served_verdict_follows_from_the_calibration_in_the_manifest(folder:
     assert answer["threshold"] == calibration.threshold
 
 
+@pytest.mark.slow
 def test_the_shipped_models_clean_a_photograph_better_than_it_came() -> None:
     models = Path(__file__).parent.parent / "models"
     photo = np.asarray(Image.open(Path(__file__).parent / "data" / "hazelnut.jpg"))

@@ -69,6 +69,7 @@ def test_the_typescript_client_works_under_node(project: Path, served: Process) 
     assert "fail 0" in said
 
 
+@pytest.mark.slow
 def test_mistakes_are_errors_of_the_compiler(project: Path) -> None:
     error_by_line = {
         "await hourglass.denoise(image, { sigmaa: 3 });": "'sigmaa' does not exist",

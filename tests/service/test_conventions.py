@@ -67,6 +67,7 @@ print(denoise.sync(client=client, body=File(io.BytesIO(image)), model="none").co
 """
 
 
+@pytest.mark.slow
 def test_a_client_generated_from_the_api_page_works(client: TestClient, tmp_path: Path) -> None:
     page, output, image = (tmp_path / name for name in ("openapi.json", "generated", "image.png"))
     page.write_bytes(client.get("/openapi.json").content)
@@ -125,6 +126,7 @@ def test_the_source_distribution_holds_what_a_build_needs_and_no_more(built: Pat
     assert parts.isdisjoint({"runs", "data", ".venv", ".git", "models", "build", "dist"})
 
 
+@pytest.mark.slow
 def test_the_wheel_works_where_it_is_installed(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
     site = tmp_path / "site"

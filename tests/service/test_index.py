@@ -148,6 +148,7 @@ def test_a_rebuild_without_all_files_changes_nothing_unless_told_to(
     assert client.get("/collections/c").json().items() >= {"version": 2, "items": 2}.items()
 
 
+@pytest.mark.slow
 def test_indexing_that_was_killed_goes_on(folder: Path, models_dir: Path, make_client: MakeClient) -> None:
     rng = np.random.default_rng(0)
     for i in range(3000):

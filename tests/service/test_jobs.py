@@ -304,6 +304,7 @@ def test_a_job_outlives_kill_9_and_is_done_once(slow_models: Path, tmp_path: Pat
         assert (pixels_of(result.content) == 50).all()
 
 
+@pytest.mark.slow
 def test_one_worker_of_several_takes_over_what_a_killed_one_had(slow_models: Path, tmp_path: Path) -> None:
     flags = ("--collections-url", f"sqlite:///{tmp_path}/items.db", "--job-lease-s", "1")
     with service_process(slow_models, *flags, workers=2) as process:
@@ -325,6 +326,7 @@ def _ended_somewhere(url: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_sigterm_gives_a_running_job_back_and_the_next_process_does_it(slow_models: Path, tmp_path: Path) -> None:
     flags = ("--collections-url", f"sqlite:///{tmp_path}/items.db", "--grace-s", "0")
     with service_process(slow_models, *flags) as process:

@@ -77,6 +77,7 @@ def test_sigterm_answers_what_was_taken_and_refuses_the_rest(models: Path) -> No
         assert process.popen.wait(START_TIMEOUT_S) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_stop_signal_drains(models: Path, number: signal.Signals, workers: int) -> None:

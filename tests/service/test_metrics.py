@@ -280,6 +280,7 @@ def test_drift_is_that_of_the_scores_of_all_workers(models_dir: Path) -> None:
     assert told == pytest.approx([0.75] * 10)  # just before 0.75, no score of the 400 has been reached
 
 
+@pytest.mark.slow
 def test_any_worker_answers_for_all_and_counters_survive_a_worker(models_dir: Path) -> None:
     publish_toy(models_dir)
     with service_process(models_dir, workers=2) as process:

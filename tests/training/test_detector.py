@@ -146,6 +146,7 @@ def test_folds_keep_groups_whole_and_are_about_as_large_as_each_other() -> None:
     assert len(set(folds_of(["a", "b", "b"]).tolist())) == 2
 
 
+@pytest.mark.slow
 def test_the_exported_graph_gives_the_score_and_map_of_the_detector(learnt: Learnt, tmp_path: Path) -> None:
     x = (stripes(16, 3) / 255).float()
 
@@ -293,6 +294,7 @@ def test_pictures_get_lite0_and_small_grey_images_gradients() -> None:
     assert isinstance(build_features(DetectorConfig(), small.expand(1, 3, 64, 64)), Lite0)
 
 
+@pytest.mark.slow
 def test_a_detector_of_pictures_is_one_graph_with_its_backbone_inside(tmp_path: Path) -> None:
     generator = Generator().manual_seed(0)
     images = (torch.rand(12, 3, 64, 64, generator=generator) * 255).to(torch.uint8)

@@ -88,6 +88,7 @@ def test_calibrate_makes_the_next_version_of_what_people_called_fine(
     assert new.provenance.command.endswith(" && python -m training calibrate stripes --feedback URL")
 
 
+@pytest.mark.slow
 def test_the_same_pictures_are_counted_once(
     home: Path, service: Process, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

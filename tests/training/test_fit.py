@@ -194,6 +194,7 @@ def test_two_processes_train_the_same_weights_as_one(fitted: Path, idx_folder: P
         torch.testing.assert_close(two[name], value, atol=2e-4, rtol=0, msg=name)
 
 
+@pytest.mark.slow
 def test_fit_on_a_folder_of_pictures_lists_what_it_skipped(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

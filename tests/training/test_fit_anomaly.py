@@ -109,6 +109,7 @@ def test_the_card_tells_that_every_image_taught_and_was_scored_by_a_detector_tha
     assert "all for training; each was scored for the calibration by a detector trained without it" in card
 
 
+@pytest.mark.slow
 def test_without_defects_no_figure_says_how_well_they_are_found(
     workshop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +125,7 @@ def test_without_defects_no_figure_says_how_well_they_are_found(
     assert any("was not measured" in limit for limit in manifest.limits)
 
 
+@pytest.mark.slow
 def test_what_may_vary_is_learnt_and_every_picture_still_counts_once(tmp_path: Path) -> None:
     write_stripes(tmp_path / "good", 20, seed=0)
     status = main([

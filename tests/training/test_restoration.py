@@ -51,6 +51,7 @@ def test_denoise_is_told_how_noisy_and_takes_any_size(tmp_path: Path, photos: Pa
         assert x_hat.shape == x.shape
 
 
+@pytest.mark.slow
 def test_enhance_is_twice_as_large(tmp_path: Path, photos: Path) -> None:
     assert fit(tmp_path, "enhance", "--data", str(photos), "--scale", "2", "--name", "large") == 0
 
@@ -61,6 +62,7 @@ def test_enhance_is_twice_as_large(tmp_path: Path, photos: Path) -> None:
     assert graph(torch.rand(1, 1, 13, 21), 0.0).shape == (1, 1, 26, 42)
 
 
+@pytest.mark.slow
 def test_restore_learns_what_the_pairs_show(tmp_path: Path, photos: Path) -> None:
     dark = tmp_path / "dark"
     dark.mkdir()
@@ -77,6 +79,7 @@ def test_restore_learns_what_the_pairs_show(tmp_path: Path, photos: Path) -> Non
     assert metric.value > metric.baselines["unprocessed"] + 3  # dB
 
 
+@pytest.mark.slow
 def test_blind_learns_from_noisy_pictures_alone(tmp_path: Path, photos: Path) -> None:
     assert fit(tmp_path, "blind", "--data", str(photos), "--name", "noisy", "training.steps=60") == 0
 

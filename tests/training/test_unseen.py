@@ -94,6 +94,7 @@ def test_figures_of_digits_are_those_of_the_test_images(digits: Path, idx_folder
     assert found["reconstruct_mse"] == pytest.approx(float(np.square(x_hat - x).mean()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_share_of_false_alarms_is_that_of_the_test_images(digits: Path, idx_folder: Path) -> None:
     scores, _ = run(digits, "anomaly", x=read_idx(idx_folder, "t10k"))
     calibration = manifest_of(digits).anomaly
@@ -142,6 +143,7 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_a_detector_is_calibrated_on_images_that_it_has_not_learnt_from(stripes: Path) -> None:
     manifest = manifest_of(stripes)
     assert manifest.anomaly is not None
@@ -280,6 +282,7 @@ def test_tables_of_photographs_are_counted_on_training_photographs(photo_codec: 
     assert len(finest.counts) <= 3
 
 
+@pytest.mark.slow
 def test_figures_of_compressed_photographs_are_those_of_the_ones_kept_back(photo_codec: Path) -> None:
     manifest = manifest_of(photo_codec)
     (metric,) = manifest.metrics
