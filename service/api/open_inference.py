@@ -136,14 +136,14 @@ class Infer:
             raise MalformedBody(f'the request needs {needed}: {{"inputs": [{{"name": "{graph.inputs[0].name}"…')
         is_binary_by_output = _outputs(request, [output.name for output in graph.outputs])
         inputs = _Reader(model_name, manifest, task, limits).read_all(request.inputs, graph.inputs, body[length:])
+        _refuse_long_json(is_binary_by_output, manifest, task, inputs[0].shape)
         is_small = json_bytes is not None and len(body) <= _SMALL_BYTES
         return cls(inputs, is_binary_by_output, request.id, model_name, manifest, task, coding, is_small)
 
     @property
     def growth(self) -> int:
         """Enlargement of the output."""
-        enhance = self.manifest.enhance
-        return enhance.scale**2 if enhance is not None and self.task == "enhance" else 1
+        return _growth(self.manifest, self.task)
 
     def prepare(self) -> Inputs:
         """Return the input tensors."""
@@ -160,11 +160,6 @@ class Infer:
             if is_binary:
                 binary.append(to_bytes(value))
                 tensor["parameters"] = {"binary_data_size": value.nbytes}
-            elif value.size > MAX_JSON_NUMBERS:
-                raise TooManyPixels(
-                    f"output {name!r} has {value.size} numbers, the limit as JSON is {MAX_JSON_NUMBERS}; request it as "
-                    'bytes: "parameters": {"binary_data": true}'
-                )
             else:
                 tensor["data"] = value.ravel()
             tensors.append(tensor)
@@ -237,8 +232,7 @@ class _Reader:
         height, width = (cell * side for side in shape[2:]) if len(shape) == 4 else own
         if len(shape) == 4 and (height % source.multiple_of or width % source.multiple_of):
             raise InvalidArray(f"the images are {width}x{height}; sides must be multiples of {source.multiple_of}")
-        enhance = self.manifest.enhance
-        growth = enhance.scale**2 if enhance and self.task == "enhance" else 1
+        growth = _growth(self.manifest, self.task)
         if source.height is None and height * width * growth > UNTILED_PIXELS:
             raise TooManyPixels(
                 f"the images are {width}x{height}, {height * width} pixels, and a graph gets "
@@ -247,6 +241,40 @@ class _Reader:
         pixels = shape[0] * height * width * growth
         if pixels > max(self.limits.max_pixels, height * width if source.height else 0):
             raise TooManyPixels(f"the batch has {pixels} pixels, the limit is {self.limits.max_pixels} (max_pixels)")
+
+
+def _growth(manifest: Manifest, task: Task) -> int:
+    """Return the enlargement of the output, in pixels."""
+    return manifest.enhance.scale**2 if manifest.enhance is not None and task == "enhance" else 1
+
+
+def _refuse_long_json(wanted: dict[str, bool], manifest: Manifest, task: Task, shape: Sequence[int]) -> None:
+    """Refuse, before the graph runs, outputs that are too long for JSON.
+
+    Args:
+        wanted: Which outputs are wanted, and whether as bytes.
+        manifest: Manifest of the model.
+        task: Its task.
+        shape: Shape of the first input.
+
+    Raises:
+        TooManyPixels: An output has more than `MAX_JSON_NUMBERS` numbers and is not wanted as bytes.
+    """
+    pixels = math.prod(shape[2:])
+    if task == "compress":
+        pixels //= CELL**2
+    elif task == "decompress":
+        pixels *= CELL**2
+    free = shape[0] * pixels * _growth(manifest, task)  # what the axes without a fixed size have together
+    for output in manifest.tasks[task].outputs:
+        fixed = [axis for axis in output.shape if isinstance(axis, int)]
+        is_picture = len(output.shape) - len(fixed) > 1  # not only the batch is free
+        numbers = math.prod(fixed) * (free if is_picture else shape[0])
+        if numbers > MAX_JSON_NUMBERS and wanted.get(output.name) is False:
+            raise TooManyPixels(
+                f"output {output.name!r} has {numbers} numbers, the limit as JSON is {MAX_JSON_NUMBERS}; request it as "
+                'bytes: "parameters": {"binary_data": true}'
+            )
 
 
 def json_length(header: str | None) -> int | None:

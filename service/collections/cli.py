@@ -23,6 +23,7 @@ from service.collections.embedding import encoder_of
 from service.collections.indexing import Indexing, Source
 from service.collections.names import is_collection_name
 from service.collections.store import Collection, Store, building, open_store
+from service.collections.store.rows import read_metadata
 from service.errors import CollectionNotFound, HourglassError
 from service.images.formats import EXTENSIONS
 from service.models.aliases import Aliases
@@ -138,7 +139,7 @@ def _kept(store: Store, name: str, options: argparse.Namespace) -> Iterator[Sour
     after = ""
     while page := store.entries(name, after=after, limit=1000):
         for entry in page:
-            yield Source(entry.id, options.folder / entry.id, entry.label, entry.metadata)
+            yield Source(entry.id, options.folder / entry.id, entry.label, read_metadata(entry.metadata))
         after = page[-1].id
 
 

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from service.errors import InvalidMetadata, shown
 
-_MAX_METADATA_BYTES = 8192
+MAX_METADATA_BYTES = 8192
 _MAX_METADATA_DEPTH = 8
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
@@ -48,8 +48,8 @@ def check_metadata(found: Any, size: int, where: str) -> dict[str, JsonValue]:  
     """
     if not isinstance(found, dict):
         raise InvalidMetadata(f'{where} is {shown(found)}; send a JSON object, such as {{"lot": 12}}')
-    if size > _MAX_METADATA_BYTES:
-        raise InvalidMetadata(f"{where} has {size} bytes, the limit is {_MAX_METADATA_BYTES}")
+    if size > MAX_METADATA_BYTES:
+        raise InvalidMetadata(f"{where} has {size} bytes, the limit is {MAX_METADATA_BYTES}")
     if (depth := _depth(found)) > _MAX_METADATA_DEPTH:
         raise InvalidMetadata(f"{where} is nested {depth} deep, the limit is {_MAX_METADATA_DEPTH}")
     return found

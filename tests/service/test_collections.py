@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.api.app import App
 from service.api.collection_schemas import read_metadata
 from service.collections.store import Neighbour
 from service.collections.voting import vote
 from service.errors import InvalidMetadata
+from service.http.budget import Hold, Load
 from tests.service.conftest import MakeClient
 from tests.service.files import Array, png, to_npy
 from tests.service.toymodels import publish_toy
@@ -490,3 +492,24 @@ def test_neighbours_of_many_vectors_are_bounded(client: TestClient) -> None:
 
     assert client.post("/collections/many/search?k=1000", json=many).status_code == 413
     assert client.post("/collections/many/search?k=20", json=many).status_code == 200
+
+
+def test_a_page_of_items_waits_for_room_in_the_budget(models_dir: Path, make_client: MakeClient) -> None:
+    publish_toy(models_dir)
+    client = make_client(request_timeout_s=0.3)
+    fill(client, "c", {"a": (10, None), "b": (20, None)})
+    assert isinstance(client.app, App)
+    budget = client.app.service.budget
+    others = [Hold(budget, f"client {i}") for i in range(8)]
+    for hold in others:
+        hold.reserve(bytes=budget.limit.bytes // 8)
+
+    full = client.get("/collections/c/items?limit=1000")
+    small = client.get("/collections/c/items?limit=1")
+    for hold in others:
+        budget.replace(hold, Load())
+    whole = client.get("/collections/c/items?limit=1000")
+
+    assert (full.status_code, full.json()["code"]) == (503, "queue-full")
+    assert [item["id"] for item in small.json()["items"]] == ["a"]
+    assert [item["id"] for item in whole.json()["items"]] == ["a", "b"]

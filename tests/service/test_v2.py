@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 from tritonclient.utils import InferenceServerException
 
+from benchmarks.service import newest
+from service.api import open_inference
+from service.contract.manifest import Manifest, Task
+from service.errors import TooManyPixels
+from service.limits import InputLimits
 from service.models.provider import CPU
 from service.models.session import Session
 from tests.service.conftest import MakeClient, started
@@ -386,3 +392,39 @@ def test_a_graph_with_two_inputs_gets_both(
         short = asked(values["sigma"][:1], is_binary=True, name="sigma")
         with pytest.raises(InferenceServerException, match="2, 1 rows"):
             client.infer("blur.denoise", [asked(values["x"], is_binary=True), short])
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "shape", "numbers"),
+    [
+        ("digits", "decode", (3, 32), 3 * 28 * 28),
+        ("photo", "denoise", (1, 3, 64, 96), 3 * 64 * 96),
+        ("photo-x2", "enhance", (1, 1, 64, 96), 4 * 64 * 96),
+        ("photo-compressed", "compress", (1, 1, 64, 96), 64 * 8 * 12),
+        ("photo-compressed", "decompress", (1, 64, 8, 12), 64 * 96),
+    ],
+)
+def test_an_answer_too_long_for_json_is_refused_before_the_graph_runs(
+    monkeypatch: pytest.MonkeyPatch, model: str, task: Task, shape: tuple[int, ...], numbers: int
+) -> None:
+    manifest = Manifest.model_validate_json((newest(model) / "manifest.json").read_bytes())
+    dims = [[1] if "rate" in spec.name or spec.name == "sigma" else shape for spec in manifest.tasks[task].inputs]
+    sizes = [4 * math.prod(dim) for dim in dims]
+    inputs = [
+        {"name": spec.name, "shape": dim, "datatype": "FP32", "parameters": {"binary_data_size": size}}
+        for spec, dim, size in zip(manifest.tasks[task].inputs, dims, sizes, strict=True)
+    ]
+
+    def read(limit: int, *, is_binary: bool) -> None:
+        monkeypatch.setattr(open_inference, "MAX_JSON_NUMBERS", limit)
+        head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": is_binary}}).encode()
+        limits = InputLimits(max_pixels=10**6, max_images=8, max_frames=1)
+        body, names = head + bytes(sum(sizes)), f"{model}.{task}"
+        open_inference.Infer.read(
+            body, len(head), model_name=names, manifest=manifest, task=task, limits=limits, coding=None
+        )
+
+    read(numbers, is_binary=False)
+    read(numbers - 1, is_binary=True)
+    with pytest.raises(TooManyPixels, match=f"has {numbers} numbers"):
+        read(numbers - 1, is_binary=False)

@@ -82,11 +82,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Entry:
-    """An item without its vector. `updated` is the time of its last change, UTC, ISO 8601."""
+    """An item without its vector.
+
+    Attributes:
+        id, label: As in `Item`.
+        metadata: JSON, as it is stored: as objects, a page of it may take ten times the memory.
+        updated: Time of the last change, UTC, ISO 8601.
+    """
 
     id: str
     label: str | None
-    metadata: dict[str, JsonValue] | None
+    metadata: str | None
     updated: str
 
 

@@ -158,7 +158,7 @@ class PostgresStore:
                 after,
                 limit,
             )
-            return [Entry(item_id, label, read_metadata(data), updated) for item_id, label, data, updated in rows]
+            return [Entry(item_id, label, metadata, updated) for item_id, label, metadata, updated in rows]
 
         return self._run(entries)
 

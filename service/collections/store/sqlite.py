@@ -116,9 +116,7 @@ class SqliteStore:
                 after,
                 limit,
             )
-            return [
-                Entry(item_id, label, read_metadata(metadata), updated) for item_id, label, metadata, updated in rows
-            ]
+            return [Entry(item_id, label, metadata, updated) for item_id, label, metadata, updated in rows]
 
     def known(self, name: str, ids: Names[str]) -> set[str]:
         with self._file.transaction(is_writing=False) as db:
