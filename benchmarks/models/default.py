@@ -1,4 +1,4 @@
-"""`python -m benchmarks.models default`: results of `photo` without a given noise level.
+"""`python -m benchmarks.models default`: results of `photo` and `photo-free` without a given noise level.
 
 The inputs are crops of pictures unseen in training, degraded in many ways. The default, the model's estimator, is
 compared with the level of white noise and with the one level that is best for all pictures of a row.
@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from benchmarks.models.pictures import held_out, manifest_of, open_model
+from benchmarks.models.pictures import default_of, held_out, manifest_of, open_model
 from benchmarks.page import table, write_between
 from service.contract.noise import white_level
 from service.contract.sections import Noise
@@ -69,19 +69,29 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
     """
     restore, noise = open_model(models, "photo", "denoise"), manifest_of(models, "photo").noise
     assert noise is not None
+    free = default_of(models, "photo-free")
     pictures = [middle(to_pixels(pair.clean)[None], SIDE) for pair in held_out(data, 3)[: 2 if is_quick else MOST]]
     rows = [
-        _row(name, spoil, pictures, restore, noise)
+        _row(name, spoil, pictures, restore=restore, noise=noise, free=free)
         for name, spoil in tqdm(SPOILED.items(), desc="default", leave=False)
     ]
-    head = ["mean PSNR, dB (level)", "unprocessed", "level of white noise", "default", "best given sigma"]
+    head = [
+        "mean PSNR, dB (level)",
+        "unprocessed",
+        "level of white noise",
+        "default",
+        "best given sigma",
+        "`photo-free`, default",
+    ]
     text = table(head, rows)
     tqdm.write(text)
     if not is_quick:
         write_between(docs / "restoration.md", "default", [text])
 
 
-def _row(name: str, spoil: Spoil, pictures: Sequence[Tensor], restore: Restore, noise: Noise) -> list[str]:
+def _row(
+    name: str, spoil: Spoil, pictures: Sequence[Tensor], *, restore: Restore, noise: Noise, free: Restore
+) -> list[str]:
     pairs = [(spoil(x, generator_for(TEST_NOISE_SEED, i)), x) for i, x in enumerate(pictures)]
     said = [level_of(Image(x_in.numpy()), noise, channels=3) for x_in, _ in pairs]
     white = [min(white_level(x_in.numpy()), noise.max_sigma) for x_in, _ in pairs]
@@ -94,6 +104,7 @@ def _row(name: str, spoil: Spoil, pictures: Sequence[Tensor], restore: Restore, 
         f"{_mean_db(restore, pairs, white):.2f} ({np.mean(white):.1f})",
         f"{_mean_db(restore, pairs, said):.2f} ({np.mean(said):.1f})",
         f"{by_level[best]:.2f} ({best:g})",
+        f"{_mean_db(free, pairs, [0.0] * len(pairs)):.2f}",
     ]
 
 

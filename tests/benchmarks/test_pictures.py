@@ -63,8 +63,9 @@ def test_the_default_is_measured_beside_the_best_level_told(tmp_path: Path) -> N
     page = (docs / "restoration.md").read_text("utf-8")
     assert "old figures" not in page
     assert page.endswith("<!-- default: end -->\nbehind")
-    rows = {cells[1].strip(): cells[2:6] for line in page.splitlines() if len(cells := line.split("|")) == 7}
-    noisy, best = (float(rows["PNG, noise of 50"][i].split()[0]) for i in (0, 3))
+    rows = {cells[1].strip(): cells[2:7] for line in page.splitlines() if len(cells := line.split("|")) == 8}
+    noisy, best, free = (float(rows["PNG, noise of 50"][i].split()[0]) for i in (0, 3, 4))
     assert best > noisy + 8
+    assert free > noisy + 8
     assert rows["clean PNG"][0].strip() == "100.00"  # unprocessed: the picture itself
     assert "JPEG 75 in 4:2:0, noise of 25" in rows
