@@ -17,6 +17,7 @@ from service.api.addresses import Addresses
 from service.api.aliases import read_aliases, watch_aliases
 from service.api.answer_cache import AnswerCache
 from service.api.error_handlers import Problems
+from service.api.job_watcher import JobWatcher
 from service.api.jobs.runner import JobRunner
 from service.api.jobs.webhook import WebhookSender
 from service.api.openapi import Schema, add_security
@@ -113,6 +114,7 @@ def _make_service(settings: Settings, first: Child | None, shared: SharedCounter
     answers = AnswerCache(settings.max_cache_bytes, meters)
     budget = Budget(max_bytes=settings.max_memory_bytes, max_seconds=settings.request_timeout_s)
     limits = InputLimits(settings.max_pixels, settings.max_images, settings.max_frames)
+    jobs = StoreThreads(settings.collections_url.get_secret_value(), open_jobs)
     return Service(
         settings,
         registry,
@@ -120,7 +122,8 @@ def _make_service(settings: Settings, first: Child | None, shared: SharedCounter
         admission,
         Metrics(meters, shared, registry, admission, budget, answers),
         StoreThreads(settings.collections_url.get_secret_value(), open_store),
-        StoreThreads(settings.collections_url.get_secret_value(), open_jobs),
+        jobs,
+        JobWatcher(jobs, admission),
         budget,
         plan(settings.workers, settings.threads),
         answers,

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from service.api.answer_cache import AnswerCache
+from service.api.job_watcher import JobWatcher
 from service.api.page_cache import PageCache
 from service.api.prometheus import Metrics
 from service.api.shadow import Shadows
-from service.api.signals import Signal, Streams
+from service.api.signals import Signal
 from service.collections.store import Store, collections_file_of, jobs_file_of
 from service.collections.store.jobs import JobBounds, JobQueue
 from service.collections.store.threads import StoreThreads
@@ -36,6 +37,7 @@ class Service:
     metrics: Metrics
     store: StoreThreads[Store]
     jobs: StoreThreads[JobQueue]
+    watcher: JobWatcher
     budget: Budget
     plan: Plan
     answers: AnswerCache
@@ -43,7 +45,6 @@ class Service:
     pages: PageCache = field(default_factory=PageCache)
     job_signal: Signal = field(default_factory=Signal)
     webhook_signal: Signal = field(default_factory=Signal)
-    streams: Streams = field(default_factory=Streams)
     alias_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

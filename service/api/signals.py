@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 
 
 class Signal:
@@ -20,19 +19,3 @@ class Signal:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), timeout_s)
         self._event.clear()
-
-
-class Streams:
-    """Number of event streams of jobs."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Count one for the length of a block."""
-        self.count += 1
-        try:
-            yield
-        finally:
-            self.count -= 1

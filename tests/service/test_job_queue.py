@@ -1,6 +1,7 @@
 """The queue of jobs, the same in SQLite and PostgreSQL: one worker a job, and no job is lost or done twice."""
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -65,6 +66,22 @@ def test_a_job_knows_its_place_and_its_progress(queue: JobQueue) -> None:
     assert queue.waiting("request") == (2, 1)
 
 
+def test_jobs_are_found_together(queue: JobQueue) -> None:
+    first, second, _ = submit(queue), submit(queue, owner="me"), submit(queue)
+
+    assert queue.jobs([first.id, second.id, "none"]) == {first.id: first, second.id: second}
+    assert queue.jobs([]) == {}
+
+
+def test_the_state_of_a_job_is_stored_before_its_long_payload_and_result(tmp_path: Path) -> None:
+    open_jobs(f"sqlite:///{tmp_path / 'items.db'}").close()
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "items-jobs.db")) as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(jobs)")]
+
+    assert columns[-2:] == ["payload", "result"]
+
+
 def test_many_workers_share_jobs_without_taking_one_twice(queue: JobQueue, jobs_url: str) -> None:
     wanted = {submit(queue).id for _ in range(40)}
     taken: list[str] = []
@@ -88,9 +105,12 @@ def test_a_result_is_kept_with_its_head(queue: JobQueue) -> None:
     assert lease is not None
     with pytest.raises(JobNotDone, match="is running, 0 of 0 steps"):
         queue.result(job.id)
+    with pytest.raises(JobNotDone):
+        queue.result_size(job.id)
 
     assert queue.finish(lease, head='{"a": 1}', result=b"\x00result", bounds=BOUNDS)
 
+    assert queue.result_size(job.id) == 7
     done, head, content = queue.result(job.id)
     assert (done.state, head, content) == ("done", '{"a": 1}', b"\x00result")
     assert done.ended is not None
@@ -152,7 +172,7 @@ def test_a_removed_job_stops_its_worker(queue: JobQueue) -> None:
 
     assert not queue.beat(lease, lease_s=LONG_S, done=0, steps=0)
     assert not queue.finish(lease, head="{}", result=b"", bounds=BOUNDS)
-    for ask in (queue.job, queue.result, queue.remove):
+    for ask in (queue.job, queue.result_size, queue.result, queue.remove):
         with pytest.raises(JobNotFound, match="no job"):
             ask(job.id)
 
@@ -162,7 +182,7 @@ def test_a_job_is_seen_by_its_owner_alone(queue: JobQueue) -> None:
 
     assert queue.job(mine.id, "me").id == mine.id
     assert queue.job(everyones.id, "me").id == everyones.id
-    for ask in (queue.job, queue.result, queue.remove):
+    for ask in (queue.job, queue.result_size, queue.result, queue.remove):
         with pytest.raises(JobNotFound):
             ask(mine.id, "another")
 

@@ -1,5 +1,6 @@
 """Jobs over HTTP: taken, watched, cancelled, answered as the request itself would have been, and kept over a kill."""
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -8,20 +9,23 @@ import json
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
 import pytest
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from service.api.app import App
 from service.api.responses import Stream
+from service.api.routes.jobs import watch_job
 from service.collections.store.jobs import JobQueue
+from service.errors import QueueFull
 from service.http.budget import Hold, Load
 from service.http.head import HeadAsGet
 from tests.service.conftest import MakeClient
@@ -68,7 +72,9 @@ def test_a_request_that_prefers_it_becomes_a_job_with_the_answer_it_would_have_h
     }
 
 
-def test_a_result_waits_for_room_in_the_budget(client: TestClient) -> None:
+def test_a_result_waits_for_room_in_the_budget_before_it_is_read(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     headers = {**ASYNC, "Accept": "application/x-npy"}
     location = client.post("/denoise?model=toy", content=flat_png(300), headers=headers).headers["location"]
     ended(client, location)
@@ -77,7 +83,9 @@ def test_a_result_waits_for_room_in_the_budget(client: TestClient) -> None:
     for hold in others:
         budget.replace(hold, Load(budget.limit.bytes // 2))
 
-    refused = client.get(f"{location}/result")
+    with monkeypatch.context() as patch:
+        patch.delattr(JobQueue, "result")  # reading it would be a 500
+        refused = client.get(f"{location}/result")
     for hold in others:
         budget.replace(hold, Load())
     answer = client.get(f"{location}/result")
@@ -223,7 +231,30 @@ def test_head_of_events_has_the_headers_and_does_not_wait_for_the_job(client: Te
 
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"].startswith("text/event-stream")
-    until(lambda: service.streams.count == 0)  # the stream is closed, too
+    until(lambda: service.watcher.count == 0)  # the stream is closed, too
+
+
+def test_streams_that_start_at_the_same_time_are_counted_one_by_one(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = client.app
+    assert isinstance(app, App)
+    service = app.service
+    assert client.portal is not None
+    monkeypatch.setattr("service.api.routes.jobs._MAX_STREAMS", 2)
+    waiting = partial(JobQueue.submit, kind="none-takes-it", payload=b"", bounds=service.job_bounds)
+    job = client.portal.call(service.jobs.write, waiting)
+
+    async def start() -> list[object]:
+        requests = [Request({"type": "http", "app": app}) for _ in range(3)]
+        answers = await asyncio.gather(*(watch_job(request, job.id) for request in requests), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, Stream):
+                await cast("AsyncGenerator[bytes]", answer.body_iterator).aclose()
+        return [type(answer) for answer in answers]
+
+    assert client.portal.call(start) == [Stream, Stream, QueueFull]
+    assert service.watcher.count == 0
 
 
 def test_head_of_any_stream_ends_after_its_headers() -> None:

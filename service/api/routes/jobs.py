@@ -1,7 +1,5 @@
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from time import monotonic
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Request, Response
@@ -13,7 +11,7 @@ from service.api.responses import Stream, json_response
 from service.api.route import AdmittedRoute
 from service.api.routes.common import STORE_ERRORS
 from service.api.service import Service, service_of
-from service.collections.store.jobs import Job, JobQueue
+from service.collections.store.jobs import Job, JobQueue, no_job
 from service.errors import (
     PROBLEM_JSON,
     JobLost,
@@ -21,8 +19,6 @@ from service.errors import (
     JobNotFound,
     QueueFull,
     RequestError,
-    StoreUnavailable,
-    shown,
 )
 from service.http.api_keys import owner_of
 from service.http.budget import hold_of
@@ -32,7 +28,6 @@ router = APIRouter(prefix="/jobs/{id}", tags=["jobs"], route_class=AdmittedRoute
 T = TypeVar("T")
 JobId = Annotated[str, Path(pattern="^[A-Za-z0-9_-]{1,64}$", description="Id of the job")]
 _ERRORS: tuple[type[RequestError], ...] = (JobNotFound, *STORE_ERRORS)
-_LOOK_EVERY_S = 0.5
 _COMMENT_EVERY_S = 15.0  # so that no proxy takes a silent connection for a dead one
 _MAX_STREAMS = 256  # in each worker
 
@@ -61,11 +56,12 @@ async def get_job(request: Request, id: JobId) -> Response:  # noqa: A002  its n
 )
 async def get_job_result(request: Request, id: JobId) -> Response:  # noqa: A002
     """Return the answer of the request, or the problem of a failed job. Before the end it is a 409."""
+    size = await _ask(request, id, lambda queue, owner: queue.result_size(id, owner))
+    hold_of(request).reserve(bytes=size)  # from before it is read until its client has read it
     job, head, content = await _ask(request, id, lambda queue, owner: queue.result(id, owner))
     if job.problem is not None:
         problem = json.loads(job.problem)
         return Response(job.problem, status_code=problem["status"], media_type=PROBLEM_JSON)
-    hold_of(request).reserve(bytes=len(content))  # until its client has read it
     answer = StoredAnswer.from_json(head)
     return Response(content, status_code=answer.status, headers=answer.headers)
 
@@ -82,15 +78,19 @@ async def watch_job(request: Request, id: JobId) -> Response:  # noqa: A002
 
     An event `gone` means that the job was cancelled or deleted.
     """
-    service, owner = service_of(request), owner_of(request.scope)
-    job = await _ask(request, id, lambda queue, owner: queue.job(id, owner))
-    if service.streams.count >= _MAX_STREAMS:
+    service = service_of(request)
+    job = await service.watcher.find(id) if service.has_jobs else None
+    if job is None or not job.is_for(owner_of(request.scope)):
+        raise no_job(id)
+    if service.watcher.count >= _MAX_STREAMS:
         raise QueueFull(
-            f"{service.streams.count} jobs are followed now, the limit is {_MAX_STREAMS}; poll GET /jobs/{id} instead",
+            f"{service.watcher.count} jobs are followed now, the limit is {_MAX_STREAMS}; poll GET /jobs/{id} instead",
             headers={"Retry-After": "5"},
         )
+    events = _events(service, job)
+    await anext(events)  # it counts from here on: others that start at the same time find it
     return Stream(
-        _events(service, job, owner),
+        events,
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -113,28 +113,22 @@ async def delete_job(request: Request, id: JobId) -> Response:  # noqa: A002
 async def _ask(request: Request, job_id: str, ask: Callable[[JobQueue, str | None], T]) -> T:
     service, owner = service_of(request), owner_of(request.scope)
     if not service.has_jobs:  # no database is made for a question
-        raise JobNotFound(f"no job {shown(job_id)}; ended jobs are deleted after job_keep_s")
+        raise no_job(job_id)
     return await service.jobs.run(lambda queue: ask(queue, owner))
 
 
-async def _events(service: Service, job: Job, owner: str | None) -> AsyncIterator[bytes]:
-    with service.streams.one():
-        told, told_at = b"", monotonic()
-        while True:
+async def _events(service: Service, followed: Job) -> AsyncGenerator[bytes]:
+    with service.watcher.follow(followed) as follower:
+        yield b""
+        told = b""
+        while (job := follower.job) is not None:
             event = b"event: job\ndata: " + write_json(job_document(job)) + b"\n\n"
             if event != told:
                 yield event
-                told, told_at = event, monotonic()
-            elif monotonic() - told_at > _COMMENT_EVERY_S:
+                told = event
+            elif not service.admission.is_draining:
                 yield b": still so\n\n"
-                told_at = monotonic()
             if job.has_ended or service.admission.is_draining:
                 return
-            await asyncio.sleep(_LOOK_EVERY_S)
-            try:
-                job = await service.jobs.run(lambda queue: queue.job(job.id, owner))  # noqa: B023  it is awaited here
-            except JobNotFound:
-                yield b"event: gone\ndata: {}\n\n"
-                return
-            except StoreUnavailable:  # the next look may find it
-                continue
+            await follower.wait(_COMMENT_EVERY_S)
+        yield b"event: gone\ndata: {}\n\n"

@@ -10,7 +10,7 @@ clock, as workers may run on several machines.
 # ruff: noqa: S608  only constants are formatted into SQL
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -51,12 +51,12 @@ class Dialect:
         """Return the statements that create the table if it is missing."""
         return (
             f"CREATE TABLE IF NOT EXISTS {self.table} (number {self.identity}, id TEXT NOT NULL UNIQUE, "
-            "kind TEXT NOT NULL, state TEXT NOT NULL, owner TEXT, "
-            f"payload {self.blob}, head TEXT, result {self.blob}, problem TEXT, bytes BIGINT NOT NULL, "
+            "kind TEXT NOT NULL, state TEXT NOT NULL, owner TEXT, head TEXT, problem TEXT, bytes BIGINT NOT NULL, "
             "done INTEGER NOT NULL DEFAULT 0, steps INTEGER NOT NULL DEFAULT 0, "
             "attempts INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL, "
             "lease TEXT, leased_until DOUBLE PRECISION, created DOUBLE PRECISION NOT NULL, ended DOUBLE PRECISION, "
-            "webhook TEXT, webhook_state TEXT, webhook_tries INTEGER NOT NULL DEFAULT 0, webhook_at DOUBLE PRECISION)",
+            "webhook TEXT, webhook_state TEXT, webhook_tries INTEGER NOT NULL DEFAULT 0, webhook_at DOUBLE PRECISION, "
+            f"payload {self.blob}, result {self.blob})",  # last: SQLite reads all of a row before a wanted column
             f"CREATE INDEX IF NOT EXISTS {self.table}_waiting ON {self.table} (kind, state, number)",
             f"CREATE INDEX IF NOT EXISTS {self.table}_webhooks ON {self.table} (webhook_at)",
             f"CREATE INDEX IF NOT EXISTS {self.table}_bytes ON {self.table} (bytes)",  # its sum is needed often
@@ -113,6 +113,10 @@ class Job:
         """Whether the job is done or has failed."""
         return self.state in {"done", "failed"}
 
+    def is_for(self, owner: str | None) -> bool:
+        """Return whether a client may access the job."""
+        return self.owner is None or owner is None or self.owner == owner
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -137,6 +141,11 @@ class Call:
 def new_id() -> str:
     """Return a random id that cannot be guessed."""
     return secrets.token_urlsafe(16)
+
+
+def no_job(job_id: str) -> JobNotFound:
+    """Return the error for a job that is missing, or belongs to another owner."""
+    return JobNotFound(f"no job {shown(job_id)}; ended jobs are deleted after job_keep_s")
 
 
 class JobQueue:
@@ -311,6 +320,29 @@ class JobQueue:
         """
         return self._transaction(lambda ask: self._find(ask, job_id, owner), "read")
 
+    def jobs(self, job_ids: Collection[str]) -> dict[str, Job]:
+        """Return those of the jobs that exist, by id, of all owners."""
+        if not job_ids:
+            return {}
+        marks = ", ".join("?" * len(job_ids))
+        rows = self._transaction(lambda ask: ask(f"{self._select} WHERE id IN ({marks})", *job_ids), "read")
+        return {row[0]: Job(*row) for row in rows}
+
+    def result_size(self, job_id: str, owner: str | None = None) -> int:
+        """Return the size of the result of an ended job, in bytes, without reading it; 0 for a failed job.
+
+        Raises:
+            JobNotFound: The job is missing.
+            JobNotDone: The job has not ended.
+        """
+
+        def size(ask: Ask) -> int:
+            self._find_ended(ask, job_id, owner)
+            ((found,),) = ask(f"SELECT coalesce(length(result), 0) FROM {self._table} WHERE id = ?", job_id)
+            return int(found)
+
+        return self._transaction(size, "read")
+
     def result(self, job_id: str, owner: str | None = None) -> tuple[Job, str, bytes]:
         """Return an ended job, and the head (JSON) and body of its result; both are empty for a failed job.
 
@@ -320,13 +352,7 @@ class JobQueue:
         """
 
         def result(ask: Ask) -> tuple[Job, str, bytes]:
-            job = self._find(ask, job_id, owner)
-            if not job.has_ended:
-                raise JobNotDone(
-                    f"job {job_id!r} is {job.state}, {job.done} of {job.steps} steps are done; "
-                    "retry later, or follow its events",
-                    headers={"Retry-After": "1"},
-                )
+            job = self._find_ended(ask, job_id, owner)
             ((head, content),) = ask(f"SELECT head, result FROM {self._table} WHERE id = ?", job_id)
             return job, head or "{}", bytes(content or b"")
 
@@ -393,8 +419,18 @@ class JobQueue:
     def _find(self, ask: Ask, job_id: str, owner: str | None = None) -> Job:
         rows = ask(f"{self._select} WHERE id = ?", job_id)
         job = Job(*rows[0]) if rows else None
-        if job is None or (job.owner is not None and owner is not None and job.owner != owner):
-            raise JobNotFound(f"no job {shown(job_id)}; ended jobs are deleted after job_keep_s")
+        if job is None or not job.is_for(owner):
+            raise no_job(job_id)
+        return job
+
+    def _find_ended(self, ask: Ask, job_id: str, owner: str | None) -> Job:
+        job = self._find(ask, job_id, owner)
+        if not job.has_ended:
+            raise JobNotDone(
+                f"job {job_id!r} is {job.state}, {job.done} of {job.steps} steps are done; "
+                "retry later, or follow its events",
+                headers={"Retry-After": "1"},
+            )
         return job
 
     def _end(
