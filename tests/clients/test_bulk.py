@@ -26,14 +26,6 @@ HAZELNUT = ROOT / "tests" / "data" / "hazelnut.jpg"
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    directory = tmp_path_factory.mktemp("models")
-    publish_toy(directory)
-    with service_process(directory) as process:
-        yield process.url
-
-
-@pytest.fixture(scope="module")
 def shipped() -> Iterator[str]:
     """The models for photographs and digits, as they are shipped."""
     with service_process(ROOT / "models") as process:

@@ -1,6 +1,5 @@
 """Collections from the command line, by a running service."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +7,6 @@ import pytest
 
 from hourglass_client.__main__ import main
 from tests.service.files import png
-from tests.service.slowmodel import service_process
-from tests.service.toymodels import publish_toy
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    directory = tmp_path_factory.mktemp("models")
-    publish_toy(directory)
-    with service_process(directory) as process:
-        yield process.url
 
 
 @pytest.fixture

@@ -4,26 +4,15 @@ import re
 import shutil
 import subprocess
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.service.files import pixels_of, png
-from tests.service.slowmodel import service_process
-from tests.service.toymodels import publish_toy
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text("utf-8")
 ADDRESS = "http://127.0.0.1:8000"
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    directory = tmp_path_factory.mktemp("models")
-    publish_toy(directory)
-    with service_process(directory) as process:
-        yield process.url
 
 
 @pytest.fixture
