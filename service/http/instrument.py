@@ -75,7 +75,8 @@ class Observing:
             elif len(body := message.get("body", b"")) > _SLICE_BYTES:
                 # In slices, each of which waits until the client has read those before it: what is not sent is held
                 # here, where it is counted, and not in the buffer of the connection.
-                hold.answer(len(body))
+                is_part = message.get("more_body", False)  # of a stream, whose later parts may be larger
+                hold.answer(max(len(body), hold.load.bytes) if is_part else len(body))
                 view, last = memoryview(body), len(body) - _SLICE_BYTES
                 for start in range(0, last, _SLICE_BYTES):
                     await send({**message, "body": view[start : start + _SLICE_BYTES], "more_body": True})

@@ -1,5 +1,6 @@
 """The budget in bytes and seconds: what requests hold, who finds room, and that an answer is held until it is sent."""
 
+import asyncio
 import re
 import select
 import socket
@@ -8,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import QueueFull
-from service.http.budget import Budget, Hold
+from service.http.budget import Budget, Hold, hold_of
+from service.http.instrument import Observing
 from service.images.npy import write_npy
+from service.telemetry.counters import Meters
 from tests.service.rawclient import RawClient, get, post
 from tests.service.slowmodel import Process, flat_png, publish_slow, service_process, until
 from tests.service.toymodels import publish_toy
@@ -89,6 +94,31 @@ def test_everything_is_given_back() -> None:
 
     Hold(budget, "x").reserve(bytes=10**9, seconds=0)
     assert budget.total.bytes == 500
+
+
+def test_a_stream_keeps_its_share_until_its_end_and_a_whole_answer_only_its_own_bytes() -> None:
+    budget, held = Budget(max_bytes=8 * MIB, max_seconds=30), []
+
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        hold_of(Request(scope)).reserve(bytes=3 * MIB)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(MIB), "more_body": True})
+        await send({"type": "http.response.body", "body": bytes(MIB)})
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            held.append(budget.total.bytes)
+
+    observing = Observing(app, routers=(), meters=Meters(), budget=budget, is_logging=False)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("a", 1)}
+    asyncio.run(observing(scope, never, send))
+
+    assert held == [3 * MIB] * 4 + [MIB] * 4  # in four slices each
+    assert budget.total.bytes == 0
+
+
+async def never() -> Message:
+    raise AssertionError
 
 
 @pytest.fixture(scope="module")

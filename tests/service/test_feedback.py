@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.http.budget import Budget, Hold
+from service.api.app import App
+from service.http.budget import Budget, Hold, Load
 from tests.service.conftest import MakeClient
 from tests.service.files import png, to_npy
 from tests.service.rawclient import ask
@@ -114,6 +115,27 @@ def test_the_export_has_a_folder_per_verdict_and_the_masks(keeping: TestClient) 
         rows = {row["file"]: row for row in csv.DictReader(io.StringIO(archive.read("feedback.csv").decode()))}
     assert rows[f"good/{good}.png"]["who"] == "Bo"
     assert answer.headers["content-type"] == "application/zip"
+
+
+def test_the_export_waits_for_room_in_the_budget(models_dir: Path, make_client: MakeClient) -> None:
+    publish_toy(models_dir)
+    client = make_client(max_feedback_bytes=MIB, request_timeout_s=0.3)
+    noise = png(np.random.default_rng(0).integers(0, 256, (400, 400), np.uint8))  # small ones are not counted
+    give(client, noise, "verdict=fine")
+    assert isinstance(client.app, App)
+    budget = client.app.service.budget
+    others = [Hold(budget, f"client {i}") for i in range(8)]
+    for hold in others:
+        hold.reserve(bytes=budget.limit.bytes // 8)
+
+    full = client.get(FEEDBACK, headers={"Accept": "application/zip"})
+    for hold in others:
+        budget.replace(hold, Load())
+    whole = client.get(FEEDBACK, headers={"Accept": "application/zip"})
+
+    assert (full.status_code, full.json()["code"]) == (503, "queue-full")
+    assert (whole.status_code, len(whole.content) > len(noise)) == (200, True)
+    assert budget.total == Load()
 
 
 def test_pictures_are_deleted_one_by_one_and_all_at_once_also_when_feedback_is_off(

@@ -325,6 +325,8 @@ def test_feedback_comes_back_byte_for_byte_and_the_newest_opinion_counts(store: 
     store.feedback.put("nuts", second, Files(image, None), max_bytes=10**6)
     store.feedback.put("bolts", first, Files(b"x", None), max_bytes=10**6)
 
+    assert store.feedback.largest("nuts") == len(image) + len(mask) + OVERHEAD_BYTES
+    assert store.feedback.largest("screws") == 0
     pictures, total = store.feedback.pictures("nuts")
     assert {picture.id: picture for picture in pictures} == {first.id: first, second.id: second}
     assert total == 2 * 256 + len(mask) + 1 + 3 * OVERHEAD_BYTES

@@ -38,12 +38,13 @@ from service.images.formats import format_of
 from service.images.inspect import ImageFile
 from service.limits import InputLimits
 from service.media_types import FORM_TYPE, JSON_TYPE, ZIP_TYPE
-from service.tasks.cost import cost_of_reading
+from service.tasks.cost import Cost, cost_of_reading
 
 router = APIRouter(prefix="/models/{name}/feedback", tags=["models"], route_class=AdmittedRoute)
 PictureId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the picture's file")]
 _FOLDER_BY_VERDICT: dict[Opinion, str] = {"fine": "good", "defect": "defect"}
 _MOST_MARKED = 0.9  # share of the picture; training takes a mask of more for an inverted one
+_COPIES = 2  # of the picture that is sent: as read, and as part of the archive
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest date a ZIP can hold: equal pictures give an equal archive
 
 
@@ -117,6 +118,8 @@ async def get_feedback(request: Request, name: ModelName) -> Response:
         return json_response({"model": name, "is_kept": False, "bytes": 0, "max_bytes": 0, "pictures": []})
     pictures, total = await service.store.run(lambda store: store.feedback.pictures(name))
     if kind == ZIP_TYPE:
+        largest = await service.store.run(lambda store: store.feedback.largest(name))
+        await reserve(request, Cost(_COPIES * largest))
         headers = {"Content-Disposition": 'attachment; filename="feedback.zip"'}
         return Stream(_archive(service, name, pictures), media_type=ZIP_TYPE, headers=headers)
     document = {
@@ -215,6 +218,7 @@ async def _archive(service: Service, name: str, pictures: list[Picture]) -> Asyn
                 mask = f"masks/{picture.id}.{_extension(files.mask)}"
                 archive.writestr(zipfile.ZipInfo(mask, _LONG_AGO), files.mask)
             rows.append([path, picture.verdict, str(picture.version), picture.who or "", picture.created])
+            del files  # what waits for the client is the archive's copy alone
             yield sink.take()
         table = io.StringIO()
         csv.writer(table).writerows(rows)

@@ -109,6 +109,13 @@ class Feedback:
 
         return self._run(pictures, "read")
 
+    def largest(self, model: str) -> int:
+        """Return the bytes of the largest image of a model with its mask; 0 if there is none."""
+        ((size,),) = self._run(
+            lambda ask: ask(f"SELECT coalesce(max(bytes), 0) FROM {self._table} WHERE model = ?", model), "read"
+        )
+        return int(size)
+
     def files(self, model: str, picture_id: str) -> Files | None:
         """Return the files of an image; None if it was deleted."""
         rows = self._run(
