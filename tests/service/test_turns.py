@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 from service.server.connection import Protocol, protocol_for
 from service.server.process import listen
+from service.server.turns import Turns
 from service.settings import Settings
 from service.telemetry.counters import Meters
 
@@ -161,3 +162,22 @@ def test_the_kernel_takes_little_of_an_answer_that_nobody_reads() -> None:
             taken = connection.send(bytes(2**23))
 
     assert taken < 2**19
+
+
+def test_a_turn_that_fails_does_not_end_the_others() -> None:
+    made: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("of one connection")
+
+    async def take_turns() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: made.append(str(context["exception"])))
+        turns = Turns()
+        turns.add(fail)
+        turns.add(lambda: made.append("next"))
+        for _ in range(STEPS):
+            await asyncio.sleep(0)
+
+    asyncio.run(take_turns())
+
+    assert made == ["of one connection", "next"]
