@@ -324,7 +324,7 @@ def test_the_asyncio_client_does_the_same(url: str, image: Path) -> None:
             assert (await hourglass.anomaly(image)).model == "toy/1"
             assert (await hourglass.heatmap(image)).array().shape == (3, 4, 4)
             assert (await hourglass.mask(image, max_fpr=0.99)).array().all()
-            assert [model.name for model in await hourglass.models()] == ["toy", "writer"]
+            assert [model.name for model in await hourglass.models()] == ["toy", "toy-ignoring", "writer"]
             assert (await hourglass.model("toy"))["version"] == 1
             assert (await hourglass.ready())["status"] == "ready"
             assert (await hourglass.set_alias("toy", "async", 1)).version == 1

@@ -42,7 +42,7 @@ def slow_client(models_dir: Path, make_client: MakeClient, monkeypatch: pytest.M
     publish_toy(models_dir)
     monkeypatch.setattr("service.api.service._TIMES_EXPECTED", 0)  # no time beyond the setting
     monkeypatch.setattr("service.api.service._MOST_TIMES_TIMEOUT", 100)  # and yet admitted
-    return make_client(request_timeout_s=0.2)
+    return make_client(request_timeout_s=0.2, max_request_s=0.2)
 
 
 def held() -> int:

@@ -10,7 +10,9 @@ from tests.service.page.browser import CHROMIUM, FLAGS
 
 OpenPage = Callable[..., Page]
 TIMEOUT_MS = 60_000  # far more than a busy machine needs; only a failing test waits so long
-ENDED = ("net::ERR_CONNECTION_REFUSED", "net::ERR_CONNECTION_RESET", "net::ERR_EMPTY_RESPONSE")
+ENDED = tuple(
+    f"net::ERR_{name}" for name in ("CONNECTION_REFUSED", "CONNECTION_RESET", "EMPTY_RESPONSE", "SOCKET_NOT_CONNECTED")
+)
 expect.set_options(timeout=TIMEOUT_MS)
 
 
