@@ -4,16 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.models.anomaly_sets import CASES, NO_RANKING, Shown
+from benchmarks.models.anomaly_sets import CASES, NO_RANKING, Shown, scores_of
 from benchmarks.page import table
-from training.anomaly.detector import Detector
 from training.anomaly.known import compare_with
-from training.anomaly.learn import CHUNK, learn_detector
+from training.anomaly.learn import learn_detector
 from training.images.pixels import to_pixels
 from training.measure.anomaly import auroc
 
@@ -32,7 +28,7 @@ def few(data: Path, seeds: Sequence[int]) -> Iterator[str]:
         config = shown.recipe.detector
         learnt = learn_detector(shown.taught, shown.case.groups, config, seed=seeds[0], progress=False)
         detector = learnt.detector
-        plain = [_scores(detector, images) for images in (shown.good, shown.defects)]
+        plain = [scores_of(detector, to_pixels(images)) for images in (shown.good, shown.defects)]
         row, gained = [name], []
         for count in COUNTS:
             before, after, used = [], [], 0
@@ -45,7 +41,8 @@ def few(data: Path, seeds: Sequence[int]) -> Iterator[str]:
                 if taught.is_better:
                     used += 1
                     detector.known = taught.known
-                    after[-1] = auroc(_scores(detector, shown.good), _scores(detector, shown.defects[rest]))
+                    good, bad = (to_pixels(images) for images in (shown.good, shown.defects[rest]))
+                    after[-1] = auroc(scores_of(detector, good), scores_of(detector, bad))
                     detector.known = None
             row += [f"{np.mean(before):.3f}", f"{np.mean(after):.3f}", f"{used} of {DRAWS}"]
             gained.append(float(np.mean(after) - np.mean(before)))
@@ -59,8 +56,3 @@ def few(data: Path, seeds: Sequence[int]) -> Iterator[str]:
         f"Random defects are known, and all others are the test: {DRAWS} draws, one training. Where known defects are "
         "not used, the model stays as it is.\n\n" + table(head, rows)
     )
-
-
-@torch.no_grad()
-def _scores(detector: Detector, images: Tensor) -> NDArray[np.float32]:
-    return torch.cat([detector(to_pixels(part))[0] for part in torch.split(images, CHUNK)]).numpy()

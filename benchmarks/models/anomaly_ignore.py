@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.models.anomaly_sets import CASES, NO_RANKING, Shown
+from benchmarks.models.anomaly_sets import CASES, NO_RANKING, Shown, scores_of
 from benchmarks.page import table
-from training.anomaly.detector import Detector
-from training.anomaly.learn import CHUNK, learn_detector
+from training.anomaly.learn import learn_detector
 from training.calibration import conformal_threshold
 from training.images.pixels import to_pixels
 from training.measure.anomaly import auroc
@@ -36,8 +34,8 @@ def ignore(data: Path, seeds: Sequence[int]) -> Iterator[str]:
         plain, hidden = [], []
         for images in (_some(shown.good), _some(shown.defects)):
             x = to_pixels(images)
-            plain.append(_scores(learnt.detector, x))
-            hidden.append(_scores(learnt.detector, _with_holes(x, rng)))
+            plain.append(scores_of(learnt.detector, x))
+            hidden.append(scores_of(learnt.detector, _with_holes(x, rng)))
         flagged = [f"{np.mean(scores[0] >= threshold):.3f}" for scores in (plain, hidden)]
         ranks = ["-" if name in NO_RANKING else f"{auroc(*scores):.3f}" for scores in (plain, hidden)]
         row = [name, f"{len(plain[0])} / {len(plain[1])}", *flagged, f"{np.median(hidden[0] - plain[0]):+.2f}", *ranks]
@@ -63,8 +61,3 @@ def _with_holes(x: Float[Tensor, "n c h w"], rng: np.random.Generator) -> Float[
         top, left = rng.integers(0, height - rows + 1), rng.integers(0, width - columns + 1)
         image[:, top : top + rows, left : left + columns] = torch.nan
     return x
-
-
-@torch.no_grad()
-def _scores(detector: Detector, x: Float[Tensor, "n c h w"]) -> NDArray[np.float32]:
-    return torch.cat([detector(part)[0] for part in torch.split(x, CHUNK)]).numpy()

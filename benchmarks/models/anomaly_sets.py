@@ -7,8 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
 
 from training.anomaly.config import AnomalyRecipe
+from training.anomaly.detector import Detector
+from training.anomaly.learn import CHUNK
 from training.anomaly.parts import choose_input
 from training.errors import DataError
 from training.images.folder import find_images
@@ -45,6 +50,12 @@ class Shown:
         self.taught, self.good, self.defects = torch.split(
             self.images, [len(case.taught), len(case.good), len(case.defects)]
         )
+
+
+@torch.no_grad()
+def scores_of(detector: Detector, x: Float[Tensor, "n c h w"]) -> NDArray[np.float32]:
+    """Return the scores (N,) of pixels in [0, 1]; NaN are ignored."""
+    return torch.cat([detector(part)[0] for part in torch.split(x, CHUNK)]).numpy()
 
 
 def folder_case(folder: Path, masks: str = "", group_of: Callable[[Path], str] = str) -> Case:

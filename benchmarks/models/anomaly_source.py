@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from benchmarks.models.anomaly_sets import CASES, Shown
 from benchmarks.page import table
-from service.contract.likeness import unlike_in_looks
+from service.contract.likeness import DISTANCE, unlike_in_looks
 from training.anomaly.backbone import Lite0
 from training.anomaly.kind import Kind, fit_kind, held_out_distances
 from training.anomaly.learn import CHUNK, folds_of
@@ -29,7 +29,7 @@ def source(data: Path, seeds: Sequence[int]) -> Iterator[str]:
         shown = Shown(case)
         means = _means(features, shown.taught)
         distances = held_out_distances(means, folds_of(case.groups))
-        kind, learnt = fit_kind(means), {"features": (float(distances.min()), float(distances.max()))}
+        kind, learnt = fit_kind(means), {DISTANCE: (float(distances.min()), float(distances.max()))}
         others = [path for other in cases if other != name for path in _spread(cases[other].taught)]
         seen = stack([read_image(path, shown.config) for path in others])
         shares = [_share_unlike(kind, learnt, _means(features, images)) for images in (shown.good, shown.defects, seen)]
@@ -53,4 +53,4 @@ def _means(features: Lite0, images: Tensor) -> Float[Tensor, "image feature"]:
 
 def _share_unlike(kind: Kind, learnt: dict[str, tuple[float, float]], means: Float[Tensor, "image feature"]) -> float:
     found = kind.distance(means).tolist()
-    return float(np.mean([bool(unlike_in_looks({"features": distance}, learnt)) for distance in found]))
+    return float(np.mean([bool(unlike_in_looks({DISTANCE: distance}, learnt)) for distance in found]))

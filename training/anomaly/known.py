@@ -13,7 +13,7 @@ from training.anomaly.bank import coreset
 from training.anomaly.detector import Detector, Evidence, Neighbours, top_mean
 from training.anomaly.ignore import left_out
 from training.anomaly.learn import CHUNK, SAMPLED, Learnt, sampled
-from training.anomaly.whitening import whitening
+from training.anomaly.whitening import fit_whitening
 from training.images.pixels import to_pixels
 from training.randomness import generator_for
 
@@ -120,10 +120,7 @@ def compare_with(learnt: Learnt, images: Images, defects: Images, *, seed: int) 
     near, score = torch.from_numpy(learnt.near), torch.from_numpy(learnt.scores)
     evidence = _evidence(detector, bad)
     bad_score = detector.score(evidence)
-    rows = sampled(f, SAMPLED, generator_for(seed, 5)).double()
-    covariance = rows.T.cov(correction=0)
-    covariance += (SHRINKAGE * covariance.diagonal().mean() + 1e-12) * torch.eye(len(covariance))
-    mean, whiten = rows.mean(0).float(), whitening(covariance).float()
+    mean, whiten = fit_whitening(sampled(f, SAMPLED, generator_for(seed, 5)).double(), SHRINKAGE)
     patches = _patches(whitened(bad, mean, whiten), evidence)
 
     def fit(kept: Tensor) -> tuple[Known, Tensor]:

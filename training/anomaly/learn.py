@@ -31,7 +31,7 @@ from training.anomaly.features import Gradients
 from training.anomaly.ignore import most_typical
 from training.anomaly.kind import fit_kind, held_out_distances
 from training.anomaly.look import Looking
-from training.anomaly.whitening import whitening
+from training.anomaly.whitening import fit_whitening, whitening
 from training.config import Section
 from training.images.pixels import to_bytes, to_pixels
 from training.randomness import generator_for
@@ -265,10 +265,7 @@ def fit_positions(f: FeatureMaps) -> Positions:
 
 def fit_texture(fine: FeatureMaps, generator: Generator) -> Texture:
     """Fit one Gaussian to the fine features of all positions."""
-    rows = sampled(fine, PATCHES, generator).double()
-    mean, covariance = rows.mean(0), rows.T.cov(correction=0)
-    covariance += (TEXTURE_SHRINKAGE * covariance.diagonal().mean() + 1e-12) * torch.eye(len(mean))
-    return Texture(mean.float(), whitening(covariance).float())
+    return Texture(*fit_whitening(sampled(fine, PATCHES, generator).double(), TEXTURE_SHRINKAGE))
 
 
 def fit_usual(maps: Maps, around: int) -> Usual:

@@ -9,7 +9,7 @@ from jaxtyping import Real
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.contract.likeness import statistics_of
+from service.contract.likeness import DISTANCE, statistics_of
 from service.contract.sections import Learnt
 from training.images.pixels import to_pixels
 from training.images.reader import peek
@@ -37,7 +37,7 @@ def looks_of(paths: Sequence[Path], images: Real[Tensor, "_ c h w"]) -> Learnt:
 
 def with_features(learnt: Learnt, distances: NDArray[np.float32]) -> Learnt:
     """Return ranges with that of the distances (N,) of held-out good images from others, see `kind.py`."""
-    return learnt.model_copy(update={"looks": {**learnt.looks, **_ranges({"features": distances})}})
+    return learnt.model_copy(update={"looks": {**learnt.looks, **_ranges({DISTANCE: distances})}})
 
 
 def _ranges(found: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""The whitening matrix of a Gaussian."""
+"""The whitening matrices of Gaussians."""
 
 import torch
 from jaxtyping import Float
@@ -10,3 +10,17 @@ def whitening(covariance: Float[Tensor, "*_ direction direction"]) -> Float[Tens
     below = torch.linalg.cholesky(covariance)
     whiten: Tensor = torch.linalg.solve_triangular(below, torch.eye(below.shape[-1], dtype=below.dtype), upper=False)
     return whiten
+
+
+def fit_whitening(
+    rows: Float[Tensor, "row feature"], shrinkage: float
+) -> tuple[Float[Tensor, " feature"], Float[Tensor, "feature feature"]]:
+    """Return mean (K,) and whitening matrix (K, K) of rows (N, K), as float32.
+
+    Args:
+        rows: Features, in double precision.
+        shrinkage: Share of the mean variance that is added to every variance, so that few rows suffice.
+    """
+    mean, covariance = rows.mean(0), rows.T.cov(correction=0)
+    covariance += (shrinkage * covariance.diagonal().mean() + 1e-12) * torch.eye(len(mean))
+    return mean.float(), whitening(covariance).float()

@@ -29,6 +29,7 @@ from service.telemetry.counters import State
 Json = dict[str, Any]  # Any: an answer of any depth
 
 _PLATFORM = "onnxruntime_onnx"
+_LENGTH = LENGTH_HEADER.lower().encode()  # as it is in a scope
 _SMALL_BYTES = 16_384  # read where they arrive: going to a thread takes longer
 _EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
 
@@ -165,7 +166,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     """Run the graph on the inputs and return its outputs."""
     service = service_of(request)
     model, task = await _find(service, name, version)
-    length = json_length(header(request.scope, LENGTH_HEADER.lower().encode()))
+    length = json_length(header(request.scope, _LENGTH))
     settings = service.settings
     cap = json_cap(settings) if length is None else file_cap(settings)
     body = await read_raw_body(request, cap)

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.contract.likeness import statistics_of, unlike_in_looks, unlike_in_size
+from service.contract.likeness import DISTANCE, statistics_of, unlike_in_looks, unlike_in_size
 from service.contract.sections import Calibration
 from service.errors import InvalidParameter
 from service.http.negotiation import negotiate
@@ -121,7 +121,7 @@ class Anomaly(ImageInput):
     def finish(self, outputs: Outputs) -> Answer:
         scores, maps = outputs[:2]
         if len(outputs) > 2:
-            self.looks["features"] = outputs[2]
+            self.looks[DISTANCE] = outputs[2]
         if self.media_type == NPY_TYPE and self.view != "mask":
             sent = self._restore(maps)
             return self.array(sent if self._is_several else sent[0])
