@@ -1,15 +1,18 @@
-"""Image files to `pixels.Image` and back. Only this and `metadata.py` know Pillow; `png.py` is the fast path."""
+"""Image files to `image.Image` and back.
+
+Only this, `pillow_arrays.py` and `metadata.py` know Pillow; `png.py` is the fast path.
+"""
 
 import io
 import struct
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import AvifImagePlugin, ImageOps, UnidentifiedImageError
+from PIL import AvifImagePlugin, UnidentifiedImageError
 from PIL import Image as PillowImage
 
 from service.errors import BrokenImage, RequestError, UnsupportedImage, reason_of, shown
@@ -20,6 +23,8 @@ from service.images.guards import avif, jpeg
 from service.images.image import Image, Values, in_own_range, to_8_bit
 from service.images.inspect import check_data, check_size, inspect
 from service.images.metadata import plausible_dpi, with_metadata
+from service.images.orientation import turn_upright
+from service.images.pillow_arrays import picture_of, values_of
 from service.images.png import read_deep_png, read_png, write_png
 
 # Pillow only warns up to twice its limit. Ours (max_pixels) is checked first; this is the second line of defence.
@@ -45,16 +50,6 @@ _ONE_BIT = {"PNG", "TIFF"}  # formats that are written with one bit per pixel
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N"}
 _FLOATS = "F"
 _PRECISE = {*_SIXTEEN_BIT, _FLOATS}
-# EXIF orientation -> how to turn (..., H, W) upright; 1 and unknown values change nothing
-_UPRIGHT: dict[object, Callable[[Values], Values]] = {
-    2: lambda values: values[..., ::-1],
-    3: lambda values: values[..., ::-1, ::-1],
-    4: lambda values: values[..., ::-1, :],
-    5: lambda values: values.swapaxes(-1, -2),
-    6: lambda values: np.rot90(values, -1, (-2, -1)),
-    7: lambda values: values[..., ::-1, ::-1].swapaxes(-1, -2),
-    8: lambda values: np.rot90(values, 1, (-2, -1)),
-}
 # mode after decoding -> mode to read the values in
 _READ_AS = {
     "1": "L",
@@ -114,11 +109,10 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
                 raise BrokenImage(f"AVIF: it announces {outline.width}x{outline.height}, and has another size")
             _check_tiff(picture, data, max_pixels=max_pixels)
             if outline.is_deep_colour:
-                return with_metadata(_read_deep(data, picture.getexif().get(_ORIENTATION_TAG)), picture)
+                return with_metadata(turn_upright(_read_deep(data), picture.getexif().get(_ORIENTATION_TAG)), picture)
             form.refuse_for(outline.format, has_floats=picture.mode == _FLOATS)
             picture.load()
-            ImageOps.exif_transpose(picture, in_place=True)
-            return with_metadata(_read(picture, form), picture)
+            return with_metadata(turn_upright(_read(picture, form), picture.getexif().get(_ORIENTATION_TAG)), picture)
     except RequestError:
         raise
     except UnidentifiedImageError as error:  # the guard knows its format: the decoder lacks something
@@ -165,14 +159,11 @@ def _check_jpegs(tags: Mapping[int, Any], data: bytes, *, max_pixels: int) -> No
         check_size(part.width or 0, part.height or 0, max_pixels=max_pixels)
 
 
-def _read_deep(data: bytes, orientation: object) -> Image:
+def _read_deep(data: bytes) -> Image:
     pixels = read_deep_png(data)
     if pixels is None:
         raise UnsupportedImage("PNG: 16-bit colour needs the package pyspng here; send 8 bits or an NPY array")
-    planes: Values = np.moveaxis(pixels, 2, 0)
-    if (turn := _UPRIGHT.get(orientation)) is not None:
-        planes = turn(planes)
-    return Image(np.ascontiguousarray(planes)[None])
+    return Image(np.moveaxis(pixels, 2, 0)[None])
 
 
 def _read(picture: PillowImage.Image, form: Form) -> Image:
@@ -187,9 +178,7 @@ def _read(picture: PillowImage.Image, form: Form) -> Image:
     target = _READ_AS[mode]
     if "transparency" in picture.info:
         target = {"L": "LA", "RGB": "RGBA"}.get(target, target)
-    return _image(
-        np.array(picture if mode == target else picture.convert(target)), is_one_bit=mode == "1" and target == "L"
-    )
+    return _image(values_of(picture, target), is_one_bit=mode == "1" and target == "L")
 
 
 def _whole_scale(values: NDArray[np.uint16], picture: PillowImage.Image) -> NDArray[np.uint16]:
@@ -266,19 +255,18 @@ def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALIT
         values = in_own_range(image.values[0], image)
     else:
         values = image.values[0] if image.values.dtype == np.uint16 else to_8_bit(image.values[0])
-    if image.alpha is not None:
-        values = np.concatenate([values, image.alpha[None]])
+    planes = [*values] if image.alpha is None else [*values, image.alpha]
     if media_type == "image/png" and not image.is_one_bit:
-        return write_png(values, dpi=image.dpi, icc=image.icc, exif=image.exif)
+        return write_png(planes, dpi=image.dpi, icc=image.icc, exif=image.exif)
     said = {"icc_profile": image.icc, "exif": image.exif, "dpi": image.dpi}
     beside = {name: value for name, value in said.items() if value is not None}
     entry = FORMAT_BY_TYPE[media_type]
     assert entry.options is not None  # noqa: S101  `image_types` offers no other
-    picture = PillowImage.fromarray(values[0] if len(values) == 1 else np.ascontiguousarray(np.moveaxis(values, 0, 2)))
+    picture = picture_of(planes)
     if image.is_one_bit and entry.name in _ONE_BIT:
         picture = picture.convert("1", dither=PillowImage.Dither.NONE)
     options = entry.options(quality)
-    if entry.name == "TIFF" and values.size > _MOST_COMPRESSED_TIFF:
+    if entry.name == "TIFF" and len(planes) * planes[0].size > _MOST_COMPRESSED_TIFF:
         options = {}
     file = io.BytesIO()
     picture.save(file, entry.name, **options, **beside)

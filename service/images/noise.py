@@ -11,6 +11,7 @@ from service.images.image import Image, Pixels
 _TILES_A_SIDE = 4  # spread over the image; more of them change the mean little
 _GRID = 16  # tiles are aligned to JPEG blocks, also to those of subsampled colour
 _MOST_ROWS = 512  # pairs of rows compared; more change nothing
+_MOST_COLUMNS = 1 << 14  # of a pair of rows; a sliver may have millions
 
 
 def level_of(image: Image, noise: Noise, *, channels: int) -> float:
@@ -55,4 +56,4 @@ def estimate_sigma(image: Image) -> float:
         return 0.0
     step = max(1, height // 2 // _MOST_ROWS) * 2
     rows = (np.arange(0, height, step)[:, None] + [0, 1]).ravel()
-    return white_level(Image(image.values[:1, :, rows]).pixels(image.channels))
+    return white_level(Image(image.values[:1, :, rows, :_MOST_COLUMNS]).pixels(image.channels))

@@ -5,11 +5,13 @@
 """
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.images.blocks import blocks
 from service.images.deflate import zlib
 from service.images.guards.png import METRES_PER_INCH, SIGNATURE
 from service.images.image import Values
@@ -56,37 +58,53 @@ def read_png(data: bytes, *, width: int, height: int) -> NDArray[np.uint8] | Non
 
 
 def write_png(
-    planes: Values,
+    planes: Values | Sequence[Values],
     *,
     dpi: tuple[float, float] | None = None,
     icc: bytes | None = None,
     exif: bytes | None = None,
 ) -> bytes:
-    """Write a PNG file, lossless.
+    """Write a PNG file, lossless, block by block.
 
     Args:
-        planes: Pixels, (C, H, W), uint8 or uint16: grey, grey + alpha, RGB, or RGB + alpha.
+        planes: Pixels, (C, H, W), or a plane (H, W) for each channel: grey, grey + alpha, RGB, or RGB + alpha, of
+            uint8 or uint16.
         dpi: Pixels per inch, horizontally and vertically.
         icc: Colour profile.
         exif: EXIF data.
     """
-    channels, height, width = planes.shape
-    depth = planes.dtype.itemsize
-    pixels = np.ascontiguousarray(planes[0] if channels == 1 else np.moveaxis(planes, 0, 2))
-    step = channels * depth  # bytes of one pixel
-    rows = (pixels if depth == 1 else pixels.astype(">u2")).view(np.uint8).reshape(height, width * step)
-    filtered = np.empty((height, 1 + width * step), np.uint8)
-    filtered[:, 0] = _SUB
-    filtered[:, 1 : 1 + step] = rows[:, :step]
-    np.subtract(rows[:, step:], rows[:, :-step], out=filtered[:, 1 + step :])
-    said: list[bytes] = []
+    height, width = planes[0].shape
+    parts = [_start(width, height, 8 * planes[0].dtype.itemsize, len(planes))]
     if icc is not None:
-        said += _chunk(b"iCCP", b"ICC Profile\0\0" + _deflated(icc))
+        parts += _chunk(b"iCCP", b"ICC Profile\0\0" + _deflated(icc))
     if dpi is not None:
-        said += _chunk(b"pHYs", struct.pack(">IIB", *(round(value / METRES_PER_INCH) for value in dpi), 1))
+        parts += _chunk(b"pHYs", struct.pack(">IIB", *(round(value / METRES_PER_INCH) for value in dpi), 1))
     if exif is not None:
-        said += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
-    return b"".join((_start(width, height, 8 * depth, channels), *said, *_chunk(b"IDAT", _deflated(filtered)), _END))
+        parts += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    writer = zlib.compressobj(_FASTEST)
+    for rows, columns in blocks(height, width):
+        data = writer.compress(_filtered(planes, rows, columns))
+        if (rows.stop, columns.stop) == (height, width):
+            data += writer.flush()
+        if data:
+            parts += _chunk(b"IDAT", data)
+    return b"".join((*parts, _END))
+
+
+def _filtered(planes: Values | Sequence[Values], rows: slice, columns: slice) -> NDArray[np.uint8]:
+    """Return rows as bytes, each as differences to the pixel on the left behind the type of the filter."""
+    is_start, depth = columns.start == 0, planes[0].dtype.itemsize
+    seen = slice(max(0, columns.start - 1), columns.stop)  # of a part of a row, the pixel before it, too
+    pixels = np.stack([plane[rows, seen] for plane in planes], axis=-1)
+    step, height = len(planes) * depth, len(pixels)  # bytes of one pixel
+    values = (pixels if depth == 1 else pixels.astype(">u2")).view(np.uint8).reshape(height, -1)
+    first = 1 + step if is_start else 0
+    filtered = np.empty((height, first + values.shape[1] - step), np.uint8)
+    if is_start:
+        filtered[:, 0] = _SUB
+        filtered[:, 1:first] = values[:, :step]
+    np.subtract(values[:, step:], values[:, :-step], out=filtered[:, first:])
+    return filtered
 
 
 def _deflated(data: bytes | NDArray[np.uint8]) -> bytes:

@@ -151,7 +151,8 @@ class Restoration:
         image, alpha = self.image, self.image.alpha
         if self.enlarged_alpha is not None:
             self.result, alpha = self.result[:, :-1], self._to_alpha(self.result[0, -1])
-        restored = replace(image, values=self.result, alpha=alpha)
+        self.image = restored = replace(image, values=self.result, alpha=alpha)  # the values that were sent are freed
+        del image
         if self.media_type == NPY_TYPE:
             value = as_sent(restored)
             return Answer(NPY_TYPE, write_npy(value), value, sigma=sigma)

@@ -1,0 +1,44 @@
+"""Arrays of the pixels of Pillow's pictures, and pictures of arrays, block by block.
+
+In one step, Pillow would hold two more copies of a picture, and the GIL for as long as it converts.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from service.images.blocks import blocks
+from service.images.image import Values
+
+
+def values_of(picture: PillowImage.Image, mode: str) -> NDArray[np.uint8]:
+    """Return the pixels of a picture in this mode of 8 bits, (H, W) or (H, W, C)."""
+    width, height = picture.size
+    values: NDArray[np.uint8] | None = None
+    for rows, columns in blocks(height, width):
+        box = (columns.start, rows.start, columns.stop, rows.stop)
+        part = picture if box == (0, 0, width, height) else picture.crop(box)
+        block = np.array(part if picture.mode == mode else part.convert(mode))
+        if block.shape[:2] == (height, width):
+            return block
+        values = np.empty((height, width, *block.shape[2:]), np.uint8) if values is None else values
+        values[rows, columns] = block
+    assert values is not None  # noqa: S101  a picture has pixels
+    return values
+
+
+def picture_of(planes: Sequence[Values]) -> PillowImage.Image:
+    """Return planes, (H, W) each, as a picture, which holds four bytes a pixel for several of them."""
+    height, width = planes[0].shape
+    picture: PillowImage.Image | None = None
+    for rows, columns in blocks(height, width):
+        parts = [plane[rows, columns] for plane in planes]
+        block = PillowImage.fromarray(np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.stack(parts, axis=-1))
+        if block.size == (width, height):
+            return block
+        picture = PillowImage.new(block.mode, (width, height), None) if picture is None else picture
+        picture.paste(block, (columns.start, rows.start))
+    assert picture is not None  # noqa: S101  an image has pixels
+    return picture
