@@ -65,9 +65,11 @@ async def answer_files(
     model = await service.registry.find(task, query.model, query.version)
     alias = _alias_of(service, task, query)
     sent = await read_image_files(request, query.form, query.image, beside=beside)
-    files = [file for file in sent if file.field == "file"]
-    if (other := next((file for file in sent if file.field == beside), None)) is not None:
-        make_work = partial(make_work, **{other.field: other})
+    files = sent
+    if beside is not None:
+        files = [file for file in sent if file.field == "file"]
+        if (other := next((file for file in sent if file.field == beside), None)) is not None:
+            make_work = partial(make_work, **{other.field: other})
     if query.model is None and query.version is None:
         is_colour = any(file.header.is_colour for file in files)
         model = service.registry.snapshot.default_among(task, model, is_colour=is_colour)
@@ -128,7 +130,8 @@ async def read_image_files(
     files = [
         ImageFile.of(part.content, form if part.name == "file" else PLAIN, part.filename, part.name) for part in sent
     ]
-    note(request.scope, pixels=sum(file.header.pixels or 0 for file in files) or None)
+    if has_notes(request.scope):
+        note(request.scope, pixels=sum(file.header.pixels or 0 for file in files) or None)
     images = [min(file.header.images, limits.max_images) for file in files if file.field == "file"]
     slot_of(request).start(request, sum(images))
     return files

@@ -29,14 +29,25 @@ class Stream(StreamingResponse):
             await super().stream_response(send)
 
 
+class _Single(Response):
+    """A response whose headers are complete: Starlette would first look for those that it adds."""
+
+    def __init__(self, content: bytes, raw_headers: list[tuple[bytes, bytes]]) -> None:
+        self.status_code, self.background, self.body, self.raw_headers = 200, None, content, raw_headers
+
+
 def single_response(answer: Answer, label: str) -> Response:
     """Return the response for one result, with headers for the model and the resizing."""
-    headers = {"X-Model": label}
+    headers = [
+        (b"x-model", label.encode("latin-1")),
+        (b"content-length", b"%d" % len(answer.content)),
+        (b"content-type", answer.media_type.encode("latin-1")),
+    ]
     if answer.resize is not None:
-        headers["X-Resize"] = answer.resize
+        headers.append((b"x-resize", answer.resize.encode("latin-1")))
     if answer.sigma is not None:
-        headers["X-Sigma"] = f"{answer.sigma:.4g}"
-    return Response(answer.content, media_type=answer.media_type, headers=headers)
+        headers.append((b"x-sigma", b"%.4g" % answer.sigma))
+    return _Single(answer.content, headers)
 
 
 def json_response(document: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

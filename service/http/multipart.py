@@ -1,6 +1,6 @@
 """Parsing of multipart/form-data (RFC 7578) in memory, by the package `multipart`."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
@@ -10,8 +10,7 @@ _MAX_PART_HEADER_BYTES = 8192
 _MAX_FILENAME = 255  # characters
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One field of a form.
 
     Attributes:

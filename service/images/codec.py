@@ -92,13 +92,13 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
         UnsupportedMediaType, BrokenImage, UnsupportedImage, TooManyPixels, TooManyImages: See `inspect`.
     """
     outline = inspect(data, max_pixels=max_pixels, max_frames=max_frames)
-    check_data(outline)
     if outline.format != "TIFF":
         form.refuse_for(outline.format)
     if outline.is_plain and outline.width and outline.height:
         pixels = read_png(data, width=outline.width, height=outline.height)
         if pixels is not None:
             return _image(pixels, media_type="image/png", dpi=plausible_dpi(outline.dpi))
+    check_data(outline)
     if outline.format == "HEIF":
         heic.prepare()
     file = io.BytesIO(avif.as_still(data) if outline.format == "AVIF" else data)

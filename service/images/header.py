@@ -1,10 +1,9 @@
 """The header of a file, read before the file is checked: enough to count, to queue and to choose a model."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The fields of a file's header, not yet verified: use them to plan, never to allocate.
 
     Attributes:

@@ -6,7 +6,7 @@ work and rejects such files.
 """
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.errors import BrokenImage, TooManyImages, TooManyPixels, UnsupportedMediaType, shown
 from service.images import npy
@@ -28,8 +28,7 @@ def peek(data: bytes, form: Form = PLAIN) -> Header:
     return Header(None) if found is None else found.peek(data)
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFile:
+class ImageFile(NamedTuple):
     """An image or NPY file of a request.
 
     Attributes:
@@ -83,7 +82,7 @@ def inspect(data: bytes, *, max_pixels: int, max_frames: int) -> Outline:
 
 
 def check_data(outline: Outline) -> None:
-    """Check for PNG image data that is truncated or has a wrong checksum, which decoders miss.
+    """Check for PNG image data that is truncated or has a wrong checksum, which Pillow misses.
 
     Raises:
         BrokenImage: The data is damaged or truncated.

@@ -1,11 +1,10 @@
 """The structure of an image file, found before decoding."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Outline:
+class Outline(NamedTuple):
     """The structure of an image file, as found by a check before decoding.
 
     Attributes:

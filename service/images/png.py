@@ -43,6 +43,8 @@ def read_deep_png(data: bytes) -> NDArray[np.uint16] | None:
 def read_png(data: bytes, *, width: int, height: int) -> NDArray[np.uint8] | None:
     """Read a PNG of 8-bit grey or RGB without transparency: (H, W) or (H, W, 3). None if Pillow must read it.
 
+    The data is inflated once, here: a file that ends too early is refused by the decoder.
+
     Args:
         data: A file whose outline is plain, see `Outline.is_plain`.
         width: Width from the outline, in pixels.

@@ -12,12 +12,11 @@ from service.deadline import due
 from service.errors import RequestError
 from service.images.tiles import UNTILED_PIXELS
 from service.models.job import Job, Outputs, Queued, is_wanted
-from service.models.runner import Runner
+from service.models.runner import QUICK_S, Runner
 from service.telemetry.counters import GraphMeter, Meters, Origin, Spent
 
 T = TypeVar("T")
 
-_QUICK_S = 0.001
 _DEAR_S = 0.25  # CPU seconds: longer work is not batched
 
 
@@ -136,7 +135,7 @@ class Batcher:
         if not batch:
             return
         self._meter.waited([queued.origin for queued in batch])
-        if len(batch) == 1 and batch[0].job.is_small and self._runner.small_job_s <= _QUICK_S:
+        if len(batch) == 1 and batch[0].job.is_small and self._runner.small_job_s <= QUICK_S:
             self._hand_out(batch, *self._runner.work(batch))
             if self._queue:
                 loop.call_soon(self._start, loop)

@@ -11,8 +11,10 @@ from service.errors import NonFiniteResult, RequestError
 from service.models.job import Inputs, Outputs, Queued, is_wanted
 from service.telemetry.counters import GraphMeter, Spent
 
+QUICK_S = 0.001  # CPU seconds of a small job that may run in the event loop
 _FORGETTING = 0.9  # decay of earlier timings, at every new one
-# In input values: of smaller runs, only one in `_TIMED_EVERY` is timed, as reading the clock is a system call.
+# In input values: of smaller runs, only one in `_TIMED_EVERY` is timed, as reading the clock is a system call. So it is
+# with batches of quick jobs.
 _ALWAYS_TIMED, _TIMED_EVERY = 65_536, 16
 _FIRST_GUESS_S = 1e-6  # per input value, before the first run
 
@@ -47,7 +49,7 @@ class Runner:
         meter: GraphMeter,
     ) -> None:
         self.run = run
-        self.small_job_s = math.inf  # CPU seconds per job in the latest batch of small jobs
+        self.small_job_s = math.inf  # CPU seconds per job in the latest timed batch of small jobs; infinite if unknown
         self._max_batch = max_batch
         self._max_pixels = max_pixels
         self._max_batch_pixels = max_batch_pixels
@@ -63,10 +65,14 @@ class Runner:
 
     def work(self, batch: list[Queued]) -> tuple[list[object], Spent]:
         """Run jobs and return the answer or error of each, None for skipped ones, and the time spent."""
-        started = time.thread_time()
+        is_timed = self.small_job_s > QUICK_S or self._runs % _TIMED_EVERY == 0
+        started = time.thread_time() if is_timed else 0.0
         results, spent = self._results(batch)
         if all(queued.job.is_small for queued in batch):
-            self.small_job_s = (time.thread_time() - started) / len(batch)
+            if is_timed:
+                self.small_job_s = (time.thread_time() - started) / len(batch)
+            elif time.perf_counter() - spent.started_at > QUICK_S * len(batch):  # or another process had the core
+                self.small_job_s = math.inf
         return results, spent
 
     def _results(self, batch: list[Queued]) -> tuple[list[object], Spent]:

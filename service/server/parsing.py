@@ -16,15 +16,18 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.errors import HeadersTooLarge, MalformedRequest, RequestError
+from service.http.sent import header
 from service.server.one_write import OneWrite
 from service.server.turns import InTurn, Turns
 from service.settings import Settings
 
 # A read returns up to 256 KiB. Parsed at once, these may be 14,000 small requests that take 3 KiB each. So it is parsed
-# in pieces, and parsing pauses while this many requests wait. A body of known length is one piece.
+# in pieces, and parsing pauses while this many requests wait. A body of known length is one piece, and so is a short
+# read with one version in it, since every head has one.
 _MAX_AHEAD = 16
 _PIECE_BYTES = 512
-_LENGTH_BYTES = len(b"content-length")
+_SHORT_BYTES = 4096
+_VERSION_SIGN = b"/1."
 _VERSIONS = {"1.0", "1.1"}  # the parser accepts 0.9 and 2.0, too, but their clients do not understand HTTP/1.1
 
 
@@ -85,6 +88,7 @@ class BoundedParsing(InTurn):
     def _parse(self) -> None:
         """Feed the parser up to the limit of waiting requests, then set the timeout for the missing part."""
         data, self._unparsed, position = self._unparsed, b"", 0
+        is_one_piece = len(data) <= _SHORT_BYTES and data.count(_VERSION_SIGN) <= 1
         while position < len(data):
             if self.transport.is_closing() or self._refusal is not None or self._is_last:
                 return
@@ -92,8 +96,8 @@ class BoundedParsing(InTurn):
                 self._unparsed = data[position:]
                 self.flow.pause_reading()
                 break
-            piece = data[position : position + max(_PIECE_BYTES, self._body_left)]
-            position += self._feed(piece)
+            length = _SHORT_BYTES if is_one_piece else max(_PIECE_BYTES, self._body_left)
+            position += self._feed(data[position : position + length])
         if self._is_half_closed and not self._unparsed:
             self._end_after_this()
         self._set_timer()
@@ -145,15 +149,13 @@ class BoundedParsing(InTurn):
     def on_url(self, url: bytes) -> None:
         if self._is_replaying:
             return
-        self._count(len(url))
+        self._head_bytes += len(url)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._is_replaying:
             return
-        self._count(len(name) + len(value) + 4)
-        if len(name) == _LENGTH_BYTES and name.lower() == b"content-length":
-            self._body_left = int(value)
+        self._head_bytes += len(name) + len(value) + 4
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -162,9 +164,13 @@ class BoundedParsing(InTurn):
             return
         if (version := self.parser.get_http_version()) not in _VERSIONS:
             raise _other_version(version)
+        if self._is_too_large:
+            raise self._too_large()  # ends the parser
         self._hear()
         self._earlier = self.cycle
         super().on_headers_complete()  # raises for an invalid target, while this is still a head
+        # The parser refuses a length that is no number.
+        self._body_left = int(header(self.scope, b"content-length") or 0)  # type: ignore[arg-type]  # a TypedDict
         if self.scope["method"] != "HEAD":
             self.cycle.transport = OneWrite(self.transport)  # type: ignore[assignment]  # it writes and closes
         self._reads = "body"
@@ -219,11 +225,6 @@ class BoundedParsing(InTurn):
     def _hear(self) -> None:
         # The rest of the piece does not count as silent; its header lines still count towards the head.
         self._news_bytes = self._silent_bytes = 0
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self._max_head_bytes:
-            raise self._too_large()  # ends the parser
 
     def _too_large(self) -> HeadersTooLarge:
         return HeadersTooLarge(

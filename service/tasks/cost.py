@@ -1,7 +1,7 @@
 """Estimate memory and CPU time of a request from the headers of its files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.contract.manifest import Manifest
 from service.errors import TooManyPixels
@@ -19,8 +19,7 @@ _BYTES_A_VALUE, _BYTES_A_TILED_VALUE = 9, 2
 _MOST_PIXELS_A_BYTE = 8 * 1032  # one-bit pixels, at the largest ratio of deflate
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """Largest memory of a request in bytes, and its CPU time in seconds."""
 
     bytes: int = 0

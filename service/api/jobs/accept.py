@@ -16,6 +16,7 @@ from service.http.admission import slot_of
 from service.http.api_keys import owner_of
 from service.http.body import file_cap, read_plain_body
 from service.http.outbound import AllowedHosts
+from service.http.sent import header
 
 _PREFER = b"prefer"
 
@@ -56,6 +57,8 @@ async def _accept(request: Request, service: Service, webhook: str | None) -> Re
 
 
 def _prefers_job(request: Request) -> bool:
+    if header(request.scope, _PREFER) is None:
+        return False
     for name, value in request.scope["headers"]:
         if name == _PREFER and any(
             part.partition(b";")[0].strip().lower() == b"respond-async" for part in value.split(b",")

@@ -103,9 +103,10 @@ def check_data(bodies: Sequence[memoryview], expected: int) -> None:
 
 def _raw_bytes(width: int, height: int, depth: int, colour: int, interlace: int) -> int:
     bits = depth * _CHANNELS[colour]
-    passes = _ADAM7 if interlace else ((0, 0, 1, 1),)
+    if not interlace:
+        return height * (1 + (width * bits + 7) // 8)
     total = 0
-    for x0, y0, dx, dy in passes:
+    for x0, y0, dx, dy in _ADAM7:
         columns, rows = -(-(width - x0) // dx), -(-(height - y0) // dy)
         if columns > 0 and rows > 0:
             total += rows * (1 + (columns * bits + 7) // 8)
