@@ -143,6 +143,7 @@ def file_bodies(size: int) -> Iterator[tuple[str, Body]]:
     yield "grey picture", Body(flat_png(5000, 5000, 1))
     yield "picture", Body(flat_png(5000, 5000, 3))
     yield "picture as an array", Body(flat_png(5000, 5000, 3), RAW | {"Accept": "application/x-npy"})
+    yield "picture of 16 bits", Body(flat_png(5000, 5000, 3, depth=16))
     yield "transparent picture", Body(flat_png(5000, 5000, 4))
     yield "sliver", Body(flat_png(MAX_PIXELS // 8 - 8, 1, 1))
     yield "form of many pictures", form(flat_png(300, 300, 3), 256)

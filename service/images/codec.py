@@ -25,7 +25,7 @@ from service.images.inspect import check_data, check_size, inspect
 from service.images.metadata import plausible_dpi, with_metadata
 from service.images.orientation import turn_upright
 from service.images.pillow_arrays import picture_of, values_of
-from service.images.png import read_deep_png, read_png, write_png
+from service.images.png import read_png, write_png
 
 # Pillow only warns up to twice its limit. Ours (max_pixels) is checked first; this is the second line of defence.
 warnings.filterwarnings("error", category=PillowImage.DecompressionBombWarning)
@@ -108,11 +108,9 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
             if outline.format == "AVIF" and picture.size != (outline.width, outline.height):
                 raise BrokenImage(f"AVIF: it announces {outline.width}x{outline.height}, and has another size")
             _check_tiff(picture, data, max_pixels=max_pixels)
-            if outline.is_deep_colour:
-                return with_metadata(turn_upright(_read_deep(data), picture.getexif().get(_ORIENTATION_TAG)), picture)
             form.refuse_for(outline.format, has_floats=picture.mode == _FLOATS)
-            picture.load()
-            return with_metadata(turn_upright(_read(picture, form), picture.getexif().get(_ORIENTATION_TAG)), picture)
+            image = _read_deep(picture, data) if outline.is_deep_colour else _read(picture, form)
+            return with_metadata(turn_upright(image, picture.getexif().get(_ORIENTATION_TAG)), picture)
     except RequestError:
         raise
     except UnidentifiedImageError as error:  # the guard knows its format: the decoder lacks something
@@ -159,14 +157,20 @@ def _check_jpegs(tags: Mapping[int, Any], data: bytes, *, max_pixels: int) -> No
         check_size(part.width or 0, part.height or 0, max_pixels=max_pixels)
 
 
-def _read_deep(data: bytes) -> Image:
-    pixels = read_deep_png(data)
-    if pixels is None:
-        raise UnsupportedImage("PNG: 16-bit colour needs the package pyspng here; send 8 bits or an NPY array")
-    return Image(np.moveaxis(pixels, 2, 0)[None])
+def _read_deep(picture: PillowImage.Image, data: bytes) -> Image:
+    """Read a PNG of 16-bit RGB. Pillow keeps the upper 8 bits of a value, so the lower ones are read by themselves."""
+    picture.load()
+    values = values_of(picture, "RGB").astype(np.uint16)
+    values <<= 8
+    with PillowImage.open(io.BytesIO(data), formats=["PNG"]) as lower:
+        lower.tile = [tile._replace(args="RGB;16L") for tile in lower.tile]  # as if the upper byte were the second one
+        lower.load()
+        values |= values_of(lower, "RGB")
+    return Image(np.moveaxis(values, 2, 0)[None])
 
 
 def _read(picture: PillowImage.Image, form: Form) -> Image:
+    picture.load()
     mode = picture.mode
     if mode == _FLOATS:
         values, own_range = to_unit_range(np.array(picture), form.data_range)

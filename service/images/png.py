@@ -1,4 +1,4 @@
-"""PNG, faster than Pillow and with 16-bit colour: reads 8-bit grey and RGB and 16-bit RGB, writes all answers.
+"""PNG, faster than Pillow and with 16-bit colour: reads small files of 8-bit grey and RGB, writes all answers.
 
 `inspect.py` checks a file first. Without pyspng and isal, Pillow reads the same files and zlib writes them;
 `python -m benchmarks.micro codecs` shows the difference.
@@ -27,17 +27,6 @@ _NUMBER = struct.Struct(">I")
 _COLOUR_BY_CHANNELS = {1: 0, 2: 4, 3: 2, 4: 6}
 _SUB = 1  # filter type: the difference to the pixel on the left
 _FASTEST = 1  # levels are 0 to 3 in isal and 0 to 9 in zlib; 0 gives larger files in isal and no compression in zlib
-
-
-def read_deep_png(data: bytes) -> NDArray[np.uint16] | None:
-    """Read a PNG of 16-bit RGB without transparency: (H, W, 3). None if no installed decoder can.
-
-    Pillow would drop the lower 8 bits.
-    """
-    if pyspng is None:
-        return None
-    pixels: NDArray[np.uint16] = pyspng.load(data)
-    return pixels[..., :3]  # the fourth channel is an opaque alpha
 
 
 def read_png(data: bytes, *, width: int, height: int) -> NDArray[np.uint8] | None:

@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 from service.errors import BrokenImage
 from service.images import png
 from service.images.codec import decode_image
-from service.images.inspect import inspect
+from service.images.inspect import check_data, inspect
 from tests.service.files import hand_png, png_chunk
 
 Bytes = NDArray[np.uint8]
@@ -110,6 +110,30 @@ def test_without_pyspng_pillow_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     file = filtered_png(pixels, np.array([0, 1, 2, 3], np.uint8))
 
     assert np.array_equal(decode_image(file, max_pixels=100, max_frames=1).values[0], np.moveaxis(pixels, 2, 0))
+
+
+def test_data_in_one_chunk_is_checked_in_parts_of_which_none_is_copied_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 3000), np.uint8)
+    noise[:, 0] = 0  # filter types
+    file = hand_png(2999, 3000, noise.tobytes(), colour=0)
+    outline, given = inspect(file, max_pixels=10**7, max_frames=1), list[int]()
+
+    class Inflater:
+        def __init__(self) -> None:
+            self.own = zlib.decompressobj()
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            given.append(len(data))
+            return self.own.decompress(data, most)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.own, name)
+
+    monkeypatch.setattr("service.images.guards.png.zlib.decompressobj", Inflater)
+    check_data(outline)
+
+    assert len(outline.png_data) == 1
+    assert sum(given) < 2 * len(file)  # each step copies what it has not consumed
 
 
 @pytest.mark.parametrize("mode", ["P", "LA", "RGBA", "1", "I;16"])

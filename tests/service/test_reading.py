@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from service.errors import RequestError, TooManyImages, UnsupportedImage
-from service.images import png as png_module
+from service.errors import RequestError, TooManyImages
 from service.images.codec import decode_image, encode_image, image_types
 from service.images.form import DataRange, Form
 from service.images.guards.png import SIGNATURE
@@ -170,13 +169,6 @@ def test_sixteen_bits_of_colour_are_turned_upright_as_eight_are(orientation: int
     eight = read(save(PillowImage.fromarray(values.astype(np.uint8)), "PNG", exif=exif))
 
     assert (read(deep_png(values * 257, orientation=orientation)) == eight.astype(np.uint16) * 257).all()
-
-
-def test_sixteen_bits_of_colour_are_refused_where_nobody_can_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png_module, "pyspng", None)
-
-    with pytest.raises(UnsupportedImage, match="16-bit colour"):
-        read(deep_png(np.zeros((2, 2, 3), np.uint16)))
 
 
 def test_profile_and_exif_of_a_png_stay_readable() -> None:
