@@ -501,7 +501,7 @@ class BrokenImage(RequestError):
 
 
 class UnsupportedImage(RequestError):
-    """The image file is valid, but decoding it would lose something silently, such as 16-bit colour."""
+    """The image file is valid, but decoding it would lose something silently, such as 16 bits with transparency."""
 
     status, code, title = 422, "unsupported-image", "Unsupported kind of image"
     example = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-_BLOCK_PIXELS = 1 << 20  # 10 ms in Pillow; a picture of at most so many is one block
+_BLOCK_PIXELS = 1 << 20  # 10 ms in Pillow; a smaller picture is one block
 
 
 def blocks(height: int, width: int) -> Iterator[tuple[slice, slice]]:

@@ -24,7 +24,7 @@ from service.images.image import Image, Values, in_own_range, to_8_bit
 from service.images.inspect import check_data, check_size, inspect
 from service.images.metadata import plausible_dpi, with_metadata
 from service.images.orientation import turn_upright
-from service.images.pillow_arrays import picture_of, values_of
+from service.images.pillow_arrays import deep_values_of, picture_of, values_of
 from service.images.png import read_png, write_png
 
 # Pillow only warns up to twice its limit. Ours (max_pixels) is checked first; this is the second line of defence.
@@ -40,7 +40,8 @@ _TIFF_COMPRESSIONS = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "
 }
 _JPEG_INSIDE = "jpeg"
 _PARTS_TAGS = ((273, 279), (324, 325))  # offsets and byte counts of strips or tiles
-_TILE_SIZE_TAGS, _BITS_TAG, _PHOTOMETRIC_TAG, _ORIENTATION_TAG = (322, 323), 258, 262, 274
+_TILE_SIZE_TAGS, _BITS_TAG, _PHOTOMETRIC_TAG, _ORIENTATION_TAG, _PLANES_TAG = (322, 323), 258, 262, 274, 284
+_SEPARATE = 2  # planes one after another
 _WHITE_IS_ZERO, _MOST_BITS = 0, 16
 # Values of the largest TIFF that is compressed. Pillow compresses a picture under the GIL, 0.1 us a value, while all
 # other clients wait: 3 s for 9 megapixels of colour noise.
@@ -65,7 +66,7 @@ _READ_AS = {
     "CMYK": "RGB",
     "YCbCr": "RGB",
 }
-_TO_SEND = "send 8 bits, 16-bit grey, 32-bit floats of grey, or an NPY array"
+_TO_SEND = "send 8 bits, 16-bit grey or RGB, 32-bit floats of grey, or an NPY array"
 DEFAULT_QUALITY = 95
 
 
@@ -109,7 +110,8 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
                 raise BrokenImage(f"AVIF: it announces {outline.width}x{outline.height}, and has another size")
             _check_tiff(picture, data, max_pixels=max_pixels)
             form.refuse_for(outline.format, has_floats=picture.mode == _FLOATS)
-            image = _read_deep(picture, data) if outline.is_deep_colour else _read(picture, form)
+            is_deep = outline.is_deep_colour or _is_deep_tiff(picture)
+            image = Image(deep_values_of(picture, data)[None]) if is_deep else _read(picture, form)
             return with_metadata(turn_upright(image, picture.getexif().get(_ORIENTATION_TAG)), picture)
     except RequestError:
         raise
@@ -137,10 +139,17 @@ def _check_tiff(picture: PillowImage.Image, data: bytes, *, max_pixels: int) -> 
     tile = [tags.get(tag, 1) for tag in _TILE_SIZE_TAGS]
     check_size(int(tile[0]), int(tile[1]), max_pixels=max_pixels)
     bits = tags.get(_BITS_TAG, (8,))
-    if max(bits if isinstance(bits, tuple) else (bits,)) > 8 and picture.mode not in _PRECISE:
-        raise UnsupportedImage(
-            f"TIFF: {max(bits)} bits per sample in mode {picture.mode} would lose precision; {_TO_SEND}"
-        )
+    if max(bits if isinstance(bits, tuple) else (bits,)) > 8 and not (
+        picture.mode in _PRECISE or _is_deep_tiff(picture)
+    ):
+        what = "separate planes" if tags.get(_PLANES_TAG) == _SEPARATE else f"mode {picture.mode}"
+        raise UnsupportedImage(f"TIFF: {max(bits)} bits per sample in {what} would lose precision; {_TO_SEND}")
+
+
+def _is_deep_tiff(picture: PillowImage.Image) -> bool:
+    """Return whether it is a TIFF of 16-bit RGB, pixel by pixel."""
+    tags = getattr(picture, "tag_v2", {})
+    return picture.mode == "RGB" and tags.get(_BITS_TAG) == (_MOST_BITS,) * 3 and tags.get(_PLANES_TAG) != _SEPARATE
 
 
 def _check_jpegs(tags: Mapping[int, Any], data: bytes, *, max_pixels: int) -> None:
@@ -155,18 +164,6 @@ def _check_jpegs(tags: Mapping[int, Any], data: bytes, *, max_pixels: int) -> No
         except (struct.error, IndexError) as error:
             raise BrokenImage("TIFF: a JPEG in it is truncated or damaged") from error
         check_size(part.width or 0, part.height or 0, max_pixels=max_pixels)
-
-
-def _read_deep(picture: PillowImage.Image, data: bytes) -> Image:
-    """Read a PNG of 16-bit RGB. Pillow keeps the upper 8 bits of a value, so the lower ones are read by themselves."""
-    picture.load()
-    values = values_of(picture, "RGB").astype(np.uint16)
-    values <<= 8
-    with PillowImage.open(io.BytesIO(data), formats=["PNG"]) as lower:
-        lower.tile = [tile._replace(args="RGB;16L") for tile in lower.tile]  # as if the upper byte were the second one
-        lower.load()
-        values |= values_of(lower, "RGB")
-    return Image(np.moveaxis(values, 2, 0)[None])
 
 
 def _read(picture: PillowImage.Image, form: Form) -> Image:

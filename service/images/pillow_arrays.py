@@ -3,6 +3,8 @@
 In one step, Pillow would hold two more copies of a picture, and the GIL for as long as it converts.
 """
 
+import io
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +13,10 @@ from PIL import Image as PillowImage
 
 from service.images.blocks import blocks
 from service.images.image import Values
+
+# How Pillow reads the upper byte of each value of 16-bit RGB, by the order of the bytes -> how it reads the lower one
+_LOWER = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B"}
+_LOWER["RGB;16N"] = _LOWER["RGB;16L" if sys.byteorder == "little" else "RGB;16B"]
 
 
 def values_of(picture: PillowImage.Image, mode: str) -> NDArray[np.uint8]:
@@ -27,6 +33,29 @@ def values_of(picture: PillowImage.Image, mode: str) -> NDArray[np.uint8]:
         values[rows, columns] = block
     assert values is not None  # noqa: S101  a picture has pixels
     return values
+
+
+def deep_values_of(picture: PillowImage.Image, data: bytes) -> NDArray[np.uint16]:
+    """Return the pixels of a picture of 16-bit RGB, (3, H, W).
+
+    Pillow keeps the upper 8 bits of a value, so the file is read again for the lower ones.
+
+    Args:
+        picture: The file as Pillow opened it: a PNG, or a TIFF whose channels are not in separate planes.
+        data: The file.
+    """
+    kinds = [picture.format or ""]
+    picture.load()
+    values = values_of(picture, "RGB").astype(np.uint16)
+    values <<= 8
+    with PillowImage.open(io.BytesIO(data), formats=kinds) as lower:
+        for i, tile in enumerate(lower.tile):  # as if the bytes of a value stood in the other order
+            args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+            swapped = (_LOWER[str(args[0])], *args[1:])
+            lower.tile[i] = tile._replace(args=swapped if isinstance(tile.args, tuple) else swapped[0])
+        lower.load()
+        values |= values_of(lower, "RGB")
+    return np.moveaxis(values, 2, 0)
 
 
 def picture_of(planes: Sequence[Values]) -> PillowImage.Image:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from service.errors import RequestError, TooManyImages
+from service.errors import RequestError, TooManyImages, UnsupportedImage
 from service.images.codec import decode_image, encode_image, image_types
 from service.images.form import DataRange, Form
 from service.images.guards.png import SIGNATURE
@@ -112,6 +112,49 @@ def test_white_may_be_zero_at_sixteen_bits() -> None:
 
     assert (read(tiff(values, bits=16))[0] == values).all()
     assert (read(tiff(values, bits=16, is_white_zero=True))[0] == 65535 - values).all()
+
+
+def deep_tiff(values: Array, *, order: str, is_packed: bool = False, orientation: int = 1, planes: int = 1) -> bytes:
+    """A TIFF of 16-bit RGB, (H, W, 3), in one strip: as it is, or as differences and deflated."""
+    height, width, channels = values.shape
+    strip = values.astype(np.uint16)
+    if is_packed:
+        strip = np.diff(strip, axis=1, prepend=np.uint16(0))  # modulo 65536
+    content = strip.astype(f"{order}u2").tobytes()
+    content = zlib.compress(content) if is_packed else content
+    content += bytes(len(content) % 2)
+    entries = [(256, width), (257, height), (258, 8 + len(content)), (259, 8 if is_packed else 1), (262, 2), (273, 8)]
+    entries += [(274, orientation), (277, channels), (278, height), (279, len(content)), (284, planes)]
+    entries += [(317, 2 if is_packed else 1)]
+    directory = b"".join(
+        struct.pack(f"{order}HHII", tag, 3 if tag == 258 else 4, channels if tag == 258 else 1, value)
+        for tag, value in entries
+    )
+    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(content) + 2 * channels)
+    bits = struct.pack(f"{order}3H", 16, 16, 16)
+    return head + content + bits + struct.pack(f"{order}H", len(entries)) + directory + bytes(4)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_tiff_of_sixteen_bit_colour_keeps_every_bit(order: str, is_packed: bool, orientation: int) -> None:
+    values = RNG.integers(0, 65536, (6, 8, 3), dtype=np.uint16)
+
+    image = decode_image(
+        deep_tiff(values, order=order, is_packed=is_packed, orientation=orientation), max_pixels=100, max_frames=1
+    )
+
+    upright = np.rot90(values, -1) if orientation == 6 else values
+    np.testing.assert_array_equal(image.values[0], np.moveaxis(upright, 2, 0))
+    assert image_types(image) == ("image/png",)
+
+
+def test_separate_planes_of_sixteen_bits_are_refused_with_the_cure() -> None:
+    values = RNG.integers(0, 65536, (6, 8, 3), dtype=np.uint16)
+
+    with pytest.raises(UnsupportedImage, match="in separate planes would lose precision; send 8 bits"):
+        decode_image(deep_tiff(values, order="<", planes=2), max_pixels=100, max_frames=1)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
