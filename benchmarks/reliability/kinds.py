@@ -92,11 +92,16 @@ def gzipped_tensor() -> Body:
     return Body(gzip.compress(x.removesuffix(b"]}") + sigma + b"]}", 9), JSON | {"Content-Encoding": "gzip"})
 
 
-def search_of_everything() -> Bomb:
-    """Return 256 latents that ask for 1000 neighbours each, with 8 KB of metadata."""
+def items_with_metadata(count: int) -> tuple[tuple[str, str, Body], ...]:
+    """Return requests that store items with 8 KB of metadata."""
     latent = json.dumps({"latent": [0.5] * _LATENT_DIM}).encode()
     item = Body(latent, JSON | {"X-Metadata": json.dumps({"a": "x" * 8000})})
-    items = tuple(("PUT", f"/collections/c/items/{i}?model=digits", item) for i in range(_ITEMS))
+    return tuple(("PUT", f"/collections/c/items/{i}?model=digits", item) for i in range(count))
+
+
+def search_of_everything() -> Bomb:
+    """Return 256 latents that ask for 1000 neighbours each, with 8 KB of metadata."""
+    items = items_with_metadata(_ITEMS)
     latents = json.dumps({"latents": [[0.5] * _LATENT_DIM] * 256}).encode()
     return Bomb("pictures and answers pile up", f"/collections/c/search?k={_ITEMS}", Body(latents, JSON), first=items)
 
@@ -170,6 +175,19 @@ BOMBS: dict[str, Callable[[], Bomb]] = {
         Body(flat_png(5000, 5000, 1), ARRAY),
         at_once=5,
         is_read=False,
+    ),
+    "`GET /openapi.json` 16 times on 100 connections, unread": lambda: Bomb(
+        "answers that nobody reads", "/openapi.json", NOTHING, method="GET", at_once=100, pipelined=16, is_read=False
+    ),
+    "lists of 600 items 16 times on 100 connections, unread": lambda: Bomb(
+        "answers that nobody reads",
+        "/collections/c/items?limit=1000",
+        NOTHING,
+        method="GET",
+        at_once=100,
+        pipelined=16,
+        is_read=False,
+        first=items_with_metadata(600),
     ),
     "24 arrays of 256 images that say one, a limit of 300": lambda: Bomb(
         "the count can be lied to",

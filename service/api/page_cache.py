@@ -1,5 +1,6 @@
 """Pages that are built once per source, with their ETag."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ class PageCache:
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[object, Page]] = {}
+        self._lock = asyncio.Lock()
 
     def find(self, name: str, source: object) -> Page | None:
         """Return the page of that name, if it was made of this."""
@@ -37,3 +39,10 @@ class PageCache:
             self._found.clear()
         self._found[name] = source, page
         return page
+
+    async def get_slow(self, name: str, source: object, make: Callable[[], bytes]) -> Page:
+        """Return a page as `get` does, but make a new one in a thread, since that takes long, and once for all."""
+        if (found := self.find(name, source)) is not None:
+            return found
+        async with self._lock:
+            return await asyncio.to_thread(self.get, name, source, make)

@@ -46,6 +46,8 @@ class Service:
     job_signal: Signal = field(default_factory=Signal)
     webhook_signal: Signal = field(default_factory=Signal)
     alias_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Making a page of a list is all Python, so several at once take no less time and keep the event loop waiting.
+    list_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def job_bounds(self) -> JobBounds:

@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 
 from service.api.app import App
 from service.api.collection_schemas import read_metadata
-from service.collections.store import Neighbour
+from service.collections.store import Entry, Neighbour
+from service.collections.store.sqlite import SqliteStore
 from service.collections.voting import vote
 from service.errors import InvalidMetadata
 from service.http.budget import Hold, Load
@@ -492,6 +493,26 @@ def test_neighbours_of_many_vectors_are_bounded(client: TestClient) -> None:
 
     assert client.post("/collections/many/search?k=1000", json=many).status_code == 413
     assert client.post("/collections/many/search?k=20", json=many).status_code == 200
+
+
+def test_pages_of_items_are_made_one_at_a_time(
+    models_dir: Path, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_toy(models_dir)
+    client = make_client()
+    fill(client, "c", {"a": (10, None)})
+    assert isinstance(client.app, App)
+    service, read, was_locked = client.app.service, SqliteStore.entries, list[bool]()
+
+    def entries(store: SqliteStore, name: str, *, after: str, limit: int) -> list[Entry]:
+        was_locked.append(service.list_lock.locked())
+        return read(store, name, after=after, limit=limit)
+
+    monkeypatch.setattr(SqliteStore, "entries", entries)
+    client.get("/collections/c/items")
+
+    assert was_locked == [True]
+    assert not service.list_lock.locked()
 
 
 def test_a_page_of_items_waits_for_room_in_the_budget(models_dir: Path, make_client: MakeClient) -> None:

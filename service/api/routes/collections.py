@@ -102,6 +102,7 @@ async def delete_collection(request: Request, collection: CollectionName) -> Res
 )
 async def list_items(request: Request, collection: CollectionName, query: Annotated[ItemsQuery, Query()]) -> Response:
     """List items without their vectors, in the order of their ids."""
+    service = service_of(request)
     await reserve(request, Cost(query.limit * _ITEM_BYTES, query.limit * _ITEM_SECONDS))
 
     def read(store: Store) -> bytes:
@@ -110,7 +111,8 @@ async def list_items(request: Request, collection: CollectionName, query: Annota
         after = found[query.limit - 1].id if len(found) > query.limit else None
         return write_json({"collection": collection, "items": page, "after": after})
 
-    return Response(await service_of(request).store.run(read), media_type=JSON_TYPE)
+    async with service.list_lock:
+        return Response(await service.store.run(read), media_type=JSON_TYPE)
 
 
 @router.put(

@@ -45,7 +45,7 @@ async def docs(request: Request) -> Response:
 async def docs_openapi(request: Request) -> Response:
     """Return the OpenAPI document for the API page, with live models and sample pictures."""
     snapshot = service_of(request).registry.snapshot
-    page = service_of(request).pages.get(
+    page = await service_of(request).pages.get_slow(
         "/docs/openapi.json",
         snapshot,
         lambda: write_json(document_for_people(request.app.openapi(), snapshot, v2.router.routes)),
@@ -67,8 +67,8 @@ async def docs_asset(request: Request, asset: str) -> Response:
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """Return the OpenAPI document."""
-    document = request.app.openapi()
-    page = service_of(request).pages.get("/openapi.json", document, lambda: write_json(document))
+    app = request.app
+    page = await service_of(request).pages.get_slow("/openapi.json", app, lambda: write_json(app.openapi()))
     return conditional(request, Response(page.content, media_type=JSON_TYPE), tag=page.tag)
 
 
