@@ -9,10 +9,10 @@ import pytest
 
 from service.contract.colour import sizes_of_planes
 from service.contract.container import Container, read_container
-from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.plane_coder import unpack_grids
 from service.contract.range_coder import symbols_crc32, unpack_symbols
 from service.contract.tables import Compression, Tables
+from service.contract.version import manifest_of
 from tests.conftest import DATA, ROOT
 
 FILES = ("one.hg", "hundred.hg", "sizes.hg")
@@ -26,8 +26,7 @@ def recorded(name: str) -> list[list[int]]:
 
 
 def compression_of(model: str, version: int) -> Compression:
-    path = ROOT / "models" / model / str(version) / MANIFEST_FILE
-    found = Manifest.model_validate_json(path.read_bytes()).compression
+    found = manifest_of(ROOT / "models" / model / str(version)).compression
     assert found is not None
     return found
 
@@ -100,7 +99,7 @@ def test_the_reader_in_the_docs_gives_the_same_of_a_photograph(
 def test_the_layout_in_the_docs_is_that_of_the_files() -> None:
     content = (DATA / "hundred.hg").read_bytes()
     model, version = "digits-compressed", 1
-    manifest = Manifest.model_validate_json((ROOT / "models" / model / str(version) / MANIFEST_FILE).read_bytes())
+    manifest = manifest_of(ROOT / "models" / model / str(version))
 
     assert content[:4] == b"\xf0HG\x01"
     assert content[12:20].hex() == manifest.tasks["decompress"].sha256[:16]

@@ -29,9 +29,9 @@ from benchmarks.service import Service, newest
 from service.api.app import create_app
 from service.contract.colour import sizes_of_planes
 from service.contract.container import Container, write_container
-from service.contract.manifest import Manifest
 from service.contract.plane_coder import places_of, unpack_grids
 from service.contract.range_coder import symbols_crc32
+from service.contract.version import manifest_of
 from service.settings import Settings
 from service.tasks.compressed_file import compression_of, digests_of
 
@@ -60,7 +60,7 @@ def shipped_limits() -> dict[str, int]:
 
 def large_file() -> bytes:
     """A file of /compress of few bytes that holds a picture of 25 megapixels."""
-    manifest = Manifest.model_validate_json((newest("photo-compressed") / "manifest.json").read_bytes())
+    manifest = manifest_of(newest("photo-compressed"))
     compression, (decoder, tables) = compression_of(manifest), digests_of(manifest)
     shapes = [places_of(*plane) for plane in sizes_of_planes(SIDE, SIDE, 3)]
     grid = compression.grid

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from service.contract.manifest import MANIFEST_FILE, OPTIONAL_OUTPUTS_BY_TASK, TENSORS_BY_TASK, Manifest
 from service.contract.range_coder import pack_symbols, to_symbols
+from service.contract.version import manifest_of
 from training.card import card
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -21,7 +22,7 @@ Array = NDArray[np.float32]
 
 
 def manifest_in(directory: Path) -> Manifest:
-    return Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
+    return manifest_of(directory)
 
 
 def run(path: Path, *inputs: Array) -> list[Array]:

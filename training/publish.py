@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 from service.contract.manifest import MANIFEST_FILE, Manifest
+from service.contract.tables import TABLES_FILE
+from service.contract.version import TABLES, manifest_of, tables_of
 from training.card import card
 from training.errors import PublishError
 from training.files import write_atomically
@@ -30,7 +32,7 @@ def publish(run: RunDirectory, models: Path) -> Path:
         staging.mkdir()
         for path in sorted(source.iterdir()):  # one by one: copytree goes on after a full disk and lists every file
             shutil.copyfile(path, staging / path.name)
-        manifest = Manifest.model_validate_json((staging / MANIFEST_FILE).read_bytes())
+        manifest = manifest_of(staging)
         while True:
             version = next_version(home)
             write_card_and_manifest(staging, manifest.model_copy(update={"version": version}))
@@ -74,11 +76,14 @@ def next_version(home: Path) -> int:
 
 
 def write_card_and_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write card and manifest into a version's directory, the manifest last."""
+    """Write card, tables of symbols and manifest into a version's directory, the manifest last."""
     with write_atomically(directory / "README.md") as out:
         out.write(card(manifest).encode())
+    if (tables := tables_of(manifest)) is not None:
+        with write_atomically(directory / TABLES_FILE) as out:
+            out.write(tables)
     with write_atomically(directory / MANIFEST_FILE) as out:  # last: a directory without it is no version
-        out.write(_NUMBERS.sub(_on_one_line, manifest.model_dump_json(indent=1)).encode())
+        out.write(_NUMBERS.sub(_on_one_line, manifest.model_dump_json(indent=1, exclude=TABLES)).encode())
 
 
 def _on_one_line(numbers: re.Match[str]) -> str:

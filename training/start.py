@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import torch
 from onnx import ModelProto, numpy_helper
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from service.contract.manifest import Graph, Manifest
 from service.contract.provenance import Start
+from service.contract.version import manifest_of
 from training.architectures.restorer import Restorer
 from training.errors import DataError
 
@@ -133,8 +133,8 @@ def _weights(model: ModelProto) -> dict[str, Tensor]:
 def _published(directory: Path) -> Manifest:
     path = directory / "manifest.json"
     try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        return manifest_of(directory)
+    except (OSError, ValueError) as error:
         raise DataError(
             f"training.start_from={directory} is no published model (models/<name>/<version>): {path} cannot be read"
         ) from error

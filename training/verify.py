@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.plane_coder import golden_symbols
 from service.contract.tables import Compression
+from service.contract.version import manifest_of
 from training.errors import VerifyError
 from training.exported import run_graph
 
@@ -21,10 +21,10 @@ def verify(directory: Path) -> Manifest:
         VerifyError: A file or output is missing or differs; the message names it.
     """
     try:
-        manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
+        manifest = manifest_of(directory)
     except FileNotFoundError as error:
         raise VerifyError(f"{directory} holds no {MANIFEST_FILE}") from error
-    except ValidationError as error:
+    except ValueError as error:
         raise VerifyError(f"{directory / MANIFEST_FILE}: {error}") from error
     files = {graph.file: graph.sha256 for graph in manifest.tasks.values()}
     files[manifest.golden.file] = manifest.golden.sha256

@@ -10,8 +10,8 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.page import write_between
-from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.tables import Compression
+from service.contract.version import manifest_of
 from training.errors import DataError
 from training.files import write_atomically
 from training.images.mnist import read_idx_folder
@@ -48,7 +48,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
         DataError: The model or MNIST is missing.
     """
     directory = newest(models, MODEL)
-    manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
+    manifest = manifest_of(directory)
     if manifest.compression is None:
         raise DataError(f"{directory} does not compress")
     codec = ServedCodec(directory)

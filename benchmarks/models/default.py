@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from benchmarks.models.pictures import default_of, held_out, manifest_of, open_model
+from benchmarks.models.pictures import default_of, held_out, newest_manifest, open_model
 from benchmarks.page import table, write_between
 from service.contract.noise import white_level
 from service.contract.sections import Noise
@@ -67,7 +67,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
     Raises:
         DataError: The pictures or the model are missing.
     """
-    restore, noise = open_model(models, "photo", "denoise"), manifest_of(models, "photo").noise
+    restore, noise = open_model(models, "photo", "denoise"), newest_manifest(models, "photo").noise
     assert noise is not None
     free = default_of(models, "photo-free")
     pictures = [middle(to_pixels(pair.clean)[None], SIDE) for pair in held_out(data, 3)[: 2 if is_quick else MOST]]

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from benchmarks.page import table, write_between
 from service.contract.colour import TO_YCC, sizes_of_planes
-from service.contract.manifest import MANIFEST_FILE, Manifest
 from service.contract.plane_coder import pack_grids, places_of, unpack_grids
 from service.contract.tables import Grid, RatePoint
+from service.contract.version import manifest_of
 from training.compression.photo_config import PhotoCodecRecipe
 from training.compression.tables import CONTEXTS, ONE_CONTEXT, fit_grid_tables
 from training.errors import DataError
@@ -59,7 +59,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
         VerifyError: A file read differs from the file written.
     """
     directory = newest(models, MODEL)
-    manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
+    manifest = manifest_of(directory)
     recipe = PhotoCodecRecipe.model_validate(manifest.provenance.config)
     folder = data / "bsds500" if (data / "bsds500").is_dir() else data
     least = 2 * recipe.training.patch

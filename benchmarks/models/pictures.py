@@ -18,6 +18,7 @@ from tqdm import tqdm
 from benchmarks.models.peers.pictures import denoisers, without_background
 from benchmarks.page import write_between
 from service.contract.manifest import Manifest
+from service.contract.version import manifest_of
 from service.images.image import Image
 from service.images.noise import level_of
 from training.errors import DataError
@@ -180,13 +181,13 @@ def _both_ways(name: str, served: Restore) -> dict[str, Restore]:
 
 def default_of(models: Path, name: str) -> Restore:
     """Return the default of the service for a request without a noise level, which uses the estimator."""
-    restore, noise = open_model(models, name, "denoise"), manifest_of(models, name).noise
+    restore, noise = open_model(models, name, "denoise"), newest_manifest(models, name).noise
     assert noise is not None
     return lambda x, _: restore(x, level_of(Image(x.numpy()), noise, channels=x.shape[1]))
 
 
 def _described(models: Path, name: str) -> str:
-    manifest = manifest_of(models, name)
+    manifest = newest_manifest(models, name)
     made = manifest.provenance
     return f"`{name}`, version {manifest.version}: {made.parameters:,} parameters."
 
@@ -271,16 +272,16 @@ def open_model(models: Path, name: str, task: str) -> SizedGraph:
     Raises:
         DataError: The model has no published version.
     """
-    directory, manifest = newest(models, name), manifest_of(models, name)
+    directory, manifest = newest(models, name), newest_manifest(models, name)
     graph = next(graph for t, graph in manifest.tasks.items() if t == task)
     scale = manifest.enhance.scale if manifest.enhance else 1
     return SizedGraph((directory / graph.file).read_bytes(), manifest.input.multiple_of, scale)
 
 
-def manifest_of(models: Path, name: str) -> Manifest:
+def newest_manifest(models: Path, name: str) -> Manifest:
     """Read the manifest of the newest version of a published model."""
-    return Manifest.model_validate_json((newest(models, name) / "manifest.json").read_bytes())
+    return manifest_of(newest(models, name))
 
 
 def _recipe(models: Path, name: str) -> RestorationRecipe:
-    return RestorationRecipe.model_validate(manifest_of(models, name).provenance.config)
+    return RestorationRecipe.model_validate(newest_manifest(models, name).provenance.config)

@@ -19,7 +19,8 @@ from pathlib import Path
 from service.collections.command import add_setting_flags, registry_of, settings_of
 from service.collections.store import Store, collections_file_of, open_store
 from service.collections.store.trainings import AT_WORK
-from service.contract.manifest import MANIFEST_FILE, Manifest
+from service.contract.manifest import Manifest
+from service.contract.version import manifest_of
 from service.errors import HourglassError
 from service.models.snapshot import Snapshot
 from service.settings import PREFIX, Settings
@@ -126,7 +127,7 @@ def _versions(snapshot: Snapshot) -> list[Version]:
 
 def _manifest(directory: Path) -> Manifest | None:
     try:
-        return Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
+        return manifest_of(directory)
     except (OSError, ValueError):  # not live, and nothing that is needs it
         return None
 

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from service.contract.fields import Frozen, Sha256
 
+TABLES_FILE = "tables.json"
 TABLE_TOTAL = 1 << 16  # sum of the counts of a table
 CELL = 8  # pixels a side of one place in a grid
 CHANNELS = CELL * CELL  # symbols of one place
@@ -54,10 +55,10 @@ class RatePoint(Frozen):
     `bytes_per_image` is measured with `images_per_file` images in one file, its header included.
     """
 
-    tables: Annotated[Tables, Field(min_length=1, max_length=4096)]
-    """Tables of grey, luma or the latents."""
+    tables: Annotated[Tables, Field(max_length=4096)] = ()
+    """Tables of grey, luma or the latents; in `tables.json`."""
     chroma: Annotated[Tables, Field(max_length=4096)] = ()
-    """Tables of both chroma planes."""
+    """Tables of both chroma planes; in `tables.json`."""
     images_per_file: PositiveInt
     """Images in the measured file."""
     bytes_per_image: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -141,6 +142,8 @@ class Compression(Frozen):
     def _consistent(self) -> Self:
         if self.default_rate >= len(self.rates):
             raise ValueError(f"default_rate is {self.default_rate}, but there are {len(self.rates)} rates")
+        if not all(point.tables for point in self.rates):
+            raise ValueError(f"a rate has no tables; is {TABLES_FILE} missing?")
         if len({len(point.tables) for point in self.rates}) > 1:
             raise ValueError("every rate needs a table for every latent")
         chroma = {len(point.chroma) for point in self.rates}

@@ -27,9 +27,9 @@ def list_versions(models_dir: Path) -> dict[str, tuple[int, ...]]:
     return versions_by_name
 
 
-def is_there(manifest: Path) -> bool:
-    """Return whether a manifest exists, possibly as a broken link."""
-    return manifest.is_file() or manifest.is_symlink()
+def is_there(file: Path) -> bool:
+    """Return whether a file of a version exists, possibly as a broken link."""
+    return file.is_file() or file.is_symlink()
 
 
 def fingerprint_of(directory: Path) -> Fingerprint:

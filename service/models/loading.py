@@ -13,9 +13,11 @@ from pydantic import ValidationError
 
 from service.contract.manifest import MANIFEST_FILE, Graph, Manifest, Task, TensorSpec
 from service.contract.plane_coder import golden_symbols
-from service.contract.tables import Compression
+from service.contract.tables import TABLES_FILE, Compression
+from service.contract.version import parse_manifest
 from service.errors import BrokenContainer, ModelRejected, NotReady, reason_of, shown, without_prefix
 from service.limits import Limits
+from service.models.directory import is_there
 from service.models.job import Outputs
 from service.models.model import Model
 from service.models.onnx_guard import check_onnx
@@ -32,17 +34,19 @@ def read_manifest(directory: Path, *, sha256: str | None = None) -> Manifest:
     Raises:
         ModelRejected: The manifest is missing or invalid, names another version, or its digest is not `sha256`.
     """
-    content = _read(directory / MANIFEST_FILE)
+    content, tables = _read(directory / MANIFEST_FILE), directory / TABLES_FILE
     if sha256 not in {None, hashlib.sha256(content).hexdigest()}:
         raise ModelRejected(f"{MANIFEST_FILE} was changed while the version was being checked")
     try:
-        manifest = Manifest.model_validate_json(content)
+        manifest = parse_manifest(content, _read(tables) if is_there(tables) else None)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or MANIFEST_FILE
         raise ModelRejected(
             f"{MANIFEST_FILE}: {where}: {without_prefix(first['msg'])} ({error.error_count()} problems)"
         ) from error
+    except ValueError as error:
+        raise ModelRejected(reason_of(error)) from error
     if (manifest.name, str(manifest.version)) != (directory.parent.name, directory.name):
         raise ModelRejected(f"{MANIFEST_FILE} is of {manifest.name}/{manifest.version}, found in {directory}")
     return manifest

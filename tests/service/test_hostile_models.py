@@ -19,7 +19,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from starlette.testclient import TestClient
 
-from service.contract.tables import RatePoint, digest_of
+from service.contract.manifest import MANIFEST_FILE
+from service.contract.tables import TABLES_FILE, RatePoint, digest_of
+from service.contract.version import TABLES, manifest_of, tables_of
 from service.errors import ModelRejected
 from service.limits import Limits, ProbeLimits
 from service.models.loading import load_model
@@ -424,6 +426,49 @@ def test_a_codec_whose_tables_are_not_what_they_should_be_stays_out(
     directory = with_compression(publish_codec(models_dir), change)
 
     with pytest.raises(ModelRejected, match=message):
+        load_model(directory, provider=CPU, limits=LIMITS)
+
+
+def with_tables_file(directory: Path, content: bytes | None = None) -> Path:
+    """A codec whose tables are in `tables.json`, with another content if given."""
+    manifest = manifest_of(directory)
+    (directory / MANIFEST_FILE).write_text(manifest.model_dump_json(exclude=TABLES))
+    (directory / TABLES_FILE).write_bytes(tables_of(manifest) or b"" if content is None else content)
+    return directory
+
+
+def test_tables_may_be_in_a_file_of_their_own(models_dir: Path) -> None:
+    inline = manifest_of(publish_codec(models_dir))
+
+    model = load_model(with_tables_file(models_dir / "codec" / "1"), provider=CPU, limits=LIMITS)
+
+    assert model.manifest == inline
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "tables.json does not have the tables"),
+        (b"[]", "tables.json does not have the tables"),
+        (b"[1, 2]", "tables.json does not have the tables"),
+        (b"{}", "tables.json does not have the tables"),
+        (b'[{"tables": []}, {"tables": []}]', "tables.json does not have the tables"),
+        (b'[{"tables": [], "chroma": []}, {"tables": [], "chroma": []}]', "a rate has no tables"),
+        (b"[" * 100_000, "recursion limit exceeded"),
+    ],
+)
+def test_a_codec_with_another_file_of_tables_stays_out(models_dir: Path, content: bytes, message: str) -> None:
+    directory = with_tables_file(publish_codec(models_dir), content)
+
+    with pytest.raises(ModelRejected, match=message):
+        load_model(directory, provider=CPU, limits=LIMITS)
+
+
+def test_a_codec_without_its_file_of_tables_stays_out(models_dir: Path) -> None:
+    directory = with_tables_file(publish_codec(models_dir))
+    (directory / TABLES_FILE).unlink()
+
+    with pytest.raises(ModelRejected, match=r"a rate has no tables; is tables\.json missing\?"):
         load_model(directory, provider=CPU, limits=LIMITS)
 
 

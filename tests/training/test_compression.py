@@ -13,7 +13,8 @@ from benchmarks.models.__main__ import main as measure
 from service.contract.container import read_container
 from service.contract.manifest import Manifest
 from service.contract.range_coder import pack_symbols, unpack_symbols
-from service.contract.tables import TABLE_TOTAL, RatePoint, digest_of
+from service.contract.tables import TABLE_TOTAL, TABLES_FILE, RatePoint, digest_of
+from service.contract.version import manifest_of
 from training.__main__ import main
 from training.architectures.codec import Codec, build_codec
 from training.compression.config import CompressionRecipe
@@ -62,7 +63,7 @@ def published(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     home = tmp_path_factory.mktemp("fit")
     assert fit(idx_folder, home) == 0
     directory = home / "models/digits-compressed/1"
-    return Manifest.model_validate_json((directory / "manifest.json").read_bytes()), directory
+    return manifest_of(directory), directory
 
 
 def test_fit_publishes_a_model_whose_files_weigh_what_its_manifest_says(
@@ -106,7 +107,7 @@ def test_a_fit_that_is_repeated_makes_the_same_graphs_and_tables(
     manifest, _ = published
     assert fit(idx_folder, tmp_path) == 0
 
-    again = Manifest.model_validate_json((tmp_path / "models/digits-compressed/1/manifest.json").read_bytes())
+    again = manifest_of(tmp_path / "models/digits-compressed/1")
 
     assert {task: graph.sha256 for task, graph in again.tasks.items()} == {
         task: graph.sha256 for task, graph in manifest.tasks.items()
@@ -237,10 +238,12 @@ def test_verify_notices_a_wrong_golden_file(published: tuple[Manifest, Path], tm
     copy = tmp_path / "copy"
     shutil.copytree(directory, copy)
     document = json.loads((copy / "manifest.json").read_text())
-    table = {"first": 0, "counts": [TABLE_TOTAL - 1, 1]}
-    for point in document["compression"]["rates"]:
-        point["tables"][0] = table
-    rates = tuple(RatePoint.model_validate(point) for point in document["compression"]["rates"])
+    points = json.loads((copy / TABLES_FILE).read_text())
+    for point in points:
+        point["tables"][0] = {"first": 0, "counts": [TABLE_TOTAL - 1, 1]}
+    (copy / TABLES_FILE).write_text(json.dumps(points))
+    said = zip(document["compression"]["rates"], points, strict=True)
+    rates = tuple(RatePoint.model_validate(rate | point) for rate, point in said)
     document["compression"] |= {"tables_sha256": digest_of(rates), "golden": "ffffffff"}
     (copy / "manifest.json").write_text(json.dumps(document))
 

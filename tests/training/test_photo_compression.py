@@ -1,6 +1,7 @@
 """Photographs as grids of symbols: the transform, the tables, a whole fit and the benchmark on small pictures."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from scipy.fft import dctn
 
 from benchmarks.models.__main__ import main as measure
 from service.contract.container import read_container
-from service.contract.manifest import MANIFEST_FILE, Manifest
+from service.contract.manifest import MANIFEST_FILE
 from service.contract.plane_coder import Symbols, clip_grid, frequencies, pack_grids, unpack_grids
-from service.contract.tables import CHANNELS, TABLE_TOTAL
+from service.contract.tables import CHANNELS, TABLE_TOTAL, TABLES_FILE
+from service.contract.version import manifest_of
 from training.__main__ import main
 from training.architectures.lapped import Compress, LappedAutoencoder, reach
 from training.compression.patches import Patches, planes_of
@@ -182,7 +184,16 @@ def test_the_manifest_has_a_list_of_numbers_on_one_line(fitted: Path) -> None:
     text = (fitted / "models/photo-compressed/1" / MANIFEST_FILE).read_text()
 
     assert '"context_from": [1, 2, 3, 4, 6, 8, 11, 15, 20, 28, 40, 60, 90]' in text
-    Manifest.model_validate_json(text)
+
+
+def test_the_tables_are_in_a_file_of_their_own(fitted: Path) -> None:
+    directory = fitted / "models/photo-compressed/1"
+    rates = json.loads((directory / MANIFEST_FILE).read_text())["compression"]["rates"]
+
+    assert all(rate.keys() == {"images_per_file", "bytes_per_image", "psnr_db"} for rate in rates)
+    assert (directory / MANIFEST_FILE).stat().st_size < 20_000
+    points = json.loads((directory / TABLES_FILE).read_text())
+    assert [point.keys() for point in points] == [{"tables", "chroma"}] * len(rates)
 
 
 @pytest.mark.slow
@@ -191,7 +202,7 @@ def test_the_same_again_makes_the_same_graphs_and_tables(fitted: Path) -> None:
 
     def digests(models: str) -> list[str]:
         found = fitted / models / "photo-compressed/1"
-        tables = Manifest.model_validate_json((found / MANIFEST_FILE).read_bytes()).compression
+        tables = manifest_of(found).compression
         assert tables is not None
         files = [found / "compress.onnx", found / "decompress.onnx"]
         return [tables.tables_sha256, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)]
