@@ -21,6 +21,7 @@ from service.contract.manifest import Manifest
 from service.contract.version import manifest_of
 from service.images.image import Image
 from service.images.noise import level_of
+from training.charts import lines
 from training.errors import DataError
 from training.files import write_atomically
 from training.images.pixels import to_pixels
@@ -47,6 +48,12 @@ class Score:
     values: list[list[float]] = field(default_factory=list)  # a list a picture, in the order of METRICS
     cpu_s: float = 0.0
     megapixels: float = 0.0
+
+    @property
+    def point(self) -> tuple[float, float]:
+        """CPU seconds per megapixel, and PSNR in dB."""
+        psnr_db = np.mean([values[list(METRICS).index("psnr_db")] for values in self.values])
+        return self.cpu_s / self.megapixels, float(psnr_db)
 
     def row(self, name: str) -> str:
         """Return the cells of a table row."""
@@ -83,19 +90,19 @@ def benchmark(
         only: Names of the models to measure; all if left out.
     """
     for name in only or SECTIONS:
-        lines: list[str] = []
+        texts: list[str] = []
         strips: dict[str, bytes] = {}
         try:
             for text, strip in SECTIONS[name](data, models, most=2 if is_quick else 10_000):
                 tqdm.write(f"{text}\n")
-                lines.append(text)
+                texts.append(text)
                 strips |= strip
         except DataError as error:
             tqdm.write(f"left out: {error}")
             continue
         if is_quick:
             continue
-        write_between(docs / "restoration.md", name, lines)
+        write_between(docs / "restoration.md", name, texts)
         for picture, content in strips.items():
             with write_atomically(docs / "images" / f"{picture}.png") as file:
                 file.write(content)
@@ -112,8 +119,9 @@ def _grey(data: Path, models: Path, *, most: int) -> Section:
     for sigma in (15.0, 25.0, 50.0):
         cases = list(noisy(pictures(data / "denoise/Set12", 1, most), sigma, "gaussian"))
         yield from table(
-            f"Set12, grey, Gaussian noise of {sigma:g}", methods, cases, picture=f"restoration-grey-{sigma:g}"
-        )
+            f"Set12, grey, Gaussian noise of {sigma:g}", methods, cases,
+            picture=f"restoration-grey-{sigma:g}", has_front=sigma == 25.0,
+        )  # fmt: skip
     kept = [pair.clean for pair in held_out(data, 1)[:most]]
     yield from table("20 held-out pictures of BSDS500, grey, Gaussian noise of 25", methods,
                       list(noisy(kept, 25.0, "gaussian")))  # fmt: skip
@@ -131,7 +139,7 @@ def _colour(data: Path, models: Path, *, most: int) -> Section:
     free: dict[str, Restore] = {"photo-free": open_model(models, "photo-free", "denoise")}
     methods = {**_both_ways("photo", served), **default, **free, **denoisers(is_colour=True)}
     yield from table("20 held-out pictures of BSDS500, colour, Gaussian noise of 25", methods,
-                      list(noisy(kept, 25.0, "gaussian")), picture="restoration-colour-25")  # fmt: skip
+                      list(noisy(kept, 25.0, "gaussian")), picture="restoration-colour-25", has_front=True)  # fmt: skip
 
 
 def _enhance(data: Path, models: Path, *, most: int) -> Section:
@@ -200,6 +208,7 @@ def table(
     edge: int = 0,
     add_db: float = 0.0,
     picture: str = "",
+    has_front: bool = False,
 ) -> Section:
     """Return a table of all methods, and with `picture`, a strip of their results for the first case.
 
@@ -210,6 +219,7 @@ def table(
         edge: Pixels to crop at the border.
         add_db: Added to every PSNR.
         picture: Name of the strip.
+        has_front: Draw PSNR over cost, too, as `picture` with `-cost`.
     """
     cases, scores = list(cases), {name: Score() for name in methods}
     shown: dict[str, Tensor] = {}
@@ -221,18 +231,21 @@ def table(
             _add(scores[name], x_hat, case.x, edge, add_db)
             if number == 0 and name != "unprocessed":  # which is the row of the input
                 shown[name] = x_hat
-    lines = [
+    head = [
         f"**{title}** ({len(cases)} pictures)",
         "",
         f"| | {' | '.join(metric.title for metric in METRICS.values())} | CPU s per megapixel |",
         f"| {' | '.join(['---'] * (len(METRICS) + 2))} |",
     ]
-    text = "\n".join([*lines, *(score.row(name) for name, score in scores.items())])
+    text = "\n".join([*head, *(score.row(name) for name, score in scores.items())])
     first = cases[0]
     enlarged = first.x_in if first.x_in.shape == first.x.shape else bicubic(first.x_in, 2)
     rows = {"input": enlarged.clamp(0, 1), **shown, "clean": first.x}
     pictures = {picture: strip(rows)} if picture else {}
-    yield (f"{text}\n\n![{title}](images/{picture}.png)" if picture else text), pictures
+    if has_front:
+        points = {name: [score.point] for name, score in scores.items() if name != "unprocessed"}
+        pictures[f"{picture}-cost"] = lines(points, x_label="CPU seconds per megapixel", y_label="PSNR, dB", log_x=True)
+    yield "\n\n".join([text, *(f"![{title}](images/{name}.png)" for name in pictures)]), pictures
 
 
 def _add(score: Score, x_hat: Tensor, x: Tensor, edge: int, add_db: float) -> None:

@@ -27,6 +27,11 @@ def denoisers(*, is_colour: bool) -> dict[str, Restore]:
                 channel_axis=2 if is_colour else None,
             )
         )  # fmt: skip
+        found["total variation"] = lambda x, sigma: _as_image(
+            restoration.denoise_tv_chambolle(
+                _as_array(x), weight=sigma / SIGMA_UNIT, channel_axis=2 if is_colour else None
+            )
+        )
     found["median 3x3"] = lambda x, _: median_filter(x)
     found["unprocessed"] = lambda x, _: x
     return found
