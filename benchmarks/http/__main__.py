@@ -10,6 +10,7 @@ COMMANDS = {
     "before": "small images, beside an older checkout",
     "workers": "requests per second of one worker and of two",
     "replica": "what a replica costs and does: CPU, memory, requests per second",
+    "replicas": "two and four replicas behind HAProxy: balancing, retries, saturation",
     "quotas": "half a core, one and two of CPU time, with one worker and with two (needs root)",
     "ray": "an echo behind Ray Serve and behind uvicorn alone (installs Ray)",
     "large": "memory and CPU time of photographs of 1 to 100 megapixels",

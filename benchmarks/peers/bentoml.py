@@ -1,8 +1,8 @@
-"""BentoML: `python -m bentoml serve benchmarks.peers.bentoml:Denoiser --port PORT --arg graph=GRAPH`.
+"""BentoML: `python -m bentoml serve benchmarks.peers.bentoml:GraphService --port PORT --arg graph=GRAPH`.
 
 Its adaptive batching is on. A batchable API takes and returns a list, and BentoML cannot return a list of images, so
-PNG files are received as a form and returned as base64 in JSON. A second service in front could answer a PNG, but would
-be one more process on the same core.
+pictures are received as a form and answers returned as base64 in JSON. A second service in front could answer a file,
+but would be one more process on the same core.
 """
 
 import base64
@@ -12,7 +12,7 @@ import numpy as np
 from PIL.Image import Image
 from pydantic import BaseModel
 
-from benchmarks.peers.picture import encode, open_session
+from benchmarks.peers.graph import Graph
 
 MAX_BATCH = 64
 # Not a window: what waits longer is answered 503. BentoML learns how long waiting pays from its own measurements.
@@ -31,16 +31,15 @@ class Arguments(BaseModel):
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
 )
-class Denoiser:
+class GraphService:
     """One process that decodes, runs and encodes a batch in a thread."""
 
     def __init__(self) -> None:
-        self.session = open_session(bentoml.use_arguments(Arguments).graph)
+        self.graph = Graph(bentoml.use_arguments(Arguments).graph)
 
     # Its types are unknown outside its own environment.
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS)  # type: ignore[untyped-decorator]
-    def denoise(self, images: list[Image]) -> list[str]:
-        """Return the clean images, as base64 of PNG."""
-        x = np.stack([np.asarray(image.convert("L"), np.float32)[np.newaxis] for image in images]) / np.float32(255)
-        (x_hat,) = self.session.run(None, {"x": x})
-        return [base64.b64encode(encode(image)).decode() for image in x_hat]
+    def predict(self, images: list[Image]) -> list[str]:
+        """Return the answers as base64."""
+        x = np.stack([self.graph.place(image) for image in images])
+        return [base64.b64encode(self.graph.encode(y)).decode() for y in self.graph.run(x)]

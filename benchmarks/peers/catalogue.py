@@ -31,35 +31,39 @@ class Server:
     """One way to serve the graph."""
 
     arguments: Callable[[int, Files], list[str]]  # port, files -> what follows `python`
-    ask: Callable[[bytes], Body]  # a PNG -> the request for it
-    picture: Callable[[bytes], bytes] = lambda answer: answer  # the body of the answer -> a PNG
-    path: str = "/denoise"
+    ask: Callable[[bytes], Body]  # a picture -> the request for it
+    answer: Callable[[bytes], bytes] = lambda body: body  # the body of the answer -> a PNG, or a score as JSON
+    path: str = "/predict"
     environment: str | None = None  # benchmarks/peers/<environment>.txt; None is the one we run in
     shows: str | None = None  # the package whose version names it
     is_peer: bool = False  # a model server, to be compared with
 
 
-def form(field: str, *pngs: bytes) -> Body:
+def form(field: str, *files: bytes) -> Body:
     """Return a multipart form, as browsers send it."""
     parts = b"".join(
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="digit.png"\r\n'
-        "Content-Type: image/png\r\n\r\n".encode()
-        + png
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="picture"\r\n'
+        f"Content-Type: {_type_of(file)}\r\n\r\n".encode()
+        + file
         + b"\r\n"
-        for png in pngs
+        for file in files
     )
     return Body(parts + f"--{BOUNDARY}--\r\n".encode(), f"multipart/form-data; boundary={BOUNDARY}")
 
 
-def raw(png: bytes) -> Body:
+def raw(file: bytes) -> Body:
     """Return the file as the body."""
-    return Body(png, "image/png")
+    return Body(file, _type_of(file))
 
 
-def _v2(png: bytes) -> Body:
-    data = [base64.b64encode(png).decode()]
+def _type_of(file: bytes) -> str:
+    return "image/png" if file.startswith(b"\x89PNG") else "image/jpeg"
+
+
+def _v2(file: bytes) -> Body:
+    data = [base64.b64encode(file).decode()]
     parameters = {"content_type": "base64"}
-    tensor = {"name": "png", "shape": [1, 1], "datatype": "BYTES", "parameters": parameters, "data": data}
+    tensor = {"name": "file", "shape": [1, 1], "datatype": "BYTES", "parameters": parameters, "data": data}
     return Body(json.dumps({"inputs": [tensor]}).encode(), "application/json")
 
 
@@ -73,15 +77,15 @@ def _module(name: str) -> Callable[[int, Files], list[str]]:
 
 SERVERS = {
     "hourglass": Server(_service, raw, path="/denoise?model=digits"),
-    "naive": Server(_module("naive"), lambda png: form("file", png), environment="naive", shows="fastapi"),
+    "naive": Server(_module("naive"), lambda file: form("file", file), environment="naive", shows="fastapi"),
     "litserve": Server(_module("litserve"), raw, environment="litserve", shows="litserve", is_peer=True),
     "bentoml": Server(
         lambda port, files: [
-            *("-m", "bentoml", "serve", "benchmarks.peers.bentoml:Denoiser", "--quiet"),
+            *("-m", "bentoml", "serve", "benchmarks.peers.bentoml:GraphService", "--quiet"),
             *("--host", "127.0.0.1", "--port", str(port), "--arg", f"graph={files.graph}"),
         ],
-        lambda png: form("images", png),
-        lambda answer: base64.b64decode(json.loads(answer)[0]),
+        lambda file: form("images", file),
+        lambda body: base64.b64decode(json.loads(body)[0]),
         environment="bentoml",
         shows="bentoml",
         is_peer=True,
@@ -89,8 +93,8 @@ SERVERS = {
     "mlserver": Server(
         _module("mlserver"),
         _v2,
-        lambda answer: base64.b64decode(json.loads(answer)["outputs"][0]["data"][0]),
-        path="/v2/models/denoise/infer",
+        lambda body: base64.b64decode(json.loads(body)["outputs"][0]["data"][0]),
+        path="/v2/models/graph/infer",
         environment="mlserver",
         shows="mlserver",
         is_peer=True,

@@ -13,7 +13,7 @@ from mlserver.settings import ModelParameters
 from mlserver.types import InferenceRequest, InferenceResponse
 from mlserver.utils import install_uvloop_event_loop
 
-from benchmarks.peers.picture import denoise, open_session
+from benchmarks.peers.graph import Graph
 
 MAX_BATCH = 64
 # Batching needs more than 0. With 1 to 10 ms a single client got 1.5 to 5 times fewer answers, 16 clients a fifth fewer
@@ -21,16 +21,16 @@ MAX_BATCH = 64
 BATCH_TIME_S = 0.0001
 
 
-class Denoiser(MLModel):  # type: ignore[misc]  # its types are unknown outside its own environment
+class GraphModel(MLModel):  # type: ignore[misc]  # its types are unknown outside its own environment
     """A custom runtime, which receives a batch as one request."""
 
     async def load(self) -> bool:
-        self.session = open_session(self.settings.parameters.uri)
+        self.graph = Graph(self.settings.parameters.uri)
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        pngs = denoise(self.session, Base64Codec.decode_input(payload.inputs[0]))
-        output = Base64Codec.encode_output("png", pngs, use_bytes=False)
+        answers = self.graph.answer(Base64Codec.decode_input(payload.inputs[0]))
+        output = Base64Codec.encode_output("answer", answers, use_bytes=False)
         return InferenceResponse(model_name=self.name, outputs=[output])
 
 
@@ -47,8 +47,8 @@ async def serve(port: str, graph: str) -> None:
         load_models_at_startup=False,
     )
     model = ModelSettings(
-        name="denoise",
-        implementation=Denoiser,
+        name="graph",
+        implementation=GraphModel,
         max_batch_size=MAX_BATCH,
         max_batch_time=BATCH_TIME_S,
         parameters=ModelParameters(uri=graph),

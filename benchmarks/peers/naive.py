@@ -8,16 +8,16 @@ import sys
 import uvicorn
 from fastapi import FastAPI, Response, UploadFile
 
-from benchmarks.peers.picture import denoise, open_session
+from benchmarks.peers.graph import Graph
 
 
-def main(port: str, graph: str) -> None:
+def main(port: str, path: str) -> None:
     """Serve until it is stopped."""
-    app, session = FastAPI(), open_session(graph)
+    app, graph = FastAPI(), Graph(path)
 
-    @app.post("/denoise")
+    @app.post("/predict")
     def answer(file: UploadFile) -> Response:
-        return Response(denoise(session, [file.file.read()])[0], media_type="image/png")
+        return Response(graph.answer([file.file.read()])[0], media_type=graph.media_type)
 
     uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", access_log=False)
 

@@ -60,25 +60,57 @@ class Subject:
         return Visit(seen.per_second, seen.p50_ms, seen.p99_ms, used_s / seen.requests * 1e6)
 
 
+@dataclass(frozen=True)
+class Started:
+    """A server that has answered once.
+
+    Attributes:
+        process: Its process, with all children.
+        port: Port on 127.0.0.1.
+        path: Path of the request.
+        body: Body of the request.
+        answer: Its first answer, a PNG file or a score as JSON.
+    """
+
+    process: Process
+    port: int
+    path: str
+    body: Body
+    answer: bytes
+
+
+@contextlib.contextmanager
+def started(
+    name: str, server: Server, python: str, files: Files, *, picture: bytes, cores: Sequence[int]
+) -> Iterator[Started]:
+    """Start a server for the block, once it answers `picture`.
+
+    Raises:
+        ServingError: The server does not start.
+    """
+    port, body = free_port(), server.ask(picture)
+    with running(name, [python, *server.arguments(port, files)], cores=cores) as process:
+        answer = server.answer(_first_answer(name, process, port, server.path, body))
+        yield Started(process, port, server.path, body, answer)
+
+
 @contextlib.contextmanager
 def serving(
     name: str, server: Server, python: str, files: Files, *, png: bytes, expected: bytes, cores: Sequence[int]
 ) -> Iterator[Subject]:
-    """Start a server for the block, once it answers `png` with the picture `expected`.
+    """Start a server for the block, once it answers `png` with the picture `expected`, and pause it between visits.
 
     Raises:
         ServingError: The server does not start, or answers something else.
     """
-    port, body = free_port(), server.ask(png)
-    with running(name, [python, *server.arguments(port, files)], cores=cores) as process:
-        answer = _first_answer(name, process, port, server.path, body)
-        _compare(name, server.picture(answer), expected)
-        url = f"http://127.0.0.1:{port}{server.path}"
+    with started(name, server, python, files, picture=png, cores=cores) as one:
+        _compare(name, one.answer, expected)
+        url = f"http://127.0.0.1:{one.port}{one.path}"
         request = write_request(
-            files.answer.parent, name=name, url=url, content_type=body.content_type, body=body.content
+            files.answer.parent, name=name, url=url, content_type=one.body.content_type, body=one.body.content
         )
-        process.pause()
-        yield Subject(process, request)
+        one.process.pause()
+        yield Subject(one.process, request)
 
 
 def _first_answer(name: str, process: Process, port: int, path: str, body: Body) -> bytes:

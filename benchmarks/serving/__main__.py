@@ -3,10 +3,11 @@
     python -m benchmarks.serving                                  # digits, some 8 minutes after the first time
     python -m benchmarks.serving --rounds 1 --seconds 2           # a first look
     python -m benchmarks.serving --servers hourglass naive --clients 64
-    python -m benchmarks.serving --work part                      # /anomaly of hazelnut, beside bare engines
-    python -m benchmarks.serving --work photo                     # /denoise of photo, likewise
+    python -m benchmarks.serving --work part                      # /anomaly of hazelnut, beside bare engines too
+    python -m benchmarks.serving --work photo                     # /denoise of photo, beside bare engines
 
-For digits the others are servers, each asked for the clean picture of a noisy digit:
+For digits the others are servers, each asked for the clean picture of a noisy digit; the model servers are also asked
+for the scores of parts:
 
     hourglass   `python -m service` with one worker; the body is the picture
     naive       FastAPI: a `def` endpoint, UploadFile, Pillow, one inference per request
@@ -15,7 +16,7 @@ For digits the others are servers, each asked for the clean picture of a noisy d
     mlserver    MLServer  |
     floor       uvicorn and an ASGI application that reads the body and sends the right answer without work
 
-For parts and photographs the others are bare loops without HTTP, a lower bound of the work: they read the file with the
+Beside parts and photographs there are bare loops without HTTP, a lower bound of the work: they read the file with the
 fastest installed codec, run the same graph on one thread, and write the answer:
 
     onnxruntime   as in the service
@@ -37,7 +38,11 @@ from benchmarks.commands import report
 # Work to its function, its servers, and the numbers of clients that are worth asking with.
 WORK = {
     "digit": ("digits:measure", ["hourglass", "naive", "litserve", "bentoml", "mlserver", "floor"], [1, 16, 64]),
-    "part": ("beside_bare:measure_parts", ["hourglass", "onnxruntime", "openvino"], [1, 4, 16]),
+    "part": (
+        "beside_bare:measure_parts",
+        ["hourglass", "litserve", "bentoml", "mlserver", "onnxruntime", "openvino"],
+        [1, 4, 16],
+    ),
     "photo": ("beside_bare:measure_photos", ["hourglass", "onnxruntime", "openvino"], [1, 4]),
 }
 

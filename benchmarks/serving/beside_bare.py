@@ -1,4 +1,4 @@
-"""Parts and photographs: the service compared with a bare loop over the same graph, on the same core, in turns."""
+"""Parts and photographs: the service and other servers compared with a bare loop over the same graph, in turns."""
 
 import base64
 import contextlib
@@ -21,12 +21,15 @@ from benchmarks.commands import BenchmarkError
 from benchmarks.http.visits import two_cores
 from benchmarks.machine import ROOT
 from benchmarks.page import table
+from benchmarks.peers.catalogue import SERVERS, Files, raw
 from benchmarks.peers.environment import environment_python, pinned
+from benchmarks.peers.subject import Started, started
 from benchmarks.samples import picture
-from benchmarks.service import Service, newest
+from benchmarks.service import MODELS, Service, newest
 from benchmarks.serving.closed_loop import ask_again
 
 OURS = "hourglass"
+ENGINES = ("onnxruntime", "openvino")  # of bare loops; other names are servers
 SIGMA = 15
 SAME_SCORE = 0.01  # of it
 SAME_PIXELS = 0.5  # of 255, on average: decoders of JPEG may round either way
@@ -40,7 +43,6 @@ class Work:
         title: Title in tables.
         path: Path of the request.
         file: Picture file.
-        content_type: Content type of the file.
         graph: Graph of the model.
         size: Input size of the graph, HEIGHTxWIDTH, or "any".
         answer: "score" or "png".
@@ -50,7 +52,6 @@ class Work:
     title: str
     path: str
     file: bytes
-    content_type: str
     graph: Path
     size: str
     answer: str
@@ -97,8 +98,8 @@ def measure_parts(names: Sequence[str], clients: Sequence[int], *, rounds: int, 
     """Measure /anomaly with a hazelnut, as files of several sizes."""
     path, graph = "/anomaly?model=hazelnut", newest("hazelnut") / "anomaly.onnx"
     work = [
-        Work(f"{kind} {width}x{height}", path, hazelnut(width, height, kind), f"image/{kind.lower()}", graph,
-             "256x256", "score", (width, height) != (256, 256))
+        Work(f"{kind} {width}x{height}", path, hazelnut(width, height, kind), graph, "256x256", "score",
+             (width, height) != (256, 256))
         for kind, width, height in (("JPEG", 256, 256), ("PNG", 256, 256), ("JPEG", 512, 512), ("JPEG", 1024, 768))
     ]  # fmt: skip
     version = newest("hazelnut").name
@@ -112,7 +113,7 @@ def measure_photos(names: Sequence[str], clients: Sequence[int], *, rounds: int,
     """Measure /denoise with a synthetic picture with a photograph's statistics, PNG out."""
     path, graph = f"/denoise?model=photo&sigma={SIGMA}", newest("photo") / "denoise.onnx"
     work = [
-        Work(f"{kind} {side}x{side}", path, made(side, kind), f"image/{kind.lower()}", graph, "any", "png")
+        Work(f"{kind} {side}x{side}", path, made(side, kind), graph, "any", "png")
         for kind, side in (("JPEG", 512), ("PNG", 512), ("JPEG", 1024))
     ]
     about = f"`photo` version {newest('photo').name}: smooth shapes with noise, PNG out."
@@ -120,36 +121,42 @@ def measure_photos(names: Sequence[str], clients: Sequence[int], *, rounds: int,
 
 
 def compare(work: Sequence[Work], names: Sequence[str], clients: Sequence[int], *, rounds: int, seconds: int) -> str:
-    """Visit the service and the bare loops in turns, and return a table of medians."""
+    """Visit the servers and the bare loops in turns, and return a table of medians."""
     client_core, server_core = two_cores()
     os.sched_setaffinity(0, client_core)  # this process is the clients
-    engines = [name for name in names if name != OURS]
+    engines, servers = [name for name in names if name in ENGINES], [name for name in names if name not in ENGINES]
     python = environment_python("bare")
     visits: dict[tuple[str, str, int], list[Visit]] = {}
     codecs: dict[str, str] = {}  # title -> what the loops read and write with
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(Service(cores=server_core))
-        turns = len(work) * rounds * (len(engines) + len(clients))
+        turns = len(work) * rounds * (len(engines) + len(servers) * len(clients))
         bar = stack.enter_context(tqdm(total=turns, unit="visit", leave=False))
         for one in work:
-            with contextlib.ExitStack() as loops:
-                bare = {name: loops.enter_context(running(python, name, one, server_core)) for name in engines}
+            with contextlib.ExitStack() as others:
+                bare = {name: others.enter_context(running(python, name, one, server_core)) for name in engines}
                 codecs[one.title] = ", ".join({loop.codecs: "" for loop in bare.values()})
-                answer = service.ask(one.path, one.file, one.content_type)
-                for name, loop in bare.items():
-                    check(answer, loop.answer, f"{one.title}, {name}", is_resized=one.is_resized)
+                ours = asked_once(service, one)
+                http = {
+                    name: ours if name == OURS else others.enter_context(paused(name, one, server_core))
+                    for name in servers
+                }
+                for name, other in (bare | http).items():
+                    check(ours.answer, other.answer, f"{one.title}, {name}", is_resized=one.is_resized)
                 for _ in range(rounds):
                     for name, loop in bare.items():
                         bar.set_description(f"{one.title}, {name}")
                         visits.setdefault((one.title, name, 1), []).append(loop.visit(seconds))
                         bar.update()
-                    for count in clients if OURS in names else ():
-                        bar.set_description(f"{one.title}, {count} client(s)")
-                        visits.setdefault((one.title, OURS, count), []).append(asked(service, one, count, seconds))
-                        bar.update()
+                    for name, server in http.items():
+                        for count in clients:
+                            bar.set_description(f"{one.title}, {name}, {count} client(s)")
+                            visits.setdefault((one.title, name, count), []).append(asked(server, count, seconds))
+                            bar.update()
     used = "; ".join(f"{title}: {names}" for title, names in codecs.items())
     pins = pinned("bare")
     versions = ", ".join(f"{name} {pins[name]}" for name in (*engines, "opencv-python-headless", "simplejpeg"))
+    versions += "".join(f", {name} {pinned(name)[name]}" for name in servers if name != OURS)
     return f"{laid_out(visits, engines)}\n\nThe fastest codecs, to read and to write: {used}. {versions}."
 
 
@@ -170,12 +177,34 @@ def check(ours: bytes, theirs: bytes, what: str, *, is_resized: bool) -> None:
         raise BenchmarkError(f"{what}: {x.shape} and {y.shape}, {difference:.2f} of 255 apart on average")
 
 
-def asked(service: Service, work: Work, clients: int, seconds: int) -> Visit:
-    """Visit the service and return the results."""
-    before_s = service.process.cpu_s
-    found = ask_again(service.port, work.path, work.file, work.content_type, clients=clients, seconds=seconds)
+def asked_once(service: Service, work: Work) -> Started:
+    """Ask the service, which may be paused, for the work and return it with its answer."""
+    service.process.resume()
+    body = raw(work.file)
+    answer = service.ask(work.path, body.content, body.content_type)
+    return Started(service.process, service.port, work.path, body, answer)
+
+
+@contextlib.contextmanager
+def paused(name: str, work: Work, cores: Sequence[int]) -> Iterator[Started]:
+    """Start a model server with the graph of the work for the block, and pause it until it is asked."""
+    server = SERVERS[name]
+    assert server.environment is not None  # every model server has one
+    python, files = str(environment_python(server.environment)), Files(work.graph, MODELS, Path(os.devnull))
+    with started(name, server, python, files, picture=work.file, cores=cores) as one:
+        one.process.pause()
+        yield one
+
+
+def asked(server: Started, clients: int, seconds: int) -> Visit:
+    """Visit a server, which may be paused, and return the results."""
+    process, body = server.process, server.body
+    process.resume()
+    before_s = process.cpu_s
+    found = ask_again(server.port, server.path, body.content, body.content_type, clients=clients, seconds=seconds)
     images = len(found.latencies_s)
-    cpu_ms = (service.process.cpu_s - before_s) / images * 1e3
+    cpu_ms = (process.cpu_s - before_s) / images * 1e3
+    process.pause()
     return Visit(images / found.wall_s, cpu_ms, tuple(1e3 * latency for latency in found.latencies_s))
 
 
@@ -189,14 +218,14 @@ def laid_out(visits: dict[tuple[str, str, int], list[Visit]], engines: Sequence[
         shares = []
         for engine in engines:
             beside = visits[title, engine, 1]
-            if name != OURS:
+            if name in engines:
                 shares += ["", ""]
                 continue
             shares += [
                 f"{statistics.median(a.per_second / b.per_second for a, b in zip(seen, beside, strict=True)):.2f}",
                 f"{statistics.median(b.cpu_ms for b in beside) / cpu_ms:.2f}",
             ]
-        label = f"{name}, {clients} client(s)" if name == OURS else f"bare {name}"
+        label = f"bare {name}" if name in engines else f"{name}, {clients} client(s)"
         rows.append([title, label, f"{per_second:.1f}", f"{cpu_ms:.1f}", *tail, *shares])
     heads = [head for engine in engines for head in (f"x bare {engine}", "by CPU")]
     return table(["picture", "", "images/s", "CPU ms", "p50, ms", "p99, ms", *heads], rows)

@@ -19,7 +19,7 @@ from benchmarks.http.visits import two_cores
 from benchmarks.page import table
 from benchmarks.peers.catalogue import SERVERS, Files
 from benchmarks.peers.environment import InstallError, environment_python, pinned
-from benchmarks.peers.picture import denoise, open_session
+from benchmarks.peers.graph import Graph
 from benchmarks.peers.subject import Subject, Visit, serving
 from benchmarks.samples import NOISY
 from benchmarks.service import MODELS, newest
@@ -44,7 +44,7 @@ def measure(names: Sequence[str], clients: Sequence[int], *, rounds: int, second
     visits: Visits = {}
     with TemporaryDirectory(prefix="hourglass-bench-") as folder, contextlib.ExitStack() as stack:
         files = Files(newest("digits") / "denoise.onnx", MODELS, Path(folder) / "answer.png")
-        (expected,) = denoise(open_session(str(files.graph)), [png])
+        (expected,) = Graph(str(files.graph)).answer([png])
         files.answer.write_bytes(expected)
         subjects: dict[str, Subject] = {}
         for name, python in tqdm(pythons.items(), desc="starting", leave=False):

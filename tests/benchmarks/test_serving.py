@@ -1,7 +1,9 @@
 """The service beside a bare loop: what is compared, how it is laid out, and the clients that ask."""
 
+import asyncio
 import io
-from pathlib import Path
+import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -9,7 +11,11 @@ from PIL import Image
 
 from benchmarks.client import AnswerError
 from benchmarks.commands import BenchmarkError
-from benchmarks.service import Service
+from benchmarks.http.replicas import poisson
+from benchmarks.peers.graph import Graph
+from benchmarks.reliability.load import post
+from benchmarks.samples import NOISY
+from benchmarks.service import Service, newest
 from benchmarks.serving.__main__ import main
 from benchmarks.serving.beside_bare import OURS, Visit, check, hazelnut, laid_out, made
 from benchmarks.serving.closed_loop import ask_again
@@ -57,20 +63,47 @@ def test_pictures_have_the_size_and_kind_that_is_asked_for() -> None:
             assert (image.format, image.size, image.mode) == (kind, size, "RGB")
 
 
-def test_every_client_is_answered_and_a_refusal_ends_it(tmp_path: Path) -> None:
-    publish_toy(tmp_path)
+@pytest.fixture(scope="module")
+def toy_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    publish_toy(models := tmp_path_factory.mktemp("models"))
+    with Service(models=models) as service:
+        yield service.port
 
-    with Service(models=tmp_path) as service:
-        asked = ask_again(service.port, "/denoise?model=toy", flat_png(4), "image/png", clients=3, seconds=0)
-        with pytest.raises(AnswerError, match="404"):
-            ask_again(service.port, "/denoise?model=none", flat_png(4), "image/png", clients=1, seconds=0)
+
+def test_every_client_is_answered_and_a_refusal_ends_it(toy_port: int) -> None:
+    asked = ask_again(toy_port, "/denoise?model=toy", flat_png(4), "image/png", clients=3, seconds=0)
+    with pytest.raises(AnswerError, match="404"):
+        ask_again(toy_port, "/denoise?model=none", flat_png(4), "image/png", clients=1, seconds=0)
 
     assert len(asked.latencies_s) == 3
     assert all(0 < latency <= asked.wall_s for latency in asked.latencies_s)
+
+
+def test_requests_at_random_times_are_a_mixture_and_all_are_answered(toy_port: int) -> None:
+    requests = [post(flat_png(4), f"/denoise?model={name}") for name in ("toy", "none")]
+
+    outcomes = asyncio.run(poisson(toy_port, requests, 1000, 0.05, np.random.default_rng(0)))
+
+    assert len(outcomes) == 50
+    assert {outcome.status for outcome in outcomes} == {200, 404}
+
+
+def test_peers_answer_with_the_picture_or_the_score_of_a_graph() -> None:
+    digits = newest("digits")
+
+    (clean,) = Graph(str(digits / "denoise.onnx")).answer([NOISY])
+    (score,) = Graph(str(digits / "anomaly.onnx")).answer([png_of(0, side=56)])
+
+    with Image.open(io.BytesIO(clean)) as image:
+        assert (image.size, image.mode) == ((28, 28), "L")
+    assert json.loads(score)["score"] > 0
 
 
 def test_a_server_that_does_other_work_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--work", "part", "--servers", "naive"])
 
-    assert "--work part has no server naive; it has hourglass, onnxruntime, openvino" in capsys.readouterr().err
+    assert (
+        "--work part has no server naive; it has hourglass, litserve, bentoml, mlserver, onnxruntime, openvino"
+        in capsys.readouterr().err
+    )
