@@ -32,7 +32,7 @@ from training.measure.plane_files import (
     torch_codec,
     unaligned,
 )
-from training.measure.rate import Codec, Point, best, draw_curves, lossy_codecs, lossy_curve, sheet_of, size_at
+from training.measure.rate import Codec, Point, bd_rate, best, draw_curves, lossy_codecs, lossy_curve, sheet_of, size_at
 from training.problems.grids import build_network
 from training.published import newest
 from training.restoration.photos import read_photos
@@ -40,8 +40,7 @@ from training.restoration.photos import read_photos
 MODEL = "photo-compressed"
 START = "DCT, same tables"
 PAGE, CHART = "compression.md", "images/compression-photos.png"
-SIDE = 256  # pixels, of what is measured
-BYTES_OF_A_BIT = SIDE * SIDE / 8  # bytes of an image with one bit per pixel
+SIDE = 256  # pixels of the middle of a photograph, which tables are fitted to
 QUICK = 12  # photographs for tables
 
 
@@ -69,7 +68,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
     assert manifest.compression is not None
     points = manifest.compression.rates
     codec = served_codec(directory, recipe.rates)
-    colour = [_middle(unaligned(pair.clean)) for pair in photos.validation]
+    colour = [unaligned(pair.clean) for pair in photos.validation]
     grey = [_grey(photo) for photo in colour]
     counted = [_grey(_middle(unaligned(pair.clean))) for pair in photos.train[: QUICK if is_quick else None]]
     start = torch_codec(build_network(recipe).eval())
@@ -77,8 +76,8 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
     flat = _points(codec, counted, ONE_CONTEXT)
     without = measure_all(codec, flat, ONE_CONTEXT, grey, name=MODEL, what="without contexts", progress=True)
     lines = [
-        f"BSDS500, {SIDE}x{SIDE} pixels of each of {len(colour)} photographs that training did not have "
-        f"({len(photos.train)} others), `{MODEL}` version {manifest.version}, a file each, headers included."
+        f"BSDS500, {len(colour)} whole photographs that training did not have ({len(photos.train)} others), "
+        f"`{MODEL}` version {manifest.version}, a file each, headers included."
     ]
     curves = {}
     for what, images in (("Grey", grey), ("Colour", colour)):
@@ -86,14 +85,15 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
         beside = {START: plain} if what == "Grey" else {}
         for name, (write, _) in tqdm(lossy_codecs().items(), desc="others", leave=False):
             beside[name] = best(lossy_curve([image[None] for image in images], write, QUALITIES[name]))
-        lines += [f"**{what}**", _table(measured, without if what == "Grey" else None, beside)]
+        pixels = float(np.mean([image[0].size for image in images]))
+        lines += [f"**{what}**", _table(measured, without if what == "Grey" else None, beside, pixels=pixels)]
         curves[what] = {MODEL: measured, **beside}
     lines += ["CPU seconds per megapixel of colour:", _speeds(codec, points, recipe.default_rate, colour)]
     for line in lines:
         tqdm.write(f"{line}\n")
     if is_quick:
         return
-    picture = f"![PSNR over bytes per colour image of {SIDE}x{SIDE} pixels]({CHART})"
+    picture = f"![PSNR over bytes of a colour photograph]({CHART})"
     write_between(docs / PAGE, "photos", [*lines, picture])
     with write_atomically(docs / CHART) as file:
         file.write(draw_curves(curves["Colour"], around=curves["Colour"][MODEL]))
@@ -108,17 +108,20 @@ def _points(codec: PlaneCodec, photos: Sequence[Photo], grid: Grid) -> list[Rate
     return made
 
 
-def _table(points: list[Point], without: list[Point] | None, others: dict[str, list[Point]]) -> str:
-    """Return a table with a row per rate: bits per pixel, and those of other codecs at the same PSNR."""
+def _table(points: list[Point], without: list[Point] | None, others: dict[str, list[Point]], *, pixels: float) -> str:
+    """Return a table with a row per rate: bits per pixel, those of other codecs at the same PSNR, and the BD-rate."""
+    bytes_of_a_bit = pixels / 8
     head = ["rate", "PSNR, dB", "bits per pixel", *(["without contexts"] if without else [])]
     rows = []
     for rate, point in enumerate(points):
-        cells = [f"{rate}", f"{point.psnr_db:.2f}", f"**{point.bytes_per_image / BYTES_OF_A_BIT:.3f}**"]
-        cells += [f"{without[rate].bytes_per_image / BYTES_OF_A_BIT:.3f}"] if without else []
+        cells = [f"{rate}", f"{point.psnr_db:.2f}", f"**{point.bytes_per_image / bytes_of_a_bit:.3f}**"]
+        cells += [f"{without[rate].bytes_per_image / bytes_of_a_bit:.3f}"] if without else []
         for curve in others.values():
             size = size_at(curve, point.psnr_db)
-            cells.append("-" if size is None else f"{size / BYTES_OF_A_BIT:.3f} ({size / point.bytes_per_image:.2f}x)")
+            cells.append("-" if size is None else f"{size / bytes_of_a_bit:.3f} ({size / point.bytes_per_image:.2f}x)")
         rows.append(cells)
+    beside = [*([without] if without else []), *others.values()]
+    rows.append(["", "BD-rate", "", *(f"{100 * bd_rate(points, curve):+.1f} %" for curve in beside)])
     return table([*head, *(f"{name}, same PSNR" for name in others)], rows)
 
 
@@ -128,13 +131,14 @@ def _speeds(codec: PlaneCodec, points: Sequence[RatePoint], rate: int, photos: S
     The model uses its default rate, and the others the middle one of their qualities.
     """
     tables = points[rate].tables_of_planes(3)
-    shapes = [places_of(*plane) for plane in sizes_of_planes(SIDE, SIDE, 3)]
 
     def write_ours(photo: Photo) -> bytes:
         return pack_grids(list(zip(codec.symbols(photo, rate, tables), tables, strict=True)), CONTEXTS)
 
-    def read_ours(file: bytes) -> None:
-        codec.photo(unpack_grids(file, shapes, tables, CONTEXTS), (SIDE, SIDE), rate)
+    def read_ours(file: bytes, photo: Photo) -> None:
+        height, width = photo.shape[1:]
+        shapes = [places_of(*plane) for plane in sizes_of_planes(height, width, 3)]
+        codec.photo(unpack_grids(file, shapes, tables, CONTEXTS), (height, width), rate)
 
     rows = [_speed(MODEL, write_ours, read_ours, photos)]
     for name, (write, _) in lossy_codecs().items():
@@ -144,14 +148,14 @@ def _speeds(codec: PlaneCodec, points: Sequence[RatePoint], rate: int, photos: S
 
 
 def _speed(
-    name: str, write: Callable[[Photo], bytes], read: Callable[[bytes], None], photos: Sequence[Photo]
+    name: str, write: Callable[[Photo], bytes], read: Callable[[bytes, Photo], None], photos: Sequence[Photo]
 ) -> list[str]:
-    megapixels = len(photos) * SIDE * SIDE / 1e6
+    megapixels = sum(photo[0].size for photo in photos) / 1e6
     started = time.process_time()
     files = [write(photo) for photo in photos]
     between = time.process_time()
-    for file in files:
-        read(file)
+    for file, photo in zip(files, photos, strict=True):
+        read(file, photo)
     seconds = (between - started, time.process_time() - between)
     return [name, *(f"{s / megapixels:.3f}" for s in seconds)]
 
@@ -160,7 +164,7 @@ def _as_file(write: Codec, quality: int, photo: Photo) -> bytes:
     return write(sheet_of(photo[None]), quality)
 
 
-def _read(file: bytes) -> None:
+def _read(file: bytes, _: Photo) -> None:
     with PillowImage.open(BytesIO(file)) as image:
         image.load()
 

@@ -106,6 +106,18 @@ def size_at(points: Sequence[Point], psnr: float) -> float | None:
     return low.bytes_per_image + share * (high.bytes_per_image - low.bytes_per_image)
 
 
+def bd_rate(points: Sequence[Point], anchor: Sequence[Point]) -> float:
+    """Return the mean change in bytes at equal PSNR against the anchor: -0.4 for 40 % fewer bytes.
+
+    This is Bjøntegaard's delta rate (VCEG-M33), with the logarithm of the bytes interpolated linearly over PSNR. Both
+    curves are averaged over the PSNRs that both reach.
+    """
+    curves = [np.array(sorted((p.psnr_db, np.log(p.bytes_per_image)) for p in curve)).T for curve in (points, anchor)]
+    at = np.linspace(max(psnr[0] for psnr, _ in curves), min(psnr[-1] for psnr, _ in curves), 1000)
+    ours, theirs = (np.interp(at, psnr, log_bytes) for psnr, log_bytes in curves)
+    return float(np.exp(np.mean(ours - theirs)) - 1)
+
+
 def widest_gap(points: Sequence[Point], psnr: float) -> tuple[Point, Point] | None:
     """Return the first two neighbours too far apart for `size_at`, if they begin below that PSNR."""
     ordered = sorted(points, key=lambda p: p.psnr_db)
