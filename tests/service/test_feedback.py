@@ -18,6 +18,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.api.app import App
+from service.collections.store.feedback import Feedback
 from service.http.budget import Budget, Hold, Load
 from tests.service.conftest import MakeClient
 from tests.service.files import png, to_npy
@@ -66,7 +67,8 @@ def test_nothing_is_kept_until_the_operator_turns_it_on(models_dir: Path, make_c
 
     assert (refused.status_code, refused.json()["code"]) == (409, "feedback-off")
     assert "max_feedback_bytes" in refused.json()["detail"]
-    assert listed(client) == {"model": "toy", "is_kept": False, "bytes": 0, "max_bytes": 0, "pictures": []}
+    nothing = {"bytes": 0, "max_bytes": 0, "fine": 0, "defect": 0, "pictures": [], "after": None}
+    assert listed(client) == {"model": "toy", "is_kept": False, **nothing}
     assert not (models_dir.parent / "collections").exists()
 
 
@@ -97,6 +99,20 @@ def test_another_opinion_on_the_same_picture_replaces_the_first(keeping: TestCli
     assert [(one["verdict"], one["version"]) for one in listed(keeping)["pictures"]] == [("fine", 2)]
 
 
+def test_the_list_comes_in_pages_and_counts_all_pictures(keeping: TestClient) -> None:
+    for level in range(3):
+        give(keeping, picture(level), "verdict=fine" if level else "verdict=defect")
+
+    first = keeping.get(f"{FEEDBACK}?limit=2").json()
+    second = keeping.get(f"{FEEDBACK}?limit=2&after={first['after']}").json()
+
+    ids = [kept["id"] for page in (first, second) for kept in page["pictures"]]
+    assert sorted(ids) == sorted(digest(picture(level)) for level in range(3))
+    assert (len(first["pictures"]), second["after"]) == (2, None)
+    assert [(page["fine"], page["defect"]) for page in (first, second)] == [(2, 1)] * 2
+    assert keeping.get(f"{FEEDBACK}?after=1").status_code == 422
+
+
 def test_the_export_has_a_folder_per_verdict_and_the_masks(keeping: TestClient) -> None:
     mask = MARK
     give(keeping, picture(1), "verdict=fine&who=Bo")
@@ -115,6 +131,21 @@ def test_the_export_has_a_folder_per_verdict_and_the_masks(keeping: TestClient) 
         rows = {row["file"]: row for row in csv.DictReader(io.StringIO(archive.read("feedback.csv").decode()))}
     assert rows[f"good/{good}.png"]["who"] == "Bo"
     assert answer.headers["content-type"] == "application/zip"
+
+
+def test_the_export_reads_all_pages(keeping: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = Feedback.pictures
+    monkeypatch.setattr("service.api.routes.feedback.PAGE", 2)
+    monkeypatch.setattr(Feedback, "pictures", lambda *words, **options: pictures(*words, **options | {"limit": 2}))
+    for level in range(5):
+        give(keeping, picture(level), "verdict=fine")
+
+    answer = keeping.get(FEEDBACK, headers={"Accept": "application/zip"})
+
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert set(archive.namelist()) == {f"good/{digest(picture(level))}.png" for level in range(5)} | {
+            "feedback.csv"
+        }
 
 
 def test_the_export_waits_for_room_in_the_budget(models_dir: Path, make_client: MakeClient) -> None:

@@ -53,7 +53,7 @@ def test_on_a_full_disk_everything_can_be_deleted(tmp_path: Path, monkeypatch: p
             store.drop("parts")
 
             assert store.collections() == []
-            assert store.feedback.pictures("nuts") == ([], 0)
+            assert store.feedback.pictures("nuts") == []
             with pytest.raises(JobNotFound):
                 jobs.job(job.id)
     finally:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from service.collections.store import Bounds, Encoder, Item, Neighbour, Store, Vector, open_jobs, open_store
-from service.collections.store.feedback import OVERHEAD_BYTES, Files, picture_of
+from service.collections.store.feedback import OVERHEAD_BYTES, Files, Picture, Totals, picture_of
 from service.collections.store.jobs import JobBounds
 from service.errors import (
     CollectionFull,
@@ -307,7 +307,7 @@ def test_reads_do_not_wait_for_a_writer(tmp_path: Path) -> None:
                 connection.execute("BEGIN IMMEDIATE")
 
             assert [found.name for found in store.collections()] == ["parts"]
-            assert store.feedback.pictures("nuts")[0] == [picture]
+            assert store.feedback.pictures("nuts") == [picture]
             assert store.feedback.files("nuts", picture.id) == Files(b"x", None)
             assert [found.name for found in store.aliases.all()] == ["line"]
             assert [found.id for found in store.trainings.of_model("nuts")] == ["t"]
@@ -327,22 +327,38 @@ def test_feedback_comes_back_byte_for_byte_and_the_newest_opinion_counts(store: 
 
     assert store.feedback.largest("nuts") == len(image) + len(mask) + OVERHEAD_BYTES
     assert store.feedback.largest("screws") == 0
-    pictures, total = store.feedback.pictures("nuts")
+    pictures = store.feedback.pictures("nuts")
     assert {picture.id: picture for picture in pictures} == {first.id: first, second.id: second}
-    assert total == 2 * 256 + len(mask) + 1 + 3 * OVERHEAD_BYTES
+    assert store.feedback.totals("nuts") == Totals(1, 1, 2 * 256 + len(mask) + 1 + 3 * OVERHEAD_BYTES)
     assert store.feedback.files("nuts", first.id) == Files(image, mask)
     assert store.feedback.files("nuts", second.id) == Files(image, None)
     changed = picture_of(first.id, "fine", 4, None, has_mask=False)
     store.feedback.put("nuts", changed, Files(image, None), max_bytes=10**6)
-    assert changed in store.feedback.pictures("nuts")[0]
-    assert len(store.feedback.pictures("nuts")[0]) == 2
+    assert changed in store.feedback.pictures("nuts")
+    assert len(store.feedback.pictures("nuts")) == 2
     store.feedback.remove("nuts", first.id)
     with pytest.raises(FeedbackNotFound):
         store.feedback.remove("nuts", first.id)
     store.feedback.clear("nuts")
-    assert store.feedback.pictures("nuts")[0] == []
+    assert store.feedback.pictures("nuts") == []
     assert store.feedback.files("nuts", second.id) is None
-    assert len(store.feedback.pictures("bolts")[0]) == 1
+    assert len(store.feedback.pictures("bolts")) == 1
+
+
+def test_pages_of_feedback_have_every_picture_once_the_newest_first(store: Store) -> None:
+    times = ["2026-01-02T00:00:00+00:00"] * 2 + ["2026-01-01T00:00:00+00:00"] * 2 + ["2026-01-03T00:00:00+00:00"]
+    kept = [
+        Picture(letter * 64, "fine", 1, None, time, has_mask=False) for letter, time in zip("adbce", times, strict=True)
+    ]
+    for picture in kept:
+        store.feedback.put("nuts", picture, Files(b"x", None), max_bytes=10**6)
+
+    pages, after = [], ""
+    while page := store.feedback.pictures("nuts", after=after, limit=2):
+        pages.append("".join(picture.id[0] for picture in page))
+        after = page[-1].place
+
+    assert pages == ["ea", "db", "c"]
 
 
 def test_feedback_never_takes_more_bytes_than_it_may_and_a_refusal_changes_nothing(store: Store) -> None:
@@ -354,7 +370,8 @@ def test_feedback_never_takes_more_bytes_than_it_may_and_a_refusal_changes_nothi
         with pytest.raises(FeedbackFull, match=str(most)):
             store.feedback.put("nuts", picture, Files(bytes(size), None), max_bytes=most)
 
-    assert store.feedback.pictures("nuts") == ([first], most)
+    assert store.feedback.pictures("nuts") == [first]
+    assert store.feedback.totals("nuts").bytes == most
     store.feedback.put("nuts", first, Files(bytes(999), None), max_bytes=most)  # in the place of itself
 
 
@@ -373,4 +390,4 @@ def test_many_at_once_keep_to_the_bytes_of_the_feedback(url: str) -> None:
         with ThreadPoolExecutor(8) as threads:
             kept = list(threads.map(put, range(24)))
 
-        assert sum(kept) == len(store.feedback.pictures("nuts")[0]) == 5
+        assert sum(kept) == len(store.feedback.pictures("nuts")) == 5

@@ -3,13 +3,13 @@ import csv
 import hashlib
 import io
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from service.api.feedback_schemas import FeedbackAnswer, FeedbackQuery, KeptPicture
+from service.api.feedback_schemas import FeedbackAnswer, FeedbackListQuery, FeedbackQuery, KeptPicture
 from service.api.openapi import NO_CONTENT, ZIP, problems, success
 from service.api.openapi_bodies import FEEDBACK_BODY
 from service.api.responses import Stream, json_response
@@ -17,7 +17,7 @@ from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, STORE_ERRORS, ModelName
 from service.api.service import Service, reserve, service_of
 from service.collections.store import Store
-from service.collections.store.feedback import Files, Opinion, Picture, picture_of
+from service.collections.store.feedback import PAGE, Files, Opinion, Picture, Totals, picture_of
 from service.errors import (
     FeedbackFull,
     FeedbackNotFound,
@@ -44,6 +44,7 @@ router = APIRouter(prefix="/models/{name}/feedback", tags=["models"], route_clas
 PictureId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the picture's file")]
 _FOLDER_BY_VERDICT: dict[Opinion, str] = {"fine": "good", "defect": "defect"}
 _MOST_MARKED = 0.9  # share of the picture; training takes a mask of more for an inverted one
+_ROW_BYTES = 1024  # of a picture in a list, at most: as a row and as JSON
 _COPIES = 2  # of the picture that is sent: as read, and as part of the archive
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest date a ZIP can hold: equal pictures give an equal archive
 
@@ -101,35 +102,44 @@ async def give_feedback(request: Request, name: ModelName, query: Annotated[Feed
     summary="List or export the feedback on a model",
     response_class=Response,
     responses={
-        **success("The pictures by their ids, or all of them in folders as a ZIP.", ZIP, model=FeedbackAnswer),
+        **success("One page of the pictures, or all of them in folders as a ZIP.", ZIP, model=FeedbackAnswer),
         **problems(*STORE_ERRORS, NotAcceptable),
     },
 )
-async def get_feedback(request: Request, name: ModelName) -> Response:
-    """List the pictures with opinions, newest first.
+async def get_feedback(request: Request, name: ModelName, query: Annotated[FeedbackListQuery, Query()]) -> Response:
+    """List the pictures with opinions, newest first, page by page.
 
-    `Accept: application/zip` exports them: folders `good/`, `defect/` and `masks/` for `python -m training fit NAME
-    --data good --defects defect`, and `feedback.csv` with verdicts, names and times.
+    `Accept: application/zip` exports all of them: folders `good/`, `defect/` and `masks/` for `python -m training fit
+    NAME --data good --defects defect`, and `feedback.csv` with verdicts, names and times.
     """
     service = service_of(request)
     max_bytes = service.settings.max_feedback_bytes
     kind = negotiate(header(request.scope, b"accept"), (JSON_TYPE, ZIP_TYPE))
-    if kind == JSON_TYPE and max_bytes == 0:  # nobody need open the database to learn that nothing is kept
-        return json_response({"model": name, "is_kept": False, "bytes": 0, "max_bytes": 0, "pictures": []})
-    pictures, total = await service.store.run(lambda store: store.feedback.pictures(name))
     if kind == ZIP_TYPE:
         largest = await service.store.run(lambda store: store.feedback.largest(name))
         await reserve(request, Cost(_COPIES * largest))
         headers = {"Content-Disposition": 'attachment; filename="feedback.zip"'}
-        return Stream(_archive(service, name, pictures), media_type=ZIP_TYPE, headers=headers)
-    document = {
+        return Stream(_archive(service, name), media_type=ZIP_TYPE, headers=headers)
+    if max_bytes == 0:  # nobody need open the database to learn that nothing is kept
+        return json_response(_document(name, 0, Totals(0, 0, 0), [], query.limit))
+    await reserve(request, Cost(query.limit * _ROW_BYTES))
+    totals = await service.store.run(lambda store: store.feedback.totals(name))
+    pictures = await service.store.run(
+        lambda store: store.feedback.pictures(name, after=query.after, limit=query.limit + 1)
+    )
+    return json_response(_document(name, max_bytes, totals, pictures, query.limit))
+
+
+def _document(name: str, max_bytes: int, totals: Totals, pictures: Sequence[Picture], limit: int) -> object:
+    page = pictures[:limit]
+    return {
         "model": name,
         "is_kept": max_bytes > 0,
-        "bytes": total,
+        **vars(totals),
         "max_bytes": max_bytes,
-        "pictures": [vars(picture) for picture in pictures],
+        "pictures": [vars(picture) for picture in page],
+        "after": page[-1].place if len(pictures) > limit else None,
     }
-    return json_response(document)
 
 
 @router.delete(
@@ -203,12 +213,12 @@ def _check(files: Files, limits: InputLimits) -> None:
         )
 
 
-async def _archive(service: Service, name: str, pictures: list[Picture]) -> AsyncIterator[bytes]:
-    """Stream a ZIP of the pictures, with one of them in memory at a time."""
+async def _archive(service: Service, name: str) -> AsyncIterator[bytes]:
+    """Stream a ZIP of all pictures of a model, with one of them in memory at a time."""
     sink = _Sink()
     rows = [["file", "verdict", "version", "who", "created"]]
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
-        for picture in pictures:
+        async for picture in _pictures(service, name):
             files = await service.store.run(partial(_files, name, picture))
             if files is None:  # deleted meanwhile
                 continue
@@ -224,6 +234,20 @@ async def _archive(service: Service, name: str, pictures: list[Picture]) -> Asyn
         csv.writer(table).writerows(rows)
         archive.writestr(zipfile.ZipInfo("feedback.csv", _LONG_AGO), table.getvalue())
     yield sink.take()
+
+
+async def _pictures(service: Service, name: str) -> AsyncIterator[Picture]:
+    """Yield the pictures of a model, newest first, with a page of them in memory."""
+    after: str | None = ""
+    while after is not None:
+        page = await service.store.run(partial(_page, name, after))
+        for picture in page:
+            yield picture
+        after = page[-1].place if len(page) == PAGE else None
+
+
+def _page(name: str, after: str, store: Store) -> list[Picture]:
+    return store.feedback.pictures(name, after=after)
 
 
 def _files(name: str, picture: Picture, store: Store) -> Files | None:

@@ -17,6 +17,9 @@ T = TypeVar("T")
 Opinion = Literal["fine", "defect"]
 
 OVERHEAD_BYTES = 1024  # upper bound of a row and its index entries
+PAGE = 1000  # images of a page
+_UTC = "+00:00"  # the end of every time; a plus sign in an address is a space
+_END_OF_TIME = "9999"  # greater than every time
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,20 @@ class Picture:
     who: str | None
     created: str
     has_mask: bool
+
+    @property
+    def place(self) -> str:
+        """Its place in the order of a list, for addresses."""
+        return f"{self.created.removesuffix(_UTC)},{self.id}"
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Numbers of images of a model by their verdicts, and the bytes of all images of all models."""
+
+    fine: int
+    defect: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -92,22 +109,36 @@ class Feedback:
 
         self._run(put)
 
-    def pictures(self, model: str) -> tuple[list[Picture], int]:
-        """Return the images of a model, newest first, and the bytes of all images of all models."""
+    def pictures(self, model: str, *, after: str = "", limit: int = PAGE) -> list[Picture]:
+        """Return the images of a model, newest first.
 
-        def pictures(ask: Ask) -> tuple[list[Picture], int]:
-            rows = ask(
+        Args:
+            model: Name of the model.
+            after: `place` of the last image of the previous page; "" for the first page.
+            limit: Largest number of images.
+        """
+        last, _, last_id = after.partition(",")
+        rows = self._run(
+            lambda ask: ask(
                 f"SELECT id, verdict, version, who, created, mask IS NOT NULL FROM {self._table} WHERE model = ? "
-                "ORDER BY created DESC, id",
-                model,
-            )
-            found = [
-                Picture(picture_id, verdict, version, who, created, has_mask=bool(has_mask))
-                for picture_id, verdict, version, who, created, has_mask in rows
-            ]
-            return found, _total(ask, self._table)
+                "AND (created < ? OR created = ? AND id > ?) ORDER BY created DESC, id LIMIT ?",
+                *(model, f"{last}{_UTC}" if after else _END_OF_TIME, f"{last}{_UTC}", last_id, limit),
+            ),
+            "read",
+        )
+        return [
+            Picture(picture_id, verdict, version, who, created, has_mask=bool(has_mask))
+            for picture_id, verdict, version, who, created, has_mask in rows
+        ]
 
-        return self._run(pictures, "read")
+    def totals(self, model: str) -> Totals:
+        """Return the number of images of a model, and the bytes of all images of all models."""
+
+        def totals(ask: Ask) -> Totals:
+            counts = dict(ask(f"SELECT verdict, count(*) FROM {self._table} WHERE model = ? GROUP BY verdict", model))
+            return Totals(counts.get("fine", 0), counts.get("defect", 0), _total(ask, self._table))
+
+        return self._run(totals, "read")
 
     def largest(self, model: str) -> int:
         """Return the bytes of the largest image of a model with its mask; 0 if there is none."""

@@ -11,7 +11,7 @@ export function pathOf(model) {
 
 /** @returns {Promise<{isKept: boolean, fine: number, defects: number}>} */
 export async function keptOf(model) {
-  const { is_kept: isKept, pictures } = await (await call(`${pathOf(model)}/feedback`, { accept: "application/json" })).json();
-  const defects = pictures.filter(({ verdict }) => verdict === "defect").length;
-  return { isKept, fine: pictures.length - defects, defects };
+  const path = `${pathOf(model)}/feedback?limit=1`;
+  const { is_kept: isKept, fine, defect: defects } = await (await call(path, { accept: "application/json" })).json();
+  return { isKept, fine, defects };
 }
