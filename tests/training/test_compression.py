@@ -206,6 +206,8 @@ def test_a_size_lies_between_the_points_around_it() -> None:
     assert size_at(curve, 19.0) is None
     assert size_at(curve, 30.0) is None
     assert size_at(curve, 25.0) is None  # too far from both
+    assert widest_gap(curve, 25.0) == (curve[1], curve[2])
+    assert widest_gap(curve, 21.0) is None
 
 
 def test_the_delta_rate_is_the_mean_of_the_logarithms_over_the_psnrs_of_both() -> None:
@@ -214,8 +216,6 @@ def test_the_delta_rate_is_the_mean_of_the_logarithms_over_the_psnrs_of_both() -
     assert bd_rate([Point(50.0, 20.0), Point(200.0, 24.0), Point(800.0, 30.0)], anchor) == pytest.approx(-0.5)
     assert bd_rate([Point(200.0, 20.0), Point(800.0, 24.0)], anchor) == pytest.approx(1.0)
     assert bd_rate([Point(50.0, 20.0), Point(400.0, 24.0)], anchor) == pytest.approx(2**-0.5 - 1)  # half, then all
-    assert widest_gap(curve, 25.0) == (curve[1], curve[2])
-    assert widest_gap(curve, 21.0) is None
 
 
 @pytest.mark.slow
