@@ -46,6 +46,7 @@
         ├── BodyTooLarge            413  max_body_bytes, max_json_bytes
         ├── TooManyPixels           413  max_pixels
         ├── TooManyImages           413  max_images
+        ├── TooMuchMemory           413  max_request_memory_bytes
         ├── TooMuchWork             413  four times request_timeout_s; not for jobs
         ├── UnsupportedMediaType    415  not an image format or array we read
         ├── UnsupportedEncoding     415  a Content-Encoding
@@ -429,7 +430,7 @@ class BodyTooLarge(RequestError):
     """
 
     status, code, title = 413, "body-too-large", "The body is too large"
-    example = "the body is 50000000 bytes or more, the limit is 33554432 (setting max_body_bytes)"
+    example = "the body is 200000000 bytes or more, the limit is 134217728 (setting max_body_bytes)"
 
 
 class TooManyPixels(RequestError):
@@ -450,6 +451,19 @@ class TooManyImages(RequestError):
 
     status, code, title = 413, "too-many-images", "Too many images"
     example = "the array holds 300 images, the limit is 256 (setting max_images)"
+
+
+class TooMuchMemory(RequestError):
+    """The request is expected to need more memory than `max_request_memory_bytes`.
+
+    Nothing was decoded. The message says what needs less: another format of the answer or the file, or a smaller image.
+    """
+
+    status, code, title = 413, "too-much-memory", "Too much memory for one request"
+    example = (
+        "the request is expected to need 2794 MiB of memory, the limit is 1228 MiB (setting max_request_memory_bytes); "
+        "request an image instead of an array (Accept: image/png), or send it in parts"
+    )
 
 
 class TooMuchWork(RequestError):

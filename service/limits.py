@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from service.settings import Settings
 
+TILED_SHARE = 5  # an image takes 1 + 4 bytes a value as floats, and 1 as bytes
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -48,3 +50,8 @@ class InputLimits:
     max_pixels: int
     max_images: int
     max_frames: int
+
+    @property
+    def max_tiled_pixels(self) -> int:
+        """Most pixels of an image file that runs in tiles, and so is held as bytes and never as floats."""
+        return TILED_SHARE * self.max_pixels

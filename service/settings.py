@@ -120,7 +120,7 @@ class Settings(BaseModel):
         default=1, description="Threads inside one inference. One is fastest for small models."
     )
     max_body_bytes: Annotated[int, Field(ge=1024, le=2**31)] = Field(
-        default=32 * MIB, description="Largest request body in bytes. Over it: 413, and the rest is not read."
+        default=128 * MIB, description="Largest request body in bytes. Over it: 413, and the rest is not read."
     )
     max_json_bytes: Annotated[int, Field(ge=1024, le=2**26)] = Field(
         default=4 * MIB,
@@ -147,7 +147,8 @@ class Settings(BaseModel):
     max_pixels: Annotated[int, Field(ge=1, le=2**30)] = Field(
         default=25_000_000,
         description="Most pixels (width x height) of one image, of one array (N x height x width), or of all files "
-        "of a form together. Checked before decoding, and again after padding to the model's size.",
+        "of a form together. Checked before decoding, and again after padding to the model's size. A PNG or JPEG that "
+        "runs in tiles (`/denoise` by a model of any size) may have five times as many.",
     )
     max_images: Annotated[int, Field(ge=1, le=65536)] = Field(
         default=256, description="Most images in one request, as files of a form or in an array, and most latents."
@@ -199,6 +200,11 @@ class Settings(BaseModel):
         default=512 * MIB,
         description="Most bytes held by bodies, decoded images and answers together, in each worker. Over it: 503 "
         "before the body is read. A single request always fits.",
+    )
+    max_request_memory_bytes: Annotated[int, Field(ge=2**20, le=2**44)] = Field(
+        default=1228 * MIB,
+        description="Most memory that one request may be expected to need, in bytes: its file, decoder, values, result "
+        "and answer. Over it: 413 before decoding. The default fits a container of 2 GiB; raise it with that.",
     )
     request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         default=30.0,

@@ -1,5 +1,6 @@
 """The largest allowed request of every endpoint, in a cgroup with the memory that deploy/ gives a worker."""
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fastapi import FastAPI
+from PIL import Image as PillowImage
 
 from benchmarks.commands import BenchmarkError
 from benchmarks.memory_limit import MemoryLimit, memory_limit
@@ -32,8 +34,10 @@ from service.contract.container import Container, write_container
 from service.contract.plane_coder import places_of, unpack_grids
 from service.contract.range_coder import symbols_crc32
 from service.contract.version import manifest_of
+from service.images.inspect import peek
 from service.settings import Settings
 from service.tasks.compressed_file import compression_of, digests_of
+from tests.service.toymodels import publish_blur
 
 ROOT = Path(__file__).parent.parent
 ARRAY = {"Accept": "application/x-npy"}
@@ -167,6 +171,21 @@ def test_the_largest_request_of_every_endpoint_fits_the_memory_that_is_shipped(
             assert status != 500, (url, answer[:200])
 
         assert limit.peak_bytes < min(shipped_limits().values())
+
+
+@pytest.mark.slow
+def test_a_hundred_megapixels_fit_the_memory_that_is_shipped(limit: MemoryLimit, tmp_path: Path) -> None:
+    publish_blur(tmp_path / "models", name="colour", channels=3, default_for=["denoise"])
+    jpeg = io.BytesIO()
+    PillowImage.new("RGB", (10_000, 10_000), (90, 120, 60)).save(jpeg, "JPEG", progressive=True)
+    flags = ("--collections-url", f"sqlite:///{tmp_path}/items.db", "--request-timeout-s", "300")
+
+    with Service(*flags, models=tmp_path / "models", prefix=limit.prefix) as service:
+        for picture in (jpeg.getvalue(), flat_png(10_000, 10_000, 3), flat_png(10_000, 10_000, 1)):
+            status, answer = ask(service.port, "POST", "/denoise", picture, RAW, timeout_s=PATIENCE_S)
+
+            assert service.process.popen.poll() is None
+            assert (status, peek(answer).pixels) == (200, 10**8)
 
 
 def test_both_ways_to_deploy_give_a_worker_the_same_memory_and_cores() -> None:

@@ -10,6 +10,7 @@ COMMANDS = {
     "cost": "what the budget expects of requests, beside what they take",
     "fairness": "small requests beside clients that send large ones all the time",
     "gil": "readers and writers of pictures that keep everybody else waiting",
+    "memory": "what the budget expects of large pictures, beside what they take",
     "line": "parts in a folder that is watched: from closing a file to its verdict",
     "overload": "five times more requests than it can do",
     "slow-clients": "connections held open in every slow way",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 MIB = 2**20
-FILE_CAP, JSON_CAP, ORDER_CAP = 32 * MIB, 4 * MIB, 64 * 1024  # the default settings, and what an order may have
+FILE_CAP, JSON_CAP, ORDER_CAP = 128 * MIB, 4 * MIB, 64 * 1024  # the default settings, and what an order may have
 MAX_PIXELS = 25_000_000
 RAW = {"Content-Type": "application/octet-stream"}
 JSON = {"Content-Type": "application/json"}

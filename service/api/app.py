@@ -35,7 +35,7 @@ from service.http.head import HeadAsGet
 from service.http.hosts import HostGate, is_loopback
 from service.http.instrument import Observing
 from service.images.codec import allow_pixels
-from service.limits import InputLimits, probe_limits, run_limits
+from service.limits import TILED_SHARE, InputLimits, probe_limits, run_limits
 from service.models.probe import Child
 from service.models.registry import Registry
 from service.models.session import start_provider
@@ -96,7 +96,7 @@ def _has_keys(settings: Settings) -> bool:
 
 
 def _make_service(settings: Settings, first: Child | None, shared: SharedCounters, tracer: Tracer | None) -> Service:
-    allow_pixels(settings.max_pixels)
+    allow_pixels(TILED_SHARE * settings.max_pixels)
     meters = Meters(shared.read_own(), tracer)
     registry = Registry(
         settings.models_dir,

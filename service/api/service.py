@@ -16,7 +16,7 @@ from service.collections.store.jobs import JobBounds, JobQueue
 from service.collections.store.threads import StoreThreads
 from service.cores import Plan
 from service.deadline import set_due
-from service.errors import TooMuchWork
+from service.errors import TooMuchMemory, TooMuchWork
 from service.http.admission import TIMEOUT, Admission, slot_of
 from service.http.budget import Budget, hold_of
 from service.limits import InputLimits
@@ -81,6 +81,7 @@ async def reserve(request: Request, cost: Cost) -> None:
     """Wait until the budget has room for a request of known cost, and set its deadline, which grows with the cost.
 
     Raises:
+        TooMuchMemory: The request needs more memory than one may take.
         TooMuchWork: The cost exceeds the limit of one answer, and the request is not a job.
         QueueFull: There was no room for a third of the time limit of a request.
     """
@@ -88,7 +89,12 @@ async def reserve(request: Request, cost: Cost) -> None:
     if hold.is_uncounted(cost.bytes, cost.seconds):
         return
     settings = service_of(request).settings
-    timeout_s = settings.request_timeout_s
+    timeout_s, max_bytes = settings.request_timeout_s, settings.max_request_memory_bytes
+    if cost.bytes > max_bytes:
+        raise TooMuchMemory(
+            f"the request is expected to need {cost.bytes >> 20} MiB of memory, the limit is {max_bytes >> 20} MiB "
+            f"(setting max_request_memory_bytes); {cost.cure}"
+        )
     if cost.seconds > _MOST_TIMES_TIMEOUT * timeout_s and TIMEOUT not in request.scope:
         cure = "send it as a job, with the header Prefer: respond-async" if settings.max_jobs else "send less"
         raise TooMuchWork(

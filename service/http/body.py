@@ -1,6 +1,7 @@
 """The request body, counted while it arrives, and the files in it."""
 
 import asyncio
+import io
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,10 +32,11 @@ from service.settings import Settings
 # The magic bytes decide what a raw body is, so its Content-Type only has to be one that makes no other claim.
 # curl sends application/x-www-form-urlencoded with --data-binary unless told otherwise.
 _RAW_TYPES = {"", "application/octet-stream", "application/x-npy", "application/x-www-form-urlencoded"}
-_COPIES = 2  # of a body: its pieces, and all of them together
 _AHEAD_BYTES = 64 * 1024  # reserved for what comes next where no length was declared
-_WORTH_READING_BYTES = 64 * 2**20
+_WORTH_READING_BYTES = 256 * 2**20
 _SMALL_JSON_BYTES = 2**16  # read where they arrive: a thread would cost more
+_SMALL_FORM_BYTES = 2**20  # split in 3 ms
+_FORM_COPIES = 3  # of a form, while it is split: as read, in the parser, and its fields
 _MAX_JSON_PARTS = 200_000  # two quotation marks a string; 256 latents are 257 lists, a tensor has few more
 
 
@@ -114,7 +116,7 @@ async def read_raw_body(request: Request, cap: Cap) -> bytes:
     hold, held = hold_of(request), 0
     if declared.isascii() and declared.isdigit():
         check_size(held := int(declared[:20]), cap)
-        hold.reserve(bytes=_COPIES * held)
+        hold.reserve(bytes=held)
     arriving = Arriving(hold, cap, held)
     while True:
         message = await request.receive()
@@ -126,7 +128,7 @@ async def read_raw_body(request: Request, cap: Cap) -> bytes:
 
 
 class Arriving:
-    """The pieces of a body that have arrived; the budget holds them, and both copies of them at the end.
+    """The pieces of a body that have arrived, in one buffer, which the budget holds.
 
     Args:
         hold: What the request holds.
@@ -136,7 +138,8 @@ class Arriving:
 
     def __init__(self, hold: Hold, cap: Cap, held: int = 0) -> None:
         self._hold, self._cap, self._held = hold, cap, held
-        self._chunks: list[bytes] = []
+        self._first = b""  # most bodies come in one piece
+        self._buffer: io.BytesIO | None = None
         self._size = 0
 
     def add(self, chunk: bytes) -> None:
@@ -150,12 +153,18 @@ class Arriving:
         check_size(self._size, self._cap)
         if self._size > self._held:
             self._held = self._size + _AHEAD_BYTES
-            self._hold.reserve(bytes=_COPIES * self._held)
-        self._chunks.append(chunk)
+            self._hold.reserve(bytes=self._held)
+        if not self._first:
+            self._first = chunk
+        elif chunk:
+            if self._buffer is None:
+                self._buffer = io.BytesIO()
+                self._buffer.write(self._first)
+            self._buffer.write(chunk)
 
     def whole(self) -> bytes:
         """Return all pieces together."""
-        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        return self._first if self._buffer is None else self._buffer.getvalue()  # no copy: nothing else holds it
 
 
 def check_size(size: int, cap: Cap) -> None:
@@ -221,12 +230,9 @@ async def read_files(request: Request, settings: Settings, *, max_files: int, be
             f"Content-Type is {shown(kind)}; send image/png, image/jpeg, image/webp, image/gif, image/bmp, image/tiff, "
             f"image/avif, image/heic, application/x-npy, {FORM_TYPE}, or {JSON_TYPE}"
         )
-    body = await read_body(request, file_cap(settings))
     if kind != FORM_TYPE:
-        return [Part("file", body)]
-    parts = split_multipart(
-        body, header(request.scope, b"content-type") or "", max_parts=max_files + (beside is not None)
-    )
+        return [Part("file", await read_body(request, file_cap(settings)))]
+    parts = await read_form(request, settings, max_parts=max_files + (beside is not None))
     known = {"file", beside or "file"}
     if (unknown := next((part.name for part in parts if part.name not in known), None)) is not None:  # it may be ""
         also = f", {shown(beside)} may be one more field" if beside else ""
@@ -241,6 +247,20 @@ async def read_files(request: Request, settings: Settings, *, max_files: int, be
     if len(parts) > files + 1:
         raise InvalidParameter(f"the form has {len(parts) - files} fields {shown(beside)}; send one for all files")
     return parts
+
+
+async def read_form(request: Request, settings: Settings, *, max_parts: int) -> list[Part]:
+    """Read the fields of a form, in order. A large one is split in a thread.
+
+    Raises:
+        RequestError: See `read_body` and `split_multipart`.
+    """
+    body = await read_body(request, file_cap(settings))
+    split = partial(split_multipart, body, header(request.scope, b"content-type") or "", max_parts=max_parts)
+    if len(body) <= _SMALL_FORM_BYTES:
+        return split()
+    hold_of(request).reserve(bytes=_FORM_COPIES * len(body))
+    return await asyncio.to_thread(split)
 
 
 def _read_json(body: bytes, max_files: int) -> list[Part]:

@@ -223,13 +223,14 @@ def image_types(image: Image) -> tuple[str, ...]:
     if image.is_float_file:
         return ("image/tiff",) if image.channels == 1 else ()
     is_16_bit, has_alpha = image.values.dtype == np.uint16, image.alpha is not None
-    kinds = _types_for(is_16_bit, image.channels == 3, has_alpha, image.media_type)
+    kinds = types_for(is_16_bit, image.channels == 3, has_alpha, image.media_type)
     longest = max(image.size)
     return tuple(kind for kind in kinds if longest <= FORMAT_BY_TYPE[kind].longest_side)
 
 
 @cache
-def _types_for(is_16_bit: bool, is_colour: bool, has_alpha: bool, own: str | None) -> tuple[str, ...]:
+def types_for(is_16_bit: bool, is_colour: bool, has_alpha: bool, own: str | None) -> tuple[str, ...]:
+    """Return the media types that keep such an image; `own` comes first."""
     types = [
         entry.media_type
         for entry in FORMATS

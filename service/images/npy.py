@@ -105,7 +105,8 @@ def peek(data: bytes, *, is_channels_last: bool = False) -> Header:
         height,
         is_colour=len(shape) > 2 and channels == 3,
         images=max(1, images),
-        bytes_per_pixel=4 * channels,
+        channels=channels,
+        depth=4,
         shape=shape,
     )
 

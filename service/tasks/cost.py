@@ -9,21 +9,25 @@ from service.images.header import Header
 from service.images.inspect import ImageFile
 from service.images.tiles import seen_pixels
 from service.limits import InputLimits
+from service.media_types import JSON_TYPE
 from service.models.batcher import Batcher
+from service.tasks.peak import cures, most_pixels, peak_bytes, read_bytes
 
+_LESS = "send less"  # a cure that always helps
 # Measured by `python -m benchmarks.reliability cost`: decoding and encoding of flat and busy images.
 _SECONDS_A_VALUE = 18e-9
-# Per value of an image: decoded, as float, resampled and encoded. Tiled images are not held as floats, unless the
-# answer is an array.
-_BYTES_A_VALUE, _BYTES_A_TILED_VALUE = 9, 2
+# Of a value that is decoded, held as float, resampled and encoded: for small pictures, and for those that are made.
+_BYTES_A_VALUE = 9
+_SMALL_PIXELS = 2**18  # of a picture of 2 MiB of values: to find out more costs more than it is worth
 _MOST_PIXELS_A_BYTE = 8 * 1032  # one-bit pixels, at the largest ratio of deflate
 
 
 class Cost(NamedTuple):
-    """Largest memory of a request in bytes, and its CPU time in seconds."""
+    """Largest memory of a request in bytes, its CPU time in seconds, and what would make it smaller."""
 
     bytes: int = 0
     seconds: float = 0.0
+    cure: str = _LESS
 
 
 def cost_of_pictures(
@@ -32,6 +36,7 @@ def cost_of_pictures(
     batcher: Batcher,
     limits: InputLimits,
     *,
+    accept: str | None = JSON_TYPE,
     scale: int = 1,
     passes: int = 1,
     is_luma_only: bool = False,
@@ -44,6 +49,7 @@ def cost_of_pictures(
         manifest: Manifest of the model.
         batcher: Batcher of the graph.
         limits: Limits of the request; `max_pixels` applies to all files together.
+        accept: The Accept header, if the answer is the picture.
         scale: Factor by which the graph enlarges.
         passes: Number of runs per pixel.
         is_luma_only: Whether only the luma of colour images runs.
@@ -52,24 +58,30 @@ def cost_of_pictures(
     Raises:
         TooManyPixels: The files together exceed `max_pixels`.
     """
-    pixels = numbers = values = sizes = 0
+    pixels = numbers = values = sizes = held = 0
     for file in files:  # once: for a small file, several sums would cost as much as its graph
         header = file.header
         sizes += len(file.data)
         pixels += header.pixels or 0
-        if (header.pixels or 0) > limits.max_pixels:  # refused when it is read
+        most = most_pixels(header, limits, scale=scale) if is_tiled else limits.max_pixels
+        if (header.pixels or 0) > most:  # refused when it is read
             continue
         numbers += _numbers(header, manifest, scale=scale, is_luma_only=is_luma_only)
-        values += _pixels(file, limits) * header.bytes_per_pixel
+        own = _pixels(file, limits)
+        values += own * header.bytes_per_pixel
+        if own <= _SMALL_PIXELS:
+            held += own * header.bytes_per_pixel * _BYTES_A_VALUE * scale**2
+        else:
+            held += peak_bytes(header, own, accept=accept, scale=scale, is_tiled=is_tiled)
     if len(files) > 1 and pixels > limits.max_pixels:
         raise TooManyPixels(
             f"the {len(files)} files of the request have {pixels} pixels together, the limit is {limits.max_pixels} "
             "(setting max_pixels); send them in several requests"
         )
-    bytes_a_value = _BYTES_A_TILED_VALUE * (1 + scale**2) if is_tiled else _BYTES_A_VALUE * scale**2
     return Cost(
-        bytes=sizes + values * bytes_a_value,
+        bytes=sizes + held,
         seconds=batcher.expected_s(numbers * passes) + values * (1 + scale**2) * _SECONDS_A_VALUE,
+        cure=cures(files[0].header, accept=accept) if len(files) == 1 and pixels > _SMALL_PIXELS else _LESS,
     )
 
 
@@ -77,7 +89,8 @@ def cost_of_reading(files: Sequence[ImageFile], limits: InputLimits) -> Cost:
     """Return the cost of decoding and checking files one after another, without running a graph."""
     values = [_pixels(file, limits) * file.header.bytes_per_pixel for file in files]
     return Cost(
-        sum(len(file.data) for file in files) + max(values, default=0) * _BYTES_A_TILED_VALUE,
+        sum(len(file.data) for file in files)
+        + max((read_bytes(file.header, _pixels(file, limits)) for file in files), default=0),
         sum(values) * _SECONDS_A_VALUE,
     )
 

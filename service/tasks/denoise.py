@@ -1,6 +1,7 @@
 """/denoise: a single job for a model of one size, a `Restoration` for a model of any size."""
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ class Denoise(ImageInput):
     """x -> x_hat: the denoised image in the size, mode and depth of the input, by a model of one size."""
 
     options: Options = field(default_factory=Options)
+
+    is_answered_by_picture: ClassVar[bool] = True
 
     def prepare(self) -> Pixels:
         if self.options.sigma is not None:

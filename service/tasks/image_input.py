@@ -28,15 +28,21 @@ _SMALL_ARRAY, _SMALL_FILE = 16_384, 65_536  # bytes
 _SMALL_IMAGE = 128 * 128  # pixels
 
 
-def read_image(file: ImageFile, limits: InputLimits) -> Image:
+def read_image(file: ImageFile, limits: InputLimits, *, max_pixels: int | None = None) -> Image:
     """Read the image of a file, or the images of an array.
+
+    Args:
+        file: The file.
+        limits: Limits of the request.
+        max_pixels: Limit of an image file, if it is not that of `limits`.
 
     Raises:
         RequestError: The file cannot be read, or exceeds a limit.
     """
     if file.header.kind == "NPY":
         return read_npy_image(file.data, max_pixels=limits.max_pixels, max_images=limits.max_images, form=file.form)
-    return decode_image(file.data, max_pixels=limits.max_pixels, max_frames=limits.max_frames, form=file.form)
+    most = limits.max_pixels if max_pixels is None else max_pixels
+    return decode_image(file.data, max_pixels=most, max_frames=limits.max_frames, form=file.form)
 
 
 @dataclass
@@ -53,10 +59,12 @@ class ImageInput(OneJob):
     deadline: Deadline = field(default_factory=current_deadline, init=False)  # it is read in a thread for several
 
     is_tiled: ClassVar[bool] = False
+    is_answered_by_picture: ClassVar[bool] = False
 
     def cost(self, files: Sequence[ImageFile], batcher: Batcher) -> Cost:
         """Return the cost of files with the same options as this one."""
-        return cost_of_pictures(files, self.manifest, batcher, self.limits)
+        accept = self.accept if self.is_answered_by_picture else JSON_TYPE
+        return cost_of_pictures(files, self.manifest, batcher, self.limits, accept=accept)
 
     @property
     def is_small(self) -> bool:

@@ -21,13 +21,17 @@ from service.images.npy import write_npy
 from service.images.tiles import ORIENTATIONS, UNTILED_PIXELS, Span, oriented, padded_window, plan, upright
 from service.limits import InputLimits
 from service.media_types import NPY_TYPE
+from service.memory import release_unused
 from service.models.batcher import Batcher
 from service.models.job import Inputs, Outputs
 from service.progress import advance, expect
 from service.tasks.answer import Answer
 from service.tasks.cost import Cost, cost_of_pictures
 from service.tasks.image_input import read_image
+from service.tasks.peak import most_pixels
 from service.tasks.planes import Part, Planes, planes_for
+
+_LARGE_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ class Restoration:
             scale=self.scale,
             passes=self.passes,
             is_luma_only=self.is_luma_only,
-            is_tiled=NPY_TYPE not in (self.accept or ""),
+            accept=self.accept,
+            is_tiled=True,
         )
 
     async def run(self, batcher: Batcher) -> Answer:
@@ -106,6 +111,8 @@ class Restoration:
             RequestError: The file cannot be read, or a tile fails.
         """
         await asyncio.to_thread(self.read)
+        if self.image.values.nbytes >= _LARGE_BYTES:
+            await asyncio.to_thread(release_unused)  # what the decoder held: another thread will write
         tiles = list(self.tiles())
         expect(len(tiles) * self.passes)
         for tile in tiles:  # one at a time, so that other requests run in between and memory is bounded
@@ -117,15 +124,23 @@ class Restoration:
     def read(self) -> None:
         """Read the file and estimate its noise level."""
         limits, scale = self.limits, self.scale
-        image = read_image(self.file, limits)
+        header = self.file.header
+        most, pixels = most_pixels(header, limits, scale=scale), header.pixels or 0
+        if scale == 1 and limits.max_tiled_pixels >= pixels > most:
+            raise TooManyPixels(
+                f"the image is {header.width}x{header.height}, {pixels} pixels; the limit is {most} (setting "
+                f"max_pixels), and {limits.max_tiled_pixels} for PNG and JPEG; send one of these"
+            )
+        # Memory is reserved for the pixels in the header, so a file has no more, if those are many.
+        image = read_image(self.file, limits, max_pixels=min(most, max(limits.max_pixels, pixels)))
         self.image = image if self.options.metadata == "keep" else replace(image, exif=None)
         count, (height, width) = len(image.values), image.size
         cell = self.manifest.input.multiple_of
         padded = -(-height // cell) * cell * (-(-width // cell) * cell)  # slivers may grow much when padded
-        if count * padded * scale**2 > limits.max_pixels:
+        if count * padded * scale**2 > most:
             raise TooManyPixels(
                 f"the answer would have {count} x {width * scale}x{height * scale} pixels, with sides padded to "
-                f"multiples of {cell}; the limit is {limits.max_pixels} (setting max_pixels)"
+                f"multiples of {cell}; the limit is {most} (setting max_pixels)"
             )
         kinds = image_types(replace(image, values=_shape_only(image.values, height * scale, width * scale)))
         self.media_type = negotiate(self.accept, (NPY_TYPE, *kinds) if image.array_rank else (*kinds, NPY_TYPE))

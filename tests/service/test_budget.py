@@ -138,8 +138,8 @@ def test_bodies_that_do_not_fit_together_are_refused_before_they_are_read(proces
     until(lambda: is_idle(process))
     waiting = [RawClient(process.port) for _ in range(9)]
     for client in waiting[:8]:
-        client.take_a_place("/denoise?model=toy", 2 * MIB - 10_000)  # twice that while its pieces are put together
-    waiting[8].send_head("/denoise?model=toy", 2 * MIB, expect=True)
+        client.take_a_place("/denoise?model=toy", 4 * MIB - 10_000)
+    waiting[8].send_head("/denoise?model=toy", 4 * MIB, expect=True)
 
     reply = waiting[8].reply()
     small = post(process.port, "/denoise?model=toy", flat_png(4))
@@ -158,7 +158,7 @@ def test_a_body_of_unknown_length_is_counted_as_it_comes(process: Process) -> No
     connections = [socket.create_connection(("127.0.0.1", process.port), timeout=60) for _ in range(9)]
     for connection in connections:
         connection.sendall(head)
-        for _ in range(30):
+        for _ in range(61):
             connection.sendall(b"10000\r\n" + b"a" * 2**16 + b"\r\n")
 
     answered, _, _ = select.select(connections, [], [], 60)

@@ -262,6 +262,10 @@ PROVOKE: dict[str, Callable[[Place], str]] = {
     "too-many-images": lambda at: at.ask_with(
         {"max_images": 2}, ("POST", "/encode?model=digits", to_npy(np.zeros((3, 1, 4, 4), np.float32)))
     ),
+    "too-much-memory": lambda at: at.ask_with(
+        {"max_request_memory_bytes": 2**20},
+        ("POST", "/denoise?model=digits", to_npy(np.zeros((600, 600), np.float32))),
+    ),
     "too-much-work": lambda at: at.ask_with(
         {"models_dir": at.home / "slower", "request_timeout_s": 0.02}, ("POST", "/denoise?model=slow", flat_png(4000))
     ),

@@ -15,10 +15,12 @@ from service.errors import InvalidParameter
 from service.http.admission import slot_of
 from service.http.api_keys import owner_of
 from service.http.body import file_cap, read_plain_body
+from service.http.budget import hold_of
 from service.http.outbound import AllowedHosts
 from service.http.sent import header
 
 _PREFER = b"prefer"
+_COPIES = 3  # of a body: as read, with its line of JSON, and in the database's hands
 
 Endpoint = Callable[..., Coroutine[Any, Any, Response]]
 
@@ -45,6 +47,7 @@ def or_job(endpoint: Endpoint) -> Endpoint:
 
 async def _accept(request: Request, service: Service, webhook: str | None) -> Response:
     body = await read_plain_body(request, file_cap(service.settings))
+    hold_of(request).reserve(bytes=_COPIES * len(body))
     slot_of(request).start(request, 1)
     payload = StoredRequest.of(request, body).to_bytes()
     owner, bounds = owner_of(request.scope), service.job_bounds

@@ -57,7 +57,7 @@ async def replay(app: ASGIApp, owner: object, stored: StoredRequest, *, budget: 
         scope[CLIENT] = stored.client
     hold = begin(scope, budget)
     messages: list[Message] = [{"type": "http.request", "body": stored.body, "more_body": False}]
-    status, headers, content = 500, {}, bytearray()
+    status, headers, parts = 500, {}, list[bytes]()
 
     async def receive() -> Message:
         if messages:
@@ -76,7 +76,7 @@ async def replay(app: ASGIApp, owner: object, stored: StoredRequest, *, budget: 
                 if name in _KEPT_HEADERS
             }
         else:
-            content.extend(message.get("body", b""))
+            parts.append(message.get("body", b""))
 
     try:
         # What is unforeseen has been answered and logged when it comes here.
@@ -87,4 +87,5 @@ async def replay(app: ASGIApp, owner: object, stored: StoredRequest, *, budget: 
     if not scope[STATUS]:  # no handler has answered
         error = InternalError("something went wrong on our side; the log has it")
         return Reply(StoredAnswer(error.status, {}), problem_bytes(error.problem()), error.code)
-    return Reply(StoredAnswer(status, headers), bytes(content), scope.get(PROBLEM))
+    content = b"".join(part for part in parts if part)  # no copy of a single part
+    return Reply(StoredAnswer(status, headers), content, scope.get(PROBLEM))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import TypeVar
 
@@ -82,7 +83,10 @@ class JobRunner:
 
     async def _work(self, lease: Lease) -> None:
         progress = Progress()
-        self._current = asyncio.create_task(self._answer(StoredRequest.from_bytes(lease.payload), progress))
+        stored = StoredRequest.from_bytes(lease.payload)
+        lease = replace(lease, payload=b"")  # held once, not twice, while it is worked on
+        self._current = asyncio.create_task(self._answer(stored, progress))
+        del stored
         if self._is_stopping:  # since the lease was asked for
             self._current.cancel()
         is_mine = await self._beat_until_done(lease, self._current, progress)

@@ -29,8 +29,7 @@ from service.errors import (
     shown,
 )
 from service.http.admission import slot_of
-from service.http.body import file_cap, media_type, read_body, read_files
-from service.http.multipart import split_multipart
+from service.http.body import media_type, read_files, read_form
 from service.http.negotiation import negotiate
 from service.http.sent import header
 from service.images.codec import decode_image
@@ -176,11 +175,10 @@ async def _read(request: Request, service: Service) -> Files:
     Raises:
         RequestError: The body is something else.
     """
-    cap = file_cap(service.settings)
     if media_type(request) != FORM_TYPE:
         (image,) = await read_files(request, service.settings, max_files=1)
         return Files(image.content, None)
-    parts = split_multipart(await read_body(request, cap), header(request.scope, b"content-type") or "", max_parts=2)
+    parts = await read_form(request, service.settings, max_parts=2)
     content_by_name = {part.name: part.content for part in parts}
     if (unknown := next((name for name in content_by_name if name not in {"file", "mask"}), None)) is not None:
         raise InvalidParameter(

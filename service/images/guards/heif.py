@@ -17,7 +17,6 @@ MAX_STEPS_PEEKED, MAX_STEPS = 5_000, 100_000  # about 3 and 60 ms; a picture of 
 # All pictures of a file together have at most this many times the announced pixels, and some more for tiles that go
 # beyond the picture. A grid of tiles takes them twice, as does its transparency.
 MAX_SHARE, _MORE_PIXELS = 4, 4_000_000
-_BYTES_PER_PIXEL = 8  # planes of up to 12 bits, and RGB twice
 _LONG_FIELDS, _IN_IDAT = 1, 1
 _GRID_HEAD_BYTES = 4
 _SINGLE = frozenset({b"pitm", b"iprp", b"ipco", b"iinf", b"iloc", b"idat"})  # where two would be ambiguous
@@ -72,9 +71,9 @@ def peek(data: bytes, coding: Coding) -> Header:
         configuration = items.configuration_by_item.get(items.primary)
         is_colour = configuration is None or not coding.is_grey(configuration)
     except (BrokenImage, struct.error, IndexError):  # decoding reports it
-        return Header(coding.format, bytes_per_pixel=_BYTES_PER_PIXEL)
+        return Header(coding.format)
     width, height = items.size_by_item.get(items.primary, (None, None))
-    return Header(coding.format, width, height, is_colour, bytes_per_pixel=_BYTES_PER_PIXEL)
+    return Header(coding.format, width, height, is_colour)
 
 
 def walk(data: bytes, coding: Coding) -> Outline:

@@ -12,18 +12,21 @@ from service.images.outline import Outline
 
 # Progressive encoders write 10 scans, the longest script in the wild about 20. Every scan walks all pixels.
 MAX_SCANS = 40
+MAX_SCANNED_PIXELS = 40 * 2**25  # of all scans together: 10 scans of a picture of 134 megapixels
 MAX_SEGMENTS = 10_000  # a photograph has about thirty; each costs a step here
 MAX_FILL_PEEKED = 65_536  # total bytes between segments: `peek` runs in the event loop
 _MARKER = re.compile(rb"\xff[^\x00\xff]")  # viewers skip any bytes before a marker
 _MARKER_IN_CODED_DATA = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_COEFFICIENT_BYTES = 2
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _STEP_BYTES = 1 << 20  # about 5 ms
 _SOS, _EOI, _ALONE = 0xDA, 0xD9, frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def peek(data: bytes) -> Header:
-    """Read the frame header, which follows a few segments."""
-    position, fill = 2, MAX_FILL_PEEKED
+    """Read the frame header, which follows a few segments, and whether the first scan has all components."""
+    position, fill, header, coefficient_bytes = 2, MAX_FILL_PEEKED, Header("JPEG"), 0.0
     for _ in range(MAX_SEGMENTS):
         found = _MARKER.search(data, position, position + fill)
         if found is None:
@@ -34,11 +37,21 @@ def peek(data: bytes) -> Header:
             if len(data) < position + 10:
                 break
             height, width, components = struct.unpack_from(">HHB", data, position + 5)
-            return Header("JPEG", width, height, is_colour=components != 1, bytes_per_pixel=components)
+            header = Header("JPEG", width, height, is_colour=components != 1, channels=components)
+            coefficient_bytes = _coefficient_bytes(data[position + 10 : position + 10 + 3 * components])
+            if marker in _PROGRESSIVE:
+                return header._replace(decoder_bytes=coefficient_bytes)
         if marker == _SOS:
-            break
+            is_whole = data[position + 4 : position + 5] == bytes([header.channels])
+            return header if is_whole else header._replace(decoder_bytes=coefficient_bytes)
         position += 2 if marker in _ALONE else 2 + max(2, int.from_bytes(data[position + 2 : position + 4], "big"))
-    return Header("JPEG")
+    return header._replace(decoder_bytes=coefficient_bytes)
+
+
+def _coefficient_bytes(components: bytes) -> float:
+    """Return the bytes a pixel of all coefficients, which a decoder holds if a scan does not have all components."""
+    samples = [(factors >> 4) * (factors & 15) for factors in components[1::3]]
+    return _COEFFICIENT_BYTES * sum(samples) / max((1, *samples))
 
 
 def walk(data: bytes) -> Outline:
@@ -75,6 +88,8 @@ def walk(data: bytes) -> Outline:
         raise BrokenImage(f"JPEG: more than {MAX_SEGMENTS} segments")
     if not scans:
         raise BrokenImage("JPEG: there is no image data")
+    if scans * width * height > MAX_SCANNED_PIXELS:
+        raise BrokenImage(f"JPEG: {scans} scans of {width}x{height} pixels, as in a decompression bomb")
     return Outline("JPEG", width, height)
 
 

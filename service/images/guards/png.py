@@ -13,6 +13,7 @@ METRES_PER_INCH = 0.0254
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEAD_BYTES = 26
 _PALETTE = 3
+_DEEP_COLOUR_BYTES = 8  # a pixel, while the upper and the lower bytes of 16-bit colour are put together
 _INFLATE_STEP = 1 << 20
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # Chunks that do not affect the pixels: tRNS does, and eXIf or text may hold an orientation.
@@ -42,8 +43,16 @@ def peek(data: bytes) -> Header:
         return Header("PNG")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     channels = 4 if colour == _PALETTE else _CHANNELS.get(colour, 4)  # a palette may have an alpha
-    size = channels * (2 if depth == 16 else 1)
-    return Header("PNG", width, height, is_colour=colour not in {0, 4}, bytes_per_pixel=size)
+    is_deep = depth == 16
+    return Header(
+        "PNG",
+        width,
+        height,
+        is_colour=colour not in {0, 4},
+        channels=channels,
+        depth=2 if is_deep else 1,
+        decoder_bytes=_DEEP_COLOUR_BYTES if is_deep and channels == 3 else 0,
+    )
 
 
 def walk(data: bytes) -> Outline:

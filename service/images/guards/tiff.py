@@ -23,8 +23,8 @@ def peek(data: bytes) -> Header:
             if tag in {_WIDTH, _HEIGHT}:
                 (side_by_tag[tag],) = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), data, at + 8)
     except struct.error:  # truncated, or a BigTIFF: decoding reports it
-        return Header("TIFF", bytes_per_pixel=8)
-    return Header("TIFF", side_by_tag.get(_WIDTH), side_by_tag.get(_HEIGHT), bytes_per_pixel=8)
+        return Header("TIFF", depth=2)
+    return Header("TIFF", side_by_tag.get(_WIDTH), side_by_tag.get(_HEIGHT), depth=2)
 
 
 def walk(data: bytes) -> Outline:

@@ -87,7 +87,7 @@ class Anomaly(ImageInput):
         if self.ignore is None:
             return cost
         reading = cost_of_reading([self.ignore] * len(files), self.limits)
-        return Cost(cost.bytes + reading.bytes, cost.seconds + reading.seconds)
+        return cost._replace(bytes=cost.bytes + reading.bytes, seconds=cost.seconds + reading.seconds)
 
     @property
     def is_small(self) -> bool:
