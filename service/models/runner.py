@@ -17,6 +17,7 @@ _FORGETTING = 0.9  # decay of earlier timings, at every new one
 # with batches of quick jobs.
 _ALWAYS_TIMED, _TIMED_EVERY = 65_536, 16
 _FIRST_GUESS_S = 1e-6  # per input value, before the first run
+_TRY_AGAIN_AFTER = 100  # runs that fit: then twice as many images may run at once, as the memory may be free again
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class Runner:
         self.small_job_s = math.inf  # CPU seconds per job in the latest timed batch of small jobs; infinite if unknown
         self._max_batch = max_batch
         self._max_pixels = max_pixels
-        self._max_batch_pixels = max_batch_pixels
+        self._max_batch_pixels = self._fitting_batch_pixels = max_batch_pixels
+        self._fitted = 0  # runs since the last that did not fit, or the last step back to `max_batch_pixels`
         self._cell_pixels = cell**2
         self._name = name
         self._meter = meter
@@ -143,13 +145,14 @@ class Runner:
         chunks: list[Outputs] = []
         start = 0
         while True:
-            size = max(1, min(self._max_batch, self._max_batch_pixels // pixels))  # images in one inference
+            size = max(1, min(self._max_batch, self._fitting_batch_pixels // pixels))  # images in one inference
             chunk = inputs if size >= count else tuple(rows[start : start + size] for rows in inputs)
             try:
                 outputs = self._run_once(chunk, spent)
             except MemoryError as error:
                 self._halve(len(chunk[0]), pixels, error)
                 continue
+            self._recover()
             if size >= count:
                 return outputs
             chunks.append(outputs)
@@ -160,17 +163,26 @@ class Runner:
                 return None
 
     def _halve(self, images: int, pixels: int, error: MemoryError) -> None:
-        """Run half as many images at once from now on."""
+        """Run half as many images at once, for some time."""
         if images == 1:
             raise error
-        self._max_batch_pixels = images // 2 * pixels
+        self._fitting_batch_pixels, self._fitted = images // 2 * pixels, 0
         log.warning(
-            "%s: %d images do not fit into memory at once; from now on %d do: %s",
+            "%s: %d images do not fit into memory at once; the next %d runs have at most %d: %s",
             self._name,
             images,
+            _TRY_AGAIN_AFTER,
             images // 2,
             error,
         )
+
+    def _recover(self) -> None:
+        """Run twice as many images at once after some runs that fit, up to the limit."""
+        if self._fitting_batch_pixels < self._max_batch_pixels:
+            self._fitted += 1
+            if self._fitted == _TRY_AGAIN_AFTER:
+                self._fitting_batch_pixels = min(2 * self._fitting_batch_pixels, self._max_batch_pixels)
+                self._fitted = 0
 
     def _run_once(self, inputs: Inputs, spent: Spent) -> Outputs:
         size, self._runs = inputs[0].size, self._runs + 1

@@ -210,7 +210,26 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_until_it_does(caplog: p
 
     assert first == second == [float(i) for i in range(8)]
     assert sizes == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]  # the second time it knows
-    assert "small/1 encode: 8 images do not fit into memory at once; from now on 4 do" in caplog.text
+    assert "small/1 encode: 8 images do not fit into memory at once; the next 100 runs have at most 4" in caplog.text
+
+
+def test_batches_are_whole_again_after_some_that_fit() -> None:
+    sizes: list[int] = []
+
+    def run(x: Floats) -> Outputs:
+        sizes.append(len(x))
+        if len(sizes) == 1:
+            raise MemoryError
+        return (x,)
+
+    async def scenario() -> None:
+        batcher = Batcher(run, max_batch=8, max_pixels=1000, name="small/1 encode")
+        for _ in range(51):
+            await batcher.submit([Row(float(i)) for i in range(8)])
+
+    asyncio.run(scenario())
+
+    assert sizes == [8, *[4] * 100, 8]
 
 
 def test_a_single_image_that_does_not_fit_fails() -> None:
