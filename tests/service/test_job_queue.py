@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import apsw
 import pytest
 
 from service.collections.store import open_jobs
@@ -25,7 +26,7 @@ def jobs_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     import psycopg  # noqa: PLC0415
 
     with psycopg.connect(found, autocommit=True) as connection:
-        connection.execute("DROP TABLE IF EXISTS hourglass_jobs")
+        connection.execute("DROP TABLE IF EXISTS hourglass_jobs, hourglass_jobs_beats")
     return found
 
 
@@ -80,6 +81,24 @@ def test_the_state_of_a_job_is_stored_before_its_long_payload_and_result(tmp_pat
         columns = [row[1] for row in connection.execute("PRAGMA table_info(jobs)")]
 
     assert columns[-2:] == ["payload", "result"]
+
+
+def test_a_heartbeat_does_not_write_the_payload_again(tmp_path: Path) -> None:
+    log = tmp_path / "items-jobs.db-wal"
+    with contextlib.closing(open_jobs(f"sqlite:///{tmp_path / 'items.db'}")) as queue:
+        submit(queue, bytes(2**19))
+        lease = queue.lease("request", lease_s=LONG_S)
+        assert lease is not None
+        with contextlib.closing(apsw.Connection(str(tmp_path / "items-jobs.db"))) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        for done in (1, 100, 70_000):
+            assert queue.beat(lease, lease_s=1000 * done, done=done, steps=80_000)
+
+        assert log.stat().st_size < 2**17
+        assert (queue.job(lease.id).done, queue.job(lease.id).steps) == (70_000, 80_000)
+        assert queue.fail(lease, "{}")
+        assert queue.job(lease.id).done == 70_000
 
 
 def test_many_workers_share_jobs_without_taking_one_twice(queue: JobQueue, jobs_url: str) -> None:

@@ -5,6 +5,8 @@
 A worker leases a job and renews the lease while it works. When a lease expires, another worker takes the job, and
 results of the first one are rejected. So every job is done once, or has failed. All times are those of the database's
 clock, as workers may run on several machines.
+
+Heartbeats have a small table of their own: SQLite writes a changed row as a whole, with its payload.
 """
 
 # ruff: noqa: S608  only constants are formatted into SQL
@@ -21,8 +23,13 @@ T = TypeVar("T")
 State = Literal["queued", "running", "done", "failed"]
 
 OVERHEAD_BYTES = 1024  # upper bound of a row and its index entries
+# A column of the last heartbeat of a job's lease, or of the job before the first one
+_BEAT = (
+    "coalesce((SELECT beat.{column} FROM {table}_beats beat WHERE beat.id = {table}.id "
+    "AND beat.lease = {table}.lease), {table}.{column})"
+)
 _COLUMNS = (
-    "id, kind, state, owner, done, steps, attempts, created, ended, problem, webhook_state, "
+    "id, kind, state, owner, {done}, {steps}, attempts, created, ended, problem, webhook_state, "
     "CASE WHEN state = 'queued' THEN (SELECT count(*) FROM {table} other WHERE other.kind = {table}.kind "
     "AND other.state = 'queued' AND other.number < {table}.number) END"
 )
@@ -60,7 +67,13 @@ class Dialect:
             f"CREATE INDEX IF NOT EXISTS {self.table}_waiting ON {self.table} (kind, state, number)",
             f"CREATE INDEX IF NOT EXISTS {self.table}_webhooks ON {self.table} (webhook_at)",
             f"CREATE INDEX IF NOT EXISTS {self.table}_bytes ON {self.table} (bytes)",  # its sum is needed often
+            f"CREATE TABLE IF NOT EXISTS {self.table}_beats (id TEXT NOT NULL PRIMARY KEY, lease TEXT NOT NULL, "
+            "leased_until DOUBLE PRECISION NOT NULL, done INTEGER NOT NULL, steps INTEGER NOT NULL)",
         )
+
+    def beat(self, column: str) -> str:
+        """Return the expression for a column of the last heartbeat of a job."""
+        return _BEAT.format(table=self.table, column=column)
 
 
 @dataclass(frozen=True)
@@ -166,7 +179,10 @@ class JobQueue:
         self._now = dialect.now
         self._skip = dialect.skip_locked
         self._table = dialect.table
-        self._select = f"SELECT {_COLUMNS.format(table=dialect.table)} FROM {dialect.table}"
+        self._beats = f"{dialect.table}_beats"
+        self._done, self._steps, self._leased_until = map(dialect.beat, ("done", "steps", "leased_until"))
+        columns = _COLUMNS.format(table=dialect.table, done=self._done, steps=self._steps)
+        self._select = f"SELECT {columns} FROM {dialect.table}"
         self.close = close
 
     def submit(
@@ -221,7 +237,7 @@ class JobQueue:
         def lease(ask: Ask) -> Lease | None:
             while rows := ask(
                 f"SELECT id, payload, attempts, max_attempts FROM {self._table} WHERE kind = ? AND (state = 'queued' "
-                f"OR (state = 'running' AND leased_until <= {self._now})) ORDER BY number LIMIT 1 {self._skip}",
+                f"OR (state = 'running' AND {self._leased_until} <= {self._now})) ORDER BY number LIMIT 1 {self._skip}",
                 kind,
             ):
                 ((job_id, payload, attempts, most),) = rows
@@ -247,8 +263,10 @@ class JobQueue:
         return bool(
             self._transaction(
                 lambda ask: ask(
-                    f"UPDATE {self._table} SET leased_until = {self._now} + ?, done = ?, steps = ? WHERE {_MINE} "
-                    "RETURNING id",
+                    f"INSERT INTO {self._beats} (id, lease, leased_until, done, steps) "
+                    f"SELECT id, lease, {self._now} + ?, ?, ? FROM {self._table} WHERE {_MINE} "
+                    "ON CONFLICT (id) DO UPDATE SET lease = excluded.lease, leased_until = excluded.leased_until, "
+                    "done = excluded.done, steps = excluded.steps RETURNING id",
                     *(float(lease_s), done, steps, lease.id, lease.token),
                 )
             )
@@ -289,6 +307,7 @@ class JobQueue:
                 steps,
                 lease.id,
             )
+            ask(f"DELETE FROM {self._beats} WHERE id = ?", lease.id)
             return self._end(ask, "done", _MINE, lease.id, lease.token, size=size)
 
         return self._alone(finish)
@@ -368,6 +387,7 @@ class JobQueue:
         def remove(ask: Ask) -> None:
             self._find(ask, job_id, owner)
             ask(f"DELETE FROM {self._table} WHERE id = ?", job_id)
+            ask(f"DELETE FROM {self._beats} WHERE id = ?", job_id)
 
         self._transaction(remove, "delete")
 
@@ -439,10 +459,13 @@ class JobQueue:
         text = problem_bytes(problem.problem()).decode() if isinstance(problem, RequestError) else problem
         rows = ask(
             f"UPDATE {self._table} SET state = ?, ended = {self._now}, problem = ?, payload = NULL, lease = NULL, "
+            f"done = {self._done}, steps = {self._steps}, "
             f"bytes = ?, webhook_at = CASE WHEN webhook IS NULL THEN NULL ELSE {self._now} END WHERE {where} "
             "RETURNING id",
             *(state, text, size or OVERHEAD_BYTES + len(text or ""), *values),
         )
+        for (job_id,) in rows:
+            ask(f"DELETE FROM {self._beats} WHERE id = ?", job_id)
         return bool(rows)
 
     def _expire(self, ask: Ask, bounds: JobBounds) -> None:

@@ -27,7 +27,7 @@ def open_queue(path: Path) -> JobQueue:
 
 
 def _prepare(connection: apsw.Connection, _: Path) -> None:
-    if rows_of(connection, "SELECT 1 FROM sqlite_schema WHERE name = ?", f"{_DIALECT.table}_bytes"):
+    if rows_of(connection, "SELECT 1 FROM sqlite_schema WHERE name = ?", f"{_DIALECT.table}_beats"):
         return
     with alone(connection):
         for statement in _DIALECT.schema:
