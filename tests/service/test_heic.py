@@ -1,5 +1,6 @@
 """HEIC files: read where pillow-heif is installed, and refused where they announce less than they hold."""
 
+import struct
 import sys
 from collections.abc import Callable
 
@@ -96,6 +97,19 @@ def test_the_brand_may_be_another_one_of_heif(brand: bytes) -> None:
 def test_a_frame_larger_than_announced_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
     with pytest.raises(BrokenImage, match=rf"HEIC: it announces {size[0]}x{size[1]}, but .* have 8388608 pixels"):
         decode(announce(FLAT, *size))
+
+
+@pytest.mark.parametrize(("aperture", "size"), [((40, 20), (20, 40)), ((3000, 3000), (64, 80))])
+def test_a_clean_aperture_crops_the_frame_and_never_enlarges_it(
+    aperture: tuple[int, int], size: tuple[int, int]
+) -> None:
+    content = save(RAMP, "HEIF", icc_profile=bytes(28))  # as long as an aperture
+    at = content.index(b"colrprof")
+    width, height = aperture
+    cropped = content[:at] + b"clap" + struct.pack(">8I", width, 1, height, 1, 0, 1, 0, 1) + content[at + 36 :]
+
+    assert peek(cropped).pixels == 64 * 80  # what is decoded
+    assert decode(cropped).size == size
 
 
 def test_a_size_far_above_the_frame_is_refused() -> None:
