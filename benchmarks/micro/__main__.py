@@ -17,6 +17,7 @@ CASES = {
     "paint": "how soon the tabs of the page show something, in Chromium",
     "memory": "what each model takes, closed and open, and how soon it opens again",
     "threads": "a second thread inside an inference, spinning and sleeping",
+    "inferencers": "a part in our detector and in anomalib's (needs anomalib)",
     "search": "an exact search: our stores beside FAISS and NumPy",
 }
 
