@@ -163,10 +163,10 @@ class Settings(BaseModel):
     )
     max_batch_pixels: Annotated[int, Field(ge=0, le=2**30)] = Field(
         default=0,
-        description="Most pixels (width x height) in one inference of several images. 0 is 2^20 on a CPU, where a "
-        "megapixel keeps a core busy and takes 20 to 840 MiB inside the network. On a GPU it is as many as fit half of "
-        "its memory at 2 KiB each, at most 2^22. From two megapixels on, tiles of several large images share a batch. "
-        "A batch that does not fit after all is halved.",
+        description="Most pixels (width x height) in one inference of several images. 0 is 2^16 on a CPU: 64 digits or "
+        "one image of 256x256, as a core is no faster with more, and a megapixel takes 20 to 840 MiB. On a GPU it is "
+        "as many as fit half of its memory at 2 KiB each, at most 2^22. From two megapixels on, tiles of several large "
+        "images share a batch. A batch that does not fit after all is halved.",
     )
     max_gpu_bytes: Annotated[int, Field(ge=0, le=2**44)] = Field(
         default=0,

@@ -38,7 +38,7 @@ class Batcher:
         max_batch: Largest number of images in one inference.
         max_pixels: Approximate limit of decoded values held at a time.
         max_batch_pixels: Largest height x width in one inference of several images, summed over them: activations
-            take a hundred times the memory of the pixels, and a megapixel keeps a CPU core busy.
+            take a hundred times the memory of the pixels, and a few small images keep a CPU core busy.
         cell: Side in pixels that one element of the first input stands for: 8 for a grid of symbols, else 1.
         name: Name of the graph in messages, and of the thread: "digits/2 denoise".
         meter: Records the cost of every batch, if given.

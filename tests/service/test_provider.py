@@ -126,10 +126,16 @@ def test_a_gpu_whose_memory_is_not_known_gets_the_batches_of_a_cpu(
 
 
 @pytest.mark.parametrize(
-    ("memory_bytes", "pixels"), [(None, 2**20), (GIB, 2**18), (4 * GIB, 2**20), (80 * GIB, 2**22), (0, 1)]
+    ("memory_bytes", "pixels"), [(None, 2**16), (GIB, 2**18), (4 * GIB, 2**20), (80 * GIB, 2**22), (0, 1)]
 )
 def test_batches_grow_with_the_memory_up_to_a_bound(memory_bytes: int | None, pixels: int) -> None:
     assert cuda(memory_bytes).batch_pixels(0) == pixels
+
+
+def test_a_core_gets_64_digits_or_one_picture_of_256_pixels_at_a_time() -> None:
+    pixels = CPU.batch_pixels(0)
+
+    assert 64 * 28 * 28 <= pixels < 2 * 256 * 256
 
 
 def test_a_setting_of_batches_is_taken_as_it_is() -> None:
