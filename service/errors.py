@@ -461,7 +461,7 @@ class TooMuchMemory(RequestError):
 
     status, code, title = 413, "too-much-memory", "Too much memory for one request"
     example = (
-        "the request is expected to need 2794 MiB of memory, the limit is 1228 MiB (setting max_request_memory_bytes); "
+        "the request is expected to need 2794 MiB of memory, the limit is 1280 MiB (setting max_request_memory_bytes); "
         "request an image instead of an array (Accept: image/png), or send it in parts"
     )
 

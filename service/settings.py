@@ -202,7 +202,7 @@ class Settings(BaseModel):
         "before the body is read. A single request always fits.",
     )
     max_request_memory_bytes: Annotated[int, Field(ge=2**20, le=2**44)] = Field(
-        default=1228 * MIB,
+        default=1280 * MIB,
         description="Most memory that one request may be expected to need, in bytes: its file, decoder, values, result "
         "and answer. Over it: 413 before decoding. The default fits a container of 2 GiB; raise it with that.",
     )

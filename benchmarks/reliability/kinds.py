@@ -121,7 +121,7 @@ BOMBS: dict[str, Callable[[], Bomb]] = {
         "/v2/models/digits.denoise/infer",
         Body(tensor(b'["' + b"a" * 100_000 + b'"' + b",0" * 10_000 + b"]", (1, 1, 28, 28)), JSON),
     ),
-    "32 MiB of lists for `/generate`": lambda: Bomb(
+    f"{FILE_CAP >> 20} MiB of lists for `/generate`": lambda: Bomb(
         "work in proportion to a body",
         "/generate?model=digits",
         Body(repeated(b"[],", FILE_CAP, start=b"[", end=b"[]]"), JSON),
@@ -166,7 +166,13 @@ BOMBS: dict[str, Callable[[], Bomb]] = {
     "one picture of 25 megapixels, answered as an array": lambda: Bomb(
         "cost is not admitted", "/denoise?model=digits", Body(flat_png(5000, 5000, 3), ARRAY)
     ),
-    "24 bodies of 32 MiB without their last byte": lambda: Bomb(
+    "a transparent picture of 100 megapixels for `photo`": lambda: Bomb(
+        "cost is not admitted", "/denoise?model=photo", Body(flat_png(10_000, 10_000, 4))
+    ),
+    "a picture of 100 megapixels for `hazelnut`": lambda: Bomb(
+        "cost is not admitted", "/anomaly?model=hazelnut", Body(flat_png(10_000, 10_000, 3))
+    ),
+    f"24 bodies of {FILE_CAP >> 20} MiB without their last byte": lambda: Bomb(
         "cost is not admitted", "/denoise?model=digits", held(FILE_CAP), at_once=24, flags=("--body-timeout-s", "5")
     ),
     "five answers of 95 MiB that nobody reads": lambda: Bomb(
