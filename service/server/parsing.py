@@ -26,6 +26,8 @@ from service.settings import Settings
 # read with one version in it, since every head has one.
 _MAX_AHEAD = 16
 _PIECE_BYTES = 512
+# After a read of this much, the others have their turn: libuv would read 32 times, 8 MiB of each busy connection.
+_LARGE_READ = 2**16
 _SHORT_BYTES = 4096
 _VERSION_SIGN = b"/1."
 _VERSIONS = {"1.0", "1.1"}  # the parser accepts 0.9 and 2.0, too, but their clients do not understand HTTP/1.1
@@ -84,6 +86,13 @@ class BoundedParsing(InTurn):
         self._unset_keepalive_if_required()
         self._unparsed += data
         self._parse()
+        if len(data) >= _LARGE_READ and not self.flow.read_paused:
+            self.flow.pause_reading()
+            self.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _parse(self) -> None:
         """Feed the parser up to the limit of waiting requests, then set the timeout for the missing part."""

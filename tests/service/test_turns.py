@@ -28,6 +28,7 @@ class Transport(asyncio.Transport):
         self._protocol = protocol
         self._is_read = is_read
         self.is_closed = False
+        self.reads = True
         protocol.connection_made(self)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -41,10 +42,10 @@ class Transport(asyncio.Transport):
         self.is_closed = True
 
     def pause_reading(self) -> None:
-        pass
+        self.reads = False
 
     def resume_reading(self) -> None:
-        pass
+        self.reads = True
 
 
 class App:
@@ -181,3 +182,20 @@ def test_a_turn_that_fails_does_not_end_the_others() -> None:
     asyncio.run(take_turns())
 
     assert made == ["of one connection", "next"]
+
+
+def test_of_a_body_that_nobody_wants_one_piece_is_read_in_a_step(app: App, connect: Connect) -> None:
+    async def test() -> None:
+        protocol, transport = connect()
+        protocol.data_received(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
+        await steps()  # it is answered, and its body is thrown away
+
+        protocol.data_received(bytes(2**18))
+
+        assert not transport.reads
+        await steps()
+        assert transport.reads
+        protocol.data_received(bytes(100))
+        assert transport.reads  # a small piece keeps nobody waiting
+
+    asyncio.run(test())
