@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from service.api.app import create_app
-from service.contract.manifest import Manifest
+from service.contract.version import manifest_of
 from service.settings import Settings
 from training.__main__ import main
 
@@ -86,7 +86,7 @@ def test_the_service_answers_with_what_training_would_compute_from_the_same_file
 
 
 def test_the_served_verdict_follows_from_the_calibration_in_the_manifest(folder: Path) -> None:
-    manifest = Manifest.model_validate_json((folder / "models" / "squares" / "1" / "manifest.json").read_bytes())
+    manifest = manifest_of(folder / "models" / "squares" / "1")
     calibration = manifest.anomaly
     assert calibration is not None
     inverted = 255 - np.asarray(Image.open(folder / "images" / "0.png"))

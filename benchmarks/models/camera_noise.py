@@ -25,7 +25,7 @@ from training.restoration.photos import read_photos
 
 SIGMAS = (5.0, 7.5, 10.0, 12.5, 20.0)  # 0-255 units; nobody knows the right one
 MOST = 40  # pairs
-FREE = "photo-free, default"
+OTHER = "photo-bsds, default"
 
 
 def benchmark_real_noise(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
@@ -43,7 +43,7 @@ def benchmark_real_noise(data: Path, models: Path, docs: Path, *, is_quick: bool
         f"given sigma {sigma:g}": lambda x, _, sigma=sigma: restore(x, sigma)  # type: ignore[misc]
         for sigma in SIGMAS
     }
-    default = {DEFAULT: default_of(models, "photo"), FREE: default_of(models, "photo-free")}
+    default = {DEFAULT: default_of(models, "photo"), OTHER: default_of(models, "photo-bsds")}
     title = "PolyU, noise of real cameras"
     found = list(
         table(title, {**default, **methods, "unprocessed": lambda x, _: x}, cases, picture="restoration-camera")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.models default`: results of `photo` and `photo-free` without a given noise level.
+"""`python -m benchmarks.models default`: results of `photo` and `photo-bsds` without a given noise level.
 
 The inputs are crops of pictures unseen in training, degraded in many ways. The default, the model's estimator, is
 compared with the level of white noise and with the one level that is best for all pictures of a row.
@@ -69,10 +69,10 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
     """
     restore, noise = open_model(models, "photo", "denoise"), newest_manifest(models, "photo").noise
     assert noise is not None
-    free = default_of(models, "photo-free")
+    other = default_of(models, "photo-bsds")
     pictures = [middle(to_pixels(pair.clean)[None], SIDE) for pair in held_out(data, 3)[: 2 if is_quick else MOST]]
     rows = [
-        _row(name, spoil, pictures, restore=restore, noise=noise, free=free)
+        _row(name, spoil, pictures, restore=restore, noise=noise, other=other)
         for name, spoil in tqdm(SPOILED.items(), desc="default", leave=False)
     ]
     head = [
@@ -81,7 +81,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
         "level of white noise",
         "default",
         "best given sigma",
-        "`photo-free`, default",
+        "`photo-bsds`, default",
     ]
     text = table(head, rows)
     tqdm.write(text)
@@ -90,7 +90,7 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
 
 
 def _row(
-    name: str, spoil: Spoil, pictures: Sequence[Tensor], *, restore: Restore, noise: Noise, free: Restore
+    name: str, spoil: Spoil, pictures: Sequence[Tensor], *, restore: Restore, noise: Noise, other: Restore
 ) -> list[str]:
     pairs = [(spoil(x, generator_for(TEST_NOISE_SEED, i)), x) for i, x in enumerate(pictures)]
     said = [level_of(Image(x_in.numpy()), noise, channels=3) for x_in, _ in pairs]
@@ -104,7 +104,7 @@ def _row(
         f"{_mean_db(restore, pairs, white):.2f} ({np.mean(white):.1f})",
         f"{_mean_db(restore, pairs, said):.2f} ({np.mean(said):.1f})",
         f"{by_level[best]:.2f} ({best:g})",
-        f"{_mean_db(free, pairs, [0.0] * len(pairs)):.2f}",
+        f"{_mean_db(other, pairs, [0.0] * len(pairs)):.2f}",
     ]
 
 

@@ -136,8 +136,8 @@ def _colour(data: Path, models: Path, *, most: int) -> Section:
     yield _described(models, "photo"), {}
     kept = [pair.clean for pair in held_out(data, 3)[:most]]
     default = {DEFAULT: default_of(models, "photo")}
-    free: dict[str, Restore] = {"photo-free": open_model(models, "photo-free", "denoise")}
-    methods = {**_both_ways("photo", served), **default, **free, **denoisers(is_colour=True)}
+    other: dict[str, Restore] = {"photo-bsds": open_model(models, "photo-bsds", "denoise")}
+    methods = {**_both_ways("photo", served), **default, **other, **denoisers(is_colour=True)}
     yield from table("20 held-out pictures of BSDS500, colour, Gaussian noise of 25", methods,
                       list(noisy(kept, 25.0, "gaussian")), picture="restoration-colour-25", has_front=True)  # fmt: skip
 

@@ -44,7 +44,7 @@ def parse_manifest(content: bytes, tables: bytes | None = None) -> Manifest:
             rate |= {"tables": point["tables"], "chroma": point["chroma"]}
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{TABLES_FILE} does not have the tables of the rates in {MANIFEST_FILE}: {error}") from error
-    return Manifest.model_validate_json(to_json(document))
+    return Manifest.model_validate(document)
 
 
 def tables_of(manifest: Manifest) -> bytes | None:

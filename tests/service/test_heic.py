@@ -20,7 +20,8 @@ from tests.service.files import announce, save
 
 RAMP = Image.fromarray(np.add.outer(np.arange(64), 3 * np.arange(80)).astype(np.uint8)).convert("RGB")
 STILL = save(RAMP, "HEIF", quality=95, chroma=444)
-FLAT = save(Image.new("RGB", (4096, 2048)), "HEIF")  # 8 megapixels in a few kilobytes
+# 8 megapixels in a few kilobytes
+FLAT = save(Image.new("RGB", (4096, 2048)), "HEIF", enc_params={"preset": "ultrafast"})
 
 
 def decode(content: bytes) -> Decoded:

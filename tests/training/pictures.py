@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from service.contract.manifest import Manifest
+from service.contract.version import manifest_of
 from training.__main__ import main
 from training.recipe import load_recipe
 from training.restoration.config import RestorationRecipe
@@ -24,4 +25,4 @@ def fit(tmp_path: Path, *arguments: str) -> int:
 
 def published(tmp_path: Path, name: str, version: int = 1) -> tuple[Manifest, Path]:
     directory = tmp_path / "models" / name / str(version)
-    return Manifest.model_validate_json((directory / "manifest.json").read_bytes()), directory
+    return manifest_of(directory), directory

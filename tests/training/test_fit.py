@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.contract.manifest import Manifest
+from service.contract.version import manifest_of
 from training.__main__ import main
 from training.architectures import ARCHITECTURES
 from training.arguments import STAGES
@@ -32,10 +32,6 @@ DENOISE_ALONE = ("tasks=['denoise']", "default_for=[]", "export.precision=float3
 def fit(idx_folder: Path, tmp_path: Path, *more: str) -> int:
     places = ["--runs", str(tmp_path / "runs"), "--models", str(tmp_path / "models")]
     return main(["fit", "digits", "--data", str(idx_folder), *places, "--quiet", "--threads", "1", *SMALL, *more])
-
-
-def manifest_of(directory: Path) -> Manifest:
-    return Manifest.model_validate_json((directory / "manifest.json").read_bytes())
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from service.contract.manifest import Manifest
+from service.contract.version import manifest_of
 from training.__main__ import main
 from training.anomaly.config import PartsConfig
 from training.anomaly.parts import choose_input
@@ -49,7 +50,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_manifest(version: Path) -> Manifest:
-    return Manifest.model_validate_json((version / "manifest.json").read_bytes())
+    return manifest_of(version)
 
 
 def test_a_folder_of_good_images_becomes_a_model_with_the_anomaly_task_alone(workshop: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from service.contract.manifest import Manifest
+from service.contract.version import manifest_of
 from tests.training.test_detector import learn, stripes, with_squares
 from training.__main__ import main
 from training.anomaly.known import compare_with
@@ -106,7 +106,7 @@ def test_figures_of_a_model_that_knows_defects_are_cross_validated(
     assert "give their images with --defects" in said.err
     assert "holds 4 images; learn_defects=true needs 5 or more" in said.err
     assert "known defects are used" in said.out
-    manifest = Manifest.model_validate_json((tmp_path / "models/taught/1/manifest.json").read_bytes())
+    manifest = manifest_of(tmp_path / "models/taught/1")
     assert manifest.anomaly
     assert manifest.anomaly.score.endswith(COMPARED)
     assert {m.data for m in manifest.metrics} == {

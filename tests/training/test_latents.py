@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.models.judge import Judge, frechet_distance
-from service.contract.manifest import Manifest
+from service.contract.version import manifest_of
 from training import trainer
 from training.__main__ import main
 from training.architectures import build
@@ -210,7 +210,7 @@ def test_a_model_that_draws_is_published_with_its_map(precision: str, idx_folder
     assert main(["fit", "digits-2d", *where, "--quiet", *overrides]) == 0
 
     home = tmp_path / "models" / "digits-2d" / "1"
-    manifest = Manifest.model_validate_json((home / "manifest.json").read_bytes())
+    manifest = manifest_of(home)
     assert manifest.generate is not None
     assert manifest.generate.labels == ("0",)
     assert manifest.examples is not None
@@ -257,7 +257,7 @@ def test_a_training_starts_from_a_published_model(
         assert float((a - b).abs().max()) <= tolerance * float(a.abs().max() + 1), name
     again = ["--name", "again", *overrides, f"training.start_from={tmp_path / 'models/digits/1'}"]
     assert main(["fit", "digits", *where, "--quiet", *again]) == 0
-    manifest = Manifest.model_validate_json((tmp_path / "models/again/1/manifest.json").read_bytes())
+    manifest = manifest_of(tmp_path / "models/again/1")
     assert manifest.provenance.start is not None
     assert manifest.provenance.start.name == "digits"
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from service.contract.manifest import Manifest
 from service.contract.noise import root_level
+from service.contract.version import manifest_of
 from tests.training.pictures import fit, published, recipe
 from training.__main__ import main
 from training.restoration.level import LEVELS, Known, look, lost_at, lost_by
@@ -111,7 +111,7 @@ def test_fit_denoise_publishes_an_estimator_unless_told_not_to(tmp_path: Path, p
     assert manifest.noise is not None
     assert (manifest.noise.estimator is not None) == bool(patches)
     assert any(m.name == "denoise_db_lost_by_estimate" for m in manifest.metrics) == bool(patches)
-    assert Manifest.model_validate_json((directory / "manifest.json").read_bytes()) == manifest
+    assert manifest_of(directory) == manifest
 
 
 def test_a_network_that_is_not_always_told_decides_alone_and_is_measured_so(tmp_path: Path, photos: Path) -> None:

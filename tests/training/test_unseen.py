@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.contract.manifest import Manifest
+from service.contract.version import manifest_of
 from tests.training.conftest import write_idx
 from training.__main__ import main
 from training.anomaly.learn import DetectorConfig, learn_detector
@@ -32,8 +33,8 @@ def fit(home: Path, recipe: str, *more: str) -> int:
     return main(["fit", recipe, *places, "--device", "cpu", "--quiet", "--threads", "1", *more])
 
 
-def manifest_of(home: Path) -> Manifest:
-    return Manifest.model_validate_json((home / "models/mine/1/manifest.json").read_bytes())
+def made_in(home: Path) -> Manifest:
+    return manifest_of(home / "models/mine/1")
 
 
 def run(home: Path, task: str, **inputs: Floats) -> list[Floats]:
@@ -49,7 +50,7 @@ def read_idx(folder: Path, part: str) -> Floats:
 
 
 def value_by_name(home: Path) -> dict[str, float]:
-    return {metric.name: metric.value for metric in manifest_of(home).metrics}
+    return {metric.name: metric.value for metric in made_in(home).metrics}
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_figures_of_digits_are_those_of_the_test_images(digits: Path, idx_folder
 @pytest.mark.slow
 def test_the_share_of_false_alarms_is_that_of_the_test_images(digits: Path, idx_folder: Path) -> None:
     scores, _ = run(digits, "anomaly", x=read_idx(idx_folder, "t10k"))
-    calibration = manifest_of(digits).anomaly
+    calibration = made_in(digits).anomaly
     assert calibration is not None
 
     assert value_by_name(digits)["false_positive_rate"] == pytest.approx(
@@ -106,7 +107,7 @@ def test_the_share_of_false_alarms_is_that_of_the_test_images(digits: Path, idx_
 
 
 def test_the_threshold_comes_from_the_images_kept_for_calibration_alone(digits: Path, idx_folder: Path) -> None:
-    manifest = manifest_of(digits)
+    manifest = made_in(digits)
     assert manifest.anomaly is not None
     split = manifest.provenance.data.split
     assert (split.validation, split.calibration) == (20, 40)
@@ -145,7 +146,7 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_a_detector_is_calibrated_on_images_that_it_has_not_learnt_from(stripes: Path) -> None:
-    manifest = manifest_of(stripes)
+    manifest = made_in(stripes)
     assert manifest.anomaly is not None
     learnt = set((stripes / "runs/mine/model/learnt_from.txt").read_text().split())
 
@@ -206,7 +207,7 @@ def test_figures_of_pictures_are_those_of_the_pictures_kept_back(pairs: Path) ->
             mse = float(np.square(x_hat.clip(0, 1) - bright).mean())
             answers[name].append(-10 * math.log10(mse))
 
-    metric = next(m for m in manifest_of(pairs).metrics if m.name == "denoise_psnr_db")
+    metric = next(m for m in made_in(pairs).metrics if m.name == "denoise_psnr_db")
     assert metric.value == pytest.approx(float(np.mean(answers["graph"])), abs=1e-3)  # dB
     assert metric.baselines["unprocessed"] == pytest.approx(float(np.mean(answers["unprocessed"])), abs=1e-3)
 
@@ -224,7 +225,7 @@ def test_tables_of_symbols_are_counted_on_training_images(idx_folder: Path, tmp_
         "architecture.options={latent_dim=6, widths=[4, 8], blocks=[0, 1], neck=4, hidden=16}",
     )  # fmt: skip
     assert status == 0
-    compression = manifest_of(tmp_path).compression
+    compression = made_in(tmp_path).compression
     assert compression is not None
     train, test = (
         np.rint(run(tmp_path, "compress", x=x, rate=np.zeros(len(x), np.float32))[0]).astype(np.int64)
@@ -274,7 +275,7 @@ FIT_BY_KIND = {"pairs": fit_pairs, "photo_codec": fit_photo_codec}
 
 @pytest.mark.slow
 def test_tables_of_photographs_are_counted_on_training_photographs(photo_codec: Path) -> None:
-    compression = manifest_of(photo_codec).compression
+    compression = made_in(photo_codec).compression
     assert compression is not None
 
     # Of noise, the finest frequencies have symbols far from 0; of smooth photographs they are 0 nearly always.
@@ -284,7 +285,7 @@ def test_tables_of_photographs_are_counted_on_training_photographs(photo_codec: 
 
 @pytest.mark.slow
 def test_figures_of_compressed_photographs_are_those_of_the_ones_kept_back(photo_codec: Path) -> None:
-    manifest = manifest_of(photo_codec)
+    manifest = made_in(photo_codec)
     (metric,) = manifest.metrics
     assert manifest.compression is not None
 

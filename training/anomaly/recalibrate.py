@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from pydantic import JsonValue
-from scipy.stats import ks_2samp
 from tqdm import tqdm
 
 from service.contract.manifest import InputSpec, Manifest
@@ -149,6 +148,8 @@ def _pooled(old: Calibration, new: Answers, learnt: Learnt) -> tuple[bool, Calib
 
     Also return whether they are pooled.
     """
+    from scipy.stats import ks_2samp  # noqa: PLC0415  it takes a second, and every command imports this file
+
     is_pooled = bool(ks_2samp(old.scores, new.scores).pvalue >= ALIKE and old.map_peaks)
     if is_pooled:
         scores, peaks = (
