@@ -19,7 +19,7 @@ CLASS_COLOURS = (
 MARKERS = "os^Dv<>P"
 DPI = 96
 CURVE = "curve.png"  # beside a card
-MOST_TICKS = 9  # of a logarithmic axis that names each x; with more it has powers of two
+MOST_TICKS = 9  # of a logarithmic axis that names each x; with more, or with fractions, it has powers of two
 
 Points = Sequence[tuple[float | int, float | int]]
 
@@ -44,8 +44,9 @@ def lines(
             axes.plot(x, y, label=name, color=COLOURS[i % len(COLOURS)], marker=marker, markersize=4, linewidth=1.8)
         if log_x:
             axes.set_xscale("log", base=2)
-            if len(at := {x for points in series.values() for x, _ in points if x > 0}) <= MOST_TICKS:
-                axes.set_xticks(sorted(at))
+            at = sorted({x for points in series.values() for x, _ in points if x > 0})
+            if len(at) <= MOST_TICKS and all(float(x).is_integer() for x in at):
+                axes.set_xticks(at)
             axes.xaxis.set_major_formatter("{x:g}")
         if log_y:
             axes.set_yscale("log")
