@@ -167,7 +167,8 @@ def test_a_fit_publishes_a_model_that_the_service_takes(fitted: Path) -> None:
     assert compression.rates[0].psnr_db < compression.rates[1].psnr_db
     assert "JPEG at that PSNR" in manifest.metrics[0].baselines
     assert {path.name for path in directory.iterdir()} == {
-        "README.md", "compress.onnx", "decompress.onnx", "golden.npz", "manifest.json", "preview.png", "curve.png",
+        "README.md", "compress.onnx", "decompress.onnx", "golden.npz", "manifest.json", "tables.json",
+        "preview.png", "curve.png",
     }  # fmt: skip
 
 
@@ -250,12 +251,13 @@ def test_a_quick_benchmark_compares_and_leaves_the_page(fitted: Path, capsys: py
     assert measure(["photo-compression", *arguments]) == 0
 
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    grey, colour, speeds = rows[2:4], rows[6:8], rows[8:]
+    grey, colour, speeds = rows[2:5], rows[7:10], rows[10:]
     assert [cell.strip() for cell in rows[0][:6]] == [
         "rate", "PSNR, dB", "bits per pixel", "without contexts", "DCT, same tables, same PSNR", "JPEG, same PSNR",
     ]  # fmt: skip
     for table in (grey, colour):
-        assert [row[0].strip() for row in table] == ["0", "1"]
+        assert [row[0].strip() for row in table] == ["0", "1", ""]
+        assert table[2][1].strip() == "BD-rate"
         assert float(table[0][1]) < float(table[1][1])
         assert float(table[0][2].strip(" *")) < float(table[1][2].strip(" *"))
     assert [row[0].strip() for row in speeds[2:4]] == ["photo-compressed", "JPEG"]

@@ -90,9 +90,10 @@ def let_the_lease_run_out(home: Path) -> None:
     """As if a minute had passed."""
     (file,) = Path(f"{home / 'models'}-collections").glob("*-jobs.db")
     db = apsw.Connection(str(file))
-    ((table,),) = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%leased_until%'")
+    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%leased_until%'").fetchall()
     db.setbusytimeout(10_000)
-    db.execute(f'UPDATE "{table}" SET leased_until = 0 WHERE leased_until IS NOT NULL')
+    for (table,) in tables:  # of the jobs, and of their heartbeats
+        db.execute(f'UPDATE "{table}" SET leased_until = 0 WHERE leased_until IS NOT NULL')
     db.close()
 
 
