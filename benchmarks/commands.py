@@ -4,7 +4,7 @@ import argparse
 import importlib
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.machine import summary
@@ -52,6 +52,26 @@ def run_command(
 
     marker = chosen.name if chosen.write else None
     return report(measured, marker=marker, command=" ".join([package, *words]), page=page)
+
+
+def selecting(command: str, about: str | None, *, what: str) -> argparse.ArgumentParser:
+    """Return the parser of a command whose arguments, `parts`, select what it measures; see `selected`.
+
+    Args:
+        command: Command line after `python -m benchmarks.`.
+        about: Description of the command.
+        what: What is selected, in the plural.
+    """
+    parser = argparse.ArgumentParser(
+        f"python -m benchmarks.{command}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", help=f"parts of the names of {what}")
+    return parser
+
+
+def selected(names: Iterable[str], parts: Sequence[str]) -> list[str]:
+    """Return the names that contain one of the parts; all names if there are no parts."""
+    return [name for name in names if not parts or any(part in name for part in parts)]
 
 
 def report(measure: Callable[[], str], *, marker: str | None, command: str, page: Path | None = None) -> int:

@@ -12,7 +12,6 @@ time of the service, to exclude other load on the machine), and the CPU time unt
 part of their name.
 """
 
-import argparse
 import contextlib
 import json
 import socket
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.commands import BenchmarkError
+from benchmarks.commands import BenchmarkError, selected, selecting
 from benchmarks.machine import ROOT
 from benchmarks.memory_limit import memory_limit
 from benchmarks.page import table
@@ -142,14 +141,9 @@ def _shown(status: int, answer: bytes) -> str:
 
 def measure(words: Sequence[str]) -> str:
     """Return the table of all requests, or of the named ones."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.reliability bombs",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = selecting("reliability bombs", __doc__, what="requests")
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout whose service is asked first")
-    parser.add_argument("parts", nargs="*", help="parts of the names of requests")
     chosen = parser.parse_args(words)
-    names = [name for name in BOMBS if not chosen.parts or any(part in name for part in chosen.parts)]
+    names = selected(BOMBS, chosen.parts)
     checkouts = [chosen.before.resolve(), ROOT] if chosen.before else [ROOT]
     return table(HEAD, [row_of(name, checkouts) for name in names])

@@ -6,7 +6,6 @@ Each request is sent twice: the first lets the service measure the cost of the g
 is the gauge `hourglass_expected_seconds` during the request, and taken is the CPU time of the process meanwhile.
 """
 
-import argparse
 import re
 import threading
 import time
@@ -15,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from benchmarks.commands import selected, selecting
 from benchmarks.page import table
 from benchmarks.reliability.bodies import Body, flat_png, noise_png, npy
 from benchmarks.reliability.watch import ask, cpu_s
@@ -59,16 +59,11 @@ def row_of(name: str, service: Service) -> list[str]:
 
 def measure(words: Sequence[str]) -> str:
     """Return the table of all requests, or of the named ones."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.reliability cost",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("parts", nargs="*", help="parts of the names of requests")
+    parser = selecting("reliability cost", __doc__, what="requests")
     parts = parser.parse_args(words).parts
     with TemporaryDirectory() as folder:
         flags = ("--collections-url", f"sqlite:///{folder}/items.db", "--request-timeout-s", "100")
         with Service(*flags) as service:
-            names = [name for name in REQUESTS if not parts or any(part in name for part in parts)]
+            names = selected(REQUESTS, parts)
             rows = [row_of(name, service) for name in names]
     return table(["request", "answer", "expected", "taken", "expected / taken"], rows)

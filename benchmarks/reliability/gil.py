@@ -8,7 +8,6 @@ the first thread, to exclude other load on the machine. A wait of 5 ms is normal
 Arguments select rows by a part of their name.
 """
 
-import argparse
 import io
 import math
 import threading
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from benchmarks.commands import selected, selecting
 from benchmarks.page import table
 from service.images import heic
 from service.images.codec import allow_pixels, decode_image, encode_image
@@ -119,14 +119,9 @@ def _shown(work: Callable[[], object]) -> str:
 
 def measure(words: Sequence[str]) -> str:
     """Return the table of all kinds of files, or of the named ones."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.reliability gil",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = selecting("reliability gil", __doc__, what="rows")
     parser.add_argument("--megapixels", type=float, default=MEGAPIXELS, help=f"size of the pictures ({MEGAPIXELS})")
-    parser.add_argument("parts", nargs="*", help="parts of the names of rows")
     chosen = parser.parse_args(words)
-    names = [name for name in READ if not chosen.parts or any(part in name for part in chosen.parts)]
+    names = selected(READ, chosen.parts)
     side = math.isqrt(int(chosen.megapixels * 10**6))
     return table(["file", "size", "reading", "writing"], [row_of(name, side) for name in names])

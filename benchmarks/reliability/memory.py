@@ -7,7 +7,6 @@ the peak of its resident memory, with the file and without what the process had 
 not part of it.
 """
 
-import argparse
 import asyncio
 import io
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from benchmarks.commands import selected, selecting
 from benchmarks.page import table
 from benchmarks.service import newest
 from service.contract.manifest import Manifest
@@ -122,16 +122,11 @@ def _resident(name: str) -> int:
 
 def measure(words: Sequence[str]) -> str:
     """Return the table of all files, or of the named ones."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.reliability memory",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("parts", nargs="*", help="parts of the names of files")
+    parser = selecting("reliability memory", __doc__, what="files")
     parser.add_argument("--side", type=int, default=5000, help="pixels a side (default 5000)")
     options, rows, settings = parser.parse_args(words), [], Settings()
     for name, answer in ROWS:
-        if options.parts and not any(part in name for part in options.parts):
+        if not selected([name], options.parts):
             continue
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
             expected, taken, size, large = process.submit(taken_bytes, name, answer, options.side).result()
