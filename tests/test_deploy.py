@@ -339,3 +339,16 @@ def test_images_install_nothing_without_a_hash() -> None:
 
     assert all("--require-hashes" in line or "--no-deps /wheels/" in line for line in service)
     assert [line for line in training if "--require-hashes" not in line] == ["--no-cache-dir -c constraints.txt torch"]
+
+
+def test_images_of_others_are_pinned_by_digest() -> None:
+    bases = {
+        re.findall(r"^ARG PYTHON=(\S+)", (ROOT / name / "Dockerfile").read_text(), re.MULTILINE)[0]
+        for name in ("service", "training")
+    }
+    services = load(ROOT / "docker-compose.yml")["services"].values()
+    others = bases | {service["image"] for service in services if not service["image"].startswith("hourglass")}
+
+    assert len(bases) == 1  # one base for both
+    assert len(others) == 3
+    assert all(re.fullmatch(r"[a-z/]+:\S+@sha256:[0-9a-f]{64}", image) for image in others), others
