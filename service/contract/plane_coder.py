@@ -8,6 +8,8 @@ let expect (Weinberger et al., LOCO-I, 2000, https://doi.org/10.1109/83.855427).
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,8 @@ from service.errors import BrokenContainer
 Symbols = NDArray[np.int32]  # (64, rows, columns)
 Means = NDArray[np.int32]  # (rows, columns)
 Numbers = NDArray[np.signedinteger[Any]]
-Contexts = NDArray[np.int64]
+Contexts = NDArray[np.uint8]
+Activity = NDArray[np.int32]
 
 _LOOK_EVERY = 1024  # diagonals, at the clock: they take some milliseconds
 _LAST_FEW = 8  # channels that a context looks at: all before took more bytes of photographs
@@ -58,11 +61,10 @@ def pack_grids(grids: Sequence[tuple[Symbols, Tables]], grid: Grid) -> bytes:
     encoder = stream.queue.RangeEncoder()
     for symbols, tables in grids:
         for plane, contexts, own in _channels(symbols, tables, grid):
-            written = differences(plane) if contexts is None else plane
-            for context, table in enumerate(own):
-                chosen = written.reshape(-1) if contexts is None else written[contexts == context]
-                if len(chosen) and len(table.counts) > 1:
-                    encoder.encode(np.ascontiguousarray(chosen - table.first), entropy_model(table))
+            written = (differences(plane) if contexts is None else plane).reshape(-1)
+            for places, table in zip(_places(contexts, plane.size, len(own)), own, strict=True):
+                if len(places) and len(table.counts) > 1:
+                    encoder.encode(written[places] - np.int32(table.first), entropy_model(table))
     payload: bytes = encoder.get_compressed().astype(">u4").tobytes()
     return payload.rstrip(b"\0")  # what is missing is read as zero
 
@@ -80,14 +82,12 @@ def unpack_grids(
     for shape, of_plane in zip(shapes, tables, strict=True):
         symbols = np.zeros((CHANNELS, *shape), np.int32)
         for plane, contexts, own in _channels(symbols, of_plane, grid):
+            read = plane.reshape(-1)
+            for places, table in zip(_places(contexts, plane.size, len(own)), own, strict=True):
+                if len(places):
+                    read[places] = take(decoder, table, len(places))
             if contexts is None:
-                plane[...] = take(decoder, own[0], plane.size).reshape(shape)
                 plane[...] = sums(plane)
-                continue
-            for context, table in enumerate(own):
-                chosen = contexts == context
-                if count := int(np.count_nonzero(chosen)):
-                    plane[chosen] = take(decoder, table, count)
         planes.append(symbols)
     return planes
 
@@ -110,21 +110,30 @@ def contexts_of(symbols: Symbols, grid: Grid) -> Iterator[Contexts | None]:
 
     It may be asked for the next channel as soon as the last one is known.
     """
-    size = np.empty(symbols.shape, np.int64)
-    level = np.zeros(symbols.shape[1:], np.int64)
-    slope = np.zeros(symbols.shape[1:], np.int64)
+    rows, columns = symbols.shape[1:]
+    by_activity = _context_by_activity(grid.context_from)
+    size = np.empty(symbols.shape, np.int32)
+    wide = np.zeros((rows + 2, columns + 2), np.int32)  # sizes of the last few channels, and nothing around them
+    level = wide[1:-1, 1:-1]
+    slope = np.zeros((rows, columns), np.int32)
     for channel in range(CHANNELS):
         if channel == 0:
             yield None
-            mean = np.pad(symbols[0], 1, mode="edge").astype(np.int64)
+            mean = np.pad(symbols[0], 1, mode="edge")
             slope = np.abs(mean[:-2, 1:-1] - mean[2:, 1:-1]) + np.abs(mean[1:-1, :-2] - mean[1:-1, 2:])
             size[0] = 0  # it is no frequency
             continue
-        here = size[_NEAR[channel]].sum(0)
-        wide = np.pad(level, 1)
-        around = wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:]
-        activity = 8 * here + 2 * level + around + (slope if channel < _FIRST_FEW else 0)
-        yield np.searchsorted(grid.context_from, activity, side="right")
+        activity = np.zeros((rows, columns), np.int32)
+        for near in _NEAR[channel]:
+            activity += size[near]
+        activity <<= 2
+        activity += level
+        activity <<= 1
+        for around in (wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:]):
+            activity += around
+        if channel < _FIRST_FEW:
+            activity += slope
+        yield by_activity.take(activity, mode="clip")
         np.abs(symbols[channel], out=size[channel])
         level += size[channel]
         if channel > _LAST_FEW:
@@ -175,6 +184,22 @@ def _channels(
         check_deadline()
         start = 1 + (channel - 1) * grid.contexts
         yield symbols[channel], contexts, tables[:1] if contexts is None else tables[start : start + grid.contexts]
+
+
+@cache
+def _context_by_activity(context_from: tuple[int, ...]) -> Contexts:
+    """Return the context of every activity up to the last bound, beyond which none changes."""
+    every = np.arange(context_from[-1] + 1 if context_from else 1)
+    return np.searchsorted(context_from, every, side="right").astype(np.uint8)
+
+
+def _places(contexts: Contexts | None, count: int, tables: int) -> list[NDArray[np.intp]]:
+    """Return the places of each context, row by row, as indices of a plane in one row."""
+    if contexts is None:
+        return [np.arange(count)]
+    flat = contexts.reshape(-1)
+    order, ends = flat.argsort(kind="stable"), np.bincount(flat, minlength=tables).cumsum().tolist()
+    return [order[start:end] for start, end in pairwise([0, *ends])]
 
 
 def _near(channel: int) -> list[int]:

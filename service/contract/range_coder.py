@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from constriction import stream
@@ -89,10 +90,15 @@ def take(decoder: stream.queue.RangeDecoder, table: SymbolTable, count: int) -> 
 
 def entropy_model(table: SymbolTable) -> stream.model.Categorical:
     """Return the table as an entropy model of the range coder."""
+    return _categorical(table.counts)
+
+
+@lru_cache(maxsize=4096)  # tables: those of two rates of photographs, some kilobytes each
+def _categorical(counts: tuple[int, ...]) -> stream.model.Categorical:
     # The coder takes floats, and makes of symbol i the interval from floor(c[i] * (2**24 - n)) + i on, where n is the
     # number of symbols and c the sum of those before. Counts / 2**16 are exact, and so are these sums and products
     # (40 bits) in float64: no rounding can differ. `perfect=True` would search with logarithms.
-    probabilities = np.array(table.counts, np.float64) / TABLE_TOTAL
+    probabilities = np.array(counts, np.float64) / TABLE_TOTAL
     return stream.model.Categorical(probabilities, perfect=False)
 
 

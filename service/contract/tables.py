@@ -78,7 +78,7 @@ class Grid(Frozen):
         context_from: Activity around a place from which the second context is used, the third and so on.
     """
 
-    context_from: Annotated[tuple[PositiveInt, ...], Field(max_length=31)]
+    context_from: Annotated[tuple[Annotated[int, Field(gt=0, le=2**16)], ...], Field(max_length=31)]
     """Activity from which each further context is used, rising."""
 
     @model_validator(mode="after")
