@@ -16,7 +16,7 @@ from PIL import AvifImagePlugin, UnidentifiedImageError
 from PIL import Image as PillowImage
 
 from service.errors import BrokenImage, RequestError, UnsupportedImage, reason_of, shown
-from service.images import heic
+from service.images import float_tiff, heic
 from service.images.form import PLAIN, Form, to_unit_range
 from service.images.formats import FORMAT_BY_TYPE, FORMATS
 from service.images.guards import avif, jpeg
@@ -24,7 +24,7 @@ from service.images.image import Image, Values, in_own_range, to_8_bit
 from service.images.inspect import check_data, check_size, inspect
 from service.images.metadata import plausible_dpi, with_metadata
 from service.images.orientation import turn_upright
-from service.images.pillow_arrays import deep_values_of, picture_of, values_of
+from service.images.pillow_arrays import deep_values_of, load_floats, picture_of, values_of
 from service.images.png import read_png, write_png
 
 # Pillow only warns up to twice its limit. Ours (max_pixels) is checked first; this is the second line of defence.
@@ -66,7 +66,7 @@ _READ_AS = {
     "CMYK": "RGB",
     "YCbCr": "RGB",
 }
-_TO_SEND = "send 8 bits, 16-bit grey or RGB, 32-bit floats of grey, or an NPY array"
+_TO_SEND = "send 8 bits, 16-bit integers or 32-bit floats of grey or RGB, or an NPY array"
 DEFAULT_QUALITY = 95
 
 
@@ -78,7 +78,7 @@ def allow_pixels(max_pixels: int) -> None:
 def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = PLAIN) -> Image:
     """Decode the first frame of a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC file and apply its EXIF orientation.
 
-    Grey, RGB, 16-bit grey, grey floats, one-bit and transparency are kept. Palettes and CMYK become RGB. Colour
+    Grey, RGB, 16-bit grey or RGB, floats, one-bit and transparency are kept. Palettes and CMYK become RGB. Colour
     profiles are not applied.
 
     Args:
@@ -102,17 +102,21 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
     check_data(outline)
     if outline.format == "HEIF":
         heic.prepare()
-    file = io.BytesIO(avif.as_still(data) if outline.format == "AVIF" else data)
     try:
+        floats = float_tiff.as_grey(data) if outline.format == "TIFF" else None
+        content, orientation = floats or (avif.as_still(data) if outline.format == "AVIF" else data, None)
+        beside = 3 if floats else 1  # values of a pixel, side by side as pixels
+        file = io.BytesIO(content)
         with PillowImage.open(file, formats=[outline.format]) as picture:
-            check_size(*picture.size, max_pixels=max_pixels)
+            check_size(picture.width // beside, picture.height, max_pixels=max_pixels)
             if outline.format == "AVIF" and picture.size != (outline.width, outline.height):
                 raise BrokenImage(f"AVIF: it announces {outline.width}x{outline.height}, and has another size")
-            _check_tiff(picture, data, max_pixels=max_pixels)
+            _check_tiff(picture, data, max_pixels=max_pixels * beside)
             form.refuse_for(outline.format, has_floats=picture.mode == _FLOATS)
             is_deep = outline.is_deep_colour or _is_deep_tiff(picture)
-            image = Image(deep_values_of(picture, data)[None]) if is_deep else _read(picture, form)
-            return with_metadata(turn_upright(image, picture.getexif().get(_ORIENTATION_TAG)), picture)
+            image = Image(deep_values_of(picture, data)[None]) if is_deep else _read(picture, form, beside=beside)
+            orientation = orientation or picture.getexif().get(_ORIENTATION_TAG)
+            return with_metadata(turn_upright(image, orientation), picture)
     except RequestError:
         raise
     except UnidentifiedImageError as error:  # the guard knows its format: the decoder lacks something
@@ -166,12 +170,14 @@ def _check_jpegs(tags: Mapping[int, Any], data: bytes, *, max_pixels: int) -> No
         check_size(part.width or 0, part.height or 0, max_pixels=max_pixels)
 
 
-def _read(picture: PillowImage.Image, form: Form) -> Image:
-    picture.load()
+def _read(picture: PillowImage.Image, form: Form, *, beside: int = 1) -> Image:
+    """Read a picture; `beside` is the number of values of a pixel that floats have side by side."""
     mode = picture.mode
     if mode == _FLOATS:
+        load_floats(picture)
         values, own_range = to_unit_range(np.array(picture), form.data_range)
-        return Image(values[None, None], own_range=own_range)
+        return Image(np.moveaxis(values.reshape(len(values), -1, beside), 2, 0)[None], own_range=own_range)
+    picture.load()
     if mode in _SIXTEEN_BIT:
         return Image(_whole_scale(np.array(picture).astype(np.uint16), picture)[None, None])
     if mode not in _READ_AS:
@@ -221,7 +227,7 @@ def image_types(image: Image) -> tuple[str, ...]:
     if len(image.values) != 1:
         return ()
     if image.is_float_file:
-        return ("image/tiff",) if image.channels == 1 else ()
+        return ("image/tiff",)
     is_16_bit, has_alpha = image.values.dtype == np.uint16, image.alpha is not None
     kinds = types_for(is_16_bit, image.channels == 3, has_alpha, image.media_type)
     longest = max(image.size)
@@ -261,9 +267,12 @@ def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALIT
     if media_type == "image/png" and not image.is_one_bit:
         return write_png(planes, dpi=image.dpi, icc=image.icc, exif=image.exif)
     said = {"icc_profile": image.icc, "exif": image.exif, "dpi": image.dpi}
-    beside = {name: value for name, value in said.items() if value is not None}
+    beside: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     entry = FORMAT_BY_TYPE[media_type]
     assert entry.options is not None  # noqa: S101  `image_types` offers no other
+    if image.is_float_file and image.channels > 1:
+        beside["tiffinfo"] = float_tiff.TO_ANSWER
+        planes = [np.moveaxis(values, 0, 2).reshape(image.size[0], -1)]
     picture = picture_of(planes)
     if image.is_one_bit and entry.name in _ONE_BIT:
         picture = picture.convert("1", dither=PillowImage.Dither.NONE)
@@ -272,7 +281,8 @@ def encode_image(image: Image, media_type: str, *, quality: int = DEFAULT_QUALIT
         options = {}
     file = io.BytesIO()
     picture.save(file, entry.name, **options, **beside)
-    return file.getvalue()
+    content = file.getvalue()
+    return float_tiff.as_colour(content, image.size[1]) if "tiffinfo" in beside else content
 
 
 def encode_animation(values: NDArray[np.uint8], media_type: str) -> bytes:

@@ -58,6 +58,18 @@ def deep_values_of(picture: PillowImage.Image, data: bytes) -> NDArray[np.uint16
     return np.moveaxis(values, 2, 0)
 
 
+def load_floats(picture: PillowImage.Image) -> None:
+    """Load a picture of floats as the file has them.
+
+    libtiff returns values in the order of the machine, and Pillow would swap the bytes of big-endian floats once more.
+    """
+    tiles = getattr(picture, "tile", [])
+    for i, tile in enumerate(tiles):
+        if tile.codec_name == "libtiff" and isinstance(tile.args, tuple):
+            tiles[i] = tile._replace(args=("F;32NF", *tile.args[1:]))
+    picture.load()
+
+
 def picture_of(planes: Sequence[Values]) -> PillowImage.Image:
     """Return planes, (H, W) each, as a picture, which holds four bytes a pixel for several of them."""
     height, width = planes[0].shape

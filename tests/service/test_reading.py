@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from service.errors import RequestError, TooManyImages, UnsupportedImage
+from service.errors import BrokenImage, RequestError, TooManyImages, TooManyPixels, UnsupportedImage
+from service.images import float_tiff
 from service.images.codec import decode_image, encode_image, image_types
 from service.images.form import DataRange, Form
 from service.images.guards.png import SIGNATURE
@@ -115,23 +116,23 @@ def test_white_may_be_zero_at_sixteen_bits() -> None:
 
 
 def deep_tiff(values: Array, *, order: str, is_packed: bool = False, orientation: int = 1, planes: int = 1) -> bytes:
-    """A TIFF of 16-bit RGB, (H, W, 3), in one strip: as it is, or as differences and deflated."""
+    """A TIFF of RGB of 16 bits or float32, (H, W, 3), in one strip: as it is, or deflated, integers as differences."""
     height, width, channels = values.shape
-    strip = values.astype(np.uint16)
-    if is_packed:
-        strip = np.diff(strip, axis=1, prepend=np.uint16(0))  # modulo 65536
-    content = strip.astype(f"{order}u2").tobytes()
+    is_float = values.dtype == np.float32
+    differs = is_packed and not is_float
+    strip = np.diff(values, axis=1, prepend=np.uint16(0)) if differs else values  # modulo 65536
+    content = strip.astype(f"{order}{strip.dtype.str[1:]}").tobytes()
     content = zlib.compress(content) if is_packed else content
     content += bytes(len(content) % 2)
     entries = [(256, width), (257, height), (258, 8 + len(content)), (259, 8 if is_packed else 1), (262, 2), (273, 8)]
     entries += [(274, orientation), (277, channels), (278, height), (279, len(content)), (284, planes)]
-    entries += [(317, 2 if is_packed else 1)]
+    entries += [(317, 2 if differs else 1), (339, 8 + len(content) + 6)]
     directory = b"".join(
-        struct.pack(f"{order}HHII", tag, 3 if tag == 258 else 4, channels if tag == 258 else 1, value)
+        struct.pack(f"{order}HHII", tag, *((3, channels) if tag in {258, 339} else (4, 1)), value)
         for tag, value in entries
     )
-    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(content) + 2 * channels)
-    bits = struct.pack(f"{order}3H", 16, 16, 16)
+    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(content) + 12)
+    bits = struct.pack(f"{order}6H", *[8 * values.itemsize] * 3, *[3 if is_float else 1] * 3)
     return head + content + bits + struct.pack(f"{order}H", len(entries)) + directory + bytes(4)
 
 
@@ -334,6 +335,50 @@ def test_a_tiff_of_floats_comes_back_as_one_with_its_range(data_range: DataRange
     assert image.values.min() >= 0
     assert image.values.max() <= 1
     assert pixels_of(encode_image(image, "image/tiff")) == pytest.approx(values, rel=1e-5)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize(("data_range", "orientation"), [(None, 1), (4.0, 6), ("auto", 1)])
+def test_a_tiff_of_floats_in_colour_comes_back_as_one_with_its_range(
+    order: str, is_packed: bool, data_range: DataRange | None, orientation: int
+) -> None:
+    values = RNG.random((6, 7, 3), np.float32)
+    if data_range is not None:
+        values = values * 3 + 0.5
+    file = deep_tiff(values, order=order, is_packed=is_packed, orientation=orientation)
+    form = Form(data_range)
+
+    image = decode_image(file, max_pixels=42, max_frames=1, form=form)
+    again = decode_image(encode_image(image, "image/tiff"), max_pixels=42, max_frames=1, form=form)
+
+    upright = np.rot90(values, -1) if orientation == 6 else values
+    assert image_types(image) == ("image/tiff",)
+    assert as_sent(image) == pytest.approx(np.moveaxis(upright, 2, 0), rel=1e-5)
+    assert as_sent(again) == pytest.approx(as_sent(image), rel=1e-5)
+
+
+def test_deflated_floats_of_grey_are_read_in_either_order_of_bytes() -> None:
+    values = RNG.random((6, 7), np.float32)
+    columns = np.repeat(values, 3, axis=1).reshape(6, 7, 3)
+    file = deep_tiff(columns, order=">", is_packed=True)
+    found = float_tiff.as_grey(file)
+
+    assert found is not None
+    grey = decode_image(found[0], max_pixels=200, max_frames=1)
+
+    np.testing.assert_array_equal(grey.values[0, 0], np.repeat(values, 3, axis=1))
+
+
+def test_a_tiff_of_floats_in_colour_is_refused_if_it_is_large_or_in_another_layout() -> None:
+    values = RNG.random((6, 7, 3), np.float32)
+
+    with pytest.raises(TooManyPixels, match="7x6, 42 pixels"):
+        decode_image(deep_tiff(values, order="<"), max_pixels=41, max_frames=1)
+    with pytest.raises(UnsupportedImage, match="in separate planes, or with a predictor; write them pixel by pixel"):
+        decode_image(deep_tiff(values, order="<", planes=2), max_pixels=100, max_frames=1)
+    with pytest.raises(BrokenImage):
+        decode_image(deep_tiff(values, order="<")[:-20], max_pixels=100, max_frames=1)
 
 
 @pytest.mark.parametrize("form", [Form(255.0), Form("auto"), LAST])

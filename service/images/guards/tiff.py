@@ -8,13 +8,15 @@ from service.images.outline import Outline
 
 MAX_PAGES_WALKED = 65_536
 _ENTRIES_PEEKED = 100
-_WIDTH, _HEIGHT, _SHORT = 256, 257, 3
+_WIDTH, _HEIGHT, _BITS, _SHORT = 256, 257, 258, 3
+_FLOAT_BITS = 32
 
 
 def peek(data: bytes) -> Header:
     """Read the first directory, if it is found within a few steps."""
     order = "<" if data.startswith(b"II") else ">"
     side_by_tag: dict[int, int] = {}
+    depth = 2
     try:
         (offset,) = struct.unpack_from(order + "I", data, 4)
         (count,) = struct.unpack_from(order + "H", data, offset)
@@ -22,9 +24,13 @@ def peek(data: bytes) -> Header:
             tag, kind = struct.unpack_from(order + "HH", data, at)
             if tag in {_WIDTH, _HEIGHT}:
                 (side_by_tag[tag],) = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), data, at + 8)
+            elif tag == _BITS and kind == _SHORT:
+                (several,) = struct.unpack_from(order + "I", data, at + 4)
+                where = at + 8 if several <= 2 else struct.unpack_from(order + "I", data, at + 8)[0]
+                depth = 4 if struct.unpack_from(order + "H", data, where)[0] == _FLOAT_BITS else 2
     except struct.error:  # truncated, or a BigTIFF: decoding reports it
         return Header("TIFF", depth=2)
-    return Header("TIFF", side_by_tag.get(_WIDTH), side_by_tag.get(_HEIGHT), depth=2)
+    return Header("TIFF", side_by_tag.get(_WIDTH), side_by_tag.get(_HEIGHT), depth=depth)
 
 
 def walk(data: bytes) -> Outline:
