@@ -1,5 +1,6 @@
 """HEIC files: read where pillow-heif is installed, and refused where they announce less than they hold."""
 
+import functools
 import struct
 import sys
 from collections.abc import Callable
@@ -20,8 +21,12 @@ from tests.service.files import announce, save
 
 RAMP = Image.fromarray(np.add.outer(np.arange(64), 3 * np.arange(80)).astype(np.uint8)).convert("RGB")
 STILL = save(RAMP, "HEIF", quality=95, chroma=444)
-# 8 megapixels in a few kilobytes
-FLAT = save(Image.new("RGB", (4096, 2048)), "HEIF", enc_params={"preset": "ultrafast"})
+
+
+@functools.cache
+def flat() -> bytes:
+    """8 megapixels in a few kilobytes, which take half a second to write."""
+    return save(Image.new("RGB", (4096, 2048)), "HEIF", enc_params={"preset": "ultrafast"})
 
 
 def decode(content: bytes) -> Decoded:
@@ -97,7 +102,7 @@ def test_the_brand_may_be_another_one_of_heif(brand: bytes) -> None:
 @pytest.mark.parametrize("size", [(64, 64), (1, 1), (4096, 16)])
 def test_a_frame_larger_than_announced_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
     with pytest.raises(BrokenImage, match=rf"HEIC: it announces {size[0]}x{size[1]}, but .* have 8388608 pixels"):
-        decode(announce(FLAT, *size))
+        decode(announce(flat(), *size))
 
 
 @pytest.mark.parametrize(("aperture", "size"), [((40, 20), (20, 40)), ((3000, 3000), (64, 80))])
@@ -137,7 +142,7 @@ def test_damaged_and_foreign_files_are_refused(announced: str, change: Callable[
 
 
 def test_the_coded_size_of_each_frame_counts() -> None:
-    configuration = configuration_of(FLAT)
+    configuration = configuration_of(flat())
 
     assert hevc.frame_pixels(units(FRAME, LATER_SLICE), configuration, Steps(200, "HEIC")) == 4096 * 2048
     assert hevc.frame_pixels(units(FRAME, FRAME), configuration, Steps(200, "HEIC")) == 2 * 4096 * 2048
@@ -146,7 +151,7 @@ def test_the_coded_size_of_each_frame_counts() -> None:
 
 
 def test_parameters_in_the_data_count_as_those_beside_it() -> None:
-    small, large = configuration_of(STILL), sequence_of(FLAT)
+    small, large = configuration_of(STILL), sequence_of(flat())
 
     assert hevc.frame_pixels(units(FRAME), small, Steps(200, "HEIC")) < 10_000
     assert hevc.frame_pixels(units(large, FRAME), small, Steps(200, "HEIC")) == 4096 * 2048
@@ -155,7 +160,7 @@ def test_parameters_in_the_data_count_as_those_beside_it() -> None:
 def test_data_of_a_further_layer_is_left_out() -> None:
     layer = bytes([0x26, 0x09, 0x80])  # decoders skip it
 
-    assert hevc.frame_pixels(units(layer), configuration_of(FLAT), Steps(200, "HEIC")) == 0
+    assert hevc.frame_pixels(units(layer), configuration_of(flat()), Steps(200, "HEIC")) == 0
 
 
 def test_truncated_units_are_refused() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.export.decomp_utils
+import torch.export.exported_program
 from jaxtyping import install_import_hook
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,8 +21,12 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def exporter_is_set_up_once() -> Iterator[None]:
-    """The exporter reads its table of 500 operators for every graph, which takes half the time of a small one."""
+    """The exporter reads tables of operators for every graph, which takes most of the time of a small one."""
     with pytest.MonkeyPatch.context() as patch:
+        for name in ("_collect_all_valid_cia_ops", "_collect_all_valid_cia_ops_for_aten_namespace"):
+            operators = functools.cache(getattr(torch._export.utils, name))
+            for module in (torch.export.exported_program, torch.export.decomp_utils):
+                patch.setattr(module, name, lambda operators=operators: set(operators()), raising=False)
         patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
         yield
 
