@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.responses import several_response, single_response
-from service.api.schemas import ImageQuery, ModelQuery
+from service.api.schemas import ImageQuery
 from service.api.service import Service, reserve, service_of
 from service.api.shadow import Answered
 from service.contract.manifest import Manifest, Task
@@ -63,7 +63,7 @@ async def answer_files(
     """
     service, accept = service_of(request), header(request.scope, b"accept")
     model = await service.registry.find(task, query.model, query.version)
-    alias = _alias_of(service, task, query)
+    alias = None if query.model is None else _alias_of(service, task, query.model)
     sent = await read_image_files(request, query.form, query.image, beside=beside)
     files = sent
     if beside is not None:
@@ -93,14 +93,16 @@ async def answer_files(
         answer = await service.answers.get_or_make(make, contents, model, task, query, accept)
         if alias is not None and alias.shadow is not None:
             service.shadows.offer(alias, Answered(task, files, [answer], make_works))
-        _note_verdicts(request, task, [answer])
+        if task == "anomaly":
+            _note_verdicts(request, [answer])
         return single_response(answer, model.label)
     await reserve(request, works[0].cost(files, batcher))
     results = await _run_each(works, batcher)
     for result in results:
         if isinstance(result, RequestError):
             service.metrics.meters.failed(result.code)
-    _note_verdicts(request, task, results)
+    if task == "anomaly":
+        _note_verdicts(request, results)
     if alias is not None and alias.shadow is not None:
         service.shadows.offer(alias, Answered(task, files, results, make_works))
     names = [file.name for file in files]
@@ -137,20 +139,18 @@ async def read_image_files(
     return files
 
 
-def _note_verdicts(request: Request, task: Task, results: Sequence[Answer | RequestError]) -> None:
+def _note_verdicts(request: Request, results: Sequence[Answer | RequestError]) -> None:
     """Tell the access log what was said of the images: one verdict, or how many there are of each."""
-    if task == "anomaly" and has_notes(request.scope):
+    if has_notes(request.scope):
         answers = [result for result in results if isinstance(result, Answer)]
         said = Counter(found["verdict"] for answer in answers for found in verdicts_of(answer))
         text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(said.items()))
         note(request.scope, verdict=text if said.total() > 1 else next(iter(said), None))
 
 
-def _alias_of(service: Service, task: Task, query: ModelQuery) -> Alias | None:
+def _alias_of(service: Service, task: Task, model: str) -> Alias | None:
     """Return the alias whose candidate and shadow a request may meet."""
-    if query.model is None or "@" not in query.model or task not in COMPARED:
-        return None
-    return service.registry.alias(query.model)
+    return service.registry.alias(model) if "@" in model and task in COMPARED else None
 
 
 async def _choose(service: Service, task: Task, alias: Alias, model: Model, files: Sequence[ImageFile]) -> Model:

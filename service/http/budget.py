@@ -12,7 +12,7 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -121,14 +121,18 @@ class Budget:
         return QueueFull(detail, headers={"Retry-After": str(wait_s)})
 
 
-@dataclass
+_NOTHING = Load()  # the share of most requests, which never changes: a new share replaces it
+
+
 class Hold:
     """The share of the budget that one request holds until its answer is sent."""
 
-    budget: Budget
-    client: str
-    load: Load = field(default_factory=Load)
-    is_large: bool = False
+    __slots__ = ("budget", "client", "is_large", "load")
+
+    def __init__(self, budget: Budget, client: str) -> None:
+        self.budget, self.client = budget, client
+        self.load = _NOTHING
+        self.is_large = False
 
     def reserve(self, *, bytes: int | None = None, seconds: float | None = None) -> None:  # noqa: A002  the unit
         """Change the share; omitted values stay unchanged.
@@ -170,7 +174,7 @@ class Hold:
     def free(self) -> None:
         """Release the whole share."""
         if self.load.bytes or self.load.seconds:
-            self.budget.replace(self, Load())
+            self.budget.replace(self, _NOTHING)
         if self.is_large:
             asyncio.get_running_loop().run_in_executor(None, release_unused)
 

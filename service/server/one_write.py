@@ -1,44 +1,60 @@
-"""The head of an answer and the start of its body in one system call, which are two of uvicorn's.
+"""A whole answer in one system call, and in less Python: uvicorn sends its head and its body one by one.
 
 For a small model, a call costs as much as a fifth of all else; see `python -m benchmarks.http before`.
 """
 
-import asyncio
+from uvicorn._types import ASGISendEvent, HTTPResponseBodyEvent, HTTPResponseStartEvent
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # uvicorn's, before the head of the answer
 _JOINED_BYTES = 2**16  # copying more costs as much as a call
+_CONTROLS = bytes([*range(9), *range(10, 32), 127])  # no header has them; uvicorn says which one is wrong
+_field = b": ".join
 
 
-class OneWrite:
-    """The transport of one answer with a body, which holds the head back until the body starts, as ASGI has it.
+class OneWrite(RequestResponseCycle):
+    """uvicorn's request and its answer, which leaves in one piece if it comes whole, with its length.
 
-    It does not know the request: a cycle of both would keep the body until the next garbage collection.
-
-    Args:
-        transport: Transport of the connection.
+    The head of every answer waits for the start of its body. All other answers are sent by uvicorn.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self.is_closing = transport.is_closing
-        self._head: bytes | None = None
-        self._is_sent = False
+    _head: HTTPResponseStartEvent | None = None  # waits for the body
 
-    def write(self, data: bytes) -> None:
-        """Send data: the head with the start of the body, then each part by itself."""
-        if self._is_sent or data == _CONTINUE:
-            self._transport.write(data)
-        elif self._head is None:
-            self._head = data
-        elif len(data) <= _JOINED_BYTES:
-            self._is_sent = True
-            self._transport.write(b"".join((self._head, data)))
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send a part of an answer. A second head replaces the first, if the body has not begun."""
+        if message["type"] == "http.response.start" and not self.response_started:
+            self._head = message
+            return
+        if (head := self._head) is not None:
+            self._head = None
+            if self._is_sent_whole(head, message):  # type: ignore[arg-type]  # a body follows a head
+                return
+            await super().send(head)
+        await super().send(message)
+
+    def _is_sent_whole(self, head: HTTPResponseStartEvent, message: HTTPResponseBodyEvent) -> bool:
+        """Send an answer if it is a usual one, and return whether it was."""
+        body, fields = message.get("body", b""), [*self.default_headers, *head.get("headers", ())]
+        value_by_name = dict(fields)
+        lines = b"\r\n".join(map(_field, fields))
+        if (
+            message.get("more_body", False)
+            or value_by_name.get(b"content-length") != b"%d" % len(body)
+            or b"connection" in value_by_name
+            or b"transfer-encoding" in value_by_name
+            or len(lines.translate(None, _CONTROLS)) != len(lines) - 2 * len(fields) + 2
+            or not self.keep_alive
+            or self.flow.write_paused
+            or self.disconnected
+            or self.scope["method"] == "HEAD"
+        ):
+            return False
+        parts = STATUS_LINE[head["status"]], lines, b"\r\n\r\n", body
+        if len(body) <= _JOINED_BYTES:
+            self.transport.write(b"".join(parts))
         else:
-            self._is_sent = True
-            self._transport.writelines((self._head, data))
-
-    def close(self) -> None:
-        """Send a head without a body, as after an error, and close the connection."""
-        if self._head is not None and not self._is_sent:
-            self._transport.write(self._head)
-        self._transport.close()
+            self.transport.writelines(parts)
+        self.waiting_for_100_continue = False
+        self.response_started = self.response_complete = True
+        self.message_event.set()
+        self.on_response()
+        return True

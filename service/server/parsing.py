@@ -16,8 +16,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.errors import HeadersTooLarge, MalformedRequest, RequestError
-from service.http.sent import header
-from service.server.one_write import OneWrite
+from service.http.sent import BY_NAME
 from service.server.turns import InTurn, Turns
 from service.settings import Settings
 
@@ -66,10 +65,10 @@ class BoundedParsing(InTurn):
         super().__init__(config, server_state, app_state, _loop, turns=turns)
         self._settings = settings
         self._max_head_bytes = settings.max_header_bytes
+        self.url = b""
         self._reads: str | None = "head"  # what is being received: "head", "body", or None while a request is answered
-        self._head_bytes = 0  # bytes of the head that the parser has reported
-        self._silent_bytes = 0  # bytes fed since the parser's last callback: an unfinished header, or trailers
-        self._news_bytes = 0  # bytes being fed, which count as silent without a callback
+        self._silent_bytes = 0  # bytes fed since a head or a piece of a body ended: an unfinished head, or trailers
+        self._news_bytes = 0  # bytes being fed, which count as silent unless something ends in them
         self._earlier: RequestResponseCycle | None = None  # the request before `cycle`
         self._refusal: RequestError | None = None  # sent after the earlier answers; parsing has ended
         self._is_last = False  # parsing has ended, after CONNECT
@@ -130,9 +129,9 @@ class BoundedParsing(InTurn):
             return len(piece)
         if self._reads is not None:
             self._silent_bytes += self._news_bytes
-            if self._is_too_large:
+            if self._silent_bytes > self._max_head_bytes:
                 self._refuse(self._too_large())
-            elif self._head_bytes and piece.endswith(b"\n") and self.parser.get_http_version() == "0.0":
+            elif self.url and piece.endswith(b"\n") and self.parser.get_http_version() == "0.0":
                 self._refuse(_other_version("0.9"))  # a line without a version is HTTP/0.9
         return len(piece)
 
@@ -145,27 +144,16 @@ class BoundedParsing(InTurn):
         request = self.scope
         lines = [f"{request['method']} / HTTP/{request['http_version']}".encode()]
         lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
-        self._is_replaying = True
+        kept, self.headers, self._is_replaying = self.headers, [], True
         self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+        self.headers = kept
 
     def on_message_begin(self) -> None:
         if self._is_replaying:
             return
         self._reads = "head"
-        self._head_bytes = self._silent_bytes = self._body_left = 0
+        self._silent_bytes = self._body_left = 0
         super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        if self._is_replaying:
-            return
-        self._head_bytes += len(url)
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_replaying:
-            return
-        self._head_bytes += len(name) + len(value) + 4
-        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if self._is_replaying:
@@ -173,15 +161,13 @@ class BoundedParsing(InTurn):
             return
         if (version := self.parser.get_http_version()) not in _VERSIONS:
             raise _other_version(version)
-        if self._is_too_large:
+        if self._silent_bytes + self._news_bytes > self._max_head_bytes and self._head_bytes > self._max_head_bytes:
             raise self._too_large()  # ends the parser
         self._hear()
         self._earlier = self.cycle
         super().on_headers_complete()  # raises for an invalid target, while this is still a head
         # The parser refuses a length that is no number.
-        self._body_left = int(header(self.scope, b"content-length") or 0)  # type: ignore[arg-type]  # a TypedDict
-        if self.scope["method"] != "HEAD":
-            self.cycle.transport = OneWrite(self.transport)  # type: ignore[assignment]  # it writes and closes
+        self._body_left = int(self.scope[BY_NAME].get(b"content-length") or 0)  # type: ignore[literal-required]  # ours
         self._reads = "body"
 
     def on_body(self, body: bytes) -> None:
@@ -224,8 +210,8 @@ class BoundedParsing(InTurn):
         return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
 
     @property
-    def _is_too_large(self) -> bool:
-        return self._head_bytes > self._max_head_bytes or self._silent_bytes > self._max_head_bytes
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _has_room(self) -> bool:
         """Whether the parser can continue: nothing is buffered, and no body of a waiting request is held back."""

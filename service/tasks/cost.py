@@ -62,15 +62,17 @@ def cost_of_pictures(
     for file in files:  # once: for a small file, several sums would cost as much as its graph
         header = file.header
         sizes += len(file.data)
-        pixels += header.pixels or 0
+        known = header.pixels or 0
+        pixels += known
         most = most_pixels(header, limits, scale=scale) if is_tiled else limits.max_pixels
-        if (header.pixels or 0) > most:  # refused when it is read
+        if known > most:  # refused when it is read
             continue
         numbers += _numbers(header, manifest, scale=scale, is_luma_only=is_luma_only)
-        own = _pixels(file, limits)
-        values += own * header.bytes_per_pixel
+        own = known or _pixels(file, limits)
+        decoded = own * header.bytes_per_pixel
+        values += decoded
         if own <= _SMALL_PIXELS:
-            held += own * header.bytes_per_pixel * _BYTES_A_VALUE * scale**2
+            held += decoded * _BYTES_A_VALUE * scale**2
         else:
             held += peak_bytes(header, own, accept=accept, scale=scale, is_tiled=is_tiled)
     if len(files) > 1 and pixels > limits.max_pixels:
