@@ -8,7 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help docs serve test test-all check mutants train bench format clean
+.PHONY: help docs serve test test-all pytest-quick pytest-all check mutants train bench format clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -21,10 +21,16 @@ docs: .venv/runtime.stamp
 
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test: check
+test: .venv/test.stamp
+	$(MAKE) -j2 check pytest-quick
+
+test-all: .venv/test.stamp
+	$(MAKE) -j2 check pytest-all
+
+pytest-quick: .venv/test.stamp
 	$(PYTEST) -m 'not slow'
 
-test-all: check
+pytest-all: .venv/test.stamp
 	$(PYTEST)
 
 check: .venv/test.stamp

@@ -9,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.cores import usable_cores
+
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 
@@ -17,6 +19,12 @@ DATA = Path(__file__).parent / "data"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: for a quarter of their time tests wait for servers and browsers."""
+    return int(usable_cores()) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,7 +23,7 @@ from training.restoration.patches import Patches
 from training.restoration.photos import Pair, read_pairs, read_photos
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_denoise_is_told_how_noisy_and_takes_any_size(tmp_path: Path, photos: Path, channels: int) -> None:
     assert fit(tmp_path, "denoise", "--data", str(photos), "--name", "mine", f"data.channels={channels}") == 0
 
