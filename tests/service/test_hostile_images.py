@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from service.errors import (
     BrokenImage,
@@ -174,11 +174,15 @@ def test_an_interlaced_png_is_measured_pass_by_pass() -> None:
 
 
 def test_a_png_that_inflates_without_end_costs_no_more_than_its_size() -> None:
-    bomb = hand_png(4, 4, bytes(100_000_000))
+    inside = bytes(100_000_000)
+    bomb = hand_png(4, 4, inside)
 
-    started = time.perf_counter()
+    started = time.thread_time()
     assert decode(bomb).size == (4, 4)
-    assert time.perf_counter() - started < 0.5  # inflating all of it takes a second
+    decoded = time.thread_time()
+    zlib.decompress(zlib.compress(inside, 1))
+
+    assert decoded - started < (time.thread_time() - decoded) / 10
 
 
 def test_png_text_that_inflates_without_end_is_refused() -> None:
@@ -228,13 +232,12 @@ def scan_bomb(scans: int) -> bytes:
     return content[:last] + content[last:-2] * scans + content[-2:]
 
 
-def test_a_jpeg_of_1500_scans_is_refused_at_once() -> None:
+def test_a_jpeg_of_1500_scans_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = scan_bomb(1500)
+    monkeypatch.delattr(ImageFile.ImageFile, "load")
 
-    started = time.perf_counter()
     with pytest.raises(BrokenImage, match="scans"):
         decode(bomb)
-    assert time.perf_counter() - started < 0.1
 
 
 def test_an_ordinary_progressive_jpeg_is_read() -> None:

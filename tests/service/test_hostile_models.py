@@ -233,7 +233,7 @@ def test_no_damage_to_an_onnx_file_makes_the_check_fail_otherwise() -> None:
 
 BOMBS = {
     "memory": (memory_bomb(), 30, "(setting probe_memory_bytes)"),
-    "time": (time_bomb(), 3, "takes more than 3 s (setting probe_timeout_s)"),
+    "time": (time_bomb(), 6, "takes more than 6 s (setting probe_timeout_s)"),
 }
 
 
@@ -348,7 +348,7 @@ def test_a_stop_ends_the_child_at_once(models_dir: Path) -> None:
     outcomes = list(probe([directory], limits=LIMITS, allowed=ProbeLimits(MEMORY_BYTES, timeout_s=60), stop=stop))
 
     assert outcomes == []
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30  # half of what it may take
 
 
 def test_a_manifest_that_changed_after_the_probe_is_not_loaded(models_dir: Path) -> None:

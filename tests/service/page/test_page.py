@@ -187,7 +187,7 @@ def test_a_page_that_was_opened_before_any_model_is_live_comes_alive_by_itself(
 
         publish_toy(tmp_path / "models")
 
-        expect(page.locator("#denoised .said")).to_contain_text("by toy", timeout=15_000)
+        expect(page.locator("#denoised .said")).to_contain_text("by toy")
         expect(page.locator("#trouble")).to_be_hidden()
 
 

@@ -284,7 +284,7 @@ def test_the_camera_is_judged_and_a_frame_is_kept(open_page: OpenPage, url: str)
     page.get_by_role("button", name="Use the camera").click()
 
     camera = page.locator("#part-camera")
-    expect(camera.locator(".said")).to_contain_text("good pictures it was checked against", timeout=20_000)
+    expect(camera.locator(".said")).to_contain_text("good pictures it was checked against")
     expect(camera.locator(".said")).to_contain_text("by plate/1")  # the test pattern is in colour
     camera.get_by_role("button", name="Keep this frame").click()
     expect(page.locator("#part-progress")).to_have_text("1 of 1 pictures judged")
