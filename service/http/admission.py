@@ -62,7 +62,8 @@ class Slot:
         Raises:
             QueueFull: They do not all fit.
         """
-        self._admission.take(self, images)
+        if images != self.images:
+            self._admission.take(self, images)
         self._request = request
         admission, timeout_s = self._admission, request.scope.get(TIMEOUT)
         self.deadline = (

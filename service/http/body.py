@@ -117,13 +117,18 @@ async def read_raw_body(request: Request, cap: Cap) -> bytes:
     if declared.isascii() and declared.isdigit():
         check_size(held := int(declared[:20]), cap)
         hold.reserve(bytes=held)
-    arriving = Arriving(hold, cap, held)
+    arriving: Arriving | None = None
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        arriving.add(message.get("body", b""))
-        if not message.get("more_body", False):
+        piece: bytes = message.get("body", b"")
+        is_last = not message.get("more_body", False)
+        if is_last and arriving is None and len(piece) <= held:  # most bodies come in one piece
+            return piece
+        arriving = arriving or Arriving(hold, cap, held)
+        arriving.add(piece)
+        if is_last:
             return arriving.whole()
 
 
@@ -138,7 +143,7 @@ class Arriving:
 
     def __init__(self, hold: Hold, cap: Cap, held: int = 0) -> None:
         self._hold, self._cap, self._held = hold, cap, held
-        self._first = b""  # most bodies come in one piece
+        self._first = b""  # kept as it is, as long as it is the only one
         self._buffer: io.BytesIO | None = None
         self._size = 0
 

@@ -76,6 +76,9 @@ class InTurn(HttpToolsProtocol):
         self._next = self._running = None
         super().connection_lost(exc)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
     def on_headers_complete(self) -> None:
         """Start a request, if no earlier one of the connection is unanswered.
 
@@ -104,7 +107,7 @@ class InTurn(HttpToolsProtocol):
             self.access_log,
             self.server_state.default_headers,
             asyncio.Event(),
-            self.expect_100_continue,
+            fields.get(b"expect", b"").lower() == b"100-continue",
             version != "1.0" and self.parser.should_keep_alive(),
             self.on_response_complete,
         )
