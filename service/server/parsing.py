@@ -21,9 +21,9 @@ from service.server.turns import InTurn, Turns
 from service.settings import Settings
 
 # A read returns up to 256 KiB. Parsed at once, these may be 14,000 small requests that take 3 KiB each. So it is parsed
-# in pieces, and parsing pauses while this many requests wait. A body of known length is one piece, and so is a short
-# read with one version in it, since every head has one.
-_MAX_AHEAD = 16
+# in pieces, and parsing pauses while this many requests wait: parsing 16 takes longer than starting one. A body of
+# known length is one piece, and so is a short read with one version in it, since every head has one.
+_MAX_AHEAD = 1
 _PIECE_BYTES = 512
 # After a read of this much, the others have their turn: libuv would read 32 times, 8 MiB of each busy connection.
 _LARGE_READ = 2**16

@@ -38,6 +38,10 @@ STOP_SIGNALS = [
 # read, in memory that counts for the container and not for the budget.
 _UNSENT_BYTES = 128 * 1024
 
+# uvloop accepts one connection of a listening socket in each step of the event loop, so it gets the same one several
+# times: a client of /health would wait until every earlier one of many that connect at once has started a request.
+_ACCEPTED_AT_ONCE = 8
+
 # An idle service, too, drains for this long, so that clients with open connections and load balancers notice.
 _LEAST_DRAIN_S = 0.5
 
@@ -102,7 +106,7 @@ def serve(
     heed(_end_before_start)
     app = create_app(settings, first, shared, Tracer() if is_wanted(os.environ) else None)
     server = Server(uvicorn_config(settings, app), app.service.admission, grace_s=settings.grace_s, beat=beat)
-    server.run(sockets=[listener])
+    server.run(sockets=[listener, *(listener.dup() for _ in range(_ACCEPTED_AT_ONCE - 1))])
     if server.is_cut_off:
         log.warning("the grace period of %d s ended before every request was answered", settings.grace_s)
         _exit_now()
@@ -129,8 +133,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         gc.freeze()  # modules and models stay: the collector need not visit them again
-        for listener in sockets or []:
-            host, port = listener.getsockname()[:2]
+        if sockets:
+            host, port = sockets[0].getsockname()[:2]
             log.info("process %d running on http://%s:%d", os.getpid(), f"[{host}]" if ":" in host else host, port)
 
     @contextlib.contextmanager

@@ -1,8 +1,8 @@
-"""Turns of pipelined requests: one in each step of the event loop, and none while its client does not read.
+"""Turns of requests: few start in each step of the event loop, and none while its client does not read.
 
-uvicorn starts the next request of a connection as soon as the last one is answered, read or not. So some hundred
-connections with 16 requests each kept everybody else waiting until all of them were answered: a new connection is
-accepted in a step of its own, and each step answered a request of every connection.
+uvicorn starts a request as soon as it is parsed, and the next one of a connection as soon as the last one is answered,
+read or not. So some hundred connections with 16 requests each kept everybody else waiting until all of them were
+answered: a new connection is accepted in a step of its own, and each step answered a request of every connection.
 """
 
 import asyncio
@@ -22,13 +22,27 @@ from service.http.sent import by_name
 from service.server.one_write import OneWrite
 
 _FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})  # what uvicorn's middleware for proxies looks for
+_AT_ONCE = 4  # requests; each takes up to a millisecond until it first waits for something
+_NEVER_WAITS = "/health/"
 
 
 class Turns:
-    """A queue of calls, of which each step of the event loop makes one, between two looks at all sockets."""
+    """A queue of calls, of which each step of the event loop makes a few, between two looks at all sockets."""
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
+        self._step_s, self._started = 0.0, 0  # time of the present step, and calls that did not wait in it
+
+    def may_start(self, now_s: float) -> bool:
+        """Count a call that would not wait, and return whether it need not.
+
+        Args:
+            now_s: Time of the event loop, which stands still during a step.
+        """
+        if now_s != self._step_s:
+            self._step_s, self._started = now_s, 0
+        self._started += 1
+        return self._started <= _AT_ONCE and not self._waiting
 
     def add(self, call: Callable[[], None]) -> None:
         """Add a call to the end of the queue."""
@@ -37,16 +51,15 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
-        try:
-            self._waiting[0]()
-        finally:  # the others have their turn, whatever became of this one
-            self._waiting.popleft()
-            if self._waiting:
-                asyncio.get_running_loop().call_soon(self._next)
+        loop = asyncio.get_running_loop()
+        for _ in range(min(_AT_ONCE, len(self._waiting))):
+            loop.call_soon(self._waiting.popleft())
+        if self._waiting:
+            loop.call_soon(self._next)
 
 
 class InTurn(HttpToolsProtocol):
-    """uvicorn's protocol, whose pipelined requests wait for their turn and for the client to read.
+    """uvicorn's protocol, whose requests wait for their turn, and pipelined ones for the client to read, too.
 
     Args:
         turns: The queue of all connections.
@@ -112,8 +125,11 @@ class InTurn(HttpToolsProtocol):
             self.on_response_complete,
         )
         if earlier is None or earlier.response_complete:
-            self._running = self.cycle
-            super()._start_asgi_task(self.cycle, app)
+            if scope["path"].startswith(_NEVER_WAITS) or self._turns.may_start(self.loop.time()):
+                self._running = self.cycle
+                super()._start_asgi_task(self.cycle, app)
+            else:
+                self._start_asgi_task(self.cycle, app)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, app))
@@ -123,6 +139,7 @@ class InTurn(HttpToolsProtocol):
         self._wait_for_turn()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Start a request in its turn."""
         self._next = cycle, app
         self._wait_for_turn()
 

@@ -504,15 +504,34 @@ def test_pages_of_items_are_made_one_at_a_time(
     assert isinstance(client.app, App)
     service, read, was_locked = client.app.service, SqliteStore.entries, list[bool]()
 
-    def entries(store: SqliteStore, name: str, *, after: str, limit: int) -> list[Entry]:
+    def entries(store: SqliteStore, name: str, *, after: str, limit: int, max_bytes: int) -> list[Entry]:
         was_locked.append(service.list_lock.locked())
-        return read(store, name, after=after, limit=limit)
+        return read(store, name, after=after, limit=limit, max_bytes=max_bytes)
 
     monkeypatch.setattr(SqliteStore, "entries", entries)
     client.get("/collections/c/items")
 
     assert was_locked == [True]
     assert not service.list_lock.locked()
+
+
+def test_a_page_of_items_ends_early_where_their_metadata_is_large(
+    models_dir: Path, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.routes.collections._PAGE_BYTES", 100)
+    publish_toy(models_dir)
+    client = make_client()
+    for i in range(5):
+        headers = {"X-Metadata": json.dumps({"a": "x" * 40})}
+        client.put(f"/collections/c/items/{i}?model=toy", json={"latent": [1, 2, 3, 4]}, headers=headers)
+
+    pages, after = [], ""
+    while after is not None:
+        page = client.get("/collections/c/items", params={"after": after, "limit": 4}).json()
+        pages.append([item["id"] for item in page["items"]])
+        after = page["after"]
+
+    assert pages == [["0", "1"], ["2", "3"], ["4"]]
 
 
 def test_a_page_of_items_waits_for_room_in_the_budget(models_dir: Path, make_client: MakeClient) -> None:

@@ -109,6 +109,21 @@ def test_putting_again_replaces_and_counts_once(store: Store) -> None:
     assert store.search("c", vector(), k=9, is_labelled=True) == []
 
 
+def test_a_page_ends_where_its_metadata_exceeds_the_limit(store: Store) -> None:
+    sizes = {"a": 10, "b": 20, "c": 30, "d": 40}  # of the text; each has eight characters more as JSON
+    for item_id, size in sizes.items():
+        store.put("c", ENCODER, [Item(item_id, vector(1), None, {"a": "x" * size})], BOUNDS)
+    store.put("c", ENCODER, [item("e", 1)], BOUNDS)
+
+    def ids(after: str, max_bytes: int) -> list[str]:
+        return [entry.id for entry in store.entries("c", after=after, limit=4, max_bytes=max_bytes)]
+
+    assert ids("", 1) == ["a"]
+    assert ids("", 19) == ["a", "b"]
+    assert ids("a", 1000) == ["b", "c", "d", "e"]
+    assert ids("", 1000) == ["a", "b", "c", "d"]
+
+
 def test_one_id_twice_in_one_put_is_one_item(store: Store) -> None:
     assert store.put("c", ENCODER, [item("a", 1), item("a", 2)], BOUNDS) == 1
     assert store.collection("c").items == 1

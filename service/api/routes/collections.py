@@ -1,3 +1,4 @@
+from itertools import accumulate
 from typing import Annotated
 
 import orjson
@@ -24,7 +25,7 @@ from service.api.service import Service, reserve, service_of
 from service.api.vectors import read_vectors, refuse_other_model
 from service.collections.embedding import Vectors, encoder_of
 from service.collections.names import MAX_METADATA_BYTES
-from service.collections.store import Bounds, Collection, Item, Store
+from service.collections.store import Bounds, Collection, Entry, Item, Store
 from service.errors import (
     CollectionFull,
     CollectionNotFound,
@@ -44,7 +45,8 @@ from service.tasks.cost import Cost
 
 router = APIRouter(prefix="/collections", tags=["collections"], route_class=AdmittedRoute)
 _COLLECTION_ERRORS = (*STORE_ERRORS, CollectionNotFound)
-_ITEM_BYTES = 2 * (MAX_METADATA_BYTES + 1024)  # of a page, at most: as rows and as JSON
+_PAGE_BYTES = 2**20  # of metadata: Python makes a page in one go, and nothing else meanwhile
+_ITEM_BYTES = 1024  # of a page, at most, besides its metadata
 _ITEM_SECONDS = 10e-6  # measured with 8 KB of metadata each
 
 
@@ -101,15 +103,20 @@ async def delete_collection(request: Request, collection: CollectionName) -> Res
     responses={**success("One page, by id.", model=EntriesAnswer), **problems(*_COLLECTION_ERRORS)},
 )
 async def list_items(request: Request, collection: CollectionName, query: Annotated[ItemsQuery, Query()]) -> Response:
-    """List items without their vectors, in the order of their ids."""
+    """List items without their vectors, in the order of their ids.
+
+    A page ends before its limit if the metadata of its items takes more than 1 MiB.
+    """
     service = service_of(request)
-    await reserve(request, Cost(query.limit * _ITEM_BYTES, query.limit * _ITEM_SECONDS))
+    size = query.limit * _ITEM_BYTES + min(query.limit * MAX_METADATA_BYTES, _PAGE_BYTES)
+    await reserve(request, Cost(2 * size, query.limit * _ITEM_SECONDS))  # as rows and as JSON
 
     def read(store: Store) -> bytes:
-        found = store.entries(collection, after=query.after, limit=query.limit + 1)
-        page = [vars(entry) | {"metadata": orjson.Fragment(entry.metadata or "null")} for entry in found[: query.limit]]
-        after = found[query.limit - 1].id if len(found) > query.limit else None
-        return write_json({"collection": collection, "items": page, "after": after})
+        found = store.entries(collection, after=query.after, limit=query.limit + 1, max_bytes=_PAGE_BYTES)
+        page = _page(found, query.limit)
+        items = [vars(entry) | {"metadata": orjson.Fragment(entry.metadata or "null")} for entry in page]
+        after = page[-1].id if len(page) < len(found) else None
+        return write_json({"collection": collection, "items": items, "after": after})
 
     async with service.list_lock:
         return Response(await service.store.run(read), media_type=JSON_TYPE)
@@ -205,6 +212,12 @@ async def delete_item(request: Request, collection: CollectionName, id: ItemId) 
     service = service_of(request)
     await service.store.write(lambda store: store.remove(collection, id))
     return Response(status_code=204)
+
+
+def _page(found: list[Entry], limit: int) -> list[Entry]:
+    """Return the first items that fit a page."""
+    ends = accumulate(len(entry.metadata or "") for entry in found[:limit])
+    return found[: sum(end <= _PAGE_BYTES for end in ends)]
 
 
 async def _source(service: Service, name: str, query: PutQuery) -> Collection | Model:

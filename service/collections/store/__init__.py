@@ -27,6 +27,7 @@ from service.collections.store.trainings import Trainings
 Vector = NDArray[np.float32]
 
 MAX_DIM = 8192  # limit of sqlite-vec
+MOST_BYTES = 2**63 - 1  # the largest number of both databases: no limit
 MAX_NEIGHBOURS = 1000  # the limit of sqlite-vec is 4096
 
 
@@ -112,7 +113,7 @@ class Bounds:
 
     max_collections: int
     max_items: int
-    max_bytes: int = 2**63 - 1
+    max_bytes: int = MOST_BYTES
 
 
 class Store(Protocol):
@@ -153,8 +154,11 @@ class Store(Protocol):
             ItemNotFound: The item is missing.
         """
 
-    def entries(self, name: str, *, after: str, limit: int) -> list[Entry]:
-        """Return up to `limit` items whose ids follow `after`, ordered by the UTF-8 bytes of the ids."""
+    def entries(self, name: str, *, after: str, limit: int, max_bytes: int = MOST_BYTES) -> list[Entry]:
+        """Return up to `limit` items whose ids follow `after`, ordered by the UTF-8 bytes of the ids.
+
+        The last one is the first whose metadata, with that of the items before it, takes more than `max_bytes`.
+        """
 
     def known(self, name: str, ids: Names[str]) -> set[str]:
         """Return the ids that exist in the collection; an empty set if the collection is missing."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import psycopg
 
-from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
+from service.collections.store import MOST_BYTES, Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
 from service.collections.store.aliases import AliasTable
 from service.collections.store.feedback import Feedback
 from service.collections.store.jobs import Dialect, JobQueue
@@ -22,7 +22,7 @@ from service.collections.store.refusals import (
     too_many_collections,
     too_many_items,
 )
-from service.collections.store.rows import now, read_metadata, write_metadata
+from service.collections.store.rows import entries_sql, now, read_metadata, write_metadata
 from service.collections.store.trainings import Trainings
 from service.collections.store.transaction import Ask, Purpose, Transaction
 from service.errors import CollectionNotFound, StoreUnavailable, reason_of
@@ -147,17 +147,10 @@ class PostgresStore:
 
         self._run(remove)
 
-    def entries(self, name: str, *, after: str, limit: int) -> list[Entry]:
+    def entries(self, name: str, *, after: str, limit: int, max_bytes: int = MOST_BYTES) -> list[Entry]:
         def entries(db: Connection) -> list[Entry]:
             number, _ = _find(db, name)
-            rows = _rows(
-                db,
-                "SELECT id, label, metadata, updated FROM hourglass_items WHERE collection = %s AND id > %s "
-                "ORDER BY id LIMIT %s",
-                number,
-                after,
-                limit,
-            )
+            rows = _rows(db, entries_sql("hourglass_items", "%s"), number, after, limit, max_bytes)
             return [Entry(item_id, label, metadata, updated) for item_id, label, metadata, updated in rows]
 
         return self._run(entries)

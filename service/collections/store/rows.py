@@ -1,4 +1,6 @@
-"""Conversion of values to text columns."""
+"""What the databases of collections share: values as text columns, and the statement for a page."""
+
+# ruff: noqa: S608  only constants are formatted into SQL
 
 import json
 from datetime import UTC, datetime
@@ -22,3 +24,18 @@ def read_metadata(text: str | None) -> dict[str, JsonValue] | None:
         return None
     found: dict[str, JsonValue] = json.loads(text)
     return found
+
+
+def entries_sql(table: str, mark: str) -> str:
+    """Return the SELECT for a page of items; its values are collection, last id before it, count and bytes of metadata.
+
+    Args:
+        table: Table of items.
+        mark: Placeholder of a value.
+    """
+    found = (
+        f"SELECT id, label, metadata, updated, coalesce(length(metadata), 0) AS size FROM {table} "
+        f"WHERE collection = {mark} AND id > {mark} ORDER BY id LIMIT {mark}"
+    )
+    summed = f"SELECT id, label, metadata, updated, sum(size) OVER (ORDER BY id) - size AS before FROM ({found}) found"
+    return f"SELECT id, label, metadata, updated FROM ({summed}) summed WHERE before <= {mark} ORDER BY id"

@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 import numpy as np
 
-from service.collections.store import Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
+from service.collections.store import MOST_BYTES, Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
 from service.collections.store.aliases import AliasTable
 from service.collections.store.feedback import Feedback
 from service.collections.store.refusals import (
@@ -26,7 +26,7 @@ from service.collections.store.refusals import (
     too_many_collections,
     too_many_items,
 )
-from service.collections.store.rows import now, read_metadata, write_metadata
+from service.collections.store.rows import entries_sql, now, read_metadata, write_metadata
 from service.collections.store.sqlite_file import SqliteFile, rows_of
 from service.collections.store.sqlite_schema import prepare, size_of
 from service.collections.store.trainings import Trainings
@@ -106,16 +106,10 @@ class SqliteStore:
             rows_of(db, f"DELETE FROM {_vectors(number)} WHERE rowid = ?", rows[0][0])
             rows_of(db, "UPDATE collections SET items = items - 1, changes = changes + 1 WHERE number = ?", number)
 
-    def entries(self, name: str, *, after: str, limit: int) -> list[Entry]:
+    def entries(self, name: str, *, after: str, limit: int, max_bytes: int = MOST_BYTES) -> list[Entry]:
         with self._file.transaction(is_writing=False) as db:
             number, _ = _find(db, name)
-            rows = rows_of(
-                db,
-                "SELECT id, label, metadata, updated FROM items WHERE collection = ? AND id > ? ORDER BY id LIMIT ?",
-                number,
-                after,
-                limit,
-            )
+            rows = rows_of(db, entries_sql("items", "?"), number, after, limit, max_bytes)
             return [Entry(item_id, label, metadata, updated) for item_id, label, metadata, updated in rows]
 
     def known(self, name: str, ids: Names[str]) -> set[str]:
