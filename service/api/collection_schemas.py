@@ -79,6 +79,15 @@ class ItemsQuery(StrictQuery):
     limit: Annotated[int, Field(ge=1, le=1000, description="Largest number of items on this page")] = 100
 
 
+class CollectionsQuery(StrictQuery):
+    """Choice of a page of collections."""
+
+    after: Annotated[
+        str, Field(max_length=64, pattern=r"^[^\x00]*$", description="Name of the last collection of the previous page")
+    ] = ""
+    limit: Annotated[int, Field(ge=1, le=1000, description="Largest number of collections on this page")] = 1000
+
+
 class CollectionAnswer(BaseModel):
     """One collection."""
 

@@ -193,6 +193,20 @@ def test_images_are_put_into_a_collection_found_and_classified(hourglass: Hourgl
     assert hourglass.collections() == []
 
 
+def test_collections_are_listed_page_by_page(
+    hourglass: Hourglass, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hourglass_client.calls.COLLECTIONS_PAGE", 1)
+    names = ["a", "b"]
+    for name in names:
+        hourglass.put_item(name, "x", image)
+
+    assert [c["collection"] for c in hourglass.collections()] == names
+
+    for name in names:
+        hourglass.delete_collection(name)
+
+
 def test_a_verdict_has_its_parts(hourglass: Hourglass) -> None:
     spot = np.zeros((4, 4), np.uint8)
     spot[1, 2] = 255

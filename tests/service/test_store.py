@@ -151,6 +151,8 @@ def test_collections_do_not_see_one_another(store: Store) -> None:
     store.put("b", other, [Item("x", np.ones(3, np.float32))], BOUNDS)
 
     assert [c.name for c in store.collections()] == ["a", "b"]
+    assert [c.name for c in store.collections(limit=1)] == ["a"]
+    assert [c.name for c in store.collections(after="a")] == ["b"]
     assert store.collection("b").encoder == other
     store.drop("a")
     with pytest.raises(CollectionNotFound, match="no collection 'a'; existing ones: b"):

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from service.api.collection_schemas import (
     CollectionAnswer,
     CollectionName,
+    CollectionsQuery,
     EntriesAnswer,
     ItemAnswer,
     ItemId,
@@ -55,12 +56,12 @@ _ITEM_SECONDS = 10e-6  # measured with 8 KB of metadata each
     operation_id="list_collections",
     summary="List the collections",
     response_class=Response,
-    responses={**success("By name.", model=list[CollectionAnswer]), **problems(*STORE_ERRORS)},
+    responses={**success("One page, by name.", model=list[CollectionAnswer]), **problems(*STORE_ERRORS)},
 )
-async def list_collections(request: Request) -> Response:
-    """List every collection with the model that makes its vectors."""
+async def list_collections(request: Request, query: Annotated[CollectionsQuery, Query()]) -> Response:
+    """List collections with the model that makes their vectors. A page with fewer than `limit` is the last one."""
     service = service_of(request)
-    found = await service.store.run(lambda store: store.collections())
+    found = await service.store.run(lambda store: store.collections(after=query.after, limit=query.limit))
     return json_response([_describe(collection) for collection in found])
 
 

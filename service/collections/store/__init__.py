@@ -27,7 +27,7 @@ from service.collections.store.trainings import Trainings
 Vector = NDArray[np.float32]
 
 MAX_DIM = 8192  # limit of sqlite-vec
-MOST_BYTES = 2**63 - 1  # the largest number of both databases: no limit
+UNLIMITED = 2**63 - 1  # the largest number of both databases
 MAX_NEIGHBOURS = 1000  # the limit of sqlite-vec is 4096
 
 
@@ -113,7 +113,7 @@ class Bounds:
 
     max_collections: int
     max_items: int
-    max_bytes: int = MOST_BYTES
+    max_bytes: int = UNLIMITED
 
 
 class Store(Protocol):
@@ -123,8 +123,8 @@ class Store(Protocol):
     the database does not answer. Unless stated otherwise, they raise `CollectionNotFound` for a missing collection.
     """
 
-    def collections(self) -> list[Collection]:
-        """Return all collections, sorted by name, except those under construction."""
+    def collections(self, *, after: str = "", limit: int = UNLIMITED) -> list[Collection]:
+        """Return up to `limit` collections with names behind `after`, by name, except those under construction."""
 
     def collection(self, name: str) -> Collection:
         """Return a collection."""
@@ -154,7 +154,7 @@ class Store(Protocol):
             ItemNotFound: The item is missing.
         """
 
-    def entries(self, name: str, *, after: str, limit: int, max_bytes: int = MOST_BYTES) -> list[Entry]:
+    def entries(self, name: str, *, after: str, limit: int, max_bytes: int = UNLIMITED) -> list[Entry]:
         """Return up to `limit` items whose ids follow `after`, ordered by the UTF-8 bytes of the ids.
 
         The last one is the first whose metadata, with that of the items before it, takes more than `max_bytes`.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import psycopg
 
-from service.collections.store import MOST_BYTES, Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
+from service.collections.store import UNLIMITED, Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
 from service.collections.store.aliases import AliasTable
 from service.collections.store.feedback import Feedback
 from service.collections.store.jobs import Dialect, JobQueue
@@ -86,12 +86,9 @@ class PostgresStore:
         self._lock = threading.Lock()
         self._run(_create_tables)
 
-    def collections(self) -> list[Collection]:
-        return self._run(
-            lambda db: [
-                _collection(row) for row in _rows(db, f"{_SELECT} WHERE position('~' in name) = 0 ORDER BY name")
-            ]
-        )
+    def collections(self, *, after: str = "", limit: int = UNLIMITED) -> list[Collection]:
+        named = "WHERE position('~' in name) = 0 AND name > %s ORDER BY name LIMIT %s"
+        return self._run(lambda db: [_collection(row) for row in _rows(db, f"{_SELECT} {named}", after, limit)])
 
     def collection(self, name: str) -> Collection:
         return self._run(lambda db: _find(db, name)[1])
@@ -147,7 +144,7 @@ class PostgresStore:
 
         self._run(remove)
 
-    def entries(self, name: str, *, after: str, limit: int, max_bytes: int = MOST_BYTES) -> list[Entry]:
+    def entries(self, name: str, *, after: str, limit: int, max_bytes: int = UNLIMITED) -> list[Entry]:
         def entries(db: Connection) -> list[Entry]:
             number, _ = _find(db, name)
             rows = _rows(db, entries_sql("hourglass_items", "%s"), number, after, limit, max_bytes)

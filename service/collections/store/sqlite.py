@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 import numpy as np
 
-from service.collections.store import MOST_BYTES, Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
+from service.collections.store import UNLIMITED, Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
 from service.collections.store.aliases import AliasTable
 from service.collections.store.feedback import Feedback
 from service.collections.store.refusals import (
@@ -52,9 +52,10 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._file = SqliteFile(path, prepare, what="the collections")
 
-    def collections(self) -> list[Collection]:
+    def collections(self, *, after: str = "", limit: int = UNLIMITED) -> list[Collection]:
         with self._file.transaction(is_writing=False) as db:
-            return [_collection(row) for row in rows_of(db, f"{_SELECT} WHERE name NOT LIKE '%~%' ORDER BY name")]
+            named = "WHERE name NOT LIKE '%~%' AND name > ? ORDER BY name LIMIT ?"
+            return [_collection(row) for row in rows_of(db, f"{_SELECT} {named}", after, limit)]
 
     def collection(self, name: str) -> Collection:
         with self._file.transaction(is_writing=False) as db:
@@ -106,7 +107,7 @@ class SqliteStore:
             rows_of(db, f"DELETE FROM {_vectors(number)} WHERE rowid = ?", rows[0][0])
             rows_of(db, "UPDATE collections SET items = items - 1, changes = changes + 1 WHERE number = ?", number)
 
-    def entries(self, name: str, *, after: str, limit: int, max_bytes: int = MOST_BYTES) -> list[Entry]:
+    def entries(self, name: str, *, after: str, limit: int, max_bytes: int = UNLIMITED) -> list[Entry]:
         with self._file.transaction(is_writing=False) as db:
             number, _ = _find(db, name)
             rows = rows_of(db, entries_sql("items", "?"), number, after, limit, max_bytes)

@@ -22,6 +22,7 @@ TrainingState = Literal["queued", "running", "ready", "approved", "live", "faile
 
 AT_WORK = ("queued", "running", "approved")
 MAX_KEPT = 20  # trainings per model; the oldest are deleted
+MAX_WORKERS = 100  # in a list
 MAX_LOG = 64 * 1024  # characters; the beginning is cut off
 _COLUMNS = "id, model, work, state, created, heard, worker, said, share, old_version, version, problem, job"
 
@@ -236,9 +237,12 @@ class Trainings:
         self._run(see)
 
     def workers(self, *, within_s: float) -> list[str]:
-        """Return the names of the workers that asked for work within the last `within_s` seconds."""
+        """Return the names of up to `MAX_WORKERS` workers that asked for work within the last `within_s` seconds."""
         rows = self._run(
-            lambda ask: ask(f"SELECT name FROM {self._table}_workers WHERE seen >= ? ORDER BY name", _ago(within_s)),
+            lambda ask: ask(
+                f"SELECT name FROM {self._table}_workers WHERE seen >= ? ORDER BY name LIMIT {MAX_WORKERS}",
+                _ago(within_s),
+            ),
             "read",
         )
         return [name for (name,) in rows]

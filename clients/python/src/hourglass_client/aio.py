@@ -276,7 +276,12 @@ class AsyncHourglass:
 
     async def collections(self) -> list[dict[str, Any]]:  # Any: JSON
         """Return all collections."""
-        return await self.send(calls.collections())
+        found: list[dict[str, Any]] = []
+        while True:
+            page = await self.send(calls.collections(after=found[-1]["collection"] if found else ""))
+            found += page
+            if len(page) < calls.COLLECTIONS_PAGE:
+                return found
 
     async def delete_collection(self, collection: str) -> None:
         """Delete a collection with all its items."""

@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 Headers = Mapping[str, str]
 JSON_TYPE = "application/json"
+COLLECTIONS_PAGE = 1000  # the most that the service lists at once
 
 
 @dataclass(frozen=True)
@@ -197,14 +198,14 @@ def delete(path: str) -> Call[None]:
     return Call("DELETE", path, lambda _, __: None)
 
 
-def collections() -> Call[list[dict[str, Any]]]:
-    """Make a call that lists the collections."""
+def collections(*, after: str = "") -> Call[list[dict[str, Any]]]:
+    """Make a call that lists the collections whose names follow `after`, a page at a time."""
 
     def read(_: Headers, content: bytes) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(content)
         return found
 
-    return Call("GET", "/collections", read)
+    return Call("GET", "/collections", read, {"after": after, "limit": f"{COLLECTIONS_PAGE}"})
 
 
 def collection_path(collection: str) -> str:
