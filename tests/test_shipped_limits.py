@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,6 +43,9 @@ from tests.service.toymodels import publish_blur
 ROOT = Path(__file__).parent.parent
 ARRAY = {"Accept": "application/x-npy"}
 PATIENCE_S = 900.0  # on a machine however busy
+# These work for a minute, tile by tile, and all tiles need the memory of the first. A client that does not wait for the
+# last one saves that minute; digits and `twice` answer pictures of that size in seconds.
+LEFT_AFTER_S = {"/enhance?model=photo-x2": 10.0, "/denoise?model=photo": 10.0}
 SIDE = 4992  # of a square of 25 megapixels, in whole blocks of 8
 UNITS = {"Mi": 2**20, "Gi": 2**30, "m": 2**20, "g": 2**30}
 
@@ -102,7 +106,7 @@ def binary_tensor(count: int, side: int) -> Body:
 # Route -> what is asked, and the largest that it takes. A route that is not here gets a body of its cap.
 LARGEST: dict[str, tuple[str, Callable[[], Body]]] = {
     "/denoise": ("/denoise?model=digits", lambda: Body(flat_png(SIDE, SIDE, 4), RAW | ARRAY)),
-    "/enhance": ("/enhance", lambda: Body(flat_png(2496, 2496, 4), RAW | ARRAY)),
+    "/enhance": ("/enhance?model=photo-x2", lambda: Body(flat_png(2496, 2496, 4), RAW | ARRAY)),
     "/encode": ("/encode?model=digits", lambda: Body(flat_png(SIDE, SIDE, 4), RAW)),
     "/decode": ("/decode?model=digits", lambda: Body(npy((256, 32), bytes(4 * 256 * 32)), RAW | ARRAY)),
     "/anomaly": ("/anomaly?model=hazelnut&view=heatmap", lambda: Body(flat_png(SIDE, SIDE, 4), RAW)),
@@ -120,6 +124,7 @@ LARGEST: dict[str, tuple[str, Callable[[], Body]]] = {
     "/v2/models/{name}/infer": ("/v2/models/digits.denoise/infer", lambda: binary_tensor(256, 28)),
 }
 MORE: list[tuple[str, Callable[[], Body]]] = [
+    ("/enhance?model=twice", lambda: Body(flat_png(2496, 2496, 4), RAW | ARRAY)),
     ("/denoise?model=photo", lambda: Body(flat_png(SIDE, SIDE, 4), RAW | ARRAY)),
     ("/denoise?model=digits", lambda: form(flat_png(312, 312, 4), 256)),
     ("/v2/models/scan.denoise/infer", lambda: binary_tensor(7, 1024)),
@@ -144,19 +149,31 @@ def limit() -> Iterator[MemoryLimit]:
         pytest.skip(str(error))
 
 
+def ask_once_free(service: Service, method: str, url: str, body: Body) -> tuple[int, bytes]:
+    """Status and body of the answer, after the work of a client that has left: that ends with its tile."""
+    patience_s, end = LEFT_AFTER_S.get(url, PATIENCE_S), time.monotonic() + PATIENCE_S
+    status, answer = 503, b""
+    while status == 503 and time.monotonic() < end:
+        status, answer = ask(service.port, method, url, body.content, body.headers, timeout_s=patience_s)
+    return status, answer
+
+
 @pytest.mark.slow
 def test_the_largest_request_of_every_endpoint_fits_the_memory_that_is_shipped(
     limit: MemoryLimit, tmp_path: Path
 ) -> None:
-    flags = ("--collections-url", f"sqlite:///{tmp_path}/items.db", "--request-timeout-s", "5")
+    flags = ("--collections-url", f"sqlite:///{tmp_path}/items.db", "--request-timeout-s", "30")
     app = create_app(Settings(models_dir=ROOT / "models"))
     asked: list[tuple[str, str, Body]] = []
     for method, path in routes(app):
         url, make = LARGEST.get(path, (re.sub(r"\{\w+(:\w+)?\}", "digits", path), lambda: Body(bytes(FILE_CAP))))
         asked += [(method, url, make()), (method, url, Body(b"[" + b"0," * (ORDER_CAP // 2 - 2) + b"0]", JSON))]
     asked += [("POST", url, make()) for url, make in MORE]
+    publish_blur(tmp_path / "models", name="twice", channels=3, scale=2)
+    for model in (ROOT / "models").iterdir():
+        (tmp_path / "models" / model.name).symlink_to(model)
 
-    with Service(*flags, prefix=limit.prefix) as service:
+    with Service(*flags, models=tmp_path / "models", prefix=limit.prefix) as service:
         ask(
             service.port,
             "PUT",
@@ -165,10 +182,14 @@ def test_the_largest_request_of_every_endpoint_fits_the_memory_that_is_shipped(
             JSON,
         )
         for method, url, body in asked:
-            status, answer = ask(service.port, method, url, body.content, body.headers, timeout_s=PATIENCE_S)
+            try:
+                status, answer = ask_once_free(service, method, url, body)
+            except TimeoutError:
+                assert url in LEFT_AFTER_S, url
+                status, answer = 0, b""
 
             assert service.process.popen.poll() is None, f"{method} {url} ended the service"
-            assert status != 500, (url, answer[:200])
+            assert status not in {500, 503}, (url, answer[:200])
 
         assert limit.peak_bytes < min(shipped_limits().values())
 
