@@ -22,7 +22,7 @@ from service.images.formats import FORMAT_BY_TYPE, FORMATS
 from service.images.guards import avif, jpeg
 from service.images.image import Image, Values, in_own_range, to_8_bit
 from service.images.inspect import check_data, check_size, inspect
-from service.images.metadata import plausible_dpi, with_metadata
+from service.images.metadata import forget_large, plausible_dpi, with_metadata
 from service.images.orientation import turn_upright
 from service.images.pillow_arrays import deep_values_of, load_floats, picture_of, values_of
 from service.images.png import read_png, write_png
@@ -108,6 +108,7 @@ def decode_image(data: bytes, *, max_pixels: int, max_frames: int, form: Form = 
         beside = 3 if floats else 1  # values of a pixel, side by side as pixels
         file = io.BytesIO(content)
         with PillowImage.open(file, formats=[outline.format]) as picture:
+            forget_large(picture)
             check_size(picture.width // beside, picture.height, max_pixels=max_pixels)
             if outline.format == "AVIF" and picture.size != (outline.width, outline.height):
                 raise BrokenImage(f"AVIF: it announces {outline.width}x{outline.height}, and has another size")

@@ -13,6 +13,7 @@ _SAME_AS = {"MPO": "JPEG", "AVIF": "JPEG", "HEIF": "JPEG"}
 _EXIF_TAGS = {0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298}
 _EXIF_GROUPS = (0x8769, 0x8825)
 _MAX_ICC_BYTES, _MAX_EXIF_BYTES = 4 << 20, 60_000  # JPEG's EXIF segment holds 65,533
+_MAX_READ_BYTES = 2**20  # of EXIF data or XMP; Pillow makes Python numbers of them, and searches them, under the GIL
 _MOST_DPI = 65_535  # the limit of JPEG
 
 
@@ -28,6 +29,13 @@ def plausible_dpi(found: object) -> tuple[float, float] | None:
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return (across, down) if all(1 <= value <= _MOST_DPI for value in (across, down)) else None
+
+
+def forget_large(picture: PillowImage.Image) -> None:
+    """Drop EXIF data and XMP that are larger than any camera writes, before they are parsed."""
+    for name in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
+        if len(picture.info.get(name) or b"") > _MAX_READ_BYTES:
+            del picture.info[name]
 
 
 def with_metadata(image: Image, picture: PillowImage.Image) -> Image:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from service.errors import (
     BrokenImage,
@@ -21,6 +21,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 from service.images.codec import decode_image
+from service.images.guards import tiff
 from service.images.image import Image as Decoded
 from service.images.inspect import peek
 from tests.service.files import hand_png, png, png_chunk, save
@@ -318,3 +319,59 @@ def test_a_jpeg_with_millions_of_fill_bytes_is_read_in_one_step() -> None:
     image = decode_image(data[:2] + b"\xff" * 3_000_000 + data[2:], max_pixels=10**6, max_frames=10)
 
     assert image.size == (4, 4)
+
+
+def tiff_with_numbers(count: int, *, is_exif: bool = False) -> bytes:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    if is_exif:
+        tags[0x8769] = {0x9C9B: tuple(range(count))}
+    else:
+        tags.tagtype[65_000] = 3
+        tags[65_000] = tuple(range(count))
+    return save(Image.new("L", (4, 4)), "TIFF", tiffinfo=tags)
+
+
+@pytest.mark.parametrize("is_exif", [False, True])
+def test_a_tiff_with_more_numbers_in_its_tags_than_any_encoder_writes_is_refused(
+    monkeypatch: pytest.MonkeyPatch, is_exif: bool
+) -> None:
+    monkeypatch.setattr(tiff, "MAX_NUMBERS", 1000)
+
+    assert decode(tiff_with_numbers(900, is_exif=is_exif)).size == (4, 4)
+    with pytest.raises(BrokenImage, match="more than 1000 numbers"):
+        decode(tiff_with_numbers(1001, is_exif=is_exif))
+
+
+@pytest.mark.parametrize("head", [b"II*\0" + struct.pack("<I", 8), b"II+\0" + struct.pack("<HHQ", 8, 0, 16)])
+def test_a_tiff_of_very_many_tags_is_refused(head: bytes) -> None:
+    with pytest.raises(BrokenImage, match="more than 4096 tags"):
+        decode(head + struct.pack("<Q", 60_000) + bytes(2**20))
+
+
+def test_a_jpeg_of_many_megabytes_beside_its_picture_is_refused() -> None:
+    data = save(Image.new("L", (4, 4)), "JPEG")
+    segment = b"\xff\xed" + struct.pack(">H", 60_002) + bytes(60_000)
+
+    assert decode(data[:2] + segment * 100 + data[2:]).size == (4, 4)
+    with pytest.raises(BrokenImage, match="16 MiB of segments"):
+        decode(data[:2] + segment * 300 + data[2:])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_exif_data_larger_than_any_camera_writes_are_ignored(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "x" * 2**20
+    exif[0x0112] = 6
+
+    image = decode(save(Image.new("L", (4, 2)), kind, exif=exif.tobytes()))
+
+    assert image.size == (2, 4)
+    assert image.exif is None
+
+
+def test_an_avif_with_exif_data_larger_than_any_camera_writes_is_refused() -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "x" * 2**20
+
+    with pytest.raises(BrokenImage, match="EXIF"):
+        decode(save(Image.new("RGB", (4, 2)), "AVIF", exif=exif.tobytes()))

@@ -13,6 +13,7 @@ from service.images.guards.boxes import Box, Fields, Steps, boxes_in
 from service.images.header import Header
 from service.images.outline import Outline
 
+MAX_EXIF_BYTES = 2**20  # a camera writes up to 64 KB; decoders make numbers of all
 MAX_STEPS_PEEKED, MAX_STEPS = 5_000, 100_000  # about 3 and 60 ms; a picture of 500 tiles takes 11,000
 # All pictures of a file together have at most this many times the announced pixels, and some more for tiles that go
 # beyond the picture. A grid of tiles takes them twice, as does its transparency.
@@ -91,6 +92,8 @@ def walk(data: bytes, coding: Coding) -> Outline:
     content_by_item = _read_contents(data, boxes, steps)
     pixels = 0
     for item, kind in _read_kinds(data, boxes, steps).items():
+        if kind == b"Exif" and len(content_by_item.get(item, b"")) > MAX_EXIF_BYTES:
+            raise BrokenImage(f"{coding.name}: more than {MAX_EXIF_BYTES >> 20} MiB of EXIF data")
         announced, content = items.size_by_item.get(item, (0, 0)), content_by_item.get(item, memoryview(b""))
         configuration = items.configuration_by_item.get(item, memoryview(b""))
         pixels += max(announced[0] * announced[1], _decoded_pixels(kind, content, configuration, coding, steps))

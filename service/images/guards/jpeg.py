@@ -14,6 +14,9 @@ from service.images.outline import Outline
 MAX_SCANS = 40
 MAX_SCANNED_PIXELS = 40 * 2**25  # of all scans together: 10 scans of a picture of 134 megapixels
 MAX_SEGMENTS = 10_000  # a photograph has about thirty; each costs a step here
+# Of all segments for applications: a phone's depth map takes some MiB. Pillow joins and parses them in time that grows
+# with the square of their number.
+MAX_APPLICATION_BYTES = 16 * 2**20
 MAX_FILL_PEEKED = 65_536  # total bytes between segments: `peek` runs in the event loop
 _MARKER = re.compile(rb"\xff[^\x00\xff]")  # viewers skip any bytes before a marker
 _MARKER_IN_CODED_DATA = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -21,6 +24,7 @@ _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _COEFFICIENT_BYTES = 2
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _STEP_BYTES = 1 << 20  # about 5 ms
+_APPLICATIONS = range(0xE0, 0xF0)
 _SOS, _EOI, _ALONE = 0xDA, 0xD9, frozenset({0x01, *range(0xD0, 0xD9)})
 
 
@@ -60,7 +64,7 @@ def walk(data: bytes) -> Outline:
     Raises:
         BrokenImage: The file is damaged, truncated, or has more scans or segments than any encoder writes.
     """
-    width, height, scans, position = 0, 0, 0, 2
+    width, height, scans, position, application_bytes = 0, 0, 0, 2, 0
     for _ in range(MAX_SEGMENTS):
         start = _search(_MARKER, data, position)
         if start is None:
@@ -75,6 +79,10 @@ def walk(data: bytes) -> Outline:
             if width:
                 raise BrokenImage("JPEG: more than one frame header")
             _, height, width = struct.unpack_from(">BHH", data, position + 2)
+        if marker in _APPLICATIONS:
+            application_bytes += length
+            if application_bytes > MAX_APPLICATION_BYTES:
+                raise BrokenImage(f"JPEG: more than {MAX_APPLICATION_BYTES >> 20} MiB of segments beside the picture")
         position += max(2, length)
         if marker == _SOS:
             scans += 1
