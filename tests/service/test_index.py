@@ -1,16 +1,19 @@
 """`python -m service index` and `rebuild`, as they are typed."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.collections.cli import main
 from service.settings import PREFIX
 from tests.service.conftest import MakeClient
 from tests.service.files import png, to_npy
@@ -25,8 +28,14 @@ def command(models_dir: Path, *words: str) -> list[str]:
 
 
 def run(models_dir: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | environ
-    return subprocess.run(command(models_dir, *words), cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    """What the command does and says, in this process: starting another one takes a second."""
+    arguments = command(models_dir, *words)
+    out, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        code = main(arguments[3:])  # after python -m service
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
 
 
 def picture(level: int) -> bytes:
@@ -54,7 +63,10 @@ def test_a_folder_becomes_a_collection_that_the_service_finds(
 ) -> None:
     client = make_client()
 
-    done = run(models_dir, "index", str(folder), "--collection", "c", "--labels-from-folders")
+    words = command(models_dir, "index", str(folder), "--collection", "c", "--labels-from-folders")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+    done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "c: 4 new, 0 there already, 0 with problems; vectors of toy/1\n"
