@@ -79,10 +79,7 @@ def walk(data: bytes) -> Outline:
             if width:
                 raise BrokenImage("JPEG: more than one frame header")
             _, height, width = struct.unpack_from(">BHH", data, position + 2)
-        if marker in _APPLICATIONS:
-            application_bytes += length
-            if application_bytes > MAX_APPLICATION_BYTES:
-                raise BrokenImage(f"JPEG: more than {MAX_APPLICATION_BYTES >> 20} MiB of segments beside the picture")
+        application_bytes += length if marker in _APPLICATIONS else 0
         position += max(2, length)
         if marker == _SOS:
             scans += 1
@@ -94,11 +91,17 @@ def walk(data: bytes) -> Outline:
             position = found.start()
     else:
         raise BrokenImage(f"JPEG: more than {MAX_SEGMENTS} segments")
+    _check_sums(scans, width, height, application_bytes)
+    return Outline("JPEG", width, height)
+
+
+def _check_sums(scans: int, width: int, height: int, application_bytes: int) -> None:
     if not scans:
         raise BrokenImage("JPEG: there is no image data")
     if scans * width * height > MAX_SCANNED_PIXELS:
         raise BrokenImage(f"JPEG: {scans} scans of {width}x{height} pixels, as in a decompression bomb")
-    return Outline("JPEG", width, height)
+    if application_bytes > MAX_APPLICATION_BYTES:
+        raise BrokenImage(f"JPEG: more than {MAX_APPLICATION_BYTES >> 20} MiB of segments beside the picture")
 
 
 def _search(pattern: re.Pattern[bytes], data: bytes, position: int) -> re.Match[bytes] | None:

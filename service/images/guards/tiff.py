@@ -1,7 +1,7 @@
 """Walk a TIFF file: a chain of directories, one per page.
 
-Pillow makes Python numbers of all tags of the first page, and of the directories that it points to (EXIF, GPS). A tag of
-120 MB took 1.3 GB, and others waited for up to 3 s.
+Pillow makes Python numbers of all tags of the first page, and of the directories that it points to (EXIF, GPS). A tag
+of 120 MB took 1.3 GB, and others waited for up to 3 s.
 """
 
 import struct
