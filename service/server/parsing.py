@@ -25,6 +25,7 @@ from service.settings import Settings
 # known length is one piece, and so is a short read with one version in it, since every head has one.
 _MAX_AHEAD = 1
 _PIECE_BYTES = 512
+_STEP_BYTES = 2**12  # of heads and chunks, parsed in a step of the event loop: chunks of a byte take 7 ms
 # After a read of this much, the others have their turn: libuv would read 32 times, 8 MiB of each busy connection.
 _LARGE_READ = 2**16
 _SHORT_BYTES = 4096
@@ -98,6 +99,11 @@ class BoundedParsing(InTurn):
         data, self._unparsed, position = self._unparsed, b"", 0
         is_one_piece = len(data) <= _SHORT_BYTES and data.count(_VERSION_SIGN) <= 1
         while position < len(data):
+            if position >= _STEP_BYTES and self._body_left <= 0:
+                self._unparsed = data[position:]
+                self.flow.pause_reading()
+                self.loop.call_soon(self._parse_on)
+                break
             if self.transport.is_closing() or self._refusal is not None or self._is_last:
                 return
             if len(self.pipeline) >= _MAX_AHEAD:
@@ -109,6 +115,11 @@ class BoundedParsing(InTurn):
         if self._is_half_closed and not self._unparsed:
             self._end_after_this()
         self._set_timer()
+
+    def _parse_on(self) -> None:
+        if self._unparsed and len(self.pipeline) < _MAX_AHEAD and not self.transport.is_closing():
+            self._parse()
+            self.flow.resume_reading()
 
     def _feed(self, piece: bytes) -> int:
         """Parse some bytes and return how many were parsed."""

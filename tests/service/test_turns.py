@@ -219,3 +219,18 @@ def test_of_a_body_that_nobody_wants_one_piece_is_read_in_a_step(app: App, conne
         assert transport.reads  # a small piece keeps nobody waiting
 
     asyncio.run(test())
+
+
+def test_a_body_of_tiny_chunks_is_parsed_in_steps(app: App, connect: Connect) -> None:
+    async def test() -> None:
+        protocol, transport = connect()
+        head = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        protocol.data_received(head + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n" + pipelined("b", 1))
+
+        assert not transport.reads
+        assert len(protocol.cycle.body) < 1_000
+        await steps()
+        assert transport.reads
+        assert app.started == ["/a", "/b"]
+
+    asyncio.run(test())
