@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.models.pages import drawn_pages
 from benchmarks.models.peers.pictures import denoisers, without_background
 from benchmarks.page import write_between
 from service.contract.manifest import Manifest
@@ -173,6 +174,9 @@ def _scan(data: Path, models: Path, *, most: int) -> Section:
     }
     yield from table("noisy office, pages in a typeface that training has not seen", methods, cases,
                       picture="restoration-scan")  # fmt: skip
+    drawn = [Case(dirty, 0.0, clean) for dirty, clean in drawn_pages(24)[:most]]
+    yield from table("drawn pages: another text, other typefaces and stains", methods, drawn,
+                      picture="restoration-scan-drawn")  # fmt: skip
 
 
 SECTIONS: dict[str, Callable[..., Section]] = {

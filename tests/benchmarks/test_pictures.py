@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks.models.__main__ import main
+from benchmarks.models.pages import drawn_pages
 
 PAGE = """# Page
 <!-- photo-grey: begin -->
@@ -47,6 +49,20 @@ def test_one_model_is_measured_alone_and_only_its_part_of_the_page_changes(tmp_p
     assert thorough == pytest.approx(plain[:4], abs=0.5)
     assert thorough != plain[:4]
     assert (docs / "images/restoration-grey-25.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_drawn_pages_are_dirty_and_always_the_same() -> None:
+    pages = drawn_pages(2)
+
+    for (dirty, clean), (dirty_again, clean_again) in zip(pages, drawn_pages(2), strict=True):
+        assert torch.equal(dirty, dirty_again)
+        assert torch.equal(clean, clean_again)
+        ink = clean < 0.5
+        assert 0.02 < ink.float().mean() < 0.3  # letters on white
+        assert clean[~ink].mean() > 0.95
+        assert dirty[~ink].mean() < 0.9  # and on paper with shadows
+        assert (clean - dirty)[~ink].min() > -0.1
+    assert not torch.equal(pages[0][1], pages[1][1])
 
 
 def test_the_default_is_measured_beside_the_best_level_told(tmp_path: Path) -> None:
