@@ -1,6 +1,7 @@
 """`python -m benchmarks.models default`: results of `photo` and `photo-bsds` without a given noise level.
 
-The inputs are crops of pictures unseen in training, degraded in many ways. The default, the model's estimator, is
+The inputs are crops of pictures unseen in training, degraded in many ways. The pictures are JPEG files themselves, so
+crops begin off their grid of blocks; the row "saved again" is on the grid. The default, the model's estimator, is
 compared with the level of white noise and with the one level that is best for all pictures of a row.
 """
 
@@ -22,6 +23,7 @@ from service.images.image import Image
 from service.images.noise import level_of
 from training.images.pixels import to_pixels
 from training.measure.pictures import Restore
+from training.measure.plane_files import OFFSET
 from training.measure.psnr import TEST_NOISE_SEED, psnr_db
 from training.picture import middle
 from training.randomness import generator_for
@@ -29,6 +31,8 @@ from training.restoration.degradations import clean, clipped, through_jpeg
 
 SIDE, MOST = 256, 4  # pixels, and pictures
 TOLD = (0.0, 5.0, 10.0, 20.0, 25.0, 30.0, 50.0)  # 0-255 units
+QUALITIES = (10, 30, 50, 75, 85, 95)
+SAVED_AGAIN = "a JPEG saved again, 95 in 4:2:0"
 SAME_DB = 100.0  # of two pictures that do not differ
 Spoil = Callable[[Tensor, Generator], Tensor]
 
@@ -50,8 +54,10 @@ SPOILED: dict[str, Spoil] = {
         for sigma, quality in ((25.0, 95), (25.0, 85), (25.0, 75), (10.0, 85))
         for name, sampling in (("4:4:4", 0), ("4:2:0", 2))
     },
-    **{f"JPEG {q} in 4:2:0, no noise": partial(_in_jpeg, sigma=0.0, quality=q, sampling=2) for q in (10, 30, 50, 95)},
+    **{f"JPEG {q} in 4:2:0, no noise": partial(_in_jpeg, sigma=0.0, quality=q, sampling=2) for q in QUALITIES},
+    "JPEG 95 in 4:4:4, no noise": partial(_in_jpeg, sigma=0.0, quality=95, sampling=0),
     "clean PNG": lambda x, generator: clean(x, torch.zeros(1), generator),
+    SAVED_AGAIN: partial(_in_jpeg, sigma=0.0, quality=95, sampling=2),
 }
 
 
@@ -70,9 +76,11 @@ def benchmark(data: Path, models: Path, docs: Path, *, is_quick: bool) -> None:
     restore, noise = open_model(models, "photo", "denoise"), newest_manifest(models, "photo").noise
     assert noise is not None
     other = default_of(models, "photo-bsds")
-    pictures = [middle(to_pixels(pair.clean)[None], SIDE) for pair in held_out(data, 3)[: 2 if is_quick else MOST]]
+    pictures = [to_pixels(pair.clean)[None] for pair in held_out(data, 3)[: 2 if is_quick else MOST]]
+    off_grid = [middle(x[..., OFFSET:, OFFSET:], SIDE) for x in pictures]
+    on_grid = [middle(x, SIDE) for x in pictures]
     rows = [
-        _row(name, spoil, pictures, restore=restore, noise=noise, other=other)
+        _row(name, spoil, on_grid if name == SAVED_AGAIN else off_grid, restore=restore, noise=noise, other=other)
         for name, spoil in tqdm(SPOILED.items(), desc="default", leave=False)
     ]
     head = [

@@ -24,13 +24,15 @@ _MOST_SPREADS = 4.0  # a feature further out than this was not seen when the est
 Pixels = NDArray[np.float32]
 Plane = NDArray[np.floating]
 Row = NDArray[np.float64]
+Rows = NDArray[np.float64]  # (N, features)
 
 
-def root_level(row: Row, estimator: LevelEstimator) -> float:
-    """Estimate the square root of the noise level from the features of a tile; see `LevelEstimator`."""
-    f = np.clip((row - estimator.center) / estimator.spread, -_MOST_SPREADS, _MOST_SPREADS)
-    hidden = np.maximum(np.array(estimator.hidden) @ f + estimator.hidden_bias, 0.0)
-    return float(hidden @ estimator.out + estimator.out_bias)
+def root_levels(rows: Rows, estimator: LevelEstimator) -> Row:
+    """Estimate the square roots of the noise levels from the features of tiles, (N, features); see `LevelEstimator`."""
+    f = np.clip((rows - np.array(estimator.center)) / estimator.spread, -_MOST_SPREADS, _MOST_SPREADS)
+    hidden = np.maximum(f @ np.array(estimator.hidden).T + estimator.hidden_bias, 0.0)
+    roots: Row = hidden @ np.array(estimator.out) + estimator.out_bias
+    return roots
 
 
 def white_level(x: Pixels) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from service.contract.noise import LEAST_SIDE, TILE, features, root_level, white_level
+from service.contract.noise import LEAST_SIDE, TILE, features, root_levels, white_level
 from service.contract.sections import Noise
 from service.images.image import Image, Pixels
 
@@ -29,7 +29,7 @@ def level_of(image: Image, noise: Noise, *, channels: int) -> float:
         level = estimate_sigma(image)
     else:
         planes = (plane for x in tiles(image) for plane in (x.reshape(-1, channels, *x.shape[1:])))
-        level = max(0.0, float(np.mean([root_level(features(x), estimator) for x in planes]))) ** 2
+        level = max(0.0, float(root_levels(np.array([features(x) for x in planes]), estimator).mean())) ** 2
     return min(max(level, noise.min_sigma), noise.max_sigma)
 
 

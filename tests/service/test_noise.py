@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from service.contract.noise import features, root_level, white_level
+from service.contract.noise import features, root_levels, white_level
 from service.contract.sections import LevelEstimator, Noise
 from service.images import tiles as tiling
 from service.images.image import Image
@@ -84,7 +84,7 @@ def test_the_estimator_is_computed_as_the_contract_says() -> None:
 
     f = [(row[0] - 0.5), (row[1] - 0.5) / 2, -4.0]  # the third is cut at four spreads
     expected = 0.25 + 2.0 * (3.0 + f[0] - f[1] - 2.0)  # the second is below zero
-    assert root_level(row, estimator) == pytest.approx(expected)
+    assert root_levels(row[None], estimator).tolist() == pytest.approx([expected])
 
 
 @pytest.mark.parametrize(

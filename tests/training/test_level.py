@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.contract.noise import root_level
+from service.contract.noise import root_levels
 from service.contract.version import manifest_of
 from tests.training.pictures import fit, published, recipe
 from training.__main__ import main
@@ -35,7 +35,7 @@ def test_the_estimator_finds_the_level_that_loses_least() -> None:
 
     assert metric.value < 0.35  # levels are a unit apart on the square root's scale; always 25 loses 1.5
     assert metric.baselines["the level of white noise"] > 4 * metric.value
-    roots = np.array([root_level(row, estimator) for row in held_out.rows])
+    roots = root_levels(held_out.rows, estimator)
     assert np.abs(roots - 0.5 - 6 * held_out.rows[:, 0]).mean() < 0.35
 
 

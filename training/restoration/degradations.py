@@ -23,6 +23,9 @@ Sigmas = Float[Tensor, " batch"]
 NOISY_QUALITIES = (50, 98)  # of a picture whose noise still shows
 QUALITIES = (5, 98)
 CAMERA_QUALITIES = (80, 98)
+FINE_QUALITIES = (75, 98)  # of what people keep and send
+KEPT_QUALITIES, AGAIN_QUALITIES = (95, 98), (94, 98)  # of a file that counts as the photograph, and of its copy
+AGAIN_SHARE = 2 / 3
 SUBSAMPLINGS = (0, 2)  # Pillow's names of 4:4:4, and 4:2:0, which cameras write and Pillow by default
 UNALIGNED_SHARE = 0.25  # of JPEGs: they were cropped later, so blocks begin anywhere
 BLOCK = 8
@@ -63,6 +66,11 @@ def compressed(x: Images, _: Sigmas, generator: Generator) -> Images:
     return _all_through_jpeg(_as_bytes(x), QUALITIES, generator)
 
 
+def finely_compressed(x: Images, _: Sigmas, generator: Generator) -> Images:
+    """Compress as JPEG of high quality, without noise."""
+    return _all_through_jpeg(_as_bytes(x), FINE_QUALITIES, generator)
+
+
 def camera(x: Images, sigma: Sigmas, generator: Generator) -> Images:
     """Simulate a camera: mostly weak noise, mostly saved as JPEG.
 
@@ -88,11 +96,12 @@ DEGRADATIONS: dict[str, Callable[[Images, Sigmas, Generator], Images]] = {
     "poisson": poisson,
     "jpeg": jpeg,
     "compressed": compressed,
+    "finely_compressed": finely_compressed,
     "camera": camera,
     "clean": clean,
 }
 # Of these the network is told the standard deviation of all that was added, not the level that was asked for.
-TOLD_AS_ADDED = {"compressed", "camera", "clean"}
+TOLD_AS_ADDED = {"compressed", "finely_compressed", "camera", "clean"}
 
 
 def spoil(x: Images, sigma: Sigmas, kinds: Mapping[str, float], generator: Generator) -> tuple[Images, Sigmas]:
@@ -108,6 +117,19 @@ def spoil(x: Images, sigma: Sigmas, kinds: Mapping[str, float], generator: Gener
             if name in TOLD_AS_ADDED:
                 told[chosen] = added(noisy[chosen], x[chosen])
     return noisy, told
+
+
+def kept(x: Images, generator: Generator) -> tuple[Images, Images]:
+    """Return photographs that have only ever been JPEG files of high quality: what is sent, and the file itself.
+
+    Most are sent as a copy that was saved again, half of them on the same grid of blocks.
+    """
+    files = _all_through_jpeg(_as_bytes(x), KEPT_QUALITIES, generator)
+    is_copy = torch.rand(len(x), generator=generator) < AGAIN_SHARE
+    sent = files.clone()
+    if is_copy.any():
+        sent[is_copy] = _all_through_jpeg(files[is_copy], AGAIN_QUALITIES, generator)
+    return sent, files
 
 
 def added(noisy: Images, x: Images) -> Sigmas:

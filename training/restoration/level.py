@@ -5,8 +5,10 @@ JPEG looks weaker than it is, and the best level then differs from its strength.
 network: patches are degraded in every way, and the network restores each of them at all `LEVELS`.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,23 +18,27 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from service.contract.manifest import Metric
-from service.contract.noise import LEAST_SIDE, TILE, UNIT, features, root_level, white_level
+from service.contract.noise import LEAST_SIDE, TILE, UNIT, features, root_levels, white_level
 from service.contract.sections import LevelEstimator, Noise
 from training.measure.pictures import Restore
 from training.randomness import generator_for
 from training.restoration.config import RestorationRecipe
-from training.restoration.patches import UNTOLD, Patches
+from training.restoration.degradations import kept
+from training.restoration.patches import UNTOLD, Images, Patches
 from training.restoration.photos import Pair, Photos
 from training.trainer import descend_on
 
-LEVELS = (0.0, 1.5, 3.0, 5.0, 8.0, 11.0, 15.0, 20.0, 26.0, 33.0, 43.0, 55.0)  # 0-255 units
+LEVELS = (0.0, 0.6, 1.5, 3.0, 5.0, 8.0, 11.0, 15.0, 20.0, 26.0, 33.0, 43.0, 55.0)  # 0-255 units
 KINDS = {
-    "clipped": 0.22, "gaussian": 0.08, "poisson": 0.05, "jpeg": 0.25, "compressed": 0.15, "camera": 0.15, "clean": 0.1,
+    "clipped": 0.22, "gaussian": 0.08, "poisson": 0.05, "jpeg": 0.25, "compressed": 0.1, "finely_compressed": 0.1,
+    "camera": 0.15, "clean": 0.05,
 }  # fmt: skip
 SIZES = (1.0, 0.75, 0.5)
-WEAK_SHARE, WEAK_SIGMA = 0.4, 12.0  # of the patches, which have no stronger noise than that
+SHARES = {4.0: 0.15, 12.0: 0.4, 255.0: 0.45}  # of the patches, by the strongest noise that they have
+KEPT_SHARE = 0.05  # as many more are JPEG files that need nothing
 FLOOR = (0.7 / UNIT) ** 2  # an error that nobody sees: below it, more decibels are no gain
-NETWORKS, HIDDEN, STEPS, RATE, DECAY, JITTER = 2, 24, 600, 1e-2, 0.1, 0.2
+NETWORKS, HIDDEN, RATE, DECAY, JITTER = 2, 48, 1e-2, 0.1, 0.1
+MOST_STEPS = 4000  # of few patches there is less to learn
 MOST_LOST_DB = 6.0  # what a patch may lose in the objective, so that a few flat ones do not rule it
 DIGITS = 4  # of the numbers in the manifest
 _SPOIL, _FIT = 21, 22  # streams of the seed
@@ -84,21 +90,17 @@ def look(
     """
     most = recipe.degradation.max_sigma
     levels = (*(level for level in LEVELS if level < most), most)
-    weak = round(count * WEAK_SHARE)
-    rows, white, errors = [], [], []
-    for sigma, number in ((min(WEAK_SIGMA, most), weak), (most, count - weak)):
-        patches = _patches(pairs, recipe, sigma)
-        if patches is None:
-            return None
-        for i in tqdm(range(number), desc="levels", unit="patch", disable=not progress):
-            batch = patches.draw(generator_for(recipe.training.seed + _SPOIL, round(sigma) * 100_000 + i))
-            x = batch.x_in[0].numpy()
-            rows.append(features(x))
-            white.append(white_level(x))
-            answers = (restore(batch.x_in, level).clamp(0.0, 1.0) for level in levels)
-            errors.append([float((answer - batch.x).square().mean()) for answer in answers])
-    decibels = 10 * np.log10(np.array(errors) + FLOOR)
-    return Known(np.array(rows), np.array(white), decibels - decibels.min(axis=1, keepdims=True), levels)
+    drawn = _drawn(pairs, recipe, count)
+    if drawn is None:
+        return None
+    rows, white, decibels = [], [], []
+    total = count + round(count * KEPT_SHARE)
+    for x_in, x in tqdm(drawn, desc="levels", total=total, unit="patch", disable=not progress):
+        rows.append(features(x_in[0].numpy()))
+        white.append(white_level(x_in[0].numpy()))
+        decibels.append(_decibels(restore, x_in, x, levels))
+    lost_db = np.array(decibels) - np.min(decibels, axis=1, keepdims=True)
+    return Known(np.array(rows), np.array(white), lost_db, levels)
 
 
 def fit(known: Known, *, seed: int) -> LevelEstimator:
@@ -120,11 +122,10 @@ def fit(known: Known, *, seed: int) -> LevelEstimator:
 
 def lost_by(estimator: LevelEstimator, known: Known, *, name: str) -> Metric:
     """Return the dB lost by the estimator, with the level of white noise as its baseline."""
-    said = [root_level(row, estimator) for row in known.rows]
     return Metric(
         name="denoise_db_lost_by_estimate",
         task="denoise",
-        value=float(np.mean(lost_at(known, np.array(said)))),
+        value=float(np.mean(lost_at(known, root_levels(known.rows, estimator)))),
         unit="dB below the best level for each patch, mean over patches",
         data=f"{len(known.rows)} patches of pictures of {name} that it was not fitted on, spoiled in every way",
         higher_is_better=False,
@@ -138,14 +139,42 @@ def lost_at(known: Known, roots: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([np.interp(root, ascending, lost) for root, lost in zip(roots, known.lost_db, strict=True)])
 
 
-def _patches(pairs: Sequence[Pair], recipe: RestorationRecipe, sigma: float) -> Patches | None:
+def _drawn(pairs: Sequence[Pair], recipe: RestorationRecipe, count: int) -> Iterator[tuple[Images, Images]] | None:
+    """Draw inputs and targets, one by one: `count` that are degraded, and some that need nothing."""
     side = min(TILE, max((min(pair.clean.shape[1:]) for pair in pairs), default=0) // LEAST_SIDE * LEAST_SIDE)
     if side < LEAST_SIDE:
         return None
-    data = recipe.data.model_copy(update={"sizes": SIZES})
-    spoiled = recipe.degradation.model_copy(update={"max_sigma": sigma, "kinds": KINDS})
-    drawn = recipe.training.model_copy(update={"patch": side, "batch_size": 1, "candidates": 2})
-    return Patches(pairs, recipe.model_copy(update={"data": data, "degradation": spoiled, "training": drawn}))
+    seed, data = recipe.training.seed + _SPOIL, recipe.data.model_copy(update={"sizes": SIZES})
+    training = recipe.training.model_copy(update={"patch": side, "batch_size": 1, "candidates": 1})
+
+    def patches(sigma: float, kinds: dict[str, float]) -> Patches:
+        spoiled = recipe.degradation.model_copy(update={"max_sigma": sigma, "kinds": kinds})
+        return Patches(pairs, recipe.model_copy(update={"data": data, "degradation": spoiled, "training": training}))
+
+    def draw() -> Iterator[tuple[Images, Images]]:
+        ends = np.rint(np.cumsum([0.0, *SHARES.values()]) * count).astype(int).tolist()
+        for number, (sigma, (start, end)) in enumerate(zip(SHARES, pairwise(ends), strict=True)):
+            degraded = patches(min(sigma, recipe.degradation.max_sigma), KINDS)
+            for i in range(end - start):
+                batch = degraded.draw(generator_for(seed, number * 100_000 + i))
+                yield batch.x_in, batch.x
+        clean = patches(0.0, {"clean": 1.0})
+        for i in range(round(count * KEPT_SHARE)):
+            generator = generator_for(seed, len(SHARES) * 100_000 + i)
+            yield kept(clean.draw(generator).x, generator)
+
+    return draw()
+
+
+def _decibels(restore: Restore, x_in: Images, x: Images, levels: Sequence[float]) -> list[float]:
+    """Return the error at each level, in dB; as of the last level that matters beyond it."""
+    errors: list[float] = []
+    for level in levels:
+        error = float((restore(x_in, level).clamp(0.0, 1.0) - x).square().mean())
+        errors.append(10 * math.log10(error + FLOOR))
+        if errors[-1] > min(errors) + MOST_LOST_DB:  # it rises from here on
+            break
+    return errors + errors[-1:] * (len(levels) - len(errors))
 
 
 class _Network(nn.Module):
@@ -163,8 +192,9 @@ def _fit_one(f: Tensor, roots: Tensor, lost: Tensor, generator: torch.Generator)
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         network = _Network(f.shape[1])
     nn.init.constant_(network.last.bias, float(roots[len(roots) // 2]))
+    steps = min(MOST_STEPS, 200 + 2 * len(f))
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-    falling = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / STEPS)
+    falling = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
 
     def loss() -> Tensor:
         u = network(f + JITTER * torch.randn(f.shape, generator=generator))
@@ -172,7 +202,7 @@ def _fit_one(f: Tensor, roots: Tensor, lost: Tensor, generator: torch.Generator)
         mean: Tensor = (_interpolated(lost, roots, u).clamp_max(MOST_LOST_DB) + outside).mean()
         return mean
 
-    descend_on(loss, falling, steps=STEPS, name="estimator", progress=False)
+    descend_on(loss, falling, steps=steps, name="estimator", progress=False)
     return network
 
 

@@ -5,6 +5,7 @@ The new version has the same graph, with a new estimator, its metric and a new c
 
 import shutil
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,7 +32,7 @@ def recalibrate_level(version: Path, folder: Path, *, models: Path, command: str
 
     Args:
         version: Directory of a published model that takes the noise level.
-        folder: Folder of photographs; every k-th is held out for the metric.
+        folder: Folder of photographs; every k-th is held out for the metric, or those that the training held out.
         models: Directory of published models.
         command: Command line, for the card.
         progress: Show progress bars.
@@ -46,7 +47,7 @@ def recalibrate_level(version: Path, folder: Path, *, models: Path, command: str
     if old.noise.untold is not None:
         raise RunError(f"{old.name} needs no level: it decides alone, so there is nothing to calibrate")
     recipe = _recipe(old, old.noise)
-    photos = read_photos(folder, old.input.channels, validation=HELD_OUT, least_side=LEAST_SIDE, progress=progress)
+    photos = _photos(old, folder, progress=progress)
     with TemporaryDirectory() as home:
         run = RunDirectory(Path(home), old.name)
         directory = run.path(MODEL)
@@ -72,6 +73,16 @@ def recalibrate_level(version: Path, folder: Path, *, models: Path, command: str
         tqdm.write(f"{metric.name} {metric.value:.2f}  (beside: {beside})")
     tqdm.write(f"published {target}")
     return target
+
+
+def _photos(old: Manifest, folder: Path, *, progress: bool) -> Photos:
+    """Read the photographs. If they are those of the training, the parts are the same, too."""
+    read = partial(read_photos, folder, old.input.channels, least_side=LEAST_SIDE, progress=progress)
+    photos = read(validation=HELD_OUT)
+    if photos.sha256 != old.provenance.data.sha256:
+        return photos
+    config = PhotosConfig.model_validate(old.provenance.config.get("data", {}))
+    return read(validation=config.validation, test=config.test)
 
 
 def _recipe(old: Manifest, noise: Noise) -> RestorationRecipe:
