@@ -49,6 +49,22 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+def tiff_of_numbers(count: int) -> bytes:
+    """Return a grey picture of 4 x 4 pixels as TIFF, with a description of `count` numbers."""
+    pixels, numbers = 8, 24  # where they are in the file
+    tags = [(256, 3, 1, 4), (257, 3, 1, 4), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (270, 3, count, numbers)]
+    tags += [(273, 4, 1, pixels), (277, 3, 1, 1), (278, 3, 1, 4), (279, 4, 1, 16)]
+    head = b"II*\0" + struct.pack("<I", numbers + 2 * count) + bytes(16 + 2 * count)
+    return head + struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+
+
+def bmp_of_runs(width: int, height: int) -> bytes:
+    """Return a black picture as BMP, compressed in runs of one pixel."""
+    data = (b"\1\0" * width + b"\0\0") * height + b"\0\1"
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(data), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 1078 + len(data), 0, 0, 1078) + info + bytes(1024) + data
+
+
 def form(file: bytes, count: int) -> Body:
     """Return a form with the same file in many fields."""
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n%s\r\n' % file

@@ -13,11 +13,13 @@ from benchmarks.reliability.bodies import (
     MIB,
     RAW,
     Body,
+    bmp_of_runs,
     flat_png,
     form,
     npy,
     repeated,
     tensor,
+    tiff_of_numbers,
 )
 from benchmarks.samples import NOISY
 from benchmarks.service import newest
@@ -59,7 +61,9 @@ class Bomb:
     @property
     def raw(self) -> bytes:
         """Bytes of one request."""
-        headers = {"Host": "x", "Content-Length": f"{len(self.body.content)}"} | self.body.headers
+        headers = {"Host": "x"} | self.body.headers
+        if "Transfer-Encoding" not in headers:
+            headers = {"Content-Length": f"{len(self.body.content)}"} | headers
         lines = [f"{self.method} {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         return "\r\n".join([*lines, "", ""]).encode() + self.body.content
 
@@ -140,6 +144,18 @@ BOMBS: dict[str, Callable[[], Bomb]] = {
         "work in proportion to a body",
         "/denoise?model=digits",
         Body(repeated(b"\xff", MIB // 16, start=b"\xff\xd8")),
+    ),
+    "a TIFF with 15 million numbers in a tag": lambda: Bomb(
+        "work in proportion to a body", "/denoise?model=digits", Body(tiff_of_numbers(15_000_000))
+    ),
+    "a BMP of 15 million runs": lambda: Bomb(
+        "work in proportion to a body", "/denoise?model=digits", Body(bmp_of_runs(5000, 3000))
+    ),
+    "100,000 chunks of a byte on 50 connections": lambda: Bomb(
+        "work in proportion to a body",
+        "/denoise?model=digits",
+        Body(b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n", RAW | {"Transfer-Encoding": "chunked"}),
+        at_once=50,
     ),
     "20 bodies for `/v2/repository/index`, a place for one": lambda: Bomb(
         "routes past admission",

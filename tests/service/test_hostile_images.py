@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, TiffImagePlugin
 
+from benchmarks.reliability.bodies import bmp_of_runs
 from service.errors import (
     BrokenImage,
     RequestError,
@@ -21,7 +22,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 from service.images.codec import decode_image
-from service.images.guards import tiff
+from service.images.guards import bmp, tiff
 from service.images.image import Image as Decoded
 from service.images.inspect import peek
 from tests.service.files import hand_png, png, png_chunk, save
@@ -346,6 +347,14 @@ def test_a_tiff_with_more_numbers_in_its_tags_than_any_encoder_writes_is_refused
 def test_a_tiff_of_very_many_tags_is_refused(head: bytes) -> None:
     with pytest.raises(BrokenImage, match="more than 4096 tags"):
         decode(head + struct.pack("<Q", 60_000) + bytes(2**20))
+
+
+def test_a_large_bmp_of_run_lengths_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decode(bmp_of_runs(4, 3)).size == (3, 4)
+    monkeypatch.setattr(bmp, "MAX_RUN_LENGTH_BYTES", 1000)
+
+    with pytest.raises(UnsupportedImage, match="uncompressed"):
+        decode(bmp_of_runs(4, 3))
 
 
 def test_a_jpeg_of_many_megabytes_beside_its_picture_is_refused() -> None:
