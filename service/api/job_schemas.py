@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from service.api.schemas import Problem
-from service.collections.store.jobs import Job, State
+from service.collections.store.job import Job, State
 
 
 class JobProgress(BaseModel):

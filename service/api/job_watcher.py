@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from service.api.shared_call import SharedCall
 from service.api.signals import Signal
-from service.collections.store.jobs import Job, JobQueue
+from service.collections.store.job import Job
+from service.collections.store.jobs import JobQueue
 from service.collections.store.threads import StoreThreads
 from service.errors import StoreUnavailable
 from service.http.admission import Admission

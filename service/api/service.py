@@ -12,7 +12,8 @@ from service.api.prometheus import Metrics
 from service.api.shadow import Shadows
 from service.api.signals import Signal
 from service.collections.store import Store, collections_file_of, jobs_file_of
-from service.collections.store.jobs import JobBounds, JobQueue
+from service.collections.store.job import JobBounds
+from service.collections.store.jobs import JobQueue
 from service.collections.store.threads import StoreThreads
 from service.cores import Plan
 from service.deadline import set_due

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.collections.store import open_jobs
-from service.collections.store.jobs import JobBounds
+from service.collections.store.job import JobBounds
 from service.contract.container import read_container, write_container
 from service.errors import PROBLEMS
 from service.media_types import HOURGLASS_TYPE

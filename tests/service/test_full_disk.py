@@ -10,7 +10,7 @@ import pytest
 
 from service.collections.store import Bounds, Encoder, Item, open_jobs, open_store
 from service.collections.store.feedback import Files, picture_of
-from service.collections.store.jobs import JobBounds
+from service.collections.store.job import JobBounds
 from service.collections.store.sqlite import SqliteStore
 from service.errors import CollectionNotFound, JobNotFound, StoreUnavailable
 

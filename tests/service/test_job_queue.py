@@ -11,7 +11,9 @@ import apsw
 import pytest
 
 from service.collections.store import open_jobs
-from service.collections.store.jobs import OVERHEAD_BYTES, Job, JobBounds, JobQueue
+from service.collections.store.job import Job, JobBounds
+from service.collections.store.job_table import OVERHEAD_BYTES
+from service.collections.store.jobs import JobQueue
 from service.errors import JobNotDone, JobNotFound, JobsFull
 
 BOUNDS = JobBounds(max_jobs=100, max_bytes=2**20, keep_s=3600.0)

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from service.api.job_watcher import JobWatcher
-from service.collections.store.jobs import Job, JobQueue
+from service.collections.store.job import Job
+from service.collections.store.jobs import JobQueue
 from service.collections.store.threads import StoreThreads
 from service.errors import StoreUnavailable
 from service.http.admission import Admission

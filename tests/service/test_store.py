@@ -14,7 +14,7 @@ import pytest
 
 from service.collections.store import Bounds, Encoder, Item, Neighbour, Store, Vector, open_jobs, open_store
 from service.collections.store.feedback import OVERHEAD_BYTES, Files, Picture, Totals, picture_of
-from service.collections.store.jobs import JobBounds
+from service.collections.store.job import JobBounds
 from service.errors import (
     CollectionFull,
     CollectionNotFound,

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.api.app import App, create_app
-from service.collections.store.jobs import Lease
+from service.collections.store.job import Lease
 from service.settings import Settings
 from tests.service.conftest import MakeClient, wait_for_models
 from tests.service.files import png

@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 from service.api.jobs.replay import Reply, replay
 from service.api.jobs.stored import KIND, StoredRequest
 from service.api.service import Service
-from service.collections.store.jobs import JobQueue, Lease
+from service.collections.store.job import Lease
+from service.collections.store.jobs import JobQueue
 from service.errors import StoreUnavailable
 from service.progress import Progress, follow
 

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from service.api.job_schemas import job_document
 from service.api.service import Service
-from service.collections.store.jobs import Call, JobQueue
+from service.collections.store.job import Call
+from service.collections.store.jobs import JobQueue
 from service.errors import InvalidParameter, StoreUnavailable
 from service.http.encoding import write_json
 from service.http.outbound import AllowedHosts, HostUnreachable, request

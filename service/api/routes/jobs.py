@@ -11,7 +11,8 @@ from service.api.responses import Stream, json_response
 from service.api.route import AdmittedRoute
 from service.api.routes.common import STORE_ERRORS
 from service.api.service import Service, service_of
-from service.collections.store.jobs import Job, JobQueue, no_job
+from service.collections.store.job import Job, no_job
+from service.collections.store.jobs import JobQueue
 from service.errors import (
     PROBLEM_JSON,
     JobLost,

@@ -13,7 +13,8 @@ from service.api.routes.common import STORE_ERRORS, ModelName
 from service.api.service import Service, service_of
 from service.api.training_schemas import TrainingAnswer, TrainingQuery, TrainingsAnswer, TrainingWithLog
 from service.collections.store import Store
-from service.collections.store.jobs import JobQueue, new_id
+from service.collections.store.job import new_id
+from service.collections.store.jobs import JobQueue
 from service.collections.store.trainings import AT_WORK, Training, Trainings
 from service.errors import (
     JobNotFound,

@@ -14,7 +14,7 @@ from service.api.routes.training import KIND, TrainingId, drop_job
 from service.api.service import Service, service_of
 from service.api.training_schemas import EndBody, GoOnAnswer, LeaseAnswer, LeaseBody, LeasedBody, ReportBody
 from service.collections.store import Store
-from service.collections.store.jobs import Lease
+from service.collections.store.job import Lease
 from service.collections.store.trainings import Training
 from service.errors import (
     BodyTooLarge,

@@ -13,7 +13,8 @@ import psycopg
 from service.collections.store import UNLIMITED, Bounds, Collection, Encoder, Entry, Item, Neighbour, Vector
 from service.collections.store.aliases import AliasTable
 from service.collections.store.feedback import Feedback
-from service.collections.store.jobs import Dialect, JobQueue
+from service.collections.store.job_table import Dialect
+from service.collections.store.jobs import JobQueue
 from service.collections.store.refusals import (
     conflict,
     no_collection,

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import apsw
 
-from service.collections.store.jobs import Dialect, JobQueue
+from service.collections.store.job_table import Dialect
+from service.collections.store.jobs import JobQueue
 from service.collections.store.sqlite_file import SqliteFile, alone, rows_of
 
 _DIALECT = Dialect(
