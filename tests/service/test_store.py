@@ -1,6 +1,7 @@
 """One contract for every database: SQLite always, PostgreSQL with pgvector where its test package is installed."""
 
 import contextlib
+import json
 import resource
 import signal
 import time
@@ -212,7 +213,7 @@ def test_what_one_connection_has_put_another_finds_at_once(url: str, store: Stor
 def test_hostile_text_is_only_text(store: Store, hostile: str) -> None:
     store.put("c", ENCODER, [Item(hostile, vector(1), hostile, {hostile: hostile})], BOUNDS)
 
-    assert store.search("c", vector(), k=1) == [Neighbour(hostile, 1.0, hostile, {hostile: hostile})]
+    assert store.search("c", vector(), k=1) == [Neighbour(hostile, 1.0, hostile, json.dumps({hostile: hostile}))]
     assert store.known("c", [hostile]) == {hostile}
     store.remove("c", hostile)
 

@@ -1,7 +1,6 @@
 from itertools import accumulate
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.collection_schemas import (
@@ -39,7 +38,7 @@ from service.errors import (
     RequestError,
     StoreUnavailable,
 )
-from service.http.encoding import write_json
+from service.http.encoding import as_json, write_json
 from service.media_types import JSON_TYPE
 from service.models.model import Model
 from service.tasks.cost import Cost
@@ -115,7 +114,7 @@ async def list_items(request: Request, collection: CollectionName, query: Annota
     def read(store: Store) -> bytes:
         found = store.entries(collection, after=query.after, limit=query.limit + 1, max_bytes=_PAGE_BYTES)
         page = _page(found, query.limit)
-        items = [vars(entry) | {"metadata": orjson.Fragment(entry.metadata or "null")} for entry in page]
+        items = [vars(entry) | {"metadata": as_json(entry.metadata)} for entry in page]
         after = page[-1].id if len(page) < len(found) else None
         return write_json({"collection": collection, "items": items, "after": after})
 

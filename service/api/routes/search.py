@@ -19,9 +19,10 @@ from service.api.responses import json_response, several_response
 from service.api.route import AdmittedRoute
 from service.api.routes.common import IMAGE_ERRORS, IMAGE_HEADERS
 from service.api.schemas import Problem
-from service.api.service import Service, service_of
+from service.api.service import Service, reserve, service_of
 from service.api.vectors import read_vectors, refuse_other_model
 from service.collections.embedding import Vectors
+from service.collections.names import MAX_METADATA_BYTES
 from service.collections.store import Collection, Neighbour, Vector
 from service.collections.voting import vote
 from service.errors import (
@@ -33,13 +34,17 @@ from service.errors import (
     StoreUnavailable,
     TooManyImages,
 )
+from service.http.encoding import as_json
 from service.http.negotiation import negotiate
 from service.http.sent import header
 from service.media_types import JSON_TYPE
 from service.tasks.answer import Answer
+from service.tasks.cost import Cost
 
 router = APIRouter(prefix="/collections", tags=["collections"], route_class=AdmittedRoute)
 _MAX_NEIGHBOURS = 4096  # each may have 8 KiB of metadata
+_NEIGHBOUR_BYTES = 2 * (MAX_METADATA_BYTES + 1024)  # at most, as rows and as JSON
+_SMALL_K = 20  # their JSON takes less time than going to a thread
 _ERRORS = (*IMAGE_ERRORS, InvalidLatent, CollectionNotFound, ModelConflict, StoreUnavailable)
 
 # The neighbours of one vector -> the members of its answer
@@ -98,7 +103,7 @@ async def classify(request: Request, collection: CollectionName, query: Annotate
 
 
 def _found(neighbours: list[Neighbour]) -> dict[str, object]:
-    return {"neighbours": [vars(neighbour) for neighbour in neighbours]}
+    return {"neighbours": [vars(found) | {"metadata": as_json(found.metadata)} for found in neighbours]}
 
 
 async def _answer(
@@ -115,6 +120,7 @@ async def _answer(
             f"{vectors} vectors with k={query.k} are {vectors * query.k} neighbours, the limit is {_MAX_NEIGHBOURS} in "
             "one answer; send fewer at once, or ask for fewer"
         )
+    await reserve(request, Cost(vectors * query.k * _NEIGHBOUR_BYTES))
     results = [await _judged(service, found, file, query.k, judge, is_labelled=is_labelled) for file in files]
     if len(results) > 1:
         for result in results:
@@ -125,7 +131,10 @@ async def _answer(
     if isinstance(result, RequestError):
         raise result
     headers = {"X-Model": found.encoder.label} | ({"X-Resize": result.resize} if result.resize else {})
-    return json_response(result.value, headers=headers)
+    if query.k <= _SMALL_K:
+        return json_response(result.value, headers=headers)
+    async with service.list_lock:
+        return await asyncio.to_thread(json_response, result.value, headers=headers)
 
 
 async def _judged(

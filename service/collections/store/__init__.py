@@ -99,12 +99,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """An item near a query vector, with their Euclidean distance."""
+    """An item near a query vector, with their Euclidean distance; `metadata` is JSON, as in `Entry`."""
 
     id: str
     distance: float
     label: str | None
-    metadata: dict[str, JsonValue] | None
+    metadata: str | None
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ class PostgresStore:
                 number,
                 k,
             )
-            return [Neighbour(item_id, distance, label, read_metadata(data)) for item_id, distance, label, data in rows]
+            return [Neighbour(*row) for row in rows]
 
         return self._run(search)
 

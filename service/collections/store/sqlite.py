@@ -167,7 +167,7 @@ class SqliteStore:
                 vector.tobytes(),
                 k,
             )
-            return [Neighbour(item_id, distance, label, read_metadata(data)) for item_id, distance, label, data in rows]
+            return [Neighbour(*row) for row in rows]
 
     @property
     def feedback(self) -> Feedback:
