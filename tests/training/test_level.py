@@ -15,6 +15,7 @@ from training.restoration.level import LEVELS, Known, look, lost_at, lost_by
 from training.restoration.level import fit as fit_estimator
 from training.restoration.patches import UNTOLD, Patches
 from training.restoration.photos import Pair, read_photos
+from training.restoration.recalibrate import photos_for
 
 RNG = np.random.default_rng(5)
 
@@ -77,6 +78,25 @@ def test_a_network_that_blends_by_the_level_shows_which_is_best(photos: Path) ->
     assert (np.diff(examples.lost_db, axis=1).sum(axis=1) > 0).all()
 
 
+def test_levels_that_are_far_too_high_are_not_tried_and_count_as_the_last_one(photos: Path) -> None:
+    pairs = read_photos(photos, 3, validation=2, least_side=16, progress=False).train
+    tried: set[float] = set()
+
+    def blacken(x: torch.Tensor, level: float) -> torch.Tensor:
+        tried.add(level)
+        return x * (level == 0)
+
+    examples = look(blacken, pairs, recipe("denoise", "degradation.max_sigma=0.1"), count=20)
+
+    assert examples is not None
+    assert len(examples.rows) == 21  # one of them a good file that needs nothing
+    assert tried == set(examples.levels) == {0.0, 0.1}
+    examples = look(blacken, pairs, recipe("denoise"), count=20)
+    assert examples is not None
+    assert (examples.lost_db[-1, 1:] == examples.lost_db[-1, 1]).all()
+    assert max(tried) < max(LEVELS)
+
+
 def test_tiny_pictures_give_no_estimator() -> None:
     tiny = torch.zeros(3, 9, 40, dtype=torch.uint8)
     assert look(lambda x, _: x, [Pair("x", tiny, tiny)], recipe("denoise"), count=3) is None
@@ -100,6 +120,9 @@ def test_calibrate_publishes_another_estimator_for_the_same_graph(tmp_path: Path
     assert {m.name for m in second.metrics} == {m.name for m in first.metrics}
     assert second.provenance.command.endswith("&& python -m training calibrate mine --data other")
     assert second.provenance.config["calibration"]["patches"] == 4  # type: ignore[index,call-overload]  # JSON
+    parts = photos_for(first, photos, progress=False).split
+    assert parts == first.provenance.data.split  # of the same pictures, the same are held out
+    assert photos_for(first, other, progress=False).split != parts
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def recalibrate_level(version: Path, folder: Path, *, models: Path, command: str
     if old.noise.untold is not None:
         raise RunError(f"{old.name} needs no level: it decides alone, so there is nothing to calibrate")
     recipe = _recipe(old, old.noise)
-    photos = _photos(old, folder, progress=progress)
+    photos = photos_for(old, folder, progress=progress)
     with TemporaryDirectory() as home:
         run = RunDirectory(Path(home), old.name)
         directory = run.path(MODEL)
@@ -75,8 +75,12 @@ def recalibrate_level(version: Path, folder: Path, *, models: Path, command: str
     return target
 
 
-def _photos(old: Manifest, folder: Path, *, progress: bool) -> Photos:
-    """Read the photographs. If they are those of the training, the parts are the same, too."""
+def photos_for(old: Manifest, folder: Path, *, progress: bool) -> Photos:
+    """Read photographs for calibration, in the parts of the training if they are those of the training.
+
+    Raises:
+        DataError: The pictures cannot be used.
+    """
     read = partial(read_photos, folder, old.input.channels, least_side=LEAST_SIDE, progress=progress)
     photos = read(validation=HELD_OUT)
     if photos.sha256 != old.provenance.data.sha256:
