@@ -61,9 +61,9 @@ class Bomb:
     @property
     def raw(self) -> bytes:
         """Bytes of one request."""
-        headers = {"Host": "x"} | self.body.headers
-        if "Transfer-Encoding" not in headers:
-            headers = {"Content-Length": f"{len(self.body.content)}"} | headers
+        is_chunked = "Transfer-Encoding" in self.body.headers
+        length = {} if is_chunked else {"Content-Length": f"{len(self.body.content)}"}
+        headers = {"Host": "x"} | length | self.body.headers
         lines = [f"{self.method} {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         return "\r\n".join([*lines, "", ""]).encode() + self.body.content
 
