@@ -26,6 +26,7 @@ SECTIONS = {
         f"anomaly-{data}": ("anomaly", data)
         for data in ("parts", "few", "ignore", "source", "mnist", "fashion", "probes")
     },
+    **{f"blind-{data}": ("blind", data) for data in ("noise", "cameras")},
     **{model: ("restoration", model) for model in ("photo-grey", "photo", "photo-x2", "scan")},
 }
 INTERRUPTED = 130  # the shell's status for Ctrl-C

@@ -1,9 +1,11 @@
 """`python -m benchmarks.models blind`: training with and without clean pictures.
 
 The same network is trained twice on the same noisy photographs, with equal steps: once with clean targets, once without
-(Noise2Void). Both are measured on Set12 with the same noise of 8-bit files.
+(Noise2Void). Both are measured on Set12 with the same noise of 8-bit files. Then a folder of camera pictures (PolyU) is
+cleaned by a network that has learned from that folder alone, as a user's would be, beside `photo`.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +13,8 @@ from tempfile import TemporaryDirectory
 import torch
 from tqdm import tqdm
 
-from benchmarks.models.pictures import Case, noisy, pictures
+from benchmarks.models.camera_noise import MOST, camera_pairs
+from benchmarks.models.pictures import Case, default_of, noisy, pictures
 from benchmarks.models.pictures import table as table_of
 from benchmarks.page import write_between
 from training.architectures.restorer import SIGMA_UNIT
@@ -26,19 +29,31 @@ from training.restoration.photos import Pair, Photos, read_photos
 from training.trainer import train
 
 SIGMA = 25.0  # 0-255 units
-STEPS, QUICK_STEPS = 2000, 20
+STEPS, QUICK_STEPS = {"noise": 2000, "cameras": 1000}, 20
+
+Measured = tuple[str, dict[str, Restore], list[Case]]  # title, methods, pictures
 
 
-def benchmark_blind(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
-    """Train and measure both.
+def benchmark_blind(data: Path, models: Path, docs: Path, *, is_quick: bool, only: Sequence[str] | None = None) -> None:
+    """Train and measure.
 
     Args:
-        data: Folder with bsds500 and denoise/Set12.
+        data: Folder with bsds500 and denoise/Set12, and with polyu_real_noise.
+        models: Directory of published models.
         docs: Folder with restoration.md.
         is_quick: Train a few steps, and do not write the page.
+        only: Names of the sections; all if left out.
     """
-    recipe = load_recipe("blind", ("data.channels=1", f"training.steps={QUICK_STEPS if is_quick else STEPS}"))
-    assert isinstance(recipe, RestorationRecipe)
+    for name in only or SECTIONS:
+        title, methods, cases = SECTIONS[name](data, models, QUICK_STEPS if is_quick else STEPS[name])
+        lines = [text for text, _ in table_of(title, methods, cases[: 3 if is_quick else MOST])]
+        tqdm.write("\n".join(lines))
+        if not is_quick:
+            write_between(docs / "restoration.md", f"blind-{name}", lines)
+
+
+def _noise(data: Path, _: Path, steps: int) -> Measured:
+    recipe = _recipe(f"training.steps={steps}", "data.channels=1")
     photos = read_photos(data / "bsds500", 1, validation=20, least_side=64, progress=False)
     photos = _noisy_copy(photos, SIGMA, recipe.training.seed)
     methods: dict[str, Restore] = {
@@ -46,12 +61,29 @@ def benchmark_blind(data: Path, _: Path, docs: Path, *, is_quick: bool) -> None:
         "noisy pictures alone": _trained(_without_clean(photos), recipe),
         "unprocessed": lambda x, _: x,
     }
-    cases: list[Case] = list(noisy(pictures(data / "denoise/Set12", 1, 100), SIGMA, "clipped"))
-    title = f"Set12, grey, clipped noise of {SIGMA:g}, after {recipe.training.steps} steps"
-    lines = [text for text, _ in table_of(title, methods, cases)]
-    tqdm.write("\n".join(lines))
-    if not is_quick:
-        write_between(docs / "restoration.md", "blind", lines)
+    cases = list(noisy(pictures(data / "denoise/Set12", 1, 100), SIGMA, "clipped"))
+    return f"Set12, grey, clipped noise of {SIGMA:g}, after {steps} steps", methods, cases
+
+
+def _cameras(data: Path, models: Path, steps: int) -> Measured:
+    cases = camera_pairs(data)[:MOST]
+    shots = [(case.x_in[0] * SIGMA_UNIT).round().byte() for case in cases]
+    pairs = tuple(Pair(f"{i}", shot, shot) for i, shot in enumerate(shots))
+    methods: dict[str, Restore] = {
+        "photo, default": default_of(models, "photo"),
+        "noisy pictures alone": _trained(Photos("PolyU", "", pairs, pairs[:2], ()), _recipe(f"training.steps={steps}")),
+        "unprocessed": lambda x, _: x,
+    }
+    return f"PolyU, noise of real cameras, learned from these pictures in {steps} steps", methods, cases
+
+
+SECTIONS: dict[str, Callable[[Path, Path, int], Measured]] = {"noise": _noise, "cameras": _cameras}
+
+
+def _recipe(*settings: str) -> RestorationRecipe:
+    recipe = load_recipe("blind", settings)
+    assert isinstance(recipe, RestorationRecipe)
+    return recipe
 
 
 def _trained(photos: Photos, recipe: RestorationRecipe) -> Restore:

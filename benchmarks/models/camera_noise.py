@@ -38,7 +38,7 @@ def benchmark_real_noise(data: Path, models: Path, docs: Path, *, is_quick: bool
         is_quick: Use a few pairs, and do not write the page.
     """
     restore = open_model(models, "photo", "denoise")
-    cases = _pairs(data / "polyu_real_noise" / "CroppedImages")[: 3 if is_quick else MOST]
+    cases = camera_pairs(data)[: 3 if is_quick else MOST]
     methods: dict[str, Restore] = {
         f"given sigma {sigma:g}": lambda x, _, sigma=sigma: restore(x, sigma)  # type: ignore[misc]
         for sigma in SIGMAS
@@ -65,7 +65,13 @@ def benchmark_real_noise(data: Path, models: Path, docs: Path, *, is_quick: bool
             file.write(content)
 
 
-def _pairs(folder: Path) -> list[Case]:
+def camera_pairs(data: Path) -> list[Case]:
+    """Return single shots of PolyU, and the means of hundreds of them.
+
+    Raises:
+        DataError: The folder has no such pairs.
+    """
+    folder = data / "polyu_real_noise" / "CroppedImages"
     photos = read_photos(folder, 3, validation=0, least_side=1, progress=False).train
     by_name = {pair.name: to_pixels(pair.clean)[None] for pair in photos}
     pairs = [
