@@ -15,6 +15,6 @@ def header(scope: Scope, name: bytes) -> str | None:
     """Return the first header of this lower-case name, or None."""
     try:
         value = scope[BY_NAME].get(name)
-    except KeyError:  # without our server, as in tests
+    except KeyError:  # without our server, as in jobs and in tests
         value = by_name(scope).get(name)
     return None if value is None else str(value, "latin-1")

@@ -95,7 +95,7 @@ class InTurn(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start a request, if no earlier one of the connection is unanswered.
 
-        uvicorn's own method costs twice as much, and makes requests of its own class.
+        uvicorn's own method makes requests of its own class, and sends each through its middleware for proxies.
 
         Raises:
             HttpParserInvalidURLError: The target of the request is no address.
